@@ -1,0 +1,3 @@
+"""fl-audit: a privacy audit for federated learning on video."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,497 @@
+"""The records that travel through the pipeline: this page explains the program.
+
+    load      generate     observe      invert              enhance        score         render
+    Target -> Probe     -> Update    -> Reconstruction   -> Enhanced    -> Finding    -> Audit -> files
+
+Clips are float32 in [0, 1], shaped `(clip, frame, channel, height, width)`; a single clip drops the first axis.
+Tensors inside records are detached. Records never change: use `dataclasses.replace`.
+"""
+
+import enum
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+record = dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+
+Clips: TypeAlias = Float[Tensor, "clip frame channel height width"]
+Clip: TypeAlias = Float[Tensor, "frame channel height width"]
+Labels: TypeAlias = Int[Tensor, " clip"]
+Logits: TypeAlias = Float[Tensor, "clip class"]
+
+Layout = Literal["NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC"]
+BatchNormMode = Literal["eval", "train"]
+
+
+# ----------------------------------------------------------------------------------------------------------- load
+
+
+@record
+class InputSpec:
+    """What the model reads: the size of a clip, its axis order and how pixel values are normalised.
+
+    A pixel p in [0, 1] enters the model as `((low + p * (high - low)) - mean) / std`, per channel.
+    """
+
+    frames: int
+    channels: int
+    height: int
+    width: int
+    layout: Layout
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    value_range: tuple[float, float] = (0.0, 1.0)
+    origin: str = "read from the model"
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(frame, channel, height, width) of one clip."""
+        return (self.frames, self.channels, self.height, self.width)
+
+
+@record
+class Layer:
+    """One operation of the model that owns parameters, in the order of the forward pass.
+
+    Attributes
+    ----------
+    kind
+        conv1d, conv2d, conv3d, linear, norm, recurrent, embedding, position-embedding, or other.
+    parameters
+        Names of the parameters it owns, as the model file spells them.
+    rows
+        How many rows of input one clip sends through the weight of a `linear` layer; 1 means that a batch of one
+        clip exposes the layer's input in closed form. None where it has no meaning.
+    input_shape, output_shape
+        For a batch of one clip; empty where they could not be observed.
+    """
+
+    index: int
+    name: str
+    kind: str
+    parameters: tuple[str, ...]
+    elements: int
+    rows: int | None = None
+    input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+
+
+@record
+class Fidelity:
+    """How far what we differentiate is what clients train.
+
+    Attributes
+    ----------
+    parity_max_error
+        Largest relative difference of the outputs against ONNX Runtime; None for a model that is PyTorch already.
+    gradient_check
+        Relative error of a directional derivative against central finite differences.
+    double_backward
+        True when second derivatives exist and are finite.
+    batchnorm
+        none, kept (the file holds BatchNorm), or folded (BatchNorm merged into other weights at export).
+    batch
+        dynamic, unfrozen (the file fixed the batch and the importer released it), or frozen at N.
+    upper_bound
+        True when the gradients are of another graph than clients train (a folded export): an upper bound at best.
+    notes
+        Sentences for the report: every approximation, and the line that would remove it.
+    """
+
+    parity_max_error: float | None
+    gradient_check: float | None
+    double_backward: bool
+    batchnorm: str
+    batch: str
+    upper_bound: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class PublicModel(Protocol):
+    """The model as everybody in the federation holds it.
+
+    Called on clips it returns logits. `named_parameters` spells names as the model file does.
+    """
+
+    def __call__(self, clips: Clips) -> Logits:
+        """Return logits, differentiable twice."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every parameter with its original name."""
+        ...
+
+    def batchnorm(self, mode: BatchNormMode) -> None:
+        """Use running (eval) or batch (train) statistics; running statistics never change."""
+        ...
+
+    def inputs_of(self, parameter: str, clips: Clips) -> tuple[Tensor, Tensor]:
+        """Return the (input, output) of the operation that reads `parameter`, differentiable in `clips`.
+
+        Raises
+        ------
+        LookupError
+            No single operation that reads it could be observed.
+        """
+        ...
+
+    def to(self, device: torch.device) -> "PublicModel":
+        """Move the parameters."""
+        ...
+
+
+@record
+class Target:
+    """A deployer's model, loaded.
+
+    `source` is what the user typed, `format` one of onnx, pytorch, torchvision; `operators` counts ONNX operators
+    (or module classes for PyTorch). `seconds` is what loading took.
+    """
+
+    name: str
+    source: str
+    format: str
+    sha256: str
+    model: PublicModel
+    input: InputSpec
+    classes: int
+    layers: tuple[Layer, ...]
+    operators: Mapping[str, int]
+    fidelity: Fidelity
+    seconds: float = 0.0
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Every parameter by its original name."""
+        return dict(self.model.named_parameters())
+
+
+# ------------------------------------------------------------------------------------------------------- generate
+
+
+@record
+class Probe:
+    """A clip with a known truth.
+
+    Attributes
+    ----------
+    kind
+        real, canary (carries a payload), texture, or user.
+    clip
+        At the model's resolution.
+    native
+        The same frames before they were resized to the model's input: the truth for super-resolution.
+    payload
+        The bits of a canary in reading order of its decoder; None otherwise.
+    source, licence
+        Where the clip comes from, and under what terms.
+    """
+
+    name: str
+    kind: Literal["real", "canary", "texture", "user"]
+    clip: Clip
+    native: Clip
+    sha256: str
+    source: str
+    licence: str = ""
+    payload: tuple[int, ...] | None = None
+
+
+# -------------------------------------------------------------------------------------------------------- observe
+
+
+@record
+class FederatedProtocol:
+    """What a client trains on and sends.
+
+    `trainable` are glob patterns over parameter names; `sent` the names that match and therefore travel.
+    """
+
+    algorithm: str = "FedSGD"
+    batch: int = 1
+    loss: str = "cross-entropy"
+    labels: Literal["distinct", "equal"] = "distinct"
+    batchnorm: BatchNormMode = "eval"
+    trainable: tuple[str, ...] = ("*",)
+    sent: tuple[str, ...] = ()
+
+
+class Client(Protocol):
+    """A client's local computation: public code, so the attacker can repeat it on clips of its own choice."""
+
+    def __call__(self, clips: Clips, labels: Tensor, *, create_graph: bool = False) -> dict[str, Tensor]:
+        """Return the gradient of the mean loss for every parameter that is sent.
+
+        `labels` are class indices `(clip,)` or class probabilities `(clip, class)`. With `create_graph` the result
+        is differentiable in `clips` and `labels`.
+        """
+        ...
+
+
+@record
+class Update:
+    """What leaves the client. It carries nothing of the truth but what the gradients themselves tell."""
+
+    gradients: Mapping[str, Tensor]
+    batch: int
+    precision: str = "float32"
+
+
+@record
+class Knowledge:
+    """What this attacker is assumed to know besides the public model and the update.
+
+    Attributes
+    ----------
+    threat_model
+        Letter of the SoK of Carletti et al. (USENIX Security 2025); C is public model + training details.
+    labels
+        Class indices if they are assumed known (or were restored from the update), else None.
+    reference
+        Frames of the same scene, `(frame, channel, height, width)`, oldest first; None for R0.
+    """
+
+    clip_shape: tuple[int, int, int, int]
+    batch: int
+    classes: int
+    threat_model: str = "C"
+    labels: tuple[int, ...] | None = None
+    labels_from: str = "restored from the update"
+    reference: Clip | None = None
+
+
+# --------------------------------------------------------------------------------------------------------- invert
+
+
+@record
+class View:
+    """All that an attack may look at. The probe is not in it: the attacker is blind by type."""
+
+    target: Target
+    client: Client
+    update: Update
+    knowledge: Knowledge
+
+
+class Clock:
+    """Time left, read from a monotonic clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._start = time.monotonic()
+
+    @property
+    def used(self) -> float:
+        """Seconds since the clock was made."""
+        return time.monotonic() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds until the budget ends; negative after that."""
+        return self.seconds - self.used
+
+
+@record
+class Budget:
+    """What one attack on one update may spend.
+
+    The attack stops at `seconds` or `steps`, whichever comes first, and calls `progress` with the fraction done.
+    """
+
+    seconds: float
+    steps: int
+    progress: Callable[[float], None] = field(default=lambda fraction: None)
+
+
+class Outcome(enum.Enum):
+    """How an attack ended; the text says what that means for the reader."""
+
+    SOLVED = "solved in closed form, and the solution reproduces the update"
+    UNVERIFIED = "solved in closed form, but the solution does not reproduce the update: treated as a failure"
+    CONVERGED = "the objective reached a plateau"
+    OUT_OF_BUDGET = "the budget ended while the objective was still falling: more time may recover more"
+    DIVERGED = "the objective became infinite or not a number"
+
+
+@record
+class Trace:
+    """One point of an attack's course: steps taken, seconds used, and the attacker's own objective."""
+
+    step: int
+    seconds: float
+    objective: float
+
+
+@record
+class Reconstruction:
+    """What an attack made of an update.
+
+    Attributes
+    ----------
+    clips
+        In [0, 1]; the best iterate by the attacker's own objective.
+    labels
+        The labels the attack worked with.
+    certificate
+        Named numbers that the attacker can check without the truth, e.g. the relative residual of the update
+        re-simulated from `clips`; empty for attacks that have none.
+    trace
+        The course of the chosen restart.
+    restart_objectives
+        Final objective of every restart, in order.
+    """
+
+    attack: str
+    clips: Clips
+    labels: tuple[int, ...]
+    outcome: Outcome
+    objective: float
+    certificate: Mapping[str, float] = field(default_factory=dict)
+    trace: tuple[Trace, ...] = ()
+    restart_objectives: tuple[float, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@record
+class LabelGuess:
+    """Labels that a restoration rule read off an update, one per clip, most certain first."""
+
+    rule: str
+    labels: tuple[int, ...]
+    certain: bool
+
+
+@record
+class Skipped:
+    """Something that did not run, and why: a value, counted and shown, never silence.
+
+    `because` is not-applicable, out-of-budget, unsupported or failed.
+    """
+
+    stage: str
+    what: str
+    because: Literal["not-applicable", "out-of-budget", "unsupported", "failed"]
+    reason: str
+    remedy: str = ""
+
+
+# -------------------------------------------------------------------------------------------------------- enhance
+
+
+@record
+class Enhanced:
+    """Reconstructed frames after super-resolution; detail in them is inferred by a prior, not recovered."""
+
+    method: str
+    scale: int
+    clip: Clip
+    seconds: float
+
+
+# ---------------------------------------------------------------------------------------------------------- score
+
+
+@record
+class Interval:
+    """A proportion with its 95% confidence interval, beside what chance would give."""
+
+    hits: int
+    trials: int
+    low: float
+    high: float
+    chance: float
+    method: str
+
+    @property
+    def above_chance(self) -> bool:
+        """True when the whole interval lies above chance."""
+        return self.low > self.chance
+
+
+class Grade(enum.IntEnum):
+    """What an attack demonstrated, weakest first."""
+
+    NOT_SHOWN = 0
+    GIST = 1
+    RECOGNISABLE = 2
+    EXACT = 3
+
+
+@record
+class ClipScore:
+    """One reconstruction against one truth; dB for PSNR, [-1, 1] for SSIM.
+
+    Attributes
+    ----------
+    psnr_frames, ssim_frames
+        Per frame, in order.
+    baselines
+        Whole-clip PSNR of each blind guess, by name (grey, gallery mean, best constant, reference copy).
+    gain
+        Whole-clip PSNR less the best blind baseline.
+    motion
+        PSNR of the motion residual (each frame less the clip's mean frame).
+    motion_gain
+        `motion` less what a motionless clip would score.
+    rank
+        1 is the true clip on top of the gallery; `gallery` is how many candidates there were.
+    bits
+        Canary bits read correctly, or None.
+    """
+
+    psnr: float
+    psnr_frames: tuple[float, ...]
+    ssim_frames: tuple[float, ...]
+    baselines: Mapping[str, float]
+    gain: float
+    motion: float
+    motion_gain: float
+    rank: int
+    gallery: int
+    bits: Interval | None = None
+
+
+# --------------------------------------------------------------------------------------------------------- expose
+
+
+@record
+class Exposure:
+    """Mode exposure of a set of layers: what a linear attacker with a natural-clip prior could know.
+
+    `psnr` is the predicted PSNR (dB) at noise `sigma` (relative to the root-mean-square of the layer's gradient),
+    `ceiling` the same at float32 rounding, `prior` with no update at all.
+    """
+
+    psnr: float
+    ceiling: float
+    prior: float
+    sigma: float
+
+
+@record
+class LayerExposure:
+    """Exposure of one layer, with closed-form flags (sentences) that hold for this protocol."""
+
+    layer: Layer
+    sent: bool
+    exposure: Exposure | None
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+
+
+# --------------------------------------------------------------------------------------------------------- render
+
+
+@record
+class Audit:
+    """Everything that was found; `results` is the content of results.json (schema `fl-audit/results/1`)."""
+
+    results: Mapping[str, Any]
