@@ -187,7 +187,9 @@ class Probe:
     native
         The same frames before they were resized to the model's input: the truth for super-resolution.
     payload
-        The bits of a canary in reading order of its decoder; None otherwise.
+        The bits of a canary; None for other kinds.
+    decode
+        Reads a canary's bits from any clip of the model's shape, without knowing the payload; None for other kinds.
     source, licence
         Where the clip comes from, and under what terms.
     """
@@ -200,6 +202,7 @@ class Probe:
     source: str
     licence: str = ""
     payload: tuple[int, ...] | None = None
+    decode: Callable[[Clip], tuple[int, ...]] | None = None
 
 
 # -------------------------------------------------------------------------------------------------------- observe
