@@ -1,0 +1,104 @@
+"""Real candidates to hide the true clip among: other moments and other views of the same cameras."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from auditor.probe.canary import canary
+from auditor.probe.fit import fit, own_window, with_channels
+from auditor.probe.real import manifest, shipped_frames
+from auditor.probe.texture import moving_texture
+from auditor.records import Clip, Clips, InputSpec, Probe, record
+
+# Candidates a gallery; every kind of probe gets as many, so that chance is the same for all trials of an audit.
+SIZE = 84
+# 70% of each side: the subject usually stays in view, which makes the candidate hard.
+_CROP = 0.7
+# Seeds of the generated candidates, far from those that people type.
+_FIRST_SEED = 7_000_003
+_MEMORY_BYTES = 256 * 2**20
+
+
+@record
+class Gallery:
+    """Candidates for re-identification, without the truth.
+
+    `clips` has the model's frames and channels; its height and width are smaller than the model's where the whole
+    gallery would not fit into 256 MiB.
+    """
+
+    names: tuple[str, ...]
+    clips: Clips
+
+
+def gallery(spec: InputSpec, exclude: Probe | None = None) -> Gallery:
+    """Return `SIZE` candidates of the same sort as the probe `exclude`, none of them equal to it.
+
+    For real and user clips these are earlier and later windows of every shipped clip and crops of them (the later ones
+    mirrored, so that candidates do not repeat one another), and crops of the user's own clip first. No candidate is a
+    shipped probe itself, whatever `exclude` is. A canary hides among canaries, a texture among textures: among real
+    clips its kind alone would give it away. Deterministic.
+
+    Raises
+    ------
+    AuditError
+        A shipped clip is missing or damaged.
+    """
+    side = _scaled(spec)
+    names: list[str] = []
+    clips = torch.empty(SIZE, spec.frames, spec.channels, *side)
+    for name, candidate in _candidates(spec, exclude):
+        if len(names) == SIZE:
+            break
+        if exclude is not None and torch.equal(candidate, exclude.clip):
+            continue
+        clips[len(names)] = functional.interpolate(candidate, side, mode="area")
+        names.append(name)
+    return Gallery(names=tuple(names), clips=clips[: len(names)])
+
+
+def _candidates(spec: InputSpec, exclude: Probe | None) -> Iterator[tuple[str, Clip]]:
+    if exclude is not None and exclude.kind in ("canary", "texture"):
+        make = canary if exclude.kind == "canary" else moving_texture
+        for seed in range(_FIRST_SEED, _FIRST_SEED + 2 * SIZE):
+            yield f"{exclude.kind}-{seed}", make(spec, seed).clip
+        return
+    if exclude is not None and exclude.kind == "user":
+        for view in _VIEWS[1:]:
+            for mirrored in (False, True):
+                frames = _view(exclude.native, view, mirrored)
+                yield f"{exclude.name}/{view}", fit(frames, spec, 0, len(frames))[0]
+    yield from _shipped_candidates(spec)
+
+
+_VIEWS = ("whole", "centre", "top left", "top right", "bottom left", "bottom right")
+
+
+def _shipped_candidates(spec: InputSpec) -> Iterator[tuple[str, Clip]]:
+    """Yield view after view, so that a gallery cut short keeps every camera."""
+    clips = [(entry["name"], with_channels(shipped_frames(entry), spec.channels)) for entry in manifest()]
+    for view in _VIEWS:
+        for late in (False, True):
+            for name, frames in clips:
+                # Shorter than the clip, so that earlier and later windows exist for any number of frames.
+                length = min(own_window(len(frames), spec.frames)[1], len(frames) * 4 // 5)
+                start = len(frames) - length if late else 0
+                shown = _view(frames, view, mirrored=late and view != "whole")
+                yield f"{name}/{view}/{'late' if late else 'early'}", fit(shown, spec, start, length)[0]
+
+
+def _view(frames: Clip, view: str, mirrored: bool) -> Clip:
+    height, width = frames.shape[-2:]
+    h, w = (height, width) if view == "whole" else (max(1, round(_CROP * height)), max(1, round(_CROP * width)))
+    top = 0 if "top" in view else height - h if "bottom" in view else (height - h) // 2
+    left = 0 if "left" in view else width - w if "right" in view else (width - w) // 2
+    cropped = frames[..., top : top + h, left : left + w]
+    return cropped.flip(-1) if mirrored else cropped
+
+
+def _scaled(spec: InputSpec) -> tuple[int, int]:
+    """Return the (height, width) at which SIZE float32 clips fit into memory."""
+    full = SIZE * spec.frames * spec.channels * spec.height * spec.width * 4
+    shrink = min(1.0, (_MEMORY_BYTES / full) ** 0.5)
+    return max(1, int(spec.height * shrink)), max(1, int(spec.width * shrink))

@@ -1,0 +1,102 @@
+"""The user's own clips: video files, folders of frames, arrays."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from auditor.errors import UsageError
+from auditor.probe.array import read_npz
+from auditor.probe.fit import fit, own_window
+from auditor.probe.video import read_images, read_video
+from auditor.records import Clip, InputSpec, Probe
+from auditor.text import printable
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
+# A longer clip is read up to here: an audit needs a window, not a film.
+_MOST_FRAMES = 128
+
+
+def user_probes(path: Path, spec: InputSpec) -> tuple[Probe, ...]:
+    """Read clips: a video file, an `.npz`, a folder of frames (one clip), or a folder of any of these (several clips).
+
+    A clip gives the central window of its first 128 frames (or twice the model's frames, if that is more), at every
+    second frame where there are enough. Frames of a folder go in natural order (2 before 10). An `.npz` holds one
+    array, (frame, height, width, channel) or (frame, channel, height, width), uint8 or float in [0, 1].
+    `sha256` is that of the file, or of all frame files one after another.
+
+    Raises
+    ------
+    UsageError
+        Nothing there, unreadable, not a clip, fewer than two frames, or values out of range.
+    """
+    if not path.exists():
+        raise UsageError(f"{_name(path)} does not exist", "check the path of the probe clips")
+    clips = _clips(path)
+    if not clips:
+        raise UsageError(
+            f"the folder {_name(path)} holds no clip",
+            f"put in videos, .npz files or frames ({', '.join(IMAGES)})",
+        )
+    return tuple(_probe(clip, spec) for clip in clips)
+
+
+def _clips(path: Path) -> list[Path]:
+    """Return what each holds one clip: the path itself, or the entries of a folder of clips."""
+    if not path.is_dir():
+        return [path]
+    entries = sorted((e for e in _entries(path) if e.name[0] != "."), key=_natural)
+    frames = [e for e in entries if e.suffix.lower() in IMAGES]
+    if not frames:
+        return [e for e in entries if not e.is_dir() or any(f.suffix.lower() in IMAGES for f in _entries(e))]
+    if len(frames) < len(entries):
+        other = next(e for e in entries if e not in frames)
+        raise UsageError(
+            f"the folder {_name(path)} mixes frames with other files ({_name(other)})", "keep one clip per folder"
+        )
+    return [path]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot open the folder {_name(folder)}", "check its permissions") from error
+
+
+def _probe(path: Path, spec: InputSpec) -> Probe:
+    name = _name(path)
+    most = max(_MOST_FRAMES, 2 * spec.frames)
+    files = sorted((f for f in _entries(path) if f.suffix.lower() in IMAGES), key=_natural) if path.is_dir() else [path]
+    frames = _reader(path, files, spec)(name, most)
+    if len(frames) < 2:
+        raise UsageError(f"{name} holds {len(frames)} frame", "a clip needs at least two frames")
+    frames = frames[:most]
+    clip, native = fit(frames, spec, *own_window(len(frames), spec.frames))
+    return Probe(name=name, kind="user", clip=clip, native=native, sha256=_sha256(files), source=printable(str(path)))
+
+
+def _reader(path: Path, files: list[Path], spec: InputSpec) -> Callable[[str, int], Clip]:
+    if path.is_dir():
+        return lambda name, most: read_images(files[:most], name)
+    if path.suffix.lower() in (".npz", ".npy"):
+        return lambda name, most: read_npz(path, name, spec.channels)
+    return lambda name, most: read_video(path, name, most)
+
+
+def _sha256(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Return a key that sorts frame2 before frame10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _name(path: Path) -> str:
+    return printable(path.name or str(path))
