@@ -1,0 +1,40 @@
+"""What somebody who never saw the update would guess."""
+
+import torch
+from torch.nn import functional
+
+from auditor.records import Clip, Clips
+
+
+def blind_guesses(gallery: Clips, size: tuple[int, int], reference: Clip | None = None) -> dict[str, Clip]:
+    """Return guesses by name, (frame, channel, *size) in [0, 1]: the best of them is what a reconstruction must beat.
+
+    `grey` is 0.5 throughout. `gallery mean` is the mean clip of the gallery, the best guess in mean square error of an
+    attacker whose clips are distributed like it, and `mean colour` its mean colour. `reference copy` needs `reference`
+    (frame, channel, height, width; oldest first): one frame is held over the clip, several are spread over it evenly
+    and interpolated linearly, as an attacker does who knows the scene (R1 and Rk after Rasul et al., 2025). A smaller
+    gallery is enlarged to `size`.
+    """
+    frames, channels = gallery.shape[1:3]
+    mean = _resized(gallery.mean(0), size)
+    guesses = {
+        "grey": torch.full((frames, channels, *size), 0.5),
+        "gallery mean": mean,
+        "mean colour": mean.mean((0, 2, 3), keepdim=True).expand_as(mean).contiguous(),
+    }
+    if reference is not None and len(reference):
+        guesses["reference copy"] = _spread(_resized(reference, size), frames)
+    return guesses
+
+
+def _resized(clip: Clip, size: tuple[int, int]) -> Clip:
+    if clip.shape[-2:] == size:
+        return clip
+    return functional.interpolate(clip, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def _spread(reference: Clip, frames: int) -> Clip:
+    """Hold one frame, or interpolate several, over `frames`."""
+    position = torch.linspace(0, len(reference) - 1, frames, dtype=torch.float64)
+    below, above = position.floor().long(), position.ceil().long()
+    return torch.lerp(reference[below], reference[above], (position - below).to(reference)[:, None, None, None])

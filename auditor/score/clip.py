@@ -1,0 +1,53 @@
+"""All numbers of one reconstruction against one truth."""
+
+from auditor.records import Clip, Clips, ClipScore, Interval, Probe
+from auditor.score.baselines import blind_guesses
+from auditor.score.intervals import bits_interval
+from auditor.score.motion import motion_gain, motion_psnr
+from auditor.score.psnr import psnr
+from auditor.score.retrieval import rank
+from auditor.score.ssim import ssim_frames
+
+
+def score_clip(truth: Probe, estimate: Clip, gallery: Clips, reference: Clip | None = None) -> ClipScore:
+    """Score `estimate` (frame, channel, height, width) against `truth.clip`.
+
+    `gallery` holds the candidates without the truth; `reference` the frames of the scene that this attacker was given.
+    Values outside [0, 1] are clipped, and NaN counts as mid-grey: a diverged attack gets a score, a bad one.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    clip, gallery = truth.clip.cpu(), gallery.cpu()
+    estimate = estimate.detach().cpu().float().nan_to_num(0.5).clamp(0, 1)
+    if estimate.shape != clip.shape:
+        raise ValueError(f"shapes differ: {tuple(estimate.shape)} and {tuple(clip.shape)}")
+    whole = float(psnr(clip, estimate))
+    guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), None if reference is None else reference.cpu())
+    baselines = {name: float(psnr(clip, guess)) for name, guess in guesses.items()}
+    return ClipScore(
+        psnr=whole,
+        psnr_frames=tuple(psnr(clip, estimate, dim=(1, 2, 3)).tolist()),
+        ssim_frames=tuple(ssim_frames(clip, estimate).tolist()),
+        baselines=baselines,
+        gain=_gain(whole, max(baselines.values())),
+        motion=motion_psnr(clip, estimate),
+        motion_gain=motion_gain(clip, estimate),
+        rank=rank(clip, estimate, gallery),
+        gallery=len(gallery) + 1,
+        bits=_bits(truth, estimate),
+    )
+
+
+def _gain(score: float, best_guess: float) -> float:
+    """Return the difference in dB; 0 where a blind guess is the truth itself."""
+    return 0.0 if best_guess == float("inf") else score - best_guess
+
+
+def _bits(truth: Probe, estimate: Clip) -> Interval | None:
+    if truth.payload is None or truth.decode is None:
+        return None
+    read = truth.decode(estimate)
+    return bits_interval(sum(a == b for a, b in zip(read, truth.payload, strict=True)), len(truth.payload))

@@ -1,0 +1,77 @@
+"""Re-identification: at which rank does a reconstruction point to the true clip among real candidates?"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from auditor.records import Clip, Clips
+
+Measure = Literal["pattern", "mse"]
+
+# Similarities closer than this are equal: float64 sums of a million products differ by less.
+_TIE = 1e-9
+# A pattern weaker than this (root mean square, in pixel values) is rounding error of float32 clips, not a pattern.
+_BLANK = 1e-6
+
+
+def rank(truth: Clip, estimate: Clip, gallery: Clips, measure: Measure = "pattern") -> int:
+    """Return the rank of the truth among itself and the gallery: 1 is on top, `len(gallery) + 1` is last.
+
+    A tie counts against the attacker: the rank is 1 + the number of candidates at least as close as the truth. Where
+    the gallery's frames are smaller, truth and estimate are shrunk to their size.
+
+    `pattern`, the default, is the correlation of clips after taking out what a guesser has without the update: each
+    channel's mean over the clip (brightness and colour cast), and the share along the gallery's mean clip (what
+    all natural clips have in common). By `mse` a bland candidate is close to every noisy or grey reconstruction
+    ("hubness", Radovanovic et al., JMLR 11, 2010) and wins without any leak, while detailed truths can never win;
+    `pattern` depends neither on the contrast of candidates nor on that of the reconstruction. A reconstruction without
+    a pattern (constant, or the gallery's mean clip) ranks last. Use `mse` for comparison with published numbers only.
+
+    Raises
+    ------
+    ValueError
+        Truth and estimate differ in shape, or the gallery in frames or channels.
+    """
+    if truth.shape != estimate.shape or truth.shape[:2] != gallery.shape[1:3]:
+        raise ValueError(f"shapes differ: {[tuple(x.shape) for x in (truth, estimate, gallery)]}")
+    side = gallery.shape[-2:]
+    truth, estimate = (functional.interpolate(clip, side, mode="area").double() for clip in (truth, estimate))
+    similar = _pattern(truth, estimate, gallery) if measure == "pattern" else _closeness(truth, estimate, gallery)
+    return 1 + int((similar[1:] >= similar[0] - _TIE).sum())
+
+
+def _closeness(truth: Clip, estimate: Clip, gallery: Clips) -> Float[Tensor, " candidate"]:
+    """Return minus the mean square error to the truth, then to each candidate."""
+    return torch.stack([-(clip.double() - estimate).square().mean() for clip in (truth, *gallery)])
+
+
+def _pattern(truth: Clip, estimate: Clip, gallery: Clips) -> Float[Tensor, " candidate"]:
+    """Return the partial correlation with the truth, then with each candidate, given the gallery's mean clip."""
+    common = torch.zeros_like(truth)
+    for clip in gallery:
+        common += _centred(clip.double()) / len(gallery)
+    direction = common.flatten()
+    if float(direction.norm()) > 0:
+        direction = direction / direction.norm()
+
+    def own(clip: Clip) -> Float[Tensor, " value"]:
+        flat = _centred(clip.double()).flatten()
+        flat = flat - (flat @ direction) * direction
+        weight = flat.norm()
+        return flat / weight if float(weight) > _BLANK * flat.numel() ** 0.5 else flat * 0
+
+    pattern = own(estimate)
+    return torch.stack([pattern @ own(clip) for clip in (truth, *gallery)])
+
+
+def _centred(clip: Clip) -> Clip:
+    """Subtract each channel's mean over frames and pixels."""
+    return clip - clip.mean((0, 2, 3), keepdim=True)
+
+
+def recalled(ranks: Tensor, at: int = 1) -> Bool[Tensor, " trial"]:
+    """Return which ranks are at most `at`: their mean is Recall@`at`."""
+    return ranks <= at
