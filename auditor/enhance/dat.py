@@ -1,0 +1,119 @@
+"""DAT-light, a super-resolution transformer whose weights ship with the package."""
+
+import functools
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from auditor.errors import AuditError
+from auditor.records import Clip, Enhanced
+
+_WEIGHTS = Path(__file__).parent / "weights"
+# Pixels enlarged at once (16 frames of 32 x 32): 0.3 GiB at scale 4, and a larger batch is no faster on a CPU.
+_BATCH_PIXELS = 16 * 32 * 32
+# Windows of 8 x 32 pixels: the network pads frames to a multiple of 32.
+_TILE = 32
+# Side of the frame that is timed: large enough to hide the fixed cost of a call, at 0.4 s on two cores.
+_TIMED_SIDE = 64
+
+
+class DatLight:
+    """Enlarges a clip frame by frame with DAT-light ("Dual Aggregation Transformer", Chen et al., ICCV 2023).
+
+    Trained on DIV2K photographs; it invents plausible detail, so it must be run on the null control as well.
+    Weights load at the first call.
+
+    Parameters
+    ----------
+    scale
+        2 or 4.
+
+    Raises
+    ------
+    AuditError
+        At the first call: spandrel or torchvision is missing or broken, or the weights do not fit.
+    """
+
+    def __init__(self, scale: Literal[2, 4]) -> None:
+        if scale not in (2, 4):
+            raise AuditError(f"no DAT-light weights for scale {scale}", "choose 2 or 4")
+        self.scale = scale
+
+    def __repr__(self) -> str:
+        return f"DatLight(scale={self.scale})"
+
+    def __call__(self, clip: Clip) -> Enhanced:
+        """Return (frame, channel, scale * height, scale * width) in [0, 1].
+
+        One channel is enlarged as grey RGB and averaged back; other numbers than 1 and 3 are an AuditError.
+        """
+        network = _network(self.scale).to(clip.device)
+        start = time.monotonic()
+        channels, height, width = clip.shape[1:]
+        if channels not in (1, 3):
+            raise AuditError(f"DAT-light enlarges 1 or 3 channels, not {channels}", "use bicubic")
+        batch = max(1, _BATCH_PIXELS // (height * width))
+        with torch.inference_mode():
+            parts = [network(part.float().clamp(0, 1).expand(-1, 3, -1, -1)) for part in torch.split(clip, batch)]
+        enlarged = torch.cat(parts).clamp(0, 1).clone()
+        if channels == 1:
+            enlarged = enlarged.mean(1, keepdim=True)
+        return Enhanced(method="DAT-light", scale=self.scale, clip=enlarged, seconds=time.monotonic() - start)
+
+    def seconds_estimate(self, clip_shape: tuple[int, int, int, int]) -> float:
+        """Return how long a clip of (frame, channel, height, width) will take on the CPU here.
+
+        One frame of 64 x 64 is timed once (after one to warm up) and scaled by the number of pixels, in which the
+        network's cost is linear. Good to a factor of two: double it where a budget must hold.
+        """
+        frames, _, height, width = clip_shape
+        pixels = frames * (-(-height // _TILE) * _TILE) * (-(-width // _TILE) * _TILE)
+        return _seconds_a_pixel(self.scale) * pixels
+
+
+@functools.cache
+def _seconds_a_pixel(scale: Literal[2, 4]) -> float:
+    frame = torch.rand(1, 3, _TIMED_SIDE, _TIMED_SIDE, generator=torch.Generator().manual_seed(0))
+    enlarge = DatLight(scale)
+    enlarge(frame)
+    return enlarge(frame).seconds / _TIMED_SIDE**2
+
+
+@functools.cache
+def _network(scale: int) -> Any:
+    try:
+        from safetensors.torch import load_file
+        from spandrel.architectures.DAT import DAT
+    except (ImportError, RuntimeError, OSError) as error:
+        # A torchvision of another build than torch fails with RuntimeError while it registers its operators.
+        raise AuditError(
+            "super-resolution needs spandrel and a torchvision that matches torch",
+            "reinstall both: pip install --force-reinstall torch torchvision spandrel",
+        ) from error
+    with warnings.catch_warnings():
+        # spandrel 0.4.2 calls meshgrid without `indexing`, which means what it should; only the notice is unwanted.
+        warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)
+        network = DAT(
+            embed_dim=60,
+            split_size=[8, 32],
+            depth=[18],
+            num_heads=[6],
+            expansion_factor=2,
+            resi_connection="3conv",
+            upsampler="pixelshuffledirect",
+            upscale=scale,
+            img_range=1.0,
+        )
+    try:
+        weights: dict[str, Tensor] = load_file(_WEIGHTS / f"dat_light_x{scale}.safetensors")
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except Exception as error:
+        raise AuditError("the shipped DAT-light weights cannot be read", "reinstall fl-audit") from error
+    # The constructor rebuilds buffers (attention masks, indices); the file leaves them out.
+    if unexpected or not set(missing) <= {name for name, _ in network.named_buffers()}:
+        raise AuditError("the DAT-light weights do not fit spandrel's DAT", "install spandrel 0.4")
+    return network.eval().requires_grad_(False)
