@@ -1,0 +1,44 @@
+"""What every attack is: a name, a source, a condition, and a way from a view to a reconstruction."""
+
+import abc
+from dataclasses import dataclass
+
+from auditor.records import Budget, Reconstruction, Skipped, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(abc.ABC):
+    """An attack on one update; its `repr` is its whole configuration.
+
+    Attributes
+    ----------
+    name
+        Stable identifier, used in fingerprints.
+    title
+        For people.
+    source
+        Paper and equation.
+    closed_form
+        True when it needs no optimiser: costs seconds and runs first.
+    """
+
+    name: str
+    title: str
+    source: str
+    closed_form: bool = False
+
+    @abc.abstractmethod
+    def obstacle(self, view: View) -> str | None:
+        """Say in one clause why the attack cannot apply to this view, or None when it can."""
+
+    @abc.abstractmethod
+    def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
+        """Reconstruct the clips behind `view.update`, using nothing but the view.
+
+        `Skipped` is for what only turns up on the way; `obstacle` has been asked before.
+        """
+
+
+def skipped(attack: Attack, reason: str, remedy: str = "") -> Skipped:
+    """Return the value that stands for an attack that does not apply."""
+    return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason, remedy=remedy)

@@ -1,0 +1,121 @@
+"""The one optimisation loop of the package."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from auditor.attack.step import Schedule, soft_sign
+from auditor.records import Budget, Clips, Clock, Outcome, Trace
+
+# A first step carries compilation and cache effects, so the step is measured over the next ones.
+_MEASURED = 3
+_TRACE_POINTS = 60
+# The objective still falls when the second half of the run lowered it by more than a fifth.
+_STILL_FALLING = 0.8
+
+
+@dataclass(frozen=True)
+class Run:
+    """One descent: the best iterate paired with its own objective, and its course."""
+
+    clips: Clips
+    objective: float
+    trace: tuple[Trace, ...]
+    steps: int
+    seconds: float
+    outcome: Outcome
+
+
+def descend(
+    objective: Callable[[Clips], Tensor],
+    priors: Callable[[Clips], Tensor],
+    start: Clips,
+    schedule: Schedule,
+    budget: Budget,
+    least_steps: int,
+) -> Run | float:
+    """Minimise objective(x) + prior_weight * priors(x) over clips in [0, 1] by Adam on soft-signed gradients.
+
+    The number of steps is fixed from a measured step before the descent proper, so that the schedule, and with it
+    the result, depends on the machine only through that number.
+
+    Parameters
+    ----------
+    least_steps
+        Fewer than this would be pretence: the measured seconds per step are returned instead.
+
+    Returns
+    -------
+    A `Run`, or the seconds that one step takes when the budget does not hold `least_steps` of them.
+    """
+    clock = Clock(budget.seconds)
+    x = start.clone().requires_grad_(True)
+    pace = _measure(objective, priors, x)
+    steps = min(budget.steps, int((budget.seconds - clock.used) / pace))
+    if steps < least_steps:
+        return pace
+    adam = torch.optim.Adam([x], lr=schedule.rate, betas=(0.9, 0.99))
+    best, best_objective = x.detach().clone(), math.inf
+    trace: list[Trace] = []
+    every = max(1, steps // _TRACE_POINTS)
+    taken, outcome = 0, None
+    for step in range(steps):
+        progress = step / steps
+        weight = schedule.prior_weight(progress)
+        matched = objective(x)
+        loss = matched + weight * priors(x)
+        (gradient,) = torch.autograd.grad(loss, x)
+        value = float(matched.detach())
+        if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
+            outcome = Outcome.DIVERGED
+            break
+        taken = step + 1
+        if value < best_objective:
+            best, best_objective = x.detach().clone(), value
+        if step % every == 0 or step == steps - 1:
+            trace.append(Trace(step=step, seconds=clock.used, objective=value))
+            budget.progress(progress)
+        adam.param_groups[0]["lr"] = schedule.step_size(progress)
+        x.grad = soft_sign(gradient)
+        adam.step()
+        with torch.no_grad():
+            x.clamp_(0.0, 1.0)
+        # The pace was measured on an idle machine; a busy one must not run on for ever.
+        if clock.used > 1.5 * budget.seconds:
+            outcome = Outcome.OUT_OF_BUDGET
+            break
+    return Run(
+        clips=best,
+        objective=best_objective,
+        trace=tuple(trace),
+        steps=taken,
+        seconds=clock.used,
+        outcome=outcome or _plateau(trace),
+    )
+
+
+def _measure(objective: Callable[[Clips], Tensor], priors: Callable[[Clips], Tensor], x: Clips) -> float:
+    """Seconds of one step, the first one left out."""
+    clock = Clock(0.0)
+    times = []
+    for _ in range(_MEASURED):
+        before = clock.used
+        torch.autograd.grad(objective(x) + priors(x), x)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        times.append(clock.used - before)
+        if times[0] > 5.0:
+            return times[0]
+    return max(min(times[1:]), 1e-4)
+
+
+def _plateau(trace: list[Trace]) -> Outcome:
+    """Compare the best objective of the first half with that of the whole run."""
+    if len(trace) < 4:
+        return Outcome.OUT_OF_BUDGET
+    half = min(t.objective for t in trace[: len(trace) // 2])
+    whole = min(t.objective for t in trace)
+    return Outcome.OUT_OF_BUDGET if whole < _STILL_FALLING * half else Outcome.CONVERGED

@@ -1,0 +1,45 @@
+"""What clips look like before any update is seen: penalties in the attack's loss. Axes are named, never counted."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from auditor.records import Clips
+
+
+class Prior(Protocol):
+    """A differentiable penalty on a batch of clips."""
+
+    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+        """Return the penalty."""
+        ...
+
+
+@dataclass(frozen=True)
+class SpatialVariation:
+    """Mean absolute difference of neighbouring pixels, across and down (anisotropic TV, Rudin et al. 1992)."""
+
+    weight: float
+
+    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+        """Return weight * (mean |x_h+1 - x_h| + mean |x_w+1 - x_w|); an axis of length one adds nothing."""
+        return self.weight * (_variation(clips, axis=3) + _variation(clips, axis=4))
+
+
+@dataclass(frozen=True)
+class TemporalVariation:
+    """Mean absolute difference of successive frames: cameras mostly stand still."""
+
+    weight: float
+
+    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+        """Return weight * mean |x_t+1 - x_t|; a single frame adds nothing."""
+        return self.weight * _variation(clips, axis=1)
+
+
+def _variation(clips: Clips, axis: int) -> Float[Tensor, ""]:
+    if clips.shape[axis] < 2:
+        return clips.sum() * 0.0
+    return clips.diff(dim=axis).abs().mean()

@@ -1,0 +1,49 @@
+"""Closed-form flags: what a layer's gradient gives away by its structure alone."""
+
+from collections.abc import Collection
+
+from auditor.records import FederatedProtocol, Layer
+
+
+def closed_form_flags(layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int) -> dict[int, tuple[str, ...]]:
+    """Return, by layer index, sentences that hold for every clip under this protocol.
+
+    Sources: Phong et al. 2017 and Geiping et al. 2020 (one row), iDLG (label), the position-embedding identity
+    dW = Delta^T X and the span of inputs, rank(dW) <= batch * rows (derived for this project).
+    """
+    sent = frozenset(protocol.sent)
+    flags: dict[int, list[str]] = {layer.index: [] for layer in layers}
+    for layer in layers:
+        if layer.kind == "linear" and layer.rows is not None and _weight_sent(layer, sent):
+            flags[layer.index] += _linear_flags(layer, protocol.batch)
+        if layer.kind == "position-embedding" and protocol.batch == 1 and sent & set(layer.parameters):
+            flags[layer.index].append(
+                "its gradient is the gradient at every token: with a patch embedding right before it, all patches can be solved for"
+            )
+    head = _head(layers, sent, classes)
+    if head is not None and protocol.batch == 1:
+        flags[head.index].append("the label of a single clip can be read off exactly (iDLG)")
+    elif head is not None:
+        flags[head.index].append("the labels of the batch can be estimated (iLRG)")
+    return {index: tuple(found) for index, found in flags.items()}
+
+
+def _weight_sent(layer: Layer, sent: Collection[str]) -> bool:
+    return bool(layer.parameters) and layer.parameters[0] in sent
+
+
+def _linear_flags(layer: Layer, batch: int) -> list[str]:
+    rows = (layer.rows or 0) * batch
+    if rows == 1:
+        return ["one clip sends one row through it: its input can be computed exactly from its gradient"]
+    width = min(layer.input_shape[-1], layer.output_shape[-1]) if layer.input_shape and layer.output_shape else 0
+    if 0 < rows < width:
+        return [f"the rank of its gradient is at most {rows}, below {width}: it exposes the span of its inputs"]
+    return []
+
+
+def _head(layers: tuple[Layer, ...], sent: Collection[str], classes: int) -> Layer | None:
+    for layer in reversed(layers):
+        if set(layer.parameters) & set(sent) and layer.output_shape and layer.output_shape[-1] == classes:
+            return layer
+    return None

@@ -1,0 +1,48 @@
+"""What the user asked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from auditor.records import BatchNormMode, Layout, record
+
+
+@record
+class ScanOptions:
+    """Every choice that a scan depends on; the same options and seed give the same audit on the same machine.
+
+    `max_time` is in seconds, for everything from loading to the last score; None takes the preset's.
+    """
+
+    model: str
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    layout: Layout | None = None
+    classes: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    probes: tuple[Path, ...] = ()
+    batch: int = 1
+    labels: Literal["distinct", "equal"] = "distinct"
+    batchnorm: BatchNormMode = "eval"
+    trainable: tuple[str, ...] = ("*",)
+    preset: str = "fast"
+    max_time: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    what_if: bool | None = None
+    fail_on: str = "high"
+    command: tuple[str, ...] = ()
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Return the options as plain values, paths as given."""
+        plain: dict[str, Any] = {}
+        for name in self.__slots__:  # type: ignore[attr-defined]
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                value = str(value)
+            elif isinstance(value, tuple):
+                value = [str(v) if isinstance(v, Path) else v for v in value]
+            plain[name] = value
+        return plain

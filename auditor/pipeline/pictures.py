@@ -1,0 +1,66 @@
+"""Filmstrips as PNG data URIs, small enough to travel inside results.json."""
+
+import base64
+import io
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from auditor.pipeline.enhancement import Enhancement
+from auditor.pipeline.findings import Finding, Result
+from auditor.records import Clip
+
+FRAMES = 8
+_LONGEST_SIDE = 160
+# A report of many large clips stays within a few MB when only the telling results carry pictures.
+PICTURED = 4
+
+
+def pictured(finding: Finding) -> set[int]:
+    """The results of a finding that get pictures, by `id`: the best, the median and two more."""
+    ranked = sorted(finding.results, key=lambda r: -r.score.gain)
+    chosen = [ranked[0], ranked[len(ranked) // 2], *ranked][: PICTURED + 2]
+    return {id(r) for r in chosen[:PICTURED]} | {id(ranked[len(ranked) // 2])}
+
+
+def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> dict[str, Any]:
+    """Return the same frames of the original, the reconstruction, its enhancement, the blind guess and the null."""
+    truth = result.observed.probe.clip
+    shown = torch.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().long().unique().tolist()
+    best = max(enhancements, key=lambda e: e.score.psnr) if enhancements else None
+    name, guess = _blind(result)
+    return {
+        "frames": shown,
+        "original": _strip(truth, shown),
+        "reconstruction": _strip(result.clip, shown),
+        "enhanced": None if best is None else _strip(best.clip, shown),
+        "enhanced_method": None if best is None else best.method,
+        "baseline": None if guess is None else _strip(guess, shown),
+        "baseline_name": name,
+        "null": None if result.null_clip is None else _strip(result.null_clip, shown),
+    }
+
+
+def _blind(result: Result) -> tuple[str, Clip | None]:
+    """The best blind guess for this clip."""
+    name = max(result.score.baselines, key=lambda n: result.score.baselines[n])
+    return name, result.guesses.get(name)
+
+
+def _strip(clip: Clip, frames: list[int]) -> list[str]:
+    return [png(clip[i]) for i in frames]
+
+
+def png(frame: torch.Tensor) -> str:
+    """Encode one frame `(channel, height, width)` in [0, 1]; longer sides than 160 px are shrunk for display."""
+    longest = max(frame.shape[-2:])
+    if longest > _LONGEST_SIDE:
+        size = [max(1, round(s * _LONGEST_SIDE / longest)) for s in frame.shape[-2:]]
+        frame = functional.interpolate(frame[None], size, mode="area")[0]
+    levels = (frame.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+    image = Image.fromarray(levels[0].numpy() if len(levels) != 3 else levels.permute(1, 2, 0).numpy())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

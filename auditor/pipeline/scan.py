@@ -1,0 +1,191 @@
+"""One audit, from a model file to results."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from auditor.attack import LEAST_STEPS, PRESETS, Preset
+from auditor.errors import Inconclusive, UsageError
+from auditor.exposure import Exposed, expose
+from auditor.model import load
+from auditor.pipeline.bench import Bench, Observed, observe_probes, set_up
+from auditor.pipeline.controls import Control, failed, positive_controls, simulation_control
+from auditor.pipeline.enhancement import enhance_results
+from auditor.pipeline.findings import blind_controls, label_finding, make_findings, null_controls
+from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.results import Gathered, assemble
+from auditor.pipeline.units import run_units, seconds_per_step
+from auditor.pipeline.watch import Watch
+from auditor.pipeline.what_if import Variant, variants
+from auditor.probe import canary, gallery, shipped_probes, user_probes
+from auditor.records import Audit, Clips, Clock, FederatedProtocol, InputSpec, Probe, Skipped, Target
+
+# Shares of the time that is left when each part begins; attacks take the rest.
+_EXPOSURE, _WHAT_IF, _ENHANCE = 0.15, 0.3, 0.1
+# Controls take about three seconds on two cores; less than that plus a few units cannot say anything.
+_CONTROL_SECONDS = 4.0
+_GALLERY_FILLERS = 16
+
+
+def scan(options: ScanOptions, watch: Watch) -> Audit:
+    """Audit a model and return its results.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        See `errors`.
+    Inconclusive
+        The time budget ended before a single attack could run.
+    """
+    preset = PRESETS[options.preset]
+    clock = Clock(options.max_time or preset.seconds)
+    started = datetime.datetime.now(datetime.UTC)
+    device = choose_device(options.device)
+    watch.stage("loading the model")
+    target = _load(options, device)
+    watch.stage("making probes")
+    probes = _probes(options, preset, target.input)
+    galleries = {p.name: gallery(target.input, exclude=p).clips for p in probes}
+    blind = galleries[probes[0].name]
+    fillers = _fillers(blind, target.input)
+    bench = set_up(target, _protocol(options), device, options.seed)
+    observed = observe_probes(bench, probes, fillers)
+    pace = seconds_per_step(bench, observed[0])
+    _enough_time(clock, pace)
+    watch.stage("controls")
+    controls = _controls(bench, observed, watch)
+    watch.stage("exposure")
+    variance = pixel_variance(blind)
+    exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, watch)
+    watch.stage("attacks")
+    what_if = preset.what_if if options.what_if is None else options.what_if
+    later = (_ENHANCE + (_WHAT_IF if what_if else 0.0)) * clock.left
+    ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), watch)
+    findings = make_findings(bench, observed, ran, galleries)
+    watch.stage("enhancement")
+    share = max(0.0, clock.left) * (_ENHANCE / (_ENHANCE + _WHAT_IF) if what_if else 1.0)
+    enhanced, not_enhanced = enhance_results(findings, galleries, share, device, watch)
+    changes: tuple[Variant, ...] = ()
+    if what_if:
+        watch.stage("what if")
+        changes = variants(bench, probes, fillers, blind, variance, max(1.0, clock.left), watch)
+    return assemble(
+        Gathered(
+            options=options,
+            preset=preset,
+            started=started,
+            clock=clock,
+            bench=bench,
+            observed=observed,
+            controls=(*controls, *null_controls(findings), *blind_controls(findings)),
+            failed=failed(controls),
+            exposed=exposed if isinstance(exposed, Exposed) else None,
+            findings=findings,
+            labels=label_finding(observed, target.classes),
+            enhanced=enhanced,
+            variants=changes,
+            skipped=(*skipped, *not_enhanced, *([exposed] if isinstance(exposed, Skipped) else [])),
+            device=device,
+            pace=pace,
+        )
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device; `auto` is a GPU where there is one.
+
+    Raises
+    ------
+    UsageError
+        The device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name} cannot be used here", "use --device cpu, or auto") from error
+    return device
+
+
+def pixel_variance(clips: Clips) -> float:
+    """Mean square deviation of pixels from the gallery's mean clip: what a blind guess leaves unexplained."""
+    return float((clips - clips.mean(0, keepdim=True)).square().mean())
+
+
+def _load(options: ScanOptions, device: torch.device) -> Target:
+    return load(
+        options.model,
+        weights=options.weights,
+        input_shape=options.input_shape,
+        layout=options.layout,
+        classes=options.classes,
+        mean=options.mean,
+        std=options.std,
+        value_range=options.value_range,
+        device=device,
+        seed=options.seed,
+    )
+
+
+def _protocol(options: ScanOptions) -> FederatedProtocol:
+    return FederatedProtocol(
+        batch=options.batch, labels=options.labels, batchnorm=options.batchnorm, trainable=options.trainable
+    )
+
+
+def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Probe, ...]:
+    """The user's clips if given, else shipped ones, and a canary in any case."""
+    if options.probes:
+        clips: tuple[Probe, ...] = tuple(p for path in options.probes for p in user_probes(path, spec))
+    else:
+        clips = shipped_probes(spec, preset.probes)
+    return _unique((*clips, canary(spec, options.seed)))
+
+
+def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """Give clips of the same name different ones."""
+    seen: dict[str, int] = {}
+    named = []
+    for probe in probes:
+        count = seen.get(probe.name, 0)
+        seen[probe.name] = count + 1
+        named.append(replace(probe, name=f"{probe.name} ({count + 1})") if count else probe)
+    return tuple(named)
+
+
+def _fillers(clips: Clips, spec: InputSpec) -> Clips:
+    """Other clips for batches of more than one."""
+    some = clips[:_GALLERY_FILLERS]
+    if some.shape[-2:] == (spec.height, spec.width):
+        return some
+    resized = torch.nn.functional.interpolate(some.flatten(0, 1), (spec.height, spec.width), mode="bilinear")
+    return resized.unflatten(0, some.shape[:2])
+
+
+def _enough_time(clock: Clock, pace: float) -> None:
+    """Stop before anything is written when not even the controls and one pair of attacks can run."""
+    least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
+    if clock.left < _CONTROL_SECONDS:
+        raise Inconclusive(
+            f"inconclusive: {clock.used:.0f} s of --max-time {clock.seconds:.0f}s went into loading and nothing was attacked",
+            f"give --max-time {int(clock.used + 3 * least) + 10}s or more",
+        )
+
+
+def _controls(bench: Bench, observed: Sequence[Observed], watch: Watch) -> tuple[Control, ...]:
+    with watch.unit("positive controls", _CONTROL_SECONDS) as progress:
+        return (*positive_controls(bench.device, progress), simulation_control(bench, observed[0]))
+
+
+def _exposure(
+    bench: Bench, observed: Observed, variance: float, seconds: float, watch: Watch
+) -> Exposed | Skipped:
+    labels = torch.tensor(observed.labels, device=bench.device)
+    with watch.unit("mode exposure", seconds) as progress:
+        return expose(bench.client, observed.clips, labels, bench.target.layers, variance, seconds, progress)
+
+

@@ -1,0 +1,176 @@
+"""Units of work: one attack on one update with one seed; planned by what a measured step allows, then run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from auditor.attack import LEAST_STEPS, Attack, GradientMatching, Preset, ReferenceFrame
+from auditor.pipeline.bench import Bench, Observed, unit_seed, view_of
+from auditor.pipeline.watch import Watch
+from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
+
+# Loop overhead and a busy machine: a unit planned to the last step would often not fit.
+_MARGIN = 1.25
+# Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
+_REFERENCE_PROBES = 2
+
+
+@record
+class Unit:
+    """An attack on the update of probe `update`, with what is known of (and scored against) probe `truth`.
+
+    The two differ in a null control.
+    """
+
+    attack: Attack
+    truth: int
+    update: int
+    repetition: int
+
+    @property
+    def is_null(self) -> bool:
+        """Whether update and truth belong to different clips."""
+        return self.truth != self.update
+
+
+@record
+class Ran:
+    """A unit and what came of it."""
+
+    unit: Unit
+    result: Reconstruction | Skipped
+
+
+def uses_reference(attack: Attack) -> bool:
+    """Tell whether the attacker holds a frame of the scene (R1)."""
+    return isinstance(attack, GradientMatching) and isinstance(attack.start, ReferenceFrame)
+
+
+def unit_view(bench: Bench, observed: Sequence[Observed], unit: Unit) -> View:
+    """Return the attacker's view: the update of one clip, and for R1 the first frame of the clip of `truth`."""
+    reference = observed[unit.truth].probe.clip[:1].to(bench.device) if uses_reference(unit.attack) else None
+    return view_of(bench, observed[unit.update], reference)
+
+
+def plan(preset: Preset, observed: Sequence[Observed]) -> tuple[Unit, ...]:
+    """Return every unit of the preset, most telling first.
+
+    Two clips by every attack come first (each is the other's null control), then the reference attack with its null,
+    then the canary and the other clips, then more seeds. The null control of an attack without a reference costs
+    nothing: it is the reconstruction of one clip scored against another.
+    """
+    real = [i for i, o in enumerate(observed) if o.probe.kind != "canary"]
+    canaries = [i for i, o in enumerate(observed) if o.probe.kind == "canary"]
+    closed = [a for a in preset.attacks if a.closed_form]
+    blind = [a for a in preset.attacks if not a.closed_form and not uses_reference(a)]
+    informed = [a for a in preset.attacks if uses_reference(a)]
+    units = [Unit(attack=a, truth=i, update=i, repetition=0) for a in closed for i in (*real, *canaries)]
+    for repetition in range(preset.seeds):
+        units += [Unit(attack=a, truth=i, update=i, repetition=repetition) for i in real[:2] for a in blind]
+        units += _informed(informed, real[:1], observed, repetition)
+        units += [Unit(attack=a, truth=i, update=i, repetition=repetition) for i in canaries for a in blind]
+        units += [Unit(attack=a, truth=i, update=i, repetition=repetition) for i in real[2:] for a in blind]
+        units += _informed(informed, real[1:_REFERENCE_PROBES], observed, repetition)
+    return tuple(units)
+
+
+def _informed(
+    attacks: Sequence[Attack], probes: Sequence[int], observed: Sequence[Observed], repetition: int
+) -> Iterator[Unit]:
+    for attack in attacks:
+        for i in probes:
+            yield Unit(attack=attack, truth=i, update=i, repetition=repetition)
+            if len(observed) > 1:
+                yield Unit(attack=attack, truth=i, update=(i + 1) % len(observed), repetition=repetition)
+
+
+def run_units(
+    bench: Bench, observed: Sequence[Observed], preset: Preset, clock: Clock, watch: Watch
+) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
+    """Run what applies and fits into the time left on `clock`; say of everything else why it did not run."""
+    units, skipped = _applicable(bench, observed, plan(preset, observed))
+    closed = [u for u in units if u.attack.closed_form]
+    searches = [u for u in units if not u.attack.closed_form]
+    ran = [_run(bench, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), watch) for u in closed]
+    searches, dropped = _afford(bench, observed, searches, clock)
+    skipped = [*skipped, *dropped]
+    for position, unit in enumerate(searches):
+        share = clock.left / (len(searches) - position)
+        if share <= 0.0:
+            skipped.append(_no_time(unit, "the time was used up by earlier units"))
+            continue
+        ran.append(_run(bench, observed, unit, Budget(seconds=share, steps=preset.steps), watch))
+    skipped += [r.result for r in ran if isinstance(r.result, Skipped)]
+    return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
+
+
+def _applicable(
+    bench: Bench, observed: Sequence[Observed], units: Sequence[Unit]
+) -> tuple[list[Unit], list[Skipped]]:
+    kept, skipped = [], []
+    for unit in units:
+        obstacle = unit.attack.obstacle(unit_view(bench, observed, unit))
+        if obstacle is None:
+            kept.append(unit)
+        else:
+            skipped.append(
+                Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=obstacle)
+            )
+    return kept, skipped
+
+
+def _afford(
+    bench: Bench, observed: Sequence[Observed], units: list[Unit], clock: Clock
+) -> tuple[list[Unit], list[Skipped]]:
+    """Drop the last units when the time left does not hold the least number of steps for all."""
+    if not units:
+        return [], []
+    pace = seconds_per_step(bench, observed[0])
+    affordable = max(0, int(clock.left / (pace * LEAST_STEPS * _MARGIN)))
+    why = f"one step takes {pace:.2g} s and {clock.left:.0f} s were left for {len(units)} runs"
+    return units[:affordable], [_no_time(u, why) for u in units[affordable:]]
+
+
+def seconds_per_step(bench: Bench, observed: Observed) -> float:
+    """Measure one step of gradient matching (forward, double backward); the first pays one-time costs."""
+    x = observed.clips.clone().requires_grad_(True)
+    labels = torch.tensor(observed.labels, device=bench.device)
+    pace = 0.0
+    for _ in range(3):
+        clock = Clock(0.0)
+        gradients = bench.client(x, labels, create_graph=True)
+        total = torch.stack([g.square().sum() for g in gradients.values()]).sum()
+        if total.requires_grad:
+            torch.autograd.grad(total, x, allow_unused=True)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        pace = clock.used
+        if pace > 5.0:
+            break
+    return max(pace, 1e-4)
+
+
+def _run(bench: Bench, observed: Sequence[Observed], unit: Unit, budget: Budget, watch: Watch) -> Ran:
+    probe = observed[unit.truth].probe.name
+    title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
+    seed = unit_seed(bench.seed, unit.attack.name, probe, str(unit.repetition))
+    with watch.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
+        result = unit.attack.invert(unit_view(bench, observed, unit), replace(budget, progress=progress), seed)
+    return Ran(unit=unit, result=result)
+
+
+def _no_time(unit: Unit, why: str) -> Skipped:
+    return Skipped(
+        stage="invert", what=unit.attack.name, because="out-of-budget", reason=why, remedy="give more --max-time"
+    )
+
+
+def _distinct(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
+    """Keep one of several that say the same of the same attack, with how often."""
+    groups: dict[tuple[str, str, str], list[Skipped]] = {}
+    for s in skipped:
+        groups.setdefault((s.what, s.because, s.reason), []).append(s)
+    return tuple(
+        g[0] if len(g) == 1 else replace(g[0], reason=f"{g[0].reason} ({len(g)} runs)") for g in groups.values()
+    )

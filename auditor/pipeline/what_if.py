@@ -1,0 +1,209 @@
+"""Architecture choices: the user's own model under small changes of the protocol, each measured the same way."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from auditor.attack import LEAST_STEPS, GradientMatching
+from auditor.errors import UsageError
+from auditor.exposure import Exposed, expose
+from auditor.federated import LocalClient, select_parameters
+from auditor.pipeline.bench import Bench, Observed, observe_probes, unit_seed, view_of
+from auditor.pipeline.units import seconds_per_step
+from auditor.pipeline.watch import Watch
+from auditor.records import (
+    Budget,
+    Clip,
+    Clips,
+    ClipScore,
+    Clock,
+    FederatedProtocol,
+    Grade,
+    Layer,
+    Probe,
+    Reconstruction,
+    Skipped,
+    record,
+)
+from auditor.score import grade_clip, pair, score_clip
+
+# Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
+# exhaust.
+_MOST_STEPS = 300
+
+
+@record
+class Variant:
+    """One change of the protocol and what it did; `skipped` says why it was not measured."""
+
+    name: str
+    change: str
+    baseline: bool
+    exposed: Exposed | None = None
+    score: ClipScore | None = None
+    grade: Grade | None = None
+    steps: int = 0
+    skipped: Skipped | None = None
+
+
+@record
+class _Plan:
+    name: str
+    change: str
+    protocol: FederatedProtocol
+    baseline: bool = False
+    obstacle: str = ""
+
+
+def variants(
+    bench: Bench,
+    probes: Sequence[Probe],
+    fillers: Clips,
+    gallery: Clip,
+    pixel_variance: float,
+    seconds: float,
+    watch: Watch,
+) -> tuple[Variant, ...]:
+    """Measure exposure and one attack on the first probe for the audited protocol and each change of it."""
+    clock = Clock(seconds)
+    plans = _plans(bench)
+    prepared = [(p, _prepare(bench, p, probes, fillers)) for p in plans]
+    runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
+    paces = [seconds_per_step(b, o) for b, o in runnable]
+    # A third of the time for exposure, the rest for descents of equal length.
+    steps = min(_MOST_STEPS, int(0.6 * clock.left / max(sum(paces) * 1.25, 1e-9)))
+    results = []
+    for plan, ready in prepared:
+        if isinstance(ready, Skipped):
+            results.append(Variant(name=plan.name, change=plan.change, baseline=plan.baseline, skipped=ready))
+            continue
+        share = 0.3 * seconds / max(1, len(runnable))
+        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, watch))
+    return tuple(results)
+
+
+def _plans(bench: Bench) -> list[_Plan]:
+    protocol = bench.protocol
+    other_batch = 4 if protocol.batch == 1 else 1
+    plans = [
+        _Plan(name="as audited", change=_describe(protocol), protocol=protocol, baseline=True),
+        _Plan(
+            name=f"batch {other_batch}",
+            change=f"clients average {other_batch} clip{'s' if other_batch > 1 else ''} per update instead of {protocol.batch}",
+            protocol=replace(protocol, batch=other_batch),
+        ),
+    ]
+    head = _head(bench)
+    everything = len(protocol.sent) == len(bench.target.parameters)
+    if everything:
+        plans.append(
+            _Plan(
+                name="head only",
+                change="the backbone is frozen; only the classification head is trained and sent",
+                protocol=replace(protocol, trainable=head),
+                obstacle="" if head else "no classification head with parameters was found",
+            )
+        )
+    else:
+        plans.append(
+            _Plan(
+                name="everything trainable",
+                change="all parameters are trained and sent",
+                protocol=replace(protocol, trainable=("*",)),
+            )
+        )
+    other_mode = "train" if protocol.batchnorm == "eval" else "eval"
+    kind = bench.target.fidelity.batchnorm
+    plans.append(
+        _Plan(
+            name=f"BatchNorm {other_mode}",
+            change=f"BatchNorm uses {'the batch' if other_mode == 'train' else 'its running'} statistics",
+            protocol=replace(protocol, batchnorm=other_mode),
+            obstacle="" if kind == "kept" else f"the model has no BatchNorm to switch ({kind})",
+        )
+    )
+    return plans
+
+
+def _describe(protocol: FederatedProtocol) -> str:
+    sent = "all parameters" if protocol.trainable == ("*",) else "parameters matching " + ", ".join(protocol.trainable)
+    return f"batch {protocol.batch}, {sent} sent, BatchNorm {protocol.batchnorm}"
+
+
+def _head(bench: Bench) -> tuple[str, ...]:
+    """Exact names of the head's parameters: the layers from the last Linear on."""
+    layers = bench.target.layers
+    last = next((layer.index for layer in reversed(layers) if _ends_in_classes(layer, bench.target.classes)), None)
+    if last is None:
+        return ()
+    start = max((x.index for x in layers if x.kind == "linear" and x.index <= last), default=last)
+    return tuple(_literal(n) for layer in layers if layer.index >= start for n in layer.parameters)
+
+
+def _literal(name: str) -> str:
+    """Quote a name for fnmatch."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _ends_in_classes(layer: Layer, classes: int) -> bool:
+    return bool(layer.output_shape) and layer.output_shape[-1] == classes
+
+
+def _prepare(
+    bench: Bench, plan: _Plan, probes: Sequence[Probe], fillers: Clips
+) -> tuple[Bench, Observed] | Skipped:
+    if plan.obstacle:
+        return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=plan.obstacle)
+    try:
+        sent = select_parameters(bench.target.layers, list(bench.target.parameters), plan.protocol.trainable)
+        protocol = replace(plan.protocol, sent=sent)
+        changed = replace(bench, protocol=protocol, client=LocalClient(bench.target.model, protocol))
+        return changed, observe_probes(changed, probes[:1], fillers)[0]
+    except (UsageError, RuntimeError, ValueError) as error:
+        return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
+
+
+def _measure(
+    plan: _Plan,
+    bench: Bench,
+    observed: Observed,
+    gallery: Clip,
+    pixel_variance: float,
+    steps: int,
+    seconds: float,
+    watch: Watch,
+) -> Variant:
+    labels = torch.tensor(observed.labels, device=bench.device)
+    with watch.unit(f"what if: {plan.name} · exposure", seconds) as progress:
+        found = expose(
+            bench.client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress
+        )
+    exposed = None if isinstance(found, Skipped) else found
+    variant = Variant(name=plan.name, change=plan.change, baseline=plan.baseline, exposed=exposed)
+    if steps < LEAST_STEPS:
+        return replace(
+            variant,
+            skipped=Skipped(
+                stage="what-if",
+                what=plan.name,
+                because="out-of-budget",
+                reason=f"only {steps} steps fit into the time of each variant",
+                remedy="give more --max-time",
+            ),
+        )
+    attack = GradientMatching()
+    view = view_of(bench, observed)
+    obstacle = attack.obstacle(view)
+    if obstacle:
+        return replace(
+            variant, skipped=Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
+        )
+    with watch.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
+        seed = unit_seed(bench.seed, "what-if", plan.name)
+        made = attack.invert(view, Budget(seconds=1e6, steps=steps, progress=progress), seed)
+    if not isinstance(made, Reconstruction):
+        return replace(variant, skipped=made)
+    order = pair(observed.clips.cpu(), made.clips.cpu())
+    score = score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
+    return replace(variant, score=score, grade=grade_clip(score), steps=made.steps)

@@ -1,0 +1,121 @@
+"""Sentences that the results carry: what was assumed, what was left out, and what could be done."""
+
+from collections.abc import Sequence
+
+from auditor.pipeline.bench import Bench
+from auditor.pipeline.findings import Finding
+from auditor.pipeline.what_if import Variant
+from auditor.records import Grade, Skipped
+
+THREAT_TITLE = "Whoever sees one update: an honest-but-curious server, or an eavesdropper"
+OUT_OF_SCOPE = (
+    "a server that sends manipulated models (active attacks)",
+    "several local steps before sending (FedAvg), momentum, and several rounds of the same clips",
+    "secure aggregation, differential privacy, compression and other defences",
+    "attackers with generative models trained on clips like the clients'",
+)
+# A change that moves the attack by less than this is not worth acting on: seeds differ by as much.
+_WORTH_DB = 1.0
+
+
+def assumptions(bench: Bench) -> list[str]:
+    """What the attacker of every finding is assumed to know."""
+    protocol = bench.protocol
+    return [
+        "the model's architecture and its weights before the update (threat model C of Carletti et al. 2025)",
+        f"the gradient of one FedSGD step on {protocol.batch} clip{'s' if protocol.batch > 1 else ''}, in float32, "
+        f"for {len(protocol.sent)} of {len(bench.target.parameters)} parameter tensors",
+        f"the loss ({protocol.loss}), the batch size and the BatchNorm mode ({protocol.batchnorm})",
+        f"pixel normalisation and clip size ({bench.input.frames} frames of {bench.input.height}x{bench.input.width})",
+    ]
+
+
+def finding_assumes(finding: Finding) -> list[str]:
+    """What this attacker needs beyond the common assumptions."""
+    extra = []
+    if finding.reference:
+        extra.append("the first frame of the client's clip, or one that looks like it (R1)")
+    if finding.severity.vector.find("K:labels") >= 0:
+        extra.append("the label of the clip, which no rule could restore here")
+    return extra
+
+
+def summary(finding: Finding) -> str:
+    """One sentence on what the attack did."""
+    best = max(finding.results, key=lambda r: r.score.gain)
+    score = best.score
+    blind = max(score.baselines, key=lambda n: score.baselines[n])
+    head = {
+        Grade.EXACT: "recovered the client's clip",
+        Grade.RECOGNISABLE: "recovered a recognisable clip",
+        Grade.GIST: "recovered which clip it was, or bits of it, but no recognisable picture",
+        Grade.NOT_SHOWN: "recovered nothing that beats chance",
+    }[finding.grade]
+    numbers = (
+        f"best {score.psnr:.1f} dB on {best.observed.probe.name}, "
+        f"{score.gain:+.1f} dB against the best blind guess ({blind})"
+    )
+    control = {
+        True: "the same attack on another clip's update stayed at chance",
+        False: "but the same attack on another clip's update did as well: this does not count",
+        None: "no null control could be run, so this does not count",
+    }[finding.null_at_chance]
+    return f"{finding.attack.title} {head}: {numbers}; {control}."
+
+
+def actions(
+    bench: Bench, findings: Sequence[Finding], variants: Sequence[Variant], skipped: Sequence[Skipped]
+) -> list[dict[str, str]]:
+    """What the reader can do, measured changes first."""
+    found = _measured(variants)
+    if bench.target.fidelity.upper_bound:
+        found.append(
+            {
+                "text": "Export the model so that it keeps what clients train, and audit again (see fidelity notes).",
+                "effect": "not measured",
+            }
+        )
+    exact = next((f for f in findings if f.counts and f.grade is Grade.EXACT and f.attack.closed_form), None)
+    if exact is not None and exact.attack.name == "patch-embedding":
+        found.append(
+            {
+                "text": "Do not train or send the position embedding, or use a fixed one: the closed form needs its gradient.",
+                "effect": "not measured; audit again with --trainable",
+            }
+        )
+    if any(s.because == "out-of-budget" for s in skipped):
+        found.append(
+            {"text": "Repeat with a larger --max-time or on a GPU: some attacks did not fit.", "effect": "not measured"}
+        )
+    if not variants:
+        found.append(
+            {
+                "text": "Measure what batch size, a frozen backbone and BatchNorm mode change: add --what-if.",
+                "effect": "not measured",
+            }
+        )
+    if any(f.counts and f.grade >= Grade.RECOGNISABLE for f in findings):
+        found.append(
+            {
+                "text": "Send updates only under secure aggregation or with differential privacy, and audit that set-up.",
+                "effect": "not measured",
+            }
+        )
+    return found
+
+
+def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
+    base = next((v for v in variants if v.baseline), None)
+    if base is None or base.score is None:
+        return []
+    better = []
+    for v in variants:
+        if v.baseline or v.score is None:
+            continue
+        change = v.score.gain - base.score.gain
+        if change <= -_WORTH_DB:
+            effect = f"measured: attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip"
+            if v.exposed is not None and base.exposed is not None:
+                effect += f", exposure {base.exposed.all.psnr:.1f} dB to {v.exposed.all.psnr:.1f} dB"
+            better.append((change, {"text": f"{v.change[0].upper()}{v.change[1:]}.", "effect": effect}))
+    return [action for _, action in sorted(better, key=lambda pair: pair[0])]

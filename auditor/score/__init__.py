@@ -1,0 +1,37 @@
+"""Score: hold reconstructions against the truth, blind guesses and nulls, and say what that demonstrates."""
+
+from auditor.score.baselines import blind_guesses
+from auditor.score.clip import score_clip
+from auditor.score.confidence import Confidence, confidence
+from auditor.score.grade import clearly_above_chance, grade_clip, grade_finding, merged, reach
+from auditor.score.intervals import bits_interval, recall_interval
+from auditor.score.pairing import pair
+from auditor.score.psnr import psnr
+from auditor.score.retrieval import rank
+from auditor.score.severity import FORMULA, Severity, severity
+from auditor.score.ssim import ssim_frames
+from auditor.score.verdict import Verdict, decide, gate
+
+__all__ = [
+    "FORMULA",
+    "Confidence",
+    "Severity",
+    "Verdict",
+    "bits_interval",
+    "blind_guesses",
+    "clearly_above_chance",
+    "confidence",
+    "decide",
+    "gate",
+    "grade_clip",
+    "grade_finding",
+    "merged",
+    "pair",
+    "psnr",
+    "rank",
+    "reach",
+    "recall_interval",
+    "score_clip",
+    "severity",
+    "ssim_frames",
+]

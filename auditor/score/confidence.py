@@ -1,0 +1,42 @@
+"""Confidence in the verdict: a second axis beside severity."""
+
+from dataclasses import dataclass
+
+from auditor.records import Fidelity
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """high, medium or low, and every reason that lowered it."""
+
+    level: str
+    reasons: tuple[str, ...]
+
+
+def confidence(
+    fidelity: Fidelity,
+    *,
+    failed_controls: tuple[str, ...],
+    probes: int,
+    seeds: int,
+    out_of_budget: tuple[str, ...],
+    exact: bool,
+) -> Confidence:
+    """Lower the confidence one level per kind of doubt; an EXACT finding does not depend on seeds or budget."""
+    doubts: list[str] = []
+    grave: list[str] = []
+    if failed_controls:
+        grave.append("a control failed")
+    if fidelity.upper_bound:
+        doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
+    if fidelity.gradient_check is None:
+        doubts.append("the gradient was not checked against finite differences")
+    if not exact:
+        if out_of_budget:
+            doubts.append(f"{len(out_of_budget)} attack runs were cut short or left out by the budget")
+        if seeds < 3:
+            doubts.append(f"{seeds} seed{'s' if seeds > 1 else ''}; three or more show the spread")
+        if probes < 5:
+            doubts.append(f"{probes} probe clip{'s' if probes != 1 else ''}; five or more show the reach")
+    level = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
+    return Confidence(level, tuple(grave + doubts) or ("import faithful, controls held, seeds and probes sufficient",))

@@ -1,0 +1,76 @@
+"""What a set of reconstructions demonstrates: the verdict grid."""
+
+from collections.abc import Sequence
+
+from auditor.records import ClipScore, Grade, Interval
+from auditor.score.intervals import binomial_tail
+
+# 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
+EXACT_DB = 35.0
+# Half the structural similarity of an identical frame; persons and objects are told apart there (frames of the
+# shipped clips, looked at).
+RECOGNISABLE_SSIM = 0.5
+# A blind guess and its own noise differ by tenths of a dB; one whole dB is more than rounding or luck in one clip.
+GAIN_DB = 1.0
+# Several findings are tested in one audit, so each is tested at a fifth of the usual 5%.
+ALPHA = 0.01
+
+
+def grade_clip(score: ClipScore, *, with_reference: bool = False) -> Grade:
+    """Grade one reconstruction by itself: EXACT, RECOGNISABLE or NOT_SHOWN (a gist needs many clips to be shown).
+
+    An attacker who holds a reference frame must also beat it in motion, or the picture is only the reference.
+    """
+    beats_blind = score.gain >= GAIN_DB and (not with_reference or score.motion_gain >= GAIN_DB)
+    if score.rank != 1 or not beats_blind:
+        return Grade.NOT_SHOWN
+    if score.psnr >= EXACT_DB:
+        return Grade.EXACT
+    middle = sorted(score.ssim_frames)[len(score.ssim_frames) // 2]
+    return Grade.RECOGNISABLE if middle >= RECOGNISABLE_SSIM else Grade.NOT_SHOWN
+
+
+def grade_finding(
+    scores: Sequence[ClipScore],
+    *,
+    recall_significant: bool,
+    bits_significant: bool,
+    with_reference: bool = False,
+) -> Grade:
+    """Grade an attack over its probes.
+
+    - EXACT: at least one clip is.
+    - RECOGNISABLE: at least one clip is, and the true clips are found in the gallery above chance. With a reference
+      frame retrieval proves nothing (the reference alone finds the clip), so more than half of the clips must be.
+    - GIST: retrieval or canary bits above chance only.
+    """
+    grades = [grade_clip(s, with_reference=with_reference) for s in scores]
+    if Grade.EXACT in grades:
+        return Grade.EXACT
+    shown = sum(g is Grade.RECOGNISABLE for g in grades)
+    if shown and (2 * shown > len(grades) if with_reference else recall_significant):
+        return Grade.RECOGNISABLE
+    if bits_significant or (recall_significant and not with_reference):
+        return Grade.GIST
+    return Grade.NOT_SHOWN
+
+
+def reach(scores: Sequence[ClipScore], *, with_reference: bool = False) -> float:
+    """Share of the reconstructions that are at least RECOGNISABLE by themselves, in [0, 1]."""
+    if not scores:
+        return 0.0
+    return sum(grade_clip(s, with_reference=with_reference) >= Grade.RECOGNISABLE for s in scores) / len(scores)
+
+
+def merged(intervals: Sequence[Interval | None]) -> tuple[int, int]:
+    """Add up hits and trials of the intervals there are."""
+    kept = [i for i in intervals if i is not None]
+    return sum(i.hits for i in kept), sum(i.trials for i in kept)
+
+
+def clearly_above_chance(interval: Interval | None) -> bool:
+    """Tell whether an interval lies above chance and the exact tail is at most `ALPHA`; False without trials.
+
+    Wilson's bound is too high for few trials, so the exact binomial test must agree.
+    """
+    return interval is not None and interval.above_chance and binomial_tail(interval) <= ALPHA

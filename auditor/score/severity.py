@@ -1,0 +1,61 @@
+"""Severity 0-10 of the worst demonstrated case, with its formula and a vector string."""
+
+from dataclasses import dataclass
+
+from auditor.records import Grade
+
+FORMULA = "severity = 10 x fidelity x preconditions x (0.85 + 0.15 x reach)"
+
+_FIDELITY = {Grade.NOT_SHOWN: 0.0, Grade.GIST: 0.4, Grade.RECOGNISABLE: 0.8, Grade.EXACT: 1.0}
+# A label or a bit tells less than a picture.
+_LABEL_ONLY = 0.3
+# Knowing the label of a clip is an easy guess; owning a frame of the scene takes access; an active server must cheat.
+_PRECONDITIONS = {"none": 1.0, "labels": 0.97, "reference": 0.95}
+
+
+@dataclass(frozen=True)
+class Severity:
+    """A score in [0, 10] in the familiar bands, under our own name and formula."""
+
+    score: float
+    vector: str
+    fidelity: float
+    preconditions: float
+    reach: float
+
+    @property
+    def band(self) -> str:
+        """none, low (0.1-3.9), medium (4.0-6.9), high (7.0-8.9) or critical (9.0-10)."""
+        return band(self.score)
+
+
+BANDS = ("none", "low", "medium", "high", "critical")
+
+
+def band(score: float) -> str:
+    """Name the band of a score."""
+    limits = (0.1, 4.0, 7.0, 9.0)
+    return BANDS[sum(score >= limit for limit in limits)]
+
+
+def severity(
+    grade: Grade, *, psnr: float, reach: float, knows: str = "none", threat_model: str = "C", label_only: bool = False
+) -> Severity:
+    """Combine what was shown, what the attacker had to know, and how often it worked.
+
+    Parameters
+    ----------
+    psnr
+        Of the best reconstruction, in dB: from 15 to 35 dB a recognisable clip gains up to 0.15 in fidelity.
+    reach
+        Share of probes and seeds at this grade, in [0, 1].
+    knows
+        none, labels or reference.
+    """
+    fidelity = _LABEL_ONLY if label_only and grade is Grade.GIST else _FIDELITY[grade]
+    if grade is Grade.RECOGNISABLE:
+        fidelity += 0.15 * min(1.0, max(0.0, (psnr - 15.0) / 20.0))
+    preconditions = _PRECONDITIONS[knows]
+    score = round(10.0 * fidelity * preconditions * (0.85 + 0.15 * reach), 1)
+    vector = f"FLA:1/TM:{threat_model}/K:{knows}/G:{grade.name}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
+    return Severity(score=score, vector=vector, fidelity=fidelity, preconditions=preconditions, reach=reach)

@@ -1,0 +1,89 @@
+"""The verdict: what was demonstrated, unless the controls or the budget forbid a conclusion."""
+
+from dataclasses import dataclass
+
+from auditor.errors import ExitCode
+from auditor.records import Exposure, Grade
+from auditor.score.severity import BANDS
+
+SENTENCES = {
+    "FAIL": "FAIL: leakage demonstrated",
+    "WARN": "WARN: partial leakage demonstrated",
+    "PASS": "PASS: no leakage demonstrated under the tested conditions",
+    "INCONCLUSIVE": "INCONCLUSIVE: this audit cannot tell",
+}
+# Exposure counts as a contradiction when linear analysis predicts a clearly better picture than a blind guess
+# (6 dB is half the error) of a quality in which a person can be recognised.
+EXPOSED_GAIN_DB = 6.0
+EXPOSED_DB = 20.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word, the sentence that may be quoted, and why."""
+
+    word: str
+    reasons: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        return SENTENCES[self.word]
+
+
+def exposed(exposure: Exposure | None) -> bool:
+    """Tell whether the update determines a recognisable clip, by linear analysis."""
+    return exposure is not None and exposure.psnr >= max(EXPOSED_DB, exposure.prior + EXPOSED_GAIN_DB)
+
+
+def decide(
+    grade: Grade,
+    *,
+    failed_controls: tuple[str, ...],
+    exposure: Exposure | None,
+    out_of_budget: tuple[str, ...],
+    attacked: bool,
+) -> Verdict:
+    """Return the verdict.
+
+    Parameters
+    ----------
+    grade
+        The best grade among findings whose null control is at chance.
+    failed_controls
+        Controls that had to hold and did not: nothing can be concluded then.
+    out_of_budget
+        Attacks that were skipped or cut short by the budget.
+    attacked
+        Whether any attack on a clip was carried through, or shown not to apply to this update.
+    """
+    if failed_controls:
+        return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in failed_controls))
+    if grade >= Grade.RECOGNISABLE:
+        return Verdict("FAIL", (f"an attack reached {grade.name}",))
+    if not attacked:
+        return Verdict("INCONCLUSIVE", ("no attack on a clip could be carried through", *out_of_budget))
+    if exposed(exposure) and out_of_budget:
+        assert exposure is not None
+        return Verdict(
+            "INCONCLUSIVE",
+            (
+                f"the update exposes a clip (predicted {exposure.psnr:.1f} dB against {exposure.prior:.1f} dB blind), "
+                "the attacks did not recover it, and the budget ended first",
+                *out_of_budget,
+            ),
+        )
+    if grade is Grade.GIST:
+        return Verdict("WARN", ("an attack read labels, bits or the identity of a clip above chance",))
+    if out_of_budget and exposure is None:
+        return Verdict("INCONCLUSIVE", ("neither the attacks nor the exposure analysis could finish", *out_of_budget))
+    return Verdict("PASS", ("no attack scored above its blind baseline and null control",))
+
+
+def gate(word: str, score: float, band: str, fail_on: str) -> tuple[bool, ExitCode]:
+    """Return whether the gate is satisfied, and the exit code. INCONCLUSIVE fails closed with its own code."""
+    if word == "INCONCLUSIVE":
+        return False, ExitCode.INCONCLUSIVE
+    if fail_on == "never" or score <= 0.0 or BANDS.index(band) < BANDS.index(fail_on):
+        return True, ExitCode.GATE_SATISFIED
+    return False, ExitCode.GATE_FAILED
