@@ -1,0 +1,134 @@
+"""Numbers as a reader sees them; what was not measured is a dash, never a zero."""
+
+import math
+from typing import Any
+
+MISSING = "—"
+
+_INFINITE = {"inf": math.inf, "-inf": -math.inf}
+
+
+def real(value: Any) -> float | None:
+    """Return a JSON number, an infinite one included, as a float; None for anything else.
+
+    >>> real("inf"), real(None), real(3)
+    (inf, None, 3.0)
+    """
+    if isinstance(value, str):
+        return _INFINITE.get(value)
+    return None if value is None or isinstance(value, bool) else float(value)
+
+
+def decibels(value: Any, signed: bool = False, unit: bool = True) -> str:
+    """Return decibels with one decimal.
+
+    >>> decibels(31.24), decibels(-2, signed=True), decibels("inf"), decibels(None)
+    ('31.2 dB', '−2.0 dB', 'inf dB', '—')
+    """
+    number = real(value)
+    if number is None:
+        return MISSING
+    shown = "inf" if math.isinf(number) else f"{abs(number):.1f}"
+    sign = "−" if number < 0 and shown != "0.0" else "+" if signed and shown != "0.0" else ""
+    return f"{sign}{shown} dB" if unit else f"{sign}{shown}"
+
+
+def fixed(value: Any, places: int = 2) -> str:
+    """Return a number with a fixed count of decimals.
+
+    >>> fixed(0.987), fixed(None)
+    ('0.99', '—')
+    """
+    number = real(value)
+    return MISSING if number is None else f"{number:.{places}f}".replace("-", "−")
+
+
+def percent(value: Any) -> str:
+    """Return a share in [0, 1] as percent, with a decimal where it is small.
+
+    >>> percent(0.5), percent(1 / 64), percent(0.001)
+    ('50%', '1.6%', '0.1%')
+    """
+    number = real(value)
+    if number is None:
+        return MISSING
+    return f"{100 * number:.1f}%" if 0 < number < 0.0995 else f"{100 * number:.0f}%"
+
+
+def whole(value: Any) -> str:
+    """Return a count with thin groups of three.
+
+    >>> whole(1843210)
+    '1,843,210'
+    """
+    number = real(value)
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def tiny(value: Any) -> str:
+    """Return an error or residual in the shortest form that keeps its size.
+
+    >>> tiny(3.1e-7), tiny(0.0052), tiny(None)
+    ('3.1e-07', '0.0052', '—')
+    """
+    number = real(value)
+    return MISSING if number is None else f"{number:.2g}"
+
+
+def duration(value: Any) -> str:
+    """Return seconds in the unit that fits.
+
+    >>> duration(6.5), duration(412.6), duration(7300)
+    ('6.5 s', '6 min 53 s', '2 h 02 min')
+    """
+    number = real(value)
+    if number is None or math.isinf(number):
+        return MISSING
+    if number < 60:
+        return f"{number:.1f} s"
+    minutes, seconds = divmod(round(number), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def of(interval: Any) -> str:
+    """Return hits of trials, or a dash.
+
+    >>> of({"hits": 6, "trials": 6})
+    '6 of 6'
+    """
+    return MISSING if interval is None else f"{interval['hits']} of {interval['trials']}"
+
+
+def span(interval: Any) -> str:
+    """Return an interval and its chance level as words, or a dash.
+
+    >>> span({"low": 0.61, "high": 1.0, "chance": 0.015625})
+    '61% to 100%, chance 1.6%'
+    """
+    if interval is None:
+        return MISSING
+    return f"{percent(interval['low'])} to {percent(interval['high'])}, chance {percent(interval['chance'])}"
+
+
+def cell(value: Any) -> str:
+    """Return any scalar of the results as the text of one cell.
+
+    >>> cell(None), cell(True), cell(0.25), cell("exact")
+    ('—', 'yes', '0.25', 'exact')
+    """
+    if value is None or value == "":
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def size(shape: Any) -> str:
+    """Return a shape as its extents.
+
+    >>> size([8, 3, 32, 32])
+    '8 × 3 × 32 × 32'
+    """
+    return " × ".join(str(extent) for extent in shape) if shape else MISSING

@@ -1,0 +1,167 @@
+"""Filmstrips: the same frames of the truth, the reconstruction and the guesses, one under the other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.report.figures import decibels, fixed, real
+from auditor.report.headline import GRADE_ORDER, ranked
+from auditor.report.pictures import Gallery, Picture
+
+_COLUMNS = 8
+_MOST_FRAMES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One frame: its picture (None where there is none that may be shown), what it shows, numbers under it."""
+
+    picture: Picture | None
+    alt: str
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind of picture over all frames of a band."""
+
+    kind: str
+    title: str
+    note: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """At most eight frames side by side, so that a face stays large enough to judge."""
+
+    frames: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filmstrip:
+    """One reconstruction, shown."""
+
+    title: str
+    which: str
+    finding: Mapping[str, Any]
+    result: Mapping[str, Any]
+    bands: tuple[Band, ...]
+    enhanced: bool
+    left_out: int = 0
+
+
+def strips_of(finding: Mapping[str, Any], gallery: Gallery) -> list[Filmstrip]:
+    """Return the best strip of a finding, and the median one where it differs and something was shown."""
+    shown = [r for r in ranked(finding["results"]) if _has_frames(r)]
+    if not shown:
+        return []
+    strips = [filmstrip(finding, shown[0], gallery, which="best")]
+    if len(shown) > 2 and finding["grade"] != "NOT_SHOWN":
+        strips.append(filmstrip(finding, shown[len(shown) // 2], gallery, which="median"))
+    return strips
+
+
+def filmstrip(
+    finding: Mapping[str, Any],
+    result: Mapping[str, Any],
+    gallery: Gallery,
+    which: str,
+    kinds: Sequence[str] = ("original", "reconstruction", "enhanced", "baseline", "null"),
+    most: int = _MOST_FRAMES,
+) -> Filmstrip:
+    """Return the filmstrip of one result, in bands of eight frames; at most `most` frames, evenly chosen."""
+    pictures = result["pictures"]
+    places = _evenly(len(pictures["frames"]), most)
+    width = _band_width(len(places))
+    bands = [
+        Band(
+            frames=tuple(pictures["frames"][p] for p in chunk),
+            rows=tuple(r for k in kinds if (r := _row(k, chunk, result, gallery)) is not None),
+        )
+        for start in range(0, len(places), width)
+        if (chunk := places[start : start + width])
+    ]
+    return Filmstrip(
+        title=f"{finding['title']}: {result['probe']}, seed {result['seed']}",
+        which=which,
+        finding=finding,
+        result=result,
+        bands=tuple(bands),
+        enhanced=any(row.kind == "enhanced" for band in bands for row in band.rows),
+        left_out=len(pictures["frames"]) - len(places),
+    )
+
+
+def _has_frames(result: Mapping[str, Any]) -> bool:
+    pictures = result["pictures"]
+    return pictures is not None and bool(pictures["frames"]) and bool(pictures["reconstruction"])
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def _band_width(count: int) -> int:
+    bands = -(-count // _COLUMNS)
+    return -(-count // max(bands, 1)) or 1
+
+
+def _row(kind: str, places: Sequence[int], result: Mapping[str, Any], gallery: Gallery) -> Row | None:
+    pictures = result["pictures"]
+    strip = pictures[kind]
+    if not strip:
+        return None
+    cells = [_cell(kind, p, strip[p] if p < len(strip) else None, result, gallery) for p in places]
+    if kind not in ("original", "reconstruction") and all(cell.picture is None for cell in cells):
+        return None
+    title, note = _titles(kind, result)
+    return Row(kind=kind, title=title, note=note, cells=tuple(cells))
+
+
+def _titles(kind: str, result: Mapping[str, Any]) -> tuple[str, str]:
+    pictures, score = result["pictures"], result["score"]
+    if kind == "original":
+        return "Original", "the probe"
+    if kind == "reconstruction":
+        return "Reconstruction", f"from the update: {decibels(score['psnr'])}"
+    if kind == "enhanced":
+        return "Enhanced", f"inferred detail: {pictures['enhanced_method'] or 'super-resolution'}"
+    if kind == "baseline":
+        name = pictures["baseline_name"] or ""
+        level = score["baselines"].get(name)
+        return "Blind baseline", f"{name or 'no update'}: {decibels(level)}" if level is not None else name
+    null = result["null"]
+    return "Null control", "another clip's update" + (f": {decibels(null['psnr'])}" if null else "")
+
+
+def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: Gallery) -> Cell:
+    frame = result["pictures"]["frames"][place]
+    picture = gallery.picture(uri)
+    numbers: tuple[str, ...] = ()
+    alt = {
+        "original": f"Original, frame {frame} of the probe",
+        "reconstruction": f"Reconstruction of frame {frame} from the update alone",
+        "enhanced": f"Frame {frame} after super-resolution; detail is inferred",
+        "baseline": f"Blind guess at frame {frame}, made without the update",
+        "null": f"What the attack makes of an unrelated update, frame {frame}",
+    }[kind]
+    score = result["null"] if kind == "null" else result["score"]
+    if kind in ("reconstruction", "null") and score:
+        psnr, ssim = _at(score["psnr_frames"], frame), _at(score["ssim_frames"], frame)
+        if psnr is not None:
+            numbers = (decibels(psnr), f"SSIM {fixed(ssim)}")
+            alt += f": {decibels(psnr)}, SSIM {fixed(ssim)}"
+    return Cell(picture=picture, alt=alt if picture else f"{alt}: no picture that can be shown", numbers=numbers)
+
+
+def _at(values: Sequence[Any], frame: int) -> Any:
+    return values[frame] if frame < len(values) and real(values[frame]) is not None else None
+
+
+def grade_of(result: Mapping[str, Any]) -> int:
+    """Return the place of a result's grade, weakest 0."""
+    return GRADE_ORDER.index(result["grade"])

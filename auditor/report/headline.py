@@ -1,0 +1,141 @@
+"""The three numbers of page 1, and the reconstruction that stands for the audit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.report.charts import blind
+from auditor.report.figures import decibels, of, percent, real, span
+
+GRADE_ORDER = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """One of the three numbers, with its interval beside the level of chance.
+
+    `low`, `high`, `point` and `chance` lie on an axis from `floor` to `top`; they are None where nothing was measured.
+    """
+
+    title: str
+    value: str
+    interval: str
+    detail: str
+    low: float | None = None
+    high: float | None = None
+    point: float | None = None
+    chance: float | None = None
+    floor: float = 0.0
+    top: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The strongest single reconstruction and the finding that it belongs to."""
+
+    finding: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+def scored(results: Mapping[str, Any]) -> Iterator[Best]:
+    """Yield every single result that has a score, with its finding."""
+    for finding in results["findings"]:
+        for result in finding["results"]:
+            if result["score"] is not None:
+                yield Best(finding=finding, result=result)
+
+
+def best(results: Mapping[str, Any]) -> Best | None:
+    """Return the result with the strongest grade, then the largest gain; one with pictures before one without."""
+    return max(scored(results), key=_strength, default=None)
+
+
+def demonstrated(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the worst finding whose grade is not `NOT_SHOWN`."""
+    return next((f for f in results["findings"] if f["grade"] != "NOT_SHOWN"), None)
+
+
+def headlines(results: Mapping[str, Any]) -> tuple[Headline, Headline, Headline]:
+    """Return the three numbers: picture, identity, and label (or payload bits where there are no labels)."""
+    findings = results["findings"]
+    recall = next((f["recall"] for f in findings if f["recall"] is not None), None)
+    bits = next((f["bits"] for f in findings if f["bits"] is not None), None)
+    labels = results["labels"]["interval"]
+    if labels is None and bits is not None:
+        third = _share("Payload bits read", bits, "bits hidden in a canary clip, read back from the update")
+    else:
+        third = _share("Labels read", labels, "training labels read off the update", results["labels"]["reason"])
+    return (
+        _picture(results),
+        _share("Clip identified", recall, "reconstructions that pick their own clip out of a gallery"),
+        third,
+    )
+
+
+def _picture(results: Mapping[str, Any]) -> Headline:
+    title = "Picture recovered"
+    strongest = best(results)
+    if strongest is None:
+        return Headline(title=title, value="—", interval="not measured", detail="no attack produced a picture")
+    score = strongest.result["score"]
+    gains = [g for b in scored(results) if (g := real(b.result["score"]["gain"])) is not None]
+    if not gains or real(score["gain"]) is None:
+        return Headline(
+            title=title, value=decibels(score["psnr"]), interval="no baseline", detail="PSNR of the best run"
+        )
+    shown = [max(-10.0, min(40.0, gain)) for gain in gains]
+    return Headline(
+        title=title,
+        value=decibels(score["gain"], signed=True),
+        interval=f"{decibels(min(gains), signed=True, unit=False)} to {decibels(max(gains), signed=True)} "
+        f"over {_runs(len(gains))}, chance 0",
+        detail=f"best picture {decibels(score['psnr'])}, best blind guess {decibels(blind(score))}",
+        low=min(shown),
+        high=max(shown),
+        point=max(-10.0, min(40.0, real(score["gain"]) or 0.0)),
+        chance=0.0,
+        floor=-10.0,
+        top=40.0,
+    )
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _share(title: str, interval: Mapping[str, Any] | None, detail: str, reason: str | None = None) -> Headline:
+    if interval is None:
+        return Headline(title=title, value="—", interval="not measured", detail=reason or "no attack measured it")
+    return Headline(
+        title=title,
+        value=of(interval),
+        interval=f"95%: {span(interval)}",
+        detail=f"{percent(_rate(interval))} of {detail}" if interval["trials"] else detail,
+        low=_unit(interval["low"]),
+        high=_unit(interval["high"]),
+        point=_unit(_rate(interval)),
+        chance=_unit(interval["chance"]),
+    )
+
+
+def _rate(interval: Mapping[str, Any]) -> float:
+    return interval["hits"] / interval["trials"] if interval["trials"] else 0.0
+
+
+def _unit(value: float) -> float:
+    return max(0.0, min(1.0, value))
+
+
+def _strength(candidate: Best) -> tuple[int, float, bool]:
+    gain = real(candidate.result["score"]["gain"])
+    return (
+        GRADE_ORDER.index(candidate.result["grade"]),
+        -1e9 if gain is None else gain,
+        candidate.result["pictures"] is not None,
+    )
+
+
+def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the results of one finding that have a score, strongest first."""
+    kept = [Best(finding={}, result=r) for r in results if r["score"] is not None]
+    return [b.result for b in sorted(kept, key=_strength, reverse=True)]

@@ -1,0 +1,77 @@
+"""The summary of an audit as Markdown, with everything that came from outside made inert."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from auditor.report import figures, wording
+from auditor.report.headline import headlines
+from auditor.report.plain import results_digest
+from auditor.text import printable
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>&~@:.-])")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", ":": "&#58;", ".": "&#46;"}
+
+
+def to_markdown(results: Mapping[str, Any]) -> str:
+    """Return verdict, the three numbers, findings, controls and actions; no pictures."""
+    verdict, tool, model = results["verdict"], results["tool"], results["model"]
+    lines = [
+        f"## fl-audit: {verdict['word']}, {wording.VERDICTS[verdict['word']]}",
+        "",
+        _inert(verdict["sentence"], 600),
+        "",
+        f"Model {_inert(model['name'], 80)}, SHA-256 {_inert(model['sha256'], 12)}, "
+        f"audit {_inert(tool['audit_id'], 12)}",
+        "",
+        *_table(("Measured", "Value", "Interval"), [(h.title, h.value, h.interval) for h in headlines(results)]),
+        "",
+        "### Findings",
+        "",
+        *_table(
+            ("Finding", "Grade", "Severity", "Summary"),
+            [
+                (f["title"], wording.GRADES[f["grade"]], _severity(f["severity"]), f["summary"])
+                for f in results["findings"]
+            ],
+        ),
+        "",
+        "### Controls",
+        "",
+        *_table(("Control", "State"), [(c["name"], _state(c["passed"])) for c in results["controls"]]),
+        "",
+        "### Actions",
+        "",
+        *[f"{n}. {_inert(a['text'], 400)} ({_inert(a['effect'] or 'not measured')})" for n, a in _numbered(results)],
+        "",
+        f"What was not tested, the limits of this audit and the evidence are in the full report. "
+        f"Digest of the results: `{results_digest(results)}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _numbered(results: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    return list(enumerate(results["actions"], start=1))
+
+
+def _severity(severity: Mapping[str, Any]) -> str:
+    return f"{figures.fixed(severity['score'], 1)} {wording.BANDS[severity['band']]}"
+
+
+def _state(passed: bool | None) -> str:
+    return {True: "passed", False: "FAILED", None: "not run"}[passed]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return ["None."]
+    return [_line(head), _line(("---",) * len(head), raw=True), *(_line(row) for row in rows)]
+
+
+def _line(cells: tuple[str, ...], raw: bool = False) -> str:
+    return f"| {' | '.join(c if raw else _inert(c, 300) for c in cells)} |"
+
+
+def _inert(text: str, cap: int = 120) -> str:
+    return _SPECIAL.sub(lambda match: _ENTITIES.get(match[1], "\\" + match[1]), printable(text, cap))

@@ -1,0 +1,141 @@
+"""The report as one HTML page, on screen and for print, from one set of templates."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from auditor.report import charts, figures, wording
+from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
+from auditor.report.headline import Best, best, demonstrated, headlines
+from auditor.report.matrix import matrices
+from auditor.report.pictures import Gallery
+from auditor.report.plain import results_digest
+from auditor.shipped import shipped
+from auditor.text import printable
+
+_TEMPLATES = "report_templates"
+_FONTS = (("Inter", 400), ("Inter", 600), ("Inter", 700), ("JetBrains Mono", 400))
+_LONGEST_TEXT = 1200
+_COVER_FRAMES = 6
+
+SECTIONS: tuple[tuple[str, str], ...] = (
+    ("summary", "Executive summary"),
+    ("scope", "Scope and threat model"),
+    ("method", "Method and controls"),
+    ("evidence", "Evidence"),
+    ("findings", "Findings"),
+    ("labels", "Label restoration"),
+    ("layers", "Layers: exposed and demonstrated"),
+    ("choices", "Architecture choices and defences"),
+    ("actions", "Recommended actions"),
+    ("limitations", "Limitations"),
+    ("frameworks", "Framework mapping"),
+    ("integrity", "Reproducibility and integrity"),
+    ("glossary", "Glossary"),
+)
+
+
+def render(results: Mapping[str, Any], printed: bool) -> str:
+    """Return the whole report as HTML; `printed` prepares it for paper.
+
+    `results` must be valid (see `validate`).
+    """
+    return _environment().get_template("report.html.j2").render(**_context(results, printed))
+
+
+def started(results: Mapping[str, Any]) -> datetime | None:
+    """Return when the audit started, in UTC, or None where the text is not a date."""
+    try:
+        moment = datetime.fromisoformat(results["tool"]["started"])
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
+    gallery = Gallery(printed)
+    strongest = best(results)
+    score = strongest.result["score"] if strongest else None
+    return {
+        **results,
+        "printed": printed,
+        "sections": SECTIONS,
+        "number_of": {anchor: number for number, (anchor, _) in enumerate(SECTIONS, start=1)},
+        "digest": results_digest(results),
+        "date": started(results),
+        "headlines": headlines(results),
+        "best": strongest,
+        "worst": demonstrated(results),
+        "cover_strip": _cover_strip(strongest, gallery),
+        "strips": [(finding, strips_of(finding, gallery)) for finding in results["findings"]],
+        "matrices": matrices(results),
+        "stripes": charts.heat_strip(results["layers"]),
+        "exposure_range": charts.exposure_range(results["layers"]),
+        "levels": charts.levels(results, score),
+        "frameworks": _frameworks(),
+        "charts": charts,
+        "words": wording,
+        "stylesheet": Markup(_stylesheet()),  # ours, not the user's
+    }
+
+
+def _cover_strip(strongest: Best | None, gallery: Gallery) -> Filmstrip | None:
+    if strongest is None or not (strongest.result["pictures"] or {}).get("frames"):
+        return None
+    kinds = ("original", "reconstruction", "baseline")
+    return filmstrip(strongest.finding, strongest.result, gallery, "best", kinds, _COVER_FRAMES)
+
+
+@lru_cache(maxsize=1)
+def _frameworks() -> Any:
+    return json.loads((shipped(_TEMPLATES) / "frameworks.json").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _stylesheet() -> str:
+    faces = (_face(family, weight) for family, weight in _FONTS)
+    return "\n".join((*faces, (shipped(_TEMPLATES) / "style.css").read_text("utf-8")))
+
+
+def _face(family: str, weight: int) -> str:
+    name = f"{family.lower().replace(' ', '-')}-{weight}.woff2"
+    font = base64.b64encode((shipped(_TEMPLATES) / "fonts" / name).read_bytes()).decode("ascii")
+    source = f"url(data:font/woff2;base64,{font}) format('woff2')"
+    return f"@font-face {{ font-family: '{family}'; font-weight: {weight}; src: {source}; }}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(shipped(_TEMPLATES)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_inert,
+    )
+    environment.filters |= {
+        "db": figures.decibels,
+        "fixed": figures.fixed,
+        "percent": figures.percent,
+        "whole": figures.whole,
+        "tiny": figures.tiny,
+        "duration": figures.duration,
+        "of": figures.of,
+        "span": figures.span,
+        "cell": figures.cell,
+        "size": figures.size,
+        "short": printable,
+    }
+    return environment
+
+
+def _inert(value: Any) -> Any:
+    # Names come from model files: no control, bidi or surrogate character may reach a page. Escaping follows.
+    return printable(value, _LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value

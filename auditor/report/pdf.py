@@ -1,0 +1,100 @@
+"""The report as PDF/A-3a, tagged, with results.json inside."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from auditor.errors import AuditError
+from auditor.report.page import render, started
+from auditor.report.plain import results_digest, to_json
+
+VARIANT = "pdf/a-3a"
+_EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+
+
+class PdfUnavailableError(AuditError):
+    """The libraries that draw a PDF are not on this machine; HTML and JSON need none of them."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"no PDF was written ({missing})",
+            "install Pango: apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0",
+        )
+
+
+def to_pdf(results: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    """Return the PDF and what WeasyPrint complained of.
+
+    The same results give the same bytes: every date in the file is that of the audit.
+
+    Raises
+    ------
+    PdfUnavailableError
+        Pango or WeasyPrint is missing.
+    """
+    weasyprint = _weasyprint()
+    moment = started(results) or _EPOCH
+    attached = weasyprint.Attachment(
+        file_obj=io.BytesIO(to_json(results).encode("ascii")),
+        name="results.json",
+        description="Everything this report was made from",
+        created=moment,
+        modified=moment,
+        relationship="Source",
+    )
+    with _complaints() as heard:
+        document = weasyprint.HTML(
+            string=render(results, printed=True), url_fetcher=weasyprint.urls.URLFetcher(allowed_protocols=["data"])
+        )
+        content = document.write_pdf(
+            pdf_variant=VARIANT,
+            pdf_identifier=results_digest(results)[:32].encode("ascii"),
+            attachments=[attached],
+        )
+    return content, tuple(heard)
+
+
+def _weasyprint() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import weasyprint
+            import weasyprint.urls
+    except (ImportError, OSError) as error:
+        # OSError is what cffi raises where a shared library is missing.
+        raise PdfUnavailableError(str(error).split("\n")[0][:120]) from None
+    return weasyprint
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    heard: list[str] = []
+    listener = _Listener(heard)
+    loggers = [logging.getLogger(name) for name in ("weasyprint", "fontTools")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = [listener]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+    try:
+        yield heard
+    finally:
+        for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.propagate = propagate
+            logger.setLevel(level)
+
+
+class _Listener(logging.Handler):
+    """Keeps messages instead of printing them."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heard.append(record.getMessage()[:300])

@@ -1,0 +1,295 @@
+"""What results.json must hold (docs/results.md), and the reader that accepts nothing else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import UsageError
+from auditor.report.shape import (
+    MisshapenError,
+    count,
+    decibel,
+    fields,
+    flag,
+    many,
+    maybe,
+    number,
+    one_of,
+    row,
+    scalar,
+    table,
+    text,
+)
+from auditor.text import printable
+
+SCHEMA = "fl-audit/results/1"
+
+_WORDS = ("FAIL", "WARN", "PASS", "INCONCLUSIVE")
+_GRADES = ("EXACT", "RECOGNISABLE", "GIST", "NOT_SHOWN")
+_BANDS = ("none", "low", "medium", "high", "critical")
+
+_grade = one_of(*_GRADES)
+_band = one_of(*_BANDS)
+
+_interval = fields(hits=count, trials=count, low=number, high=number, chance=number, method=text)
+
+_exposure = fields(psnr=decibel, ceiling=decibel, prior=decibel, sigma=maybe(number))
+
+_skipped = fields(stage=text, what=text, because=text, reason=text, remedy=maybe(text))
+
+_score = fields(
+    psnr=maybe(decibel),
+    psnr_best=maybe(decibel),
+    psnr_median=maybe(decibel),
+    psnr_frames=many(maybe(decibel)),
+    ssim_best=maybe(number),
+    ssim_median=maybe(number),
+    ssim_frames=many(maybe(number)),
+    baselines=table(maybe(decibel)),
+    gain=maybe(decibel),
+    motion=maybe(decibel),
+    motion_gain=maybe(decibel),
+    rank=maybe(count),
+    gallery=maybe(count),
+    bits=maybe(_interval),
+)
+
+_enhanced = fields(
+    method=text,
+    scale=maybe(number),
+    psnr=maybe(decibel),
+    ssim=maybe(number),
+    gain_over_bicubic=maybe(decibel),
+    rank=maybe(count),
+    null=maybe(fields(psnr=maybe(decibel), ssim=maybe(number), rank=maybe(count))),
+)
+
+_strip = maybe(many(maybe(text)))
+
+_pictures = fields(
+    frames=many(count),
+    original=_strip,
+    reconstruction=_strip,
+    enhanced=_strip,
+    baseline=_strip,
+    null=_strip,
+    enhanced_method=maybe(text),
+    baseline_name=maybe(text),
+)
+
+_result = fields(
+    probe=text,
+    seed=scalar,
+    outcome=fields(code=text, text=text),
+    objective=maybe(decibel),
+    trace=many(row(number, maybe(number), maybe(decibel))),
+    steps=maybe(count),
+    seconds=maybe(number),
+    restart_objectives=many(maybe(decibel)),
+    certificate=table(maybe(decibel)),
+    labels=maybe(many(scalar)),
+    notes=many(text),
+    grade=_grade,
+    score=maybe(_score),
+    null=maybe(_score),
+    enhanced=many(_enhanced),
+    pictures=maybe(_pictures),
+)
+
+_finding = fields(
+    id=text,
+    rule=text,
+    attack=text,
+    title=text,
+    source=text,
+    grade=_grade,
+    severity=fields(score=maybe(number), band=_band, vector=text),
+    threat_model=text,
+    reference=text,
+    assumes=many(text),
+    summary=text,
+    null_at_chance=maybe(flag),
+    recall=maybe(_interval),
+    bits=maybe(_interval),
+    results=many(_result),
+)
+
+_layer = fields(
+    index=count,
+    name=text,
+    kind=text,
+    parameters=many(text),
+    elements=count,
+    sent=flag,
+    rows=maybe(count),
+    input_shape=maybe(many(count)),
+    output_shape=maybe(many(count)),
+    exposure=maybe(_exposure),
+    flags=many(text),
+    reason=maybe(text),
+)
+
+_what_if = fields(
+    name=text,
+    change=text,
+    baseline=flag,
+    exposure_psnr=maybe(decibel),
+    delta_exposure=maybe(decibel),
+    attack=maybe(text),
+    psnr=maybe(decibel),
+    gain=maybe(decibel),
+    grade=maybe(_grade),
+    delta_gain=maybe(decibel),
+    steps=maybe(count),
+    skipped=maybe(_skipped),
+)
+
+_document = fields(
+    schema=one_of(SCHEMA),
+    tool=fields(
+        name=text,
+        version=text,
+        audit_id=text,
+        started=text,
+        seconds=maybe(number),
+        preset=maybe(text),
+        seed=scalar,
+        command=many(text),
+        max_time=maybe(number),
+    ),
+    model=fields(
+        name=text,
+        source=text,
+        format=text,
+        sha256=text,
+        classes=maybe(count),
+        input=fields(
+            frames=count,
+            channels=count,
+            height=count,
+            width=count,
+            layout=text,
+            mean=many(number),
+            std=many(number),
+            value_range=row(number, number),
+            origin=text,
+        ),
+        parameters=fields(tensors=count, elements=count, sent_tensors=count, sent_elements=count),
+        operators=table(count),
+        fidelity=fields(
+            parity_max_error=maybe(number),
+            gradient_check=maybe(number),
+            double_backward=maybe(flag),
+            batchnorm=text,
+            batch=text,
+            upper_bound=flag,
+            notes=many(text),
+        ),
+    ),
+    protocol=fields(
+        algorithm=text,
+        batch=count,
+        loss=text,
+        labels=text,
+        batchnorm=text,
+        trainable=many(text),
+        threat_model=fields(id=text, title=text, assumes=many(text), out_of_scope=many(text)),
+    ),
+    probes=many(
+        fields(
+            name=text,
+            kind=text,
+            sha256=text,
+            shape=many(count),
+            native_shape=maybe(many(count)),
+            source=text,
+            licence=maybe(text),
+            label=scalar,
+        )
+    ),
+    controls=many(
+        fields(
+            name=text,
+            kind=text,
+            passed=maybe(flag),
+            measured=scalar,
+            expected=scalar,
+            why=text,
+            attack=maybe(text),
+        )
+    ),
+    findings=many(_finding),
+    labels=fields(rule=maybe(text), interval=maybe(_interval), grade=maybe(_grade), reason=maybe(text)),
+    exposure=fields(
+        all=maybe(_exposure),
+        modes=maybe(count),
+        coverage=maybe(number),
+        sigma=maybe(number),
+        reason=maybe(text),
+        rank_correlation=maybe(number),
+        probe=maybe(text),
+    ),
+    layers=many(_layer),
+    what_if=many(_what_if),
+    skipped=many(_skipped),
+    verdict=fields(
+        word=one_of(*_WORDS),
+        sentence=text,
+        reasons=many(text),
+        gate=fields(fail_on=text, passed=maybe(flag)),
+        exit_code=count,
+    ),
+    severity=fields(
+        score=maybe(number),
+        band=_band,
+        vector=text,
+        formula=text,
+        inputs=table(fields(value=scalar, meaning=text)),
+    ),
+    confidence=fields(level=one_of("high", "medium", "low"), reasons=many(text)),
+    actions=many(fields(text=text, effect=maybe(text))),
+    environment=table(scalar),
+)
+
+
+def validate(results: Mapping[str, Any], name: str = "the results") -> None:
+    """Raise UsageError, in one line, unless `results` has the shape that docs/results.md gives."""
+    schema = results.get("schema") if isinstance(results, dict) else None
+    if schema != SCHEMA:
+        raise UsageError(
+            f"{printable(name)} is not of schema {SCHEMA} (found {printable(str(schema), 60)})",
+            "give a results.json that this version of fl-audit wrote",
+        )
+    try:
+        _document(results, "")
+    except MisshapenError as error:
+        raise UsageError(
+            f"{printable(name)}: {error}", "run the scan again: the file is not as it was written"
+        ) from None
+
+
+def read_results(path: Path | str) -> dict[str, Any]:
+    """Read a results.json and return its content, checked down to the last value that a report shows.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, not JSON, of another schema, or lacks something.
+    """
+    name = str(path)
+    try:
+        results = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {printable(name)} ({error.strerror or type(error).__name__})",
+            "give the path of a results.json",
+        ) from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{printable(name)} is not JSON", "give the results.json that a scan wrote") from None
+    validate(results, name)
+    return dict(results)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

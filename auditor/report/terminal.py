@@ -1,0 +1,152 @@
+"""The audit on one terminal screen, verdict first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from auditor.report import figures, wording
+from auditor.report.headline import best, headlines
+from auditor.text import printable
+
+_GLYPHS = {"FAIL": "✖", "WARN": "▲", "PASS": "✔", "INCONCLUSIVE": "?"}
+_PLAIN_GLYPHS = {"FAIL": "[X]", "WARN": "[!]", "PASS": "[+]", "INCONCLUSIVE": "[?]"}
+_PLAIN = {"−": "-", "×": "x", "—": "-", "…": "...", "·": "|"}
+_STYLES = {
+    "FAIL": "bold white on dark_red",
+    "WARN": "bold black on dark_orange",
+    "PASS": "bold white on dodger_blue3",
+    "INCONCLUSIVE": "bold white on grey37",
+}
+_WIDEST = 100
+_LABEL = 12
+_ACTIONS = 3
+_FILES = 4
+
+Line = tuple[str, str]
+
+
+def terminal_summary(results: Mapping[str, Any], console: Console, paths: Sequence[Path | str] = ()) -> None:
+    """Print the audit on one screen: at most 28 lines, at most 100 columns; `paths` are the files written."""
+    width = max(40, min(console.width, _WIDEST))
+    ascii_only = not (console.encoding or "").lower().startswith("utf")
+    for name, line in _lines(results, paths, width, ascii_only):
+        text = Text(_fit(line, width, ascii_only), no_wrap=True, overflow="crop", end="")
+        if name == "verdict":
+            text.stylize(_STYLES[results["verdict"]["word"]], 0, _banner_length(results, ascii_only))
+        elif name == "label":
+            text.stylize("bold", 0, _LABEL)
+        elif name == "faint":
+            text.stylize("dim")
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, ascii_only: bool) -> Iterator[Line]:
+    verdict, tool, model = results["verdict"], results["tool"], results["model"]
+    yield "verdict", f"{_banner(results, ascii_only)}  {wording.VERDICTS[verdict['word']]}"
+    yield (
+        "faint",
+        f"{printable(model['name'], 40)} · sha256 {printable(model['sha256'], 12).rstrip('…')} · "
+        f"audit {printable(tool['audit_id'], 12)} · {figures.duration(tool['seconds'])}",
+    )
+    yield from (("text", line) for line in _wrap(verdict["sentence"], width, 2))
+    yield "text", ""
+    for headline in headlines(results):
+        yield "label", _labelled(headline.title.split()[0], f"{headline.value}   {headline.interval}")
+    yield "label", _labelled("Severity", _severity(results))
+    yield "label", _labelled("Best attack", _best(results))
+    yield "label", _labelled("Exposed", _exposed(results))
+    yield "label", _labelled("Controls", _controls(results))
+    yield "label", _labelled("Not tested", _not_tested(results))
+    if results["actions"]:
+        yield "text", ""
+        for number, action in enumerate(results["actions"][:_ACTIONS], start=1):
+            yield "label", _labelled("Do next" if number == 1 else "", f"{number}. {printable(action['text'], 200)}")
+            yield "faint", _labelled("", f"   {printable(action['effect'] or 'not measured', 200)}")
+    if paths:
+        yield "text", ""
+        for index, path in enumerate(paths[:_FILES]):
+            yield "label", _labelled("Files" if index == 0 else "", printable(str(path), 400))
+        if len(paths) > _FILES:
+            yield "label", _labelled("", f"and {len(paths) - _FILES} more")
+
+
+def _banner(results: Mapping[str, Any], ascii_only: bool) -> str:
+    word = results["verdict"]["word"]
+    return f" {(_PLAIN_GLYPHS if ascii_only else _GLYPHS)[word]} {word} "
+
+
+def _banner_length(results: Mapping[str, Any], ascii_only: bool) -> int:
+    return len(_banner(results, ascii_only))
+
+
+def _severity(results: Mapping[str, Any]) -> str:
+    severity = results["severity"]
+    return (
+        f"{figures.fixed(severity['score'], 1)} {wording.BANDS[severity['band']].lower()}   "
+        f"{printable(severity['vector'], 40)}   confidence {results['confidence']['level']}"
+    )
+
+
+def _best(results: Mapping[str, Any]) -> str:
+    strongest = best(results)
+    if strongest is None:
+        return "no attack produced a result that could be scored"
+    score, finding = strongest.result["score"], strongest.finding
+    rank = f", rank {score['rank']} of {score['gallery']}" if score["rank"] is not None else ""
+    return (
+        f"{wording.GRADES[strongest.result['grade']].lower()}: {figures.decibels(score['psnr'])}, "
+        f"SSIM {figures.fixed(score['ssim_median'])}{rank} by {printable(finding['attack'], 40)}"
+    )
+
+
+def _exposed(results: Mapping[str, Any]) -> str:
+    exposed = results["exposure"]["all"]
+    if exposed is None:
+        return f"not measured: {printable(results['exposure']['reason'] or 'no reason was given', 90)}"
+    strongest = best(results)
+    shown = figures.decibels(strongest.result["score"]["psnr"]) if strongest else "nothing"
+    measured = [layer for layer in results["layers"] if layer["exposure"] is not None]
+    most = max(measured, key=lambda layer: figures.real(layer["exposure"]["psnr"]) or 0.0, default=None)
+    where = f", most in {printable(most['name'], 24)}" if most else ""
+    without = figures.decibels(exposed["prior"])
+    return f"{figures.decibels(exposed['psnr'])}{where}; demonstrated {shown}; no update {without}"
+
+
+def _controls(results: Mapping[str, Any]) -> str:
+    controls = results["controls"]
+    states = [control["passed"] for control in controls]
+    failed = [printable(control["name"], 40) for control in controls if control["passed"] is False]
+    counts = f"{states.count(True)} passed, {len(failed)} failed, {states.count(None)} not run"
+    return f"{counts}: {', '.join(failed)}" if failed else counts
+
+
+def _not_tested(results: Mapping[str, Any]) -> str:
+    skipped = [printable(s["what"], 30) for s in results["skipped"]]
+    outside = [printable(s, 40) for s in results["protocol"]["threat_model"]["out_of_scope"]]
+    return "; ".join((*skipped, *outside)) or "nothing was skipped; see the limits in the report"
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label:<{_LABEL}}{text}"
+
+
+def _wrap(text: str, width: int, most: int) -> list[str]:
+    lines = [""]
+    for word in printable(text, 400).split():
+        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines if len(lines) <= most else [*lines[: most - 1], " ".join(lines[most - 1 :])]
+
+
+def _fit(line: str, width: int, ascii_only: bool) -> str:
+    if ascii_only:
+        line = "".join(_PLAIN.get(c, c) for c in line).encode("ascii", "replace").decode("ascii")
+    if cell_len(line) <= width:
+        return line
+    mark = "..." if ascii_only else "…"
+    return set_cell_size(line, width - cell_len(mark)).rstrip() + mark

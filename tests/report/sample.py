@@ -1,0 +1,592 @@
+"""Synthetic results, valid for the schema, in every variant that a report must survive."""
+
+import base64
+import io
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CLIPS = Path("/work/shared/clips")
+SIZE = 32
+
+Frames = list[np.ndarray]
+
+SENTENCES = {
+    "FAIL": "Whoever sees one client's update can rebuild the training clip frame by frame and tell whose clip it was.",
+    "WARN": "The update tells which of 64 candidate clips was trained on, but no recognisable picture was recovered.",
+    "PASS": "No attack in this audit recovered more than a blind guess, and every control behaved as it must.",
+    "INCONCLUSIVE": "A positive control did not succeed, so a failed attack proves nothing about this model.",
+}
+GRADES = {"FAIL": "EXACT", "WARN": "GIST", "PASS": "NOT_SHOWN", "INCONCLUSIVE": "NOT_SHOWN"}
+SEVERITIES = {"FAIL": (9.3, "critical"), "WARN": (4.6, "medium"), "PASS": (0.0, "none"), "INCONCLUSIVE": (0.0, "none")}
+EXITS = {"FAIL": 1, "WARN": 0, "PASS": 0, "INCONCLUSIVE": 4}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\u202egnp.exe\u202c\u2066bidi\u2069",
+    "A" * 1000,
+    '"><img src=http://example.com/x onerror=alert(1)>',
+    "{{ 7*7 }}{% for %}",
+    "[red]markup[/red] \x1b[31mcolour",
+    "\ud800 broken",
+    "https://example.com/" + "very/" * 60,
+)
+
+
+@lru_cache
+def moving_square(frames: int, size: int, start: int = 4) -> tuple[bytes, ...]:
+    """A bright square that crosses a shaded ground."""
+    return tuple(_scene(size, start + t * size // (2 * frames)).tobytes() for t in range(frames))
+
+
+def _scene(size: int, left: int) -> np.ndarray:
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    scene = np.stack([0.25 + 0.5 * rows, 0.35 + 0.3 * columns, 0.6 - 0.3 * rows], axis=-1)
+    top = size // 4
+    side = size // 3
+    scene[top : top + side, left : left + side] = (0.93, 0.85, 0.7)
+    scene[top + side // 4 : top + side // 2, left + side // 4 : left + side // 3] = (0.1, 0.1, 0.15)
+    return scene.astype(np.float32)
+
+
+def clip_frames(frames: int, size: int, clip: str | None, offset: int = 0) -> Frames:
+    """Frames in [0, 1], from a real clip where it is named and there, generated otherwise."""
+    if clip and (CLIPS / f"{clip}.mp4").exists():
+        import av
+
+        with av.open(str(CLIPS / f"{clip}.mp4")) as container:
+            shown = [f.to_image().resize((size, size), Image.Resampling.BOX) for f in container.decode(video=0)]
+        return [np.asarray(shown[(offset + 2 * t) % len(shown)], dtype=np.float32) / 255 for t in range(frames)]
+    return [np.frombuffer(b, dtype=np.float32).reshape(size, size, 3) for b in moving_square(frames, size, 4 + offset)]
+
+
+def data_uri(frame: np.ndarray) -> str:
+    """A PNG data URI."""
+    stored = io.BytesIO()
+    Image.fromarray((np.clip(frame, 0, 1) * 255).round().astype(np.uint8)).save(stored, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()
+
+
+def interval(hits: int, trials: int, chance: float) -> dict[str, Any]:
+    """A Wilson interval."""
+    z = 1.96
+    p = hits / trials
+    middle = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return {"hits": hits, "trials": trials, "low": low, "high": high, "chance": chance, "method": "Wilson, 95%"}
+
+
+def score(grade: str, frames: int, shift: float = 0.0, infinite: bool = False) -> dict[str, Any]:
+    """A score that fits a grade."""
+    psnr = {"EXACT": 41.3, "RECOGNISABLE": 26.8, "GIST": 17.1, "NOT_SHOWN": 15.4}[grade] + shift
+    ssim = {"EXACT": 0.985, "RECOGNISABLE": 0.78, "GIST": 0.31, "NOT_SHOWN": 0.12}[grade]
+    shown: list[float | str] = [round(psnr + 1.4 * math.sin(t), 2) for t in range(frames)]
+    return {
+        "psnr": "inf" if infinite else psnr,
+        "psnr_best": "inf" if infinite else psnr + 1.4,
+        "psnr_median": psnr,
+        "psnr_frames": ["inf"] * frames if infinite else shown,
+        "ssim_best": ssim,
+        "ssim_median": ssim - 0.01,
+        "ssim_frames": [round(ssim - 0.01 * (t % 3), 3) for t in range(frames)],
+        "baselines": {"grey": 13.2, "gallery mean": 15.9, "best constant": 14.1},
+        "gain": "inf" if infinite else psnr - 15.9,
+        "motion": psnr - 4,
+        "motion_gain": psnr - 18,
+        "rank": 1 if grade in ("EXACT", "RECOGNISABLE") else 9,
+        "gallery": 64,
+        "bits": interval(61, 64, 0.5) if grade != "NOT_SHOWN" else interval(33, 64, 0.5),
+    }
+
+
+def pictures(grade: str, frames: int, size: int, clip: str | None, seed: int, enhanced: bool) -> dict[str, Any]:
+    """Filmstrips that look like what the grade says."""
+    random = np.random.default_rng(seed)
+    original = clip_frames(frames, size, clip)
+    noise = {"EXACT": 0.01, "RECOGNISABLE": 0.07, "GIST": 0.2, "NOT_SHOWN": 0.3}[grade]
+    keep = {"EXACT": 1.0, "RECOGNISABLE": 0.9, "GIST": 0.35, "NOT_SHOWN": 0.05}[grade]
+    mean = np.mean(original, axis=(0, 1, 2), keepdims=False)
+    rebuilt = [keep * f + (1 - keep) * mean + noise * random.standard_normal(f.shape) for f in original]
+    blind = [np.broadcast_to(mean, f.shape) * 0.9 for f in original]
+    null = [mean + 0.25 * random.standard_normal(f.shape) for f in original]
+    larger = [
+        np.asarray(
+            Image.fromarray((np.clip(f, 0, 1) * 255).astype(np.uint8)).resize(
+                (size * 2, size * 2), Image.Resampling.LANCZOS
+            )
+        )
+        / 255
+        for f in rebuilt
+    ]
+    return {
+        "frames": list(range(frames)),
+        "original": [data_uri(f) for f in original],
+        "reconstruction": [data_uri(f) for f in rebuilt],
+        "enhanced": [data_uri(f) for f in larger] if enhanced else None,
+        "baseline": [data_uri(f) for f in blind],
+        "null": [data_uri(f) for f in null],
+        "enhanced_method": "dat_light x2" if enhanced else None,
+        "baseline_name": "gallery mean",
+    }
+
+
+def result(
+    probe: str, seed: int, grade: str, frames: int, size: int, clip: str | None, infinite: bool, solved: bool
+) -> dict[str, Any]:
+    """One attack on one probe with one seed."""
+    trace = [[s, s * 0.013, 0.9 * math.exp(-s / 90) + 0.002] for s in range(0, 501, 25)]
+    return {
+        "probe": probe,
+        "seed": seed,
+        "outcome": {"code": "SOLVED", "text": "solved in closed form, and the solution reproduces the update"}
+        if solved
+        else {
+            "code": "OUT_OF_BUDGET",
+            "text": "the budget ended while the objective was still falling: more time may recover more",
+        },
+        "objective": 0.0052,
+        "trace": [] if solved else trace,
+        "steps": 0 if solved else 500,
+        "seconds": 6.5,
+        "restart_objectives": [0.0052, 0.0077],
+        "certificate": {"relative residual": 3.1e-7} if solved else {},
+        "labels": [3],
+        "notes": [],
+        "grade": grade,
+        "score": score(grade, frames, shift=-0.6 * seed, infinite=infinite and seed == 0),
+        "null": score("NOT_SHOWN", frames),
+        "enhanced": [
+            {
+                "method": "dat_light",
+                "scale": 2,
+                "psnr": 24.1,
+                "ssim": 0.71,
+                "gain_over_bicubic": 0.6,
+                "rank": 1,
+                "null": {"psnr": 13.0, "ssim": 0.11, "rank": 31},
+            }
+        ],
+        "pictures": pictures(grade, frames, size, clip, seed, enhanced=True),
+    }
+
+
+def finding(index: int, grade: str, frames: int, size: int, clip: str | None, infinite: bool) -> dict[str, Any]:
+    """One attack's finding over two probes and three seeds."""
+    names = (
+        ("patch_embedding", "Patch embedding read back in closed form", "derived; after APRIL (arXiv 2112.14087)"),
+        (
+            "surrogate_curvature",
+            "Gradient matching with surrogate curvature",
+            "after Geiping et al. (arXiv 2003.14053)",
+        ),
+        ("reference_frame", "Gradient matching from one reference frame", "after Rasul et al. (arXiv 2509.09742)"),
+        ("frame_span", "Frame membership from the span of a shared weight", "derived"),
+    )
+    attack, title, source = names[index % len(names)]
+    band = {"EXACT": "critical", "RECOGNISABLE": "high", "GIST": "medium", "NOT_SHOWN": "none"}[grade]
+    return {
+        "id": f"FLA-{index + 1:03d}",
+        "rule": f"reconstruction/{attack}",
+        "attack": attack,
+        "title": title,
+        "source": source,
+        "grade": grade,
+        "severity": {
+            "score": {"critical": 9.3, "high": 7.6, "medium": 4.6, "none": 0.0}[band],
+            "band": band,
+            "vector": "F:1.00/P:0.85/R:1.00",
+        },
+        "threat_model": "C",
+        "reference": "R1" if attack == "reference_frame" else "R0",
+        "assumes": ["sees one client's update", "knows the public model", "knows the batch size and the loss"],
+        "summary": {
+            "EXACT": "Every pixel of the clip was recovered, and the attacker can prove it without seeing the clip.",
+            "RECOGNISABLE": "The recovered frames show the person and the room; a viewer picks the right clip out of 64.",
+            "GIST": "The recovered frames carry more than chance about the clip, but no recognisable picture.",
+            "NOT_SHOWN": "Nothing above a blind guess was recovered within the budget.",
+        }[grade],
+        "null_at_chance": True,
+        "recall": interval(6 if grade in ("EXACT", "RECOGNISABLE") else 1, 6, 1 / 64),
+        "bits": interval(61, 64, 0.5) if grade != "NOT_SHOWN" else None,
+        "results": [
+            result(probe, seed, grade, frames, size, clip, infinite, attack == "patch_embedding")
+            for probe in ("park_walker", "canary_blocks")
+            for seed in (0, 1, 2)
+        ],
+    }
+
+
+def layer(index: int, total: int) -> dict[str, Any]:
+    """One layer; norms are not measured, the last third of a big model is not sent."""
+    kind = ("conv3d", "norm", "conv3d", "linear", "position-embedding")[index % 5]
+    depth = index / max(total - 1, 1)
+    measured = kind != "norm"
+    psnr = 37.0 - 19 * depth + 3 * math.sin(index)
+    return {
+        "index": index,
+        "name": f"blocks.{index // 5}.{kind.replace('-', '_')}{index % 5}",
+        "kind": kind,
+        "parameters": [f"blocks.{index // 5}.{index % 5}.weight", f"blocks.{index // 5}.{index % 5}.bias"],
+        "elements": 864 * (index + 1),
+        "sent": index % 7 != 6,
+        "rows": 1 if kind == "linear" else None,
+        "input_shape": [1, 3, 8, 32, 32],
+        "output_shape": [1, 16, 8, 32, 32],
+        "exposure": {"psnr": psnr, "ceiling": psnr + 12, "prior": 14.2, "sigma": 0.05} if measured else None,
+        "flags": ["a batch of one clip exposes the input of this layer in closed form"] if kind == "linear" else [],
+        "reason": None if measured else "its gradient depends on the clip through two numbers a channel only",
+    }
+
+
+def what_if() -> list[dict[str, Any]]:
+    """Architecture choices, one of them skipped."""
+    rows = (
+        ("as audited", "Nothing: the protocol that was audited.", True, 38.1, None, 41.3, 25.4, None, "EXACT"),
+        (
+            "batch of 4",
+            "Average the gradients of 4 clips before sending.",
+            False,
+            27.9,
+            -10.2,
+            19.2,
+            3.3,
+            -22.1,
+            "GIST",
+        ),
+        (
+            "head only",
+            "Freeze the backbone; send the classifier only.",
+            False,
+            16.0,
+            -22.1,
+            15.7,
+            -0.2,
+            -25.6,
+            "NOT_SHOWN",
+        ),
+        ("average pooling", "Pool over time before the classifier.", False, 38.6, 0.5, 43.0, 27.1, 1.7, "EXACT"),
+    )
+    keys = ("name", "change", "baseline", "exposure_psnr", "delta_exposure", "psnr", "gain", "delta_gain", "grade")
+    table = [
+        dict(zip(keys, row, strict=True)) | {"attack": "patch_embedding", "steps": 300, "skipped": None} for row in rows
+    ]
+    empty = dict.fromkeys(("exposure_psnr", "delta_exposure", "psnr", "gain", "delta_gain", "grade", "attack", "steps"))
+    why = skipped(
+        "what-if", "DP noise 0.01", "out-of-budget", "the time for the audit was used up", "give --max-time 1200"
+    )
+    table.append({"name": "noise 0.01", "change": "Add Gaussian noise.", "baseline": False, **empty, "skipped": why})
+    return table
+
+
+def skipped(stage: str, what: str, because: str, reason: str, remedy: str) -> dict[str, str]:
+    """A skipped unit."""
+    return {"stage": stage, "what": what, "because": because, "reason": reason, "remedy": remedy}
+
+
+def controls(failed: bool) -> list[dict[str, Any]]:
+    """Five controls; the positive one can fail, one did not run."""
+    positive = 12.1 if failed else 93.2
+    return [
+        _control(
+            "closed form on a known linear layer",
+            "positive",
+            not failed,
+            positive,
+            "at least 60 dB",
+            "proves that a leak would be seen",
+        ),
+        _control("tiny net known to leak", "positive", True, 31.9, "at least 25 dB", "proves that the optimiser works"),
+        _control(
+            "update of another clip",
+            "null",
+            True,
+            0.3,
+            "gain below 1 dB",
+            "proves that a picture comes from the update",
+        ),
+        _control(
+            "guess without an update",
+            "blind",
+            True,
+            "15.9 dB",
+            "the level that an attack must pass",
+            "sets the level of chance",
+        ),
+        _control(
+            "objective at the truth", "simulation", None, None, "0", "needs double backward through every operator"
+        ),
+    ]
+
+
+def _control(name: str, kind: str, passed: bool | None, measured: Any, expected: str, why: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "passed": passed,
+        "measured": measured,
+        "expected": expected,
+        "why": why,
+        "attack": "surrogate_curvature" if kind != "blind" else None,
+    }
+
+
+def sample_results(
+    verdict: str = "FAIL",
+    layers: int = 12,
+    *,
+    grade: str | None = None,
+    frames: int = 8,
+    size: int = SIZE,
+    clip: str | None = None,
+    exposed: bool = True,
+    whatif: bool = True,
+    infinite: bool = False,
+    findings: int = 3,
+) -> dict[str, Any]:
+    """Results for one audit; see `VARIANTS` for the ones that the tests render."""
+    grade = grade or GRADES[verdict]
+    weaker = {"EXACT": "RECOGNISABLE", "RECOGNISABLE": "GIST"}.get(grade, "NOT_SHOWN")
+    grades = [grade, weaker] + ["NOT_SHOWN"] * max(findings - 2, 0)
+    value, band = SEVERITIES[verdict]
+    rows = [layer(i, layers) for i in range(layers)]
+    if not exposed:
+        for row in rows:
+            row["exposure"], row["reason"] = None, "the model has an operator without a second derivative"
+    return {
+        "schema": "fl-audit/results/1",
+        "tool": {
+            "name": "fl-audit",
+            "version": "0.1.0",
+            "audit_id": "7c2f91d4a0be",
+            "started": "2025-11-22T15:34:05Z",
+            "seconds": 412.6,
+            "preset": "standard",
+            "seed": 0,
+            "command": ["fl-audit", "scan", "tracker.onnx", "--max-time", "600", "-o", "report.pdf"],
+            "max_time": 600,
+        },
+        "model": {
+            "name": "tracker.onnx",
+            "source": "models/tracker.onnx",
+            "format": "onnx",
+            "sha256": "9f2c1e" + "ab" * 29,
+            "classes": 10,
+            "input": {
+                "frames": frames,
+                "channels": 3,
+                "height": size,
+                "width": size,
+                "layout": "NCTHW",
+                "mean": [0.45, 0.45, 0.45],
+                "std": [0.225, 0.225, 0.225],
+                "value_range": [0.0, 1.0],
+                "origin": "read from the model",
+            },
+            "parameters": {"tensors": 24, "elements": 1843210, "sent_tensors": 20, "sent_elements": 1643210},
+            "operators": {"Conv": 6, "Relu": 6, "Gemm": 2, "GlobalAveragePool": 1},
+            "fidelity": {
+                "parity_max_error": 3.1e-6,
+                "gradient_check": 4.2e-7,
+                "double_backward": True,
+                "batchnorm": "folded",
+                "batch": "unfrozen",
+                "upper_bound": True,
+                "notes": [
+                    "BatchNorm was folded at export: export with `training=TRAINING` to audit what clients train."
+                ],
+            },
+        },
+        "protocol": {
+            "algorithm": "FedSGD",
+            "batch": 1,
+            "loss": "cross-entropy",
+            "labels": "distinct",
+            "batchnorm": "eval",
+            "trainable": ["*"],
+            "threat_model": {
+                "id": "C",
+                "title": "Honest but curious: public model and training details",
+                "assumes": [
+                    "sees one client's update before aggregation",
+                    "knows the model and its weights",
+                    "knows loss, batch size and learning rate",
+                ],
+                "out_of_scope": [
+                    "a server that changes the model",
+                    "secure aggregation",
+                    "updates over several rounds",
+                ],
+            },
+        },
+        "probes": [
+            _probe("park_walker", "real", frames, size, "Sports2D demo video", "BSD-3-Clause"),
+            _probe("canary_blocks", "canary", frames, size, "generated", "Apache-2.0"),
+        ],
+        "controls": controls(failed=verdict == "INCONCLUSIVE"),
+        "findings": [finding(i, g, frames, size, clip, infinite) for i, g in enumerate(grades[:findings])],
+        "labels": {"rule": "iDLG", "interval": interval(6, 6, 0.1), "grade": "GIST", "reason": None},
+        "exposure": {
+            "all": {"psnr": 38.1, "ceiling": 51.0, "prior": 14.2, "sigma": 0.05} if exposed else None,
+            "modes": 256 if exposed else None,
+            "coverage": 0.97 if exposed else None,
+            "sigma": 0.05 if exposed else None,
+            "reason": None if exposed else "the model has an operator without a second derivative",
+            "rank_correlation": 0.66 if exposed else None,
+            "probe": "park_walker" if exposed else None,
+        },
+        "layers": rows,
+        "what_if": what_if() if whatif else [],
+        "skipped": [
+            skipped(
+                "attack", "SPEAR", "not-applicable", "the model has no fully connected ReLU layer at its input", ""
+            ),
+            skipped(
+                "attack",
+                "reference_frame on park_walker, seed 2",
+                "out-of-budget",
+                "the time was used up",
+                "give --max-time 1200",
+            ),
+        ],
+        "verdict": {
+            "word": verdict,
+            "sentence": SENTENCES[verdict],
+            "reasons": ["2 of 3 attacks passed the blind baseline", "null control at chance"],
+            "gate": {"fail_on": "high", "passed": verdict in ("PASS", "WARN")},
+            "exit_code": EXITS[verdict],
+        },
+        "severity": {
+            "score": value,
+            "band": band,
+            "vector": "F:1.00/P:0.85/R:1.00" if value else "F:0.00/P:0.85/R:0.00",
+            "formula": "10 x fidelity x precondition x (0.7 + 0.3 x reach)",
+            "inputs": {
+                "fidelity": {"value": 1.0 if value else 0.0, "meaning": "best reconstruction against chance"},
+                "precondition": {"value": 0.93, "meaning": "how little the attacker must hold"},
+                "reach": {"value": 1.0 if value else 0.0, "meaning": "share of probes and seeds"},
+            },
+        },
+        "confidence": {"level": "medium", "reasons": ["3 seeds and 2 probes", "an export with folded BatchNorm"]},
+        "actions": [
+            {
+                "text": "Train only the classifier head; keep the backbone frozen and local.",
+                "effect": "lowers the gain of the best attack by 25.6 dB, to the level of a blind guess",
+            },
+            {"text": "Send updates of at least 4 clips.", "effect": "lowers the gain of the best attack by 22.1 dB"},
+            {
+                "text": "Aggregate updates securely, so that nobody sees a single client's update.",
+                "effect": "not measured",
+            },
+            {"text": "Export with BatchNorm kept, and audit again.", "effect": "not measured"},
+        ],
+        "environment": {
+            "python": "3.12.3",
+            "torch": "2.15.0",
+            "onnx": "1.23.0",
+            "onnxruntime": "1.24.1",
+            "platform": "Linux-6.8-x86_64",
+            "device": "cpu",
+            "threads": 2,
+            "cores": 2,
+            "deterministic": True,
+        },
+    }
+
+
+def _probe(name: str, kind: str, frames: int, size: int, source: str, licence: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "sha256": "5e" * 32,
+        "shape": [frames, 3, size, size],
+        "native_shape": [frames, 3, 160, 160],
+        "source": source,
+        "licence": licence,
+        "label": 3,
+    }
+
+
+def hostile_results() -> dict[str, Any]:
+    """Every free text is an attack on the report itself."""
+    results = sample_results("FAIL", layers=10)
+    turn = iter(range(10**9))
+
+    def poison(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {k: poison(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [poison(v, key) for v in value]
+        fixed = (
+            "schema",
+            "word",
+            "grade",
+            "band",
+            "level",
+            "started",
+            "original",
+            "reconstruction",
+            "enhanced",
+            "baseline",
+            "null",
+        )
+        return (
+            HOSTILE[next(turn) % len(HOSTILE)]
+            if isinstance(value, str) and key not in fixed and value != "inf"
+            else value
+        )
+
+    poisoned = dict(poison(results, ""))
+    poisoned["model"]["name"] = HOSTILE[2]
+    poisoned["findings"][0]["results"][0]["pictures"]["original"][0] = "http://example.com/x.png"
+    poisoned["findings"][0]["results"][0]["pictures"]["original"][1] = "data:image/svg+xml;base64,AAAA"
+    poisoned["findings"][0]["results"][0]["pictures"]["original"][2] = "data:image/png;base64,AAAA"
+    poisoned["environment"]['<b onclick="x()">'] = "javascript:alert(1)"
+    return poisoned
+
+
+def sparse_results() -> dict[str, Any]:
+    """Null wherever the schema permits it, empty lists elsewhere."""
+    results = sample_results("INCONCLUSIVE", layers=3, exposed=False, whatif=False)
+    for found in results["findings"]:
+        found |= {"recall": None, "bits": None, "null_at_chance": None, "assumes": []}
+        found["severity"]["score"] = None
+        for one in found["results"]:
+            one |= {"score": None, "null": None, "objective": None, "trace": [], "pictures": None, "enhanced": []}
+            one |= {"steps": None, "seconds": None, "labels": None, "restart_objectives": [], "certificate": {}}
+    results["labels"] = {"rule": None, "interval": None, "grade": None, "reason": "the loss is not cross-entropy"}
+    results["model"]["fidelity"] |= {"parity_max_error": None, "gradient_check": None, "double_backward": None}
+    results["model"]["classes"] = None
+    results["tool"] |= {"seconds": None, "preset": None, "seed": None, "max_time": None, "command": []}
+    for probe in results["probes"]:
+        probe |= {"native_shape": None, "licence": None, "label": None}
+    for control in results["controls"]:
+        control |= {"passed": None, "measured": None, "expected": None, "attack": None}
+    for row in results["layers"]:
+        row |= {"rows": None, "input_shape": None, "output_shape": None}
+    results["verdict"]["gate"]["passed"] = None
+    results["severity"]["score"] = None
+    return results | {"actions": [], "skipped": []}
+
+
+def empty_results() -> dict[str, Any]:
+    """Nothing ran at all."""
+    results = sparse_results()
+    return results | {"findings": [], "layers": [], "controls": [], "probes": [], "what_if": [], "environment": {}}
+
+
+VARIANTS = {
+    "fail": lambda: sample_results("FAIL"),
+    "warn": lambda: sample_results("WARN"),
+    "pass": lambda: sample_results("PASS"),
+    "inconclusive": lambda: sample_results("INCONCLUSIVE"),
+    "not_exposed": lambda: sample_results("PASS", exposed=False, whatif=False),
+    "deep": lambda: sample_results("FAIL", layers=150, frames=16),
+    "hostile": hostile_results,
+    "infinite": lambda: sample_results("FAIL", infinite=True),
+    "sparse": sparse_results,
+    "empty": empty_results,
+}
