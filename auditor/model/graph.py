@@ -1,0 +1,237 @@
+"""An ONNX graph as plain Python: nodes with decoded attributes, constants as torch tensors."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from torch import Tensor
+
+from auditor.errors import NotAuditable
+from auditor.text import printable
+
+BIG_NUMBER_OF_NODES = 200_000
+DEEPEST_NESTING = 16
+
+# Every floating type becomes float32 and every integer type one that torch computes with.
+DTYPES: Mapping[int, torch.dtype] = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.DOUBLE: torch.float32,
+    TensorProto.FLOAT16: torch.float32,
+    TensorProto.BFLOAT16: torch.float32,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.INT8: torch.int8,
+    TensorProto.UINT16: torch.int32,
+    TensorProto.INT16: torch.int16,
+    TensorProto.UINT32: torch.int64,
+    TensorProto.INT32: torch.int32,
+    TensorProto.UINT64: torch.int64,
+    TensorProto.INT64: torch.int64,
+    TensorProto.BOOL: torch.bool,
+}
+NARROW_OR_WIDE = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16", TensorProto.DOUBLE: "float64"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation of the graph.
+
+    Attributes
+    ----------
+    domain
+        Empty for the operators of ONNX itself.
+    opset
+        The version of the operator set that the file declares for `domain`.
+    metadata
+        What the exporter left: `pkg.torch.onnx.name_scopes` and the like.
+    """
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    domain: str = ""
+    opset: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def subgraphs(self) -> "Iterator[Graph]":
+        """Yield the graphs that control flow carries in its attributes."""
+        return (value for value in self.attributes.values() if isinstance(value, Graph))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Nodes in an order in which they can run, and the constants they read (initializers and `Constant` nodes)."""
+
+    nodes: tuple[Node, ...]
+    constants: dict[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def walk(self) -> Iterator[Node]:
+        """Yield every node, those of nested graphs too."""
+        for node in self.nodes:
+            yield node
+            for subgraph in node.subgraphs():
+                yield from subgraph.walk()
+
+
+def tensor_of(proto: TensorProto) -> Tensor:
+    """Decode a tensor; floats become float32.
+
+    Raises
+    ------
+    NotAuditable
+        Its element type has no counterpart, or its bytes do not fit its shape.
+    """
+    if proto.data_type not in DTYPES:
+        kind = TensorProto.DataType.Name(proto.data_type) if proto.data_type in TensorProto.DataType.values() else "?"
+        raise NotAuditable(
+            f"tensor '{printable(proto.name)}' has element type {kind}, which no gradient passes through",
+            "export the model before quantisation, in float32",
+        )
+    try:
+        array = numpy_helper.to_array(proto)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise NotAuditable(
+            f"tensor '{printable(proto.name)}' is damaged: its data do not fill shape {tuple(proto.dims)}",
+            "export the model again",
+        ) from error
+    dtype = DTYPES[proto.data_type]
+    if proto.data_type in NARROW_OR_WIDE:
+        array = array.astype(np.float32)
+    elif proto.data_type in (TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64):
+        array = array.astype(np.int64)
+    return torch.from_numpy(np.array(array, copy=True)).to(dtype)
+
+
+def read_graph(model: ModelProto) -> Graph:
+    """Decode the main graph, with local functions inlined.
+
+    Raises
+    ------
+    NotAuditable
+        The graph is too large, too deeply nested, or a value is read that nothing produces.
+    """
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in model.opset_import}
+    return _graph(model.graph, opsets, frozenset(), 0)
+
+
+def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], depth: int) -> Graph:
+    if depth > DEEPEST_NESTING:
+        raise NotAuditable(
+            f"graphs are nested more than {DEEPEST_NESTING} deep", "export the model without control flow"
+        )
+    if len(proto.node) > BIG_NUMBER_OF_NODES:
+        raise NotAuditable(f"the graph has {len(proto.node)} nodes (at most {BIG_NUMBER_OF_NODES} are read)")
+    constants = {tensor.name: tensor_of(tensor) for tensor in proto.initializer}
+    for sparse in proto.sparse_initializer:
+        constants[sparse.values.name] = _dense(sparse)
+    inputs = tuple(value.name for value in proto.input if value.name not in constants)
+    known = outer | constants.keys() | set(inputs)
+    ordered = _in_order(proto, known)
+    nodes = []
+    for node in ordered:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            constants[node.output[0]] = _constant(node)
+        else:
+            nodes.append(_node(node, opsets, known | {name for n in ordered for name in n.output}, depth))
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """Return every name that a node needs from outside, those that its subgraphs capture included."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.type == AttributeProto.GRAPH else []), *attribute.graphs):
+            inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            inner |= {name for child in graph.node for name in child.output}
+            names |= {name for child in graph.node for name in _reads(child)} - inner
+            names |= {value.name for value in graph.output} - inner
+    return names - {""}
+
+
+def _in_order(proto: GraphProto, known: frozenset[str]) -> list[NodeProto]:
+    """Sort nodes so that every value is produced before it is read (files are almost always sorted already)."""
+    ready, waiting, ordered = set(known), list(proto.node), []
+    while waiting:
+        later = []
+        for node in waiting:
+            if _reads(node) <= ready:
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            missing = sorted(_reads(later[0]) - ready)[0]
+            raise NotAuditable(
+                f"node '{printable(later[0].name or later[0].op_type)}' reads '{printable(missing)}', which nothing produces",
+                "the file is damaged: export the model again",
+            )
+        waiting = later
+    return ordered
+
+
+def _node(proto: NodeProto, opsets: Mapping[str, int], known: frozenset[str], depth: int) -> Node:
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    outputs = list(proto.output)
+    return Node(
+        operator=proto.op_type,
+        inputs=tuple(proto.input),
+        outputs=tuple(outputs),
+        attributes={a.name: _attribute(a, opsets, known, depth) for a in proto.attribute},
+        name=proto.name,
+        domain=domain,
+        opset=opsets.get(domain, 0),
+        metadata={entry.key: entry.value for entry in proto.metadata_props},
+    )
+
+
+def _attribute(proto: AttributeProto, opsets: Mapping[str, int], known: frozenset[str], depth: int) -> Any:
+    if proto.type == AttributeProto.TENSOR:
+        return tensor_of(proto.t)
+    if proto.type == AttributeProto.GRAPH:
+        return _graph(proto.g, opsets, known, depth + 1)
+    if proto.type == AttributeProto.STRING:
+        return proto.s.decode("utf-8", "replace")
+    if proto.type == AttributeProto.STRINGS:
+        return tuple(text.decode("utf-8", "replace") for text in proto.strings)
+    if proto.type == AttributeProto.INTS:
+        return tuple(proto.ints)
+    if proto.type == AttributeProto.FLOATS:
+        return tuple(proto.floats)
+    if proto.type == AttributeProto.INT:
+        return proto.i
+    if proto.type == AttributeProto.FLOAT:
+        return proto.f
+    return None
+
+
+def _constant(node: NodeProto) -> Tensor:
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return tensor_of(attribute.t)
+        if attribute.name == "sparse_value":
+            return _dense(attribute.sparse_tensor)
+        if attribute.name in ("value_float", "value_floats"):
+            value = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+            return torch.tensor(value, dtype=torch.float32)
+        if attribute.name in ("value_int", "value_ints"):
+            value = attribute.i if attribute.name == "value_int" else list(attribute.ints)
+            return torch.tensor(value, dtype=torch.int64)
+    raise NotAuditable(f"constant '{printable(node.name)}' holds no numbers", "export the model again")
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> Tensor:
+    values, indices = tensor_of(sparse.values), tensor_of(sparse.indices)
+    if indices.dim() == 1:
+        flat = torch.zeros(int(np.prod(sparse.dims)), dtype=values.dtype)
+        flat[indices] = values
+        return flat.reshape(tuple(sparse.dims))
+    return torch.sparse_coo_tensor(indices.t(), values, tuple(sparse.dims)).to_dense()

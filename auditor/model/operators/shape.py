@@ -1,0 +1,198 @@
+"""Moving data without computing: shapes, axes, joining, cutting, padding and casting."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from auditor.model.graph import DTYPES, Node
+from auditor.model.operators.registry import Function, Unsupported, integers, number, operator, simple
+
+simple("Identity", lambda x: x)
+# Dropout is off: an audit repeats the client's computation exactly, and a client that drops units leaks less.
+simple("Dropout", lambda x, *rest: (x, torch.ones_like(x, dtype=torch.bool)))
+simple("Size", lambda x: torch.tensor(x.numel()))
+
+
+def resolved(shape: tuple[int, ...], x: Tensor, allow_zero: bool) -> tuple[int, ...]:
+    """Return the target of a Reshape with zeros replaced by the input's own extents."""
+    return shape if allow_zero else tuple(x.shape[i] if extent == 0 else extent for i, extent in enumerate(shape))
+
+
+@operator("Reshape", numbers=(1,))
+def _reshape(node: Node) -> Function:
+    allow_zero = bool(node.attributes.get("allowzero", 0))
+    return lambda x, shape: x.reshape(resolved(integers(shape) or (), x, allow_zero))
+
+
+@operator("Flatten")
+def _flatten(node: Node) -> Function:
+    axis = node.attributes.get("axis", 1)
+
+    def flatten(x: Tensor) -> Tensor:
+        at = axis if axis >= 0 else axis + x.dim()
+        return x.reshape(math.prod(x.shape[:at]), math.prod(x.shape[at:]))
+
+    return flatten
+
+
+@operator("Transpose")
+def _transpose(node: Node) -> Function:
+    order = node.attributes.get("perm")
+    return lambda x: x.permute(order or tuple(reversed(range(x.dim()))))
+
+
+@operator("Shape")
+def _shape(node: Node) -> Function:
+    cut = slice(node.attributes.get("start", 0), node.attributes.get("end"))
+    return lambda x: torch.tensor(list(x.shape)[cut], dtype=torch.int64)
+
+
+@operator("Unsqueeze", numbers=(1,))
+def _unsqueeze(node: Node) -> Function:
+    given = node.attributes.get("axes")
+
+    def unsqueeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        at = given if axes is None else integers(axes) or ()
+        shape = list(x.shape)
+        for axis in sorted(axis % (x.dim() + len(at)) for axis in at):
+            shape.insert(axis, 1)
+        return x.reshape(shape)
+
+    return unsqueeze
+
+
+@operator("Squeeze", numbers=(1,))
+def _squeeze(node: Node) -> Function:
+    given = node.attributes.get("axes")
+
+    def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        at = given if axes is None else integers(axes)
+        return x.squeeze() if at is None else x.squeeze(tuple(at))
+
+    return squeeze
+
+
+@operator("Concat")
+def _concatenate(node: Node) -> Function:
+    axis = node.attributes["axis"]
+    return lambda *parts: torch.cat(parts, axis)
+
+
+@operator("Split", numbers=(1,))
+def _split(node: Node) -> Function:
+    axis, given = node.attributes.get("axis", 0), node.attributes.get("split")
+    count = node.attributes.get("num_outputs", len(node.outputs))
+
+    def split(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        cut = given if sizes is None else integers(sizes)
+        if cut is None:
+            size = -(-x.shape[axis] // count)
+            cut = [min(size, x.shape[axis] - i * size) for i in range(count)]
+        return tuple(torch.split(x, list(cut), axis))
+
+    return split
+
+
+@operator("Slice", numbers=(1, 2, 3, 4))
+def _slice(node: Node) -> Function:
+    attributes = node.attributes
+
+    def cut(x: Tensor, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None) -> Tensor:
+        begin = attributes.get("starts", ()) if starts is None else integers(starts) or ()
+        end = attributes.get("ends", ()) if ends is None else integers(ends) or ()
+        over = (attributes.get("axes") if axes is None else integers(axes)) or tuple(range(len(begin)))
+        by = integers(steps) or (1,) * len(begin)
+        index = [slice(None)] * x.dim()
+        for first, last, axis, step in zip(begin, end, over, by, strict=True):
+            extent = range(x.shape[axis])[slice(first, None if step < 0 and last < -x.shape[axis] else last, step)]
+            if step > 0:
+                index[axis] = slice(extent.start, max(extent.start, extent.stop), step)
+            else:
+                x = x.index_select(axis, torch.tensor(list(extent), dtype=torch.int64, device=x.device))
+        return x[tuple(index)]
+
+    return cut
+
+
+@operator("Expand", numbers=(1,))
+def _expand(node: Node) -> Function:
+    return lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, integers(shape) or ()))
+
+
+@operator("Tile", numbers=(1,))
+def _tile(node: Node) -> Function:
+    return lambda x, repeats: x.repeat(integers(repeats) or ())
+
+
+@operator("Cast")
+def _cast(node: Node) -> Function:
+    if node.attributes["to"] not in DTYPES:
+        raise Unsupported("Cast to a type that torch does not compute with")
+    dtype = DTYPES[node.attributes["to"]]
+
+    # Floats keep their width, so that a float64 copy of the model stays float64 throughout.
+    def cast(x: Tensor) -> Tensor:
+        return x if x.is_floating_point() and dtype.is_floating_point else x.to(dtype)
+
+    return cast
+
+
+simple("CastLike", lambda x, like: x.to(like.dtype))
+
+
+@operator("Pad", numbers=(1, 2, 3))
+def _pad(node: Node) -> Function:
+    given, mode = node.attributes.get("pads"), node.attributes.get("mode", "constant")
+    fill = node.attributes.get("value", 0.0)
+
+    def pad(x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
+        amounts = given if pads is None else integers(pads) or ()
+        n = len(amounts) // 2
+        over = integers(axes) or tuple(range(n))
+        both = {axis % x.dim(): (amounts[i], amounts[i + n]) for i, axis in enumerate(over)}
+        if mode == "constant":
+            flat = [amount for axis in reversed(range(x.dim())) for amount in both.get(axis, (0, 0))]
+            if x.dtype == torch.bool:
+                return F.pad(x.to(torch.uint8), flat, value=number(value, fill)).bool()
+            return F.pad(x, flat, value=number(value, fill))
+        for axis, (before, after) in both.items():
+            if before or after:
+                x = x.index_select(axis, _border(x.shape[axis], before, after, mode).to(x.device))
+        return x
+
+    return pad
+
+
+def _border(size: int, before: int, after: int, mode: str) -> Tensor:
+    index = torch.arange(-before, size + after)
+    if mode == "edge":
+        return index.clamp(0, size - 1)
+    if mode == "wrap":
+        return index % size
+    if mode == "reflect":
+        period = max(2 * (size - 1), 1)
+        index = index % period
+        return torch.where(index >= size, period - index, index)
+    raise Unsupported(f"Pad in mode {mode}")
+
+
+@operator("DepthToSpace", "SpaceToDepth")
+def _blocks(node: Node) -> Function:
+    block, mode = node.attributes["blocksize"], node.attributes.get("mode", "DCR")
+
+    def to_space(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        if mode == "CRD":
+            return F.pixel_shuffle(x, block)
+        cells = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+        return cells.reshape(n, c // block**2, h * block, w * block)
+
+    def to_depth(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        cells = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+        return cells.reshape(n, c * block**2, h // block, w // block)
+
+    return to_space if node.operator == "DepthToSpace" else to_depth

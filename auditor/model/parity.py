@@ -1,0 +1,93 @@
+"""The imported graph against ONNX Runtime: the witness that we differentiate what the file computes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from onnx import ModelProto
+from torch import Tensor
+
+from auditor.text import printable
+
+NEWEST_IR = 10
+TOLERANCE = 1e-4
+HALF_TOLERANCE = 2e-2
+SMALLEST_SCALE = 1e-3
+ONE_LINE = 160
+
+
+@dataclass(frozen=True, slots=True)
+class NoRuntime(Exception):
+    """ONNX Runtime is absent or cannot run this file; `reason` says why, in one line."""
+
+    reason: str
+
+
+def as_evaluated(model: ModelProto) -> ModelProto:
+    """Return a copy of a model that evaluates: no dropout, running statistics in every batch normalisation."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    copy.ir_version = min(copy.ir_version, NEWEST_IR)
+    producers = {name: node.op_type for node in copy.graph.node for name in node.output}
+    for node in copy.graph.node:
+        if node.op_type == "BatchNormalization":
+            del node.output[1:]
+            for attribute in [a for a in node.attribute if a.name == "training_mode"]:
+                node.attribute.remove(attribute)
+        elif node.op_type == "Dropout":
+            del node.input[1:]
+        elif node.op_type == "Conv" and len(node.input) == 3 and producers.get(node.input[2]) == "Expand":
+            del node.input[2:]  # onnxscript 0.7 writes "no bias" as zeros of a shape that the runtime refuses
+    return copy
+
+
+def runtime(model: ModelProto) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs a model in ONNX Runtime on the CPU, without a word on the terminal.
+
+    Raises
+    ------
+    NoRuntime
+        It is not installed, or refuses the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise NoRuntime(f"onnxruntime cannot be imported ({_line(error)})") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        content = as_evaluated(model).SerializeToString()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NoRuntime(f"ONNX Runtime refuses the file ({_line(error)})") from error
+    entry = session.get_inputs()[0]
+    dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(
+        entry.type, np.float32
+    )
+    silent = onnxruntime.RunOptions()
+    silent.log_severity_level = 4
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            outputs = session.run(None, {entry.name: x.detach().cpu().numpy().astype(dtype)}, silent)
+        except Exception as error:
+            raise NoRuntime(f"ONNX Runtime cannot run the file ({_line(error)})") from error
+        return torch.from_numpy(np.asarray(outputs[0], dtype=np.float32))
+
+    return run
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """Return the largest difference relative to the largest logit; infinite when shapes differ or a value is NaN."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    scale = max(float(theirs.abs().max()), SMALLEST_SCALE)
+    error = float((ours.detach().cpu() - theirs).abs().max()) / scale
+    return error if error == error else float("inf")
+
+
+def _line(error: Exception) -> str:
+    text = str(error).split("\n")[0] or type(error).__name__
+    return printable(text, ONE_LINE)

@@ -1,0 +1,149 @@
+"""Watching a forward pass to see which operation reads which parameter.
+
+Two colours are followed through the dispatcher, by storage: what depends on the clip, and what is made of parameters
+alone (views, transposes, concatenations, table lookups). The operation where the two meet reads the parameter. This
+needs no list of layer types, so it holds for PyTorch models and imported graphs alike.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Operations that take a tensor for its shape only.
+BLANK = frozenset(
+    f"aten::{name}"
+    for name in ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like")
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One operation that combines parameters with the clip.
+
+    Attributes
+    ----------
+    operator
+        As the dispatcher spells it, e.g. aten::convolution.
+    weights
+        The operands that are made of parameters, with the names of those parameters.
+    input
+        The largest operand that depends on the clip.
+    weight_first
+        True when a matrix of parameters stands to the left of the input.
+    """
+
+    operator: str
+    weights: tuple[tuple[Tensor, tuple[str, ...]], ...]
+    input: Tensor
+    output: Tensor
+    weight_first: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that it reads, each once."""
+        return tuple(dict.fromkeys(name for _, names in self.weights for name in names))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What one forward pass did."""
+
+    readings: tuple[Reading, ...]
+    operators: frozenset[str]
+    output: Any
+
+
+def observe(model: nn.Module, clips: Tensor) -> Observation:
+    """Run a model once and watch it; gradients stay attached to what the readings hold."""
+    parameters = {name: value for name, value in model.named_parameters()}
+    watcher = _Watcher(parameters, clips)
+    with torch.enable_grad(), watcher:
+        output = model(clips)
+    return Observation(tuple(watcher.readings), frozenset(watcher.operators), output)
+
+
+@dataclass(slots=True)
+class _Colour:
+    """Storages of one colour, kept alive so that their addresses stay theirs."""
+
+    held: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
+
+    def add(self, tensor: Tensor, names: tuple[str, ...] = ()) -> None:
+        storage = tensor.untyped_storage()
+        before = self.held.get(storage._cdata, (None, ()))[1]
+        self.held[storage._cdata] = (storage, tuple(dict.fromkeys((*before, *names))))
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self.held
+
+
+class _Watcher(TorchDispatchMode):
+    def __init__(self, parameters: dict[str, Tensor], clips: Tensor) -> None:
+        super().__init__()
+        self.readings: list[Reading] = []
+        self.operators: set[str] = set()
+        self.clip = _Colour()
+        self.clip.add(clips)
+        self.made = _Colour()
+        # Several parameters may share a storage (flattened recurrent weights): their extents tell them apart.
+        self.extents: dict[int, list[tuple[int, int, str]]] = {}
+        for name, value in parameters.items():
+            self.made.add(value)
+            self.extents.setdefault(value.untyped_storage()._cdata, []).append((*_extent(value), name))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        self.operators.add(name)
+        operands = list(_tensors((args, kwargs)))
+        outputs = [value for value in _tensors(result)]
+        alive = [value for value in operands if value in self.clip]
+        weights = tuple(
+            (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
+        )
+        if alive:
+            if weights and outputs:
+                largest = max(alive, key=Tensor.numel)
+                matrices = [i for i, v in enumerate(operands) if v in self.made and v not in self.clip and v.dim() > 1]
+                place = next(i for i, v in enumerate(operands) if v is largest)
+                first = bool(matrices) and matrices[-1] < place
+                self.readings.append(Reading(name, weights, largest, outputs[0], first))
+            for value in outputs if name not in BLANK else ():
+                self.clip.add(value)
+        elif weights:
+            names = tuple(name for _, found in weights for name in found)
+            for value in outputs:
+                if value not in self.made:
+                    self.made.add(value, names)
+        if func._schema.is_mutable and operands and (alive or weights):
+            (self.clip.add(operands[0]) if alive else self.made.add(operands[0]))
+        return result
+
+    def _names(self, value: Tensor) -> tuple[str, ...]:
+        key = value.untyped_storage()._cdata
+        if key not in self.extents:
+            return self.made.held[key][1]
+        begin, end = _extent(value)
+        return tuple(name for first, last, name in self.extents[key] if first < end and begin < last)
+
+
+def _extent(value: Tensor) -> tuple[int, int]:
+    """Return the first and one past the last element of a tensor in its storage."""
+    begin = value.storage_offset()
+    reach = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True) if size)
+    return begin, begin + reach + 1
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
