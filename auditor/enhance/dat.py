@@ -13,12 +13,12 @@ from auditor.errors import AuditError
 from auditor.records import Clip, Enhanced
 
 _WEIGHTS = Path(__file__).parent / "weights"
-# Pixels enlarged at once (16 frames of 32 x 32): 0.3 GiB at scale 4, and a larger batch is no faster on a CPU.
-_BATCH_PIXELS = 16 * 32 * 32
+# Pixels enlarged at once (4 frames of 32 x 32): larger batches leave the cache and take twice as long a pixel on a CPU.
+_BATCH_PIXELS = 4 * 32 * 32
+# Longest side that is timed for an estimate (1.7 s a frame on two cores); beyond it, cost is linear in pixels.
+_LONGEST_TIMED = 128
 # Windows of 8 x 32 pixels: the network pads frames to a multiple of 32.
 _TILE = 32
-# Side of the frame that is timed: large enough to hide the fixed cost of a call, at 0.4 s on two cores.
-_TIMED_SIDE = 64
 
 
 class DatLight:
@@ -56,10 +56,10 @@ class DatLight:
         channels, height, width = clip.shape[1:]
         if channels not in (1, 3):
             raise AuditError(f"DAT-light enlarges 1 or 3 channels, not {channels}", "use bicubic")
-        batch = max(1, _BATCH_PIXELS // (height * width))
+        batches = torch.split(clip, _batch(height, width))
         with torch.inference_mode():
-            parts = [network(part.float().clamp(0, 1).expand(-1, 3, -1, -1)) for part in torch.split(clip, batch)]
-        enlarged = torch.cat(parts).clamp(0, 1).clone()
+            parts = [network(batch.float().clamp(0, 1).expand(-1, 3, -1, -1)) for batch in batches]
+        enlarged = torch.cat(parts).clamp(0, 1)
         if channels == 1:
             enlarged = enlarged.mean(1, keepdim=True)
         return Enhanced(method="DAT-light", scale=self.scale, clip=enlarged, seconds=time.monotonic() - start)
@@ -67,20 +67,33 @@ class DatLight:
     def seconds_estimate(self, clip_shape: tuple[int, int, int, int]) -> float:
         """Return how long a clip of (frame, channel, height, width) will take on the CPU here.
 
-        One frame of 64 x 64 is timed once (after one to warm up) and scaled by the number of pixels, in which the
-        network's cost is linear. Good to a factor of two: double it where a budget must hold.
+        A batch is timed twice (sides cut at 128 pixels) and scaled by the number of pixels, in which the network's
+        cost is linear. Good to a factor of two: double it where a budget must hold.
         """
         frames, _, height, width = clip_shape
-        pixels = frames * (-(-height // _TILE) * _TILE) * (-(-width // _TILE) * _TILE)
-        return _seconds_a_pixel(self.scale) * pixels
+        timed = min(height, _LONGEST_TIMED), min(width, _LONGEST_TIMED)
+        part = min(frames, _batch(*timed))
+        seconds = _seconds(self.scale, part, *timed)
+        return seconds * frames / part * _padded(height, width) / _padded(*timed)
 
 
 @functools.cache
-def _seconds_a_pixel(scale: Literal[2, 4]) -> float:
-    frame = torch.rand(1, 3, _TIMED_SIDE, _TIMED_SIDE, generator=torch.Generator().manual_seed(0))
+def _seconds(scale: Literal[2, 4], frames: int, height: int, width: int) -> float:
     enlarge = DatLight(scale)
-    enlarge(frame)
-    return enlarge(frame).seconds / _TIMED_SIDE**2
+    # The first calls are slow: they start threads and choose kernels.
+    for _ in range(2):
+        enlarge(torch.zeros(1, 3, _TILE, _TILE))
+    frame = torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(0))
+    # The faster of two: another program that takes the cores for a moment makes one call ten times slower.
+    return min(enlarge(frame).seconds for _ in range(2))
+
+
+def _batch(height: int, width: int) -> int:
+    return max(1, _BATCH_PIXELS // (height * width))
+
+
+def _padded(height: int, width: int) -> int:
+    return -(-height // _TILE) * _TILE * (-(-width // _TILE) * _TILE)
 
 
 @functools.cache

@@ -33,7 +33,8 @@ def read_npz(path: Path, name: str, channels: int) -> Clip:
 
 def _only_array(path: Path, name: str) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # An open file: given a path, NumPy leaves a damaged archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             keys = arrays.files
             chosen = keys[0] if len(keys) == 1 else next((k for k in ("clip", "frames") if k in keys), None)
             if chosen is None:

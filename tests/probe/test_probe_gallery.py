@@ -1,0 +1,79 @@
+import time
+
+import pytest
+import torch
+
+from auditor.probe import canary, gallery, moving_texture, shipped_probes
+from auditor.probe.gallery import SIZE
+from auditor.records import InputSpec, Probe
+
+SHAPES = [(8, 3, 32, 32), (12, 1, 24, 40), (1, 3, 16, 16), (10, 3, 16, 16), (24, 3, 16, 16), (40, 3, 16, 16)]
+
+
+def spec(frames=8, channels=3, height=32, width=32):
+    return InputSpec(frames=frames, channels=channels, height=height, width=width, layout="NCTHW")
+
+
+def user(shape=(8, 3, 90, 120)):
+    clip = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    small = torch.nn.functional.interpolate(clip, (32, 32), mode="area")
+    return Probe(name="mine.mp4", kind="user", clip=small, native=clip, sha256="", source="mine.mp4")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_candidate_is_a_shipped_probe_or_another_candidate(shape):
+    found = gallery(spec(*shape))
+    assert len(found.names) == len(set(found.names)) == len(found.clips) == SIZE >= 64
+    assert found.clips.shape[1:] == shape
+    everything = torch.cat([found.clips, torch.stack([p.clip for p in shipped_probes(spec(*shape))])]).flatten(1)
+    distance = torch.cdist(everything.double(), everything.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert (distance + torch.eye(len(everything))).min() > 1e-3
+
+
+def test_it_is_deterministic_and_in_range():
+    one, two = gallery(spec()), gallery(spec())
+    assert torch.equal(one.clips, two.clips)
+    assert 0 <= one.clips.min() < one.clips.max() <= 1
+
+
+def test_every_camera_gives_as_many_candidates():
+    names = [name.split("/")[0] for name in gallery(spec()).names]
+    assert {names.count(name) for name in names} == {12}
+
+
+def test_excluding_a_candidate_removes_it():
+    found = gallery(spec())
+    probe = Probe(name="x", kind="real", clip=found.clips[5].clone(), native=found.clips[5], sha256="", source="")
+    without = gallery(spec(), probe)
+    assert found.names[5] not in without.names
+    assert len(without.names) == SIZE - 1
+
+
+@pytest.mark.parametrize("make", [canary, moving_texture])
+def test_generated_probes_hide_among_their_kind(make):
+    probe = make(spec(), 3)
+    found = gallery(spec(), probe)
+    assert len(found.names) == SIZE
+    assert all(name.startswith(probe.kind) for name in found.names)
+    assert (found.clips - probe.clip).abs().amax((1, 2, 3, 4)).min() > 0.01
+
+
+def test_a_user_clip_hides_among_its_own_crops_too():
+    found = gallery(spec(), user())
+    assert len(found.names) == SIZE
+    assert sum(name.startswith("mine.mp4/") for name in found.names) == 10
+    assert len({name.split("/")[0] for name in found.names}) == 8
+
+
+def test_memory_is_bounded_for_large_clips():
+    found = gallery(spec(8, 3, 224, 224))
+    assert found.clips.nbytes <= 256 * 2**20
+    assert found.clips.shape[0] == SIZE
+    assert found.clips.shape[1:3] == (8, 3)
+    assert gallery(spec(8, 3, 112, 112)).clips.shape[-2:] == (112, 112)
+
+
+def test_small_galleries_are_fast():
+    start = time.process_time()
+    gallery(spec())
+    assert time.process_time() - start < 5
