@@ -15,8 +15,8 @@ def psnr(truth: Tensor, estimate: Tensor, dim: int | tuple[int, ...] | None = No
         The shapes differ.
 
     >>> import torch
-    >>> psnr(torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.1)).item()
-    20.0
+    >>> psnr(torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.25)).item()
+    12.041199826559248
     """
     if truth.shape != estimate.shape:
         raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")

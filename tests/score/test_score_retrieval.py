@@ -1,0 +1,142 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from auditor.probe import gallery, moving_texture, shipped_probes
+from auditor.records import InputSpec
+from auditor.score.retrieval import rank, recalled
+
+SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
+SHAPE = SPEC.clip_shape
+
+
+@pytest.fixture(scope="module")
+def truths():
+    return [probe.clip for probe in shipped_probes(SPEC)]
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    return gallery(SPEC).clips
+
+
+def noise(seed, shape=SHAPE):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def blurred(seed):
+    """Noise of the scale of real scenes, without the dark border that padding would paint."""
+    small = noise(seed, (1, 3, 2, 6, 6))
+    return functional.interpolate(small, (8, 32, 32), mode="trilinear")[0].transpose(0, 1)
+
+
+def nearly_grey(seed):
+    return 0.5 + 0.01 * (noise(seed) - 0.5)
+
+
+def nearly_mean(seed, candidates):
+    return (candidates.mean(0) + 0.02 * (noise(seed) - 0.5)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("measure", ["pattern", "mse"])
+def test_the_truth_and_a_noisy_truth_are_found(truths, candidates, measure):
+    for truth in truths:
+        assert rank(truth, truth, candidates, measure) == 1
+        assert rank(truth, truth + 0.2 * (noise(1) - 0.5), candidates, measure) == 1
+
+
+def test_contrast_and_colour_cast_do_not_matter(truths, candidates):
+    cast = torch.tensor([0.2, 0.0, 0.1])[None, :, None, None]
+    for truth in truths:
+        assert rank(truth, 0.3 * truth + cast, candidates) == 1
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 0.9])
+def test_a_constant_ranks_last(truths, candidates, level):
+    colour = torch.tensor([level, 0.4, 1 - level])[None, :, None, None].expand(SHAPE)
+    for truth in truths:
+        assert rank(truth, torch.full(SHAPE, level), candidates) == len(candidates) + 1
+        assert rank(truth, colour, candidates) == len(candidates) + 1
+
+
+def test_the_mean_of_the_gallery_ranks_last(truths, candidates):
+    for truth in truths:
+        assert rank(truth, candidates.mean(0), candidates) == len(candidates) + 1
+
+
+def test_ties_count_against_the_attacker(truths, candidates):
+    truth = truths[0]
+    doubled = torch.cat([candidates, truth[None], truth[None]])
+    for measure in ("pattern", "mse"):
+        assert rank(truth, truth, doubled, measure) == 3
+
+
+@pytest.mark.parametrize("kind", ["noise", "blurred", "nearly grey", "nearly mean", "texture"])
+def test_a_reconstruction_that_knows_nothing_is_right_no_more_often_than_chance(truths, candidates, kind):
+    ranks = []
+    for seed in range(20):
+        estimate = {
+            "noise": lambda s: noise(s),
+            "blurred": blurred,
+            "nearly grey": nearly_grey,
+            "nearly mean": lambda s: nearly_mean(s, candidates),
+            "texture": lambda s: moving_texture(SPEC, s).clip,
+        }[kind](seed)
+        ranks += [rank(truth, estimate, candidates) for truth in truths]
+    ranks = torch.tensor(ranks).double()
+    middle = (len(candidates) + 2) / 2
+    assert middle * 0.75 < ranks.mean() < middle * 1.25
+    # Chance is 1/85; 140 trials, not independent (7 truths share each estimate): up to 5% is luck.
+    assert recalled(ranks).double().mean() <= 0.05
+
+
+def test_the_reconstruction_of_another_clip_is_not_the_truth(truths, candidates):
+    for i, truth in enumerate(truths):
+        for j, other in enumerate(truths):
+            if i != j:
+                assert rank(truth, other, candidates) > 1
+
+
+def test_bland_candidates_win_by_mse_but_not_by_pattern(truths, candidates):
+    bland = 0.5 + 0.02 * (candidates - candidates.mean((1, 3, 4), keepdim=True))
+    crowd = torch.cat([candidates[:40], bland[40:]])
+    by_mse = [rank(truth, noise(1), crowd, "mse") for truth in truths]
+    assert min(by_mse) > 40, "by square error every bland clip is closer to noise than any real truth"
+    ranks = torch.tensor([rank(truth, noise(s), crowd) for s in range(20) for truth in truths]).double()
+    assert 32 < ranks.mean() < 54
+
+
+def test_a_weak_trace_of_the_truth_is_enough(truths, candidates):
+    found = [rank(truth, 0.5 + 0.1 * (truth - 0.5) + 0.2 * (noise(2) - 0.5), candidates) for truth in truths]
+    assert sum(r == 1 for r in found) >= 6
+
+
+def test_a_smaller_gallery_is_compared_at_its_size(truths, candidates):
+    small = functional.interpolate(candidates.flatten(0, 1), (16, 16), mode="area").unflatten(0, candidates.shape[:2])
+    assert [rank(truth, truth, small) for truth in truths] == [1] * 7
+
+
+def test_ranks_agree_with_a_partial_correlation_of_numpy(truths, candidates):
+    import numpy as np
+
+    few, estimate = candidates[:6], truths[1] * 0.3 + truths[2] * 0.3 + 0.3 * noise(3)
+
+    def flat(clip):
+        return np.concatenate([c - c.mean() for c in clip.double().numpy().transpose(1, 0, 2, 3).reshape(3, -1)])
+
+    common = np.mean([flat(c) for c in few], axis=0)
+
+    def partial(a, b):
+        ab, ac, bc = (np.corrcoef(u, v)[0, 1] for u, v in ((a, b), (a, common), (b, common)))
+        return (ab - ac * bc) / ((1 - ac**2) * (1 - bc**2)) ** 0.5
+
+    for truth in truths:
+        similar = [partial(flat(estimate), flat(c)) for c in (truth, *few)]
+        assert rank(truth, estimate, few) == 1 + sum(s >= similar[0] for s in similar[1:])
+
+
+def test_shapes_must_agree(truths, candidates):
+    with pytest.raises(ValueError, match="shapes differ"):
+        rank(truths[0], truths[0][:4], candidates)
+    with pytest.raises(ValueError, match="shapes differ"):
+        rank(truths[0][:4], truths[0][:4], candidates)
