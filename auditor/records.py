@@ -11,13 +11,20 @@ import enum
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, dataclass_transform
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-record = dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def record(cls: type[_T]) -> type[_T]:
+    """Make a class a frozen dataclass with keywords only, compared by identity."""
+    return dataclass(frozen=True, slots=True, kw_only=True, eq=False)(cls)
+
 
 Clips: TypeAlias = Float[Tensor, "clip frame channel height width"]
 Clip: TypeAlias = Float[Tensor, "frame channel height width"]
