@@ -1,7 +1,7 @@
 """Releasing a batch size that an exporter froze into the shapes of a graph.
 
-The batch axis needs no symbolic propagation: a Reshape is seen once at the traced batch and once at another, and the axis
-of its input that grew is the batch. Since the batch is the outermost part of that axis, it is known where it goes.
+The batch axis needs no symbolic propagation: a Reshape is seen once at the traced batch and once at another, and the
+axis of its input that grew is the batch. Since the batch is the outermost part of that axis, it is known where it goes.
 """
 
 import math

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import torch
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
@@ -32,7 +33,11 @@ DTYPES: Mapping[int, torch.dtype] = {
     TensorProto.INT64: torch.int64,
     TensorProto.BOOL: torch.bool,
 }
-NARROW_OR_WIDE = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16", TensorProto.DOUBLE: "float64"}
+NARROW_OR_WIDE: Mapping[int, str] = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.DOUBLE: "float64",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +176,8 @@ def _in_order(proto: GraphProto, known: frozenset[str]) -> list[NodeProto]:
         if len(later) == len(waiting):
             missing = sorted(_reads(later[0]) - ready)[0]
             raise NotAuditable(
-                f"node '{printable(later[0].name or later[0].op_type)}' reads '{printable(missing)}', which nothing produces",
+                f"node '{printable(later[0].name or later[0].op_type)}' reads '{printable(missing)}', "
+                "which nothing produces",
                 "the file is damaged: export the model again",
             )
         waiting = later

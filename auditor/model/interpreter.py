@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from auditor.errors import NotAuditable
 from auditor.model.batch import Moved, widen, widened_shape
 from auditor.model.graph import Graph, Node
-from auditor.model.operators import OPERATORS, Function, Unsupported, integers
+from auditor.model.operators import OPERATORS, Function, UnsupportedError, integers
 from auditor.model.trainable import Roles
 from auditor.text import printable
 
@@ -31,7 +31,7 @@ WAYS_FORWARD = (
 )
 
 
-class NodeFailure(Exception):
+class NodeError(Exception):
     """A node could not run; the text names it and says why."""
 
 
@@ -76,7 +76,7 @@ def check_supported(graph: Graph) -> None:
             try:
                 OPERATORS[node.domain, node.operator].build(node)
                 continue
-            except Unsupported as error:
+            except UnsupportedError as error:
                 what = str(error)
             except (KeyError, AttributeError, TypeError, IndexError):
                 what = f"{node.operator} with damaged attributes"
@@ -247,12 +247,20 @@ class _Tracer:
         for node in graph.nodes:
             try:
                 self._node(node, scope)
-            except (NodeFailure, NotAuditable):
+            except (NodeError, NotAuditable):
                 raise
-            except (RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError, Unsupported) as error:
+            except (
+                RuntimeError,
+                ValueError,
+                IndexError,
+                TypeError,
+                KeyError,
+                ArithmeticError,
+                UnsupportedError,
+            ) as error:
                 where = printable(node.name or node.outputs[0])
                 reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
-                raise NodeFailure(f"{printable(node.operator)} '{where}' failed: {reason}") from error
+                raise NodeError(f"{printable(node.operator)} '{where}' failed: {reason}") from error
             for name in _names(node):
                 uses[name] -= 1
                 if not uses[name] and name not in keep and name in scope and not scope[name].static:
@@ -282,7 +290,7 @@ class _Tracer:
             result = function(*[operand.value for operand in operands])
             return [_Value(value, True) for value in _several(result)]
         if node.operator in DATA_DEPENDENT:
-            raise Unsupported("its output's shape depends on the clip")
+            raise UnsupportedError("its output's shape depends on the clip")
         if node.operator == "Reshape":
             function, operands = self._reshape(node, function, operands)
         if node.operator == "Concat" and self.moved is not None:
@@ -355,7 +363,7 @@ class _Tracer:
         if node.operator == "If":
             condition = operands[0]
             if not condition.static:
-                raise Unsupported("its condition depends on the clip")
+                raise UnsupportedError("its condition depends on the clip")
             branch = node.attributes["then_branch" if bool(condition.value) else "else_branch"]
             return self._call(branch, [], scope)
         return self._loop(node, operands, scope) if node.operator == "Loop" else self._scan(node, operands, scope)
@@ -375,19 +383,19 @@ class _Tracer:
         body: Graph = node.attributes["body"]
         count, going, *carried = operands
         if not count.static or not going.static:
-            raise Unsupported("its number of rounds depends on the clip")
+            raise UnsupportedError("its number of rounds depends on the clip")
         rounds = math.inf if count.value is None else int(count.value)
         alive = True if going.value is None else bool(going.value)
         collected: list[list[_Value]] = [[] for _ in body.outputs[1 + len(carried) :]]
         index = 0
         while alive and index < rounds:
             if index >= LONGEST_LOOP:
-                raise Unsupported(f"it runs for more than {LONGEST_LOOP} rounds")
+                raise UnsupportedError(f"it runs for more than {LONGEST_LOOP} rounds")
             results = self._call(
                 body, [_Value(torch.tensor(index), True), _Value(torch.tensor(True), True), *carried], scope
             )
             if not results[0].static:
-                raise Unsupported("its condition depends on the clip")
+                raise UnsupportedError("its condition depends on the clip")
             alive = bool(results[0].value)
             carried = results[1 : 1 + len(carried)]
             for column, value in zip(collected, results[1 + len(carried) :], strict=True):

@@ -15,14 +15,14 @@ from auditor.model.fidelity import gradient_error, second_derivative
 from auditor.model.graph import Graph, read_graph
 from auditor.model.interpreter import (
     WAYS_FORWARD,
-    NodeFailure,
+    NodeError,
     OnnxModule,
     check_supported,
     operator_counts,
 )
 from auditor.model.layers import find_layers
 from auditor.model.onnx_file import PICKLE, ZIP, read_onnx
-from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntime, difference, runtime
+from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reading import observe
 from auditor.model.trainable import INVENTED, roles
 from auditor.model.twice import NEEDED_FOR, swap_modules
@@ -232,7 +232,7 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
         # A file that fixes its batch is fed copies of the clip.
         copies = [x if per_clip == size else x[:1].expand(size, *x.shape[1:]) for x in inputs]
         theirs = [run(x)[: 1 if per_clip != size else None] for x in copies]
-    except NoRuntime as absent:
+    except NoRuntimeError as absent:
         notes.append(f"Outputs were not compared with ONNX Runtime: {absent.reason}.")
         theirs = []
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
@@ -242,7 +242,8 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
             error = max(difference(_run_raw(module, x), t) for x, t in zip(inputs, theirs, strict=True))
             if not error <= tolerance:
                 raise NotAuditable(
-                    f"the imported graph differs from ONNX Runtime by {error:.1e} of the largest logit (at most {tolerance:.0e})",
+                    f"the imported graph differs from ONNX Runtime by {error:.1e} of the largest logit "
+                    f"(at most {tolerance:.0e})",
                     WAYS_FORWARD,
                 )
         expected = torch.cat([_run_raw(module, model.prepare(clips[i : i + 1])) for i in range(2)])
@@ -259,8 +260,8 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
     module.traced_batch, module.clip_by_clip = size, True
     module.forget()
     notes.append(
-        f"The file works for a batch of {size} only: batches run {size} at a time and are put together, which is exact with "
-        "running statistics. Export with a dynamic batch to audit batch statistics."
+        f"The file works for a batch of {size} only: batches run {size} at a time and are put together, which is exact "
+        "with running statistics. Export with a dynamic batch to audit batch statistics."
     )
     return error, f"frozen at {size}", notes
 
@@ -273,7 +274,7 @@ def _together(module: OnnxModule, x: Tensor) -> Tensor | None:
     module.forget()
     try:
         return module(x)
-    except (NodeFailure, RuntimeError):
+    except (NodeError, RuntimeError):
         return None
 
 
@@ -295,8 +296,8 @@ def _batchnorm(graph: Graph) -> tuple[str, list[str]]:
     if not folded:
         return ("kept" if kept else "none"), []
     return "folded", [
-        "Batch normalisation was merged into other weights at export: these are not the gradients that clients send, and "
-        f"results are an upper bound. Export again with {FAITHFUL}, or {FAITHFUL_LEGACY}."
+        "Batch normalisation was merged into other weights at export: these are not the gradients that clients send, "
+        f"and results are an upper bound. Export again with {FAITHFUL}, or {FAITHFUL_LEGACY}."
     ]
 
 
@@ -334,7 +335,8 @@ def _load_pytorch(source: str, form: str, weights: Path | None, options: _Option
     model = VideoModel(network, spec, substitutes)
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return _described(
-        model, spec, classes, options, built.name, form, pytorch.digest(network.state_dict()), pytorch.class_counts(network),
+        model, spec, classes, options, built.name, form, pytorch.digest(network.state_dict()),
+        pytorch.class_counts(network),
         parity=None, batch="dynamic", batchnorm="kept" if norms else "none", notes=list(notes),
     )  # fmt: skip
 
@@ -375,7 +377,7 @@ def _classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
     try:
         with torch.no_grad():
             logits = model(clip)
-    except NodeFailure as error:
+    except NodeError as error:
         raise NotAuditable(
             f"the graph does not run on a clip of shape {shape}: {error}", "check --input-shape, or " + WAYS_FORWARD
         ) from error

@@ -3,11 +3,11 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
 from auditor.errors import NotAuditable
@@ -19,7 +19,7 @@ MOST_TENSORS = 200_000
 AGAIN = "export the model again"
 # First bytes of containers that are no ONNX, and what they are.
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-BYTES = {
+BYTES: Mapping[int, int] = {
     TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2,
     TensorProto.UINT8: 1, TensorProto.INT8: 1, TensorProto.UINT16: 2, TensorProto.INT16: 2,
     TensorProto.UINT32: 4, TensorProto.INT32: 4, TensorProto.UINT64: 8, TensorProto.INT64: 8, TensorProto.BOOL: 1,

@@ -18,7 +18,7 @@ ONE_LINE = 160
 
 
 @dataclass(frozen=True, slots=True)
-class NoRuntime(Exception):
+class NoRuntimeError(Exception):
     """ONNX Runtime is absent or cannot run this file; `reason` says why, in one line."""
 
     reason: str
@@ -47,13 +47,13 @@ def runtime(model: ModelProto) -> Callable[[Tensor], Tensor]:
 
     Raises
     ------
-    NoRuntime
+    NoRuntimeError
         It is not installed, or refuses the model.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise NoRuntime(f"onnxruntime cannot be imported ({_line(error)})") from error
+        raise NoRuntimeError(f"onnxruntime cannot be imported ({_line(error)})") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
@@ -61,7 +61,7 @@ def runtime(model: ModelProto) -> Callable[[Tensor], Tensor]:
         content = as_evaluated(model).SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise NoRuntime(f"ONNX Runtime refuses the file ({_line(error)})") from error
+        raise NoRuntimeError(f"ONNX Runtime refuses the file ({_line(error)})") from error
     entry = session.get_inputs()[0]
     dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(
         entry.type, np.float32
@@ -73,7 +73,7 @@ def runtime(model: ModelProto) -> Callable[[Tensor], Tensor]:
         try:
             outputs = session.run(None, {entry.name: x.detach().cpu().numpy().astype(dtype)}, silent)
         except Exception as error:
-            raise NoRuntime(f"ONNX Runtime cannot run the file ({_line(error)})") from error
+            raise NoRuntimeError(f"ONNX Runtime cannot run the file ({_line(error)})") from error
         return torch.from_numpy(np.asarray(outputs[0], dtype=np.float32))
 
     return run

@@ -59,7 +59,7 @@ class Observation:
 
 def observe(model: nn.Module, clips: Tensor) -> Observation:
     """Run a model once and watch it; gradients stay attached to what the readings hold."""
-    parameters = {name: value for name, value in model.named_parameters()}
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips)
     with torch.enable_grad(), watcher:
         output = model(clips)
@@ -81,9 +81,9 @@ class _Colour:
         return tensor.untyped_storage()._cdata in self.held
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, parameters: dict[str, Tensor], clips: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
         self.clip = _Colour()
@@ -100,7 +100,7 @@ class _Watcher(TorchDispatchMode):
         name = func._schema.name
         self.operators.add(name)
         operands = list(_tensors((args, kwargs)))
-        outputs = [value for value in _tensors(result)]
+        outputs = list(_tensors(result))
         alive = [value for value in operands if value in self.clip]
         weights = tuple(
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
@@ -133,9 +133,9 @@ class _Watcher(TorchDispatchMode):
 
 def _extent(value: Tensor) -> tuple[int, int]:
     """Return the first and one past the last element of a tensor in its storage."""
-    begin = value.storage_offset()
+    begin = int(value.storage_offset())
     reach = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True) if size)
-    return begin, begin + reach + 1
+    return begin, begin + int(reach) + 1
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

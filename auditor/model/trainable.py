@@ -82,7 +82,7 @@ class _Search:
     def _follow(self, node: Node) -> None:
         """Extend the values that depend on the clip, and those that are still the clip itself, rescaled."""
         reads = node.inputs[:1] if node.operator == "CastLike" else node.inputs
-        inner = [subgraph for subgraph in node.subgraphs()]
+        inner = list(node.subgraphs())
         captured = {name for graph in inner for child in graph.walk() for name in child.inputs}
         for graph in inner:
             self.live.update(graph.inputs)

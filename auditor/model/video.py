@@ -99,7 +99,7 @@ class VideoModel(nn.Module):
                     stack.enter_context(Substitutes())
                 logits = network(x)
         if isinstance(logits, Tensor) and logits.shape[0] != clips.shape[0]:
-            return logits.unflatten(0, (clips.shape[0], -1)).mean(1)
+            return logits.reshape(clips.shape[0], -1, *logits.shape[1:]).mean(1)
         return logits
 
     def batchnorm(self, mode: BatchNormMode) -> None:

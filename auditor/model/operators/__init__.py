@@ -15,7 +15,7 @@ from auditor.model.operators import (
     sequence,
     shape,
 )
-from auditor.model.operators.registry import OPERATORS, Function, Operator, Unsupported, integers
+from auditor.model.operators.registry import OPERATORS, Function, Operator, UnsupportedError, integers
 
 FAMILIES = (
     activation,
@@ -33,4 +33,4 @@ FAMILIES = (
     shape,
 )
 
-__all__ = ["FAMILIES", "OPERATORS", "Function", "Operator", "Unsupported", "integers"]
+__all__ = ["FAMILIES", "OPERATORS", "Function", "Operator", "UnsupportedError", "integers"]

@@ -18,7 +18,7 @@ def hard_swish(x: Tensor) -> Tensor:
     return x * hard_sigmoid(x)
 
 
-for name, function in {
+ELEMENTWISE: dict[str, Function] = {
     "Relu": torch.relu,
     "Sigmoid": torch.sigmoid,
     "Tanh": torch.tanh,
@@ -27,7 +27,8 @@ for name, function in {
     "HardSwish": hard_swish,
     "Mish": lambda x: x * torch.tanh(F.softplus(x)),
     "PRelu": lambda x, slope: torch.where(x > 0, x, x * slope),
-}.items():
+}
+for name, function in ELEMENTWISE.items():
     simple(name, function)
 
 
@@ -112,7 +113,9 @@ def _clip(node: Node) -> Function:
 
 @operator("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(node: Node) -> Function:
-    normalise = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}[node.operator]
+    normalise: Function = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}[
+        node.operator
+    ]
     if node.opset >= 13:
         axis = node.attributes.get("axis", -1)
         return lambda x: normalise(x, axis)

@@ -22,7 +22,7 @@ def _fold(pair: Callable[[Tensor, Tensor], Tensor]) -> Function:
     return lambda *operands: functools.reduce(pair, operands)
 
 
-for name, function in {
+ELEMENTWISE: dict[str, Function] = {
     "Add": torch.add,
     "Sub": torch.sub,
     "Mul": torch.mul,
@@ -69,7 +69,8 @@ for name, function in {
     "BitwiseNot": torch.bitwise_not,
     "IsNaN": torch.isnan,
     "Where": torch.where,
-}.items():
+}
+for name, function in ELEMENTWISE.items():
     simple(name, function)
 
 

@@ -16,7 +16,7 @@ def _attention(node: Node) -> Function:
     scale, stage = attributes.get("scale"), attributes.get("qk_matmul_output_mode", 0)
 
     def split_heads(x: Tensor, heads: int) -> Tensor:
-        return x if x.dim() == 4 else x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return x if x.dim() == 4 else x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
     def attend(
         query: Tensor,

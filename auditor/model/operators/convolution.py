@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, Unsupported, operator
+from auditor.model.operators.registry import Function, UnsupportedError, operator
 
 CONVOLVE = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -41,7 +41,7 @@ def pad(x: Tensor, both: Sequence[tuple[int, int]], value: float = 0.0) -> Tenso
 def dimensions(node: Node, n: int) -> None:
     """Refuse a number of spatial axes that torch has no kernel for."""
     if not 1 <= n <= 3:
-        raise Unsupported(f"{node.operator} over {n} spatial axes")
+        raise UnsupportedError(f"{node.operator} over {n} spatial axes")
 
 
 @operator("Conv")
@@ -57,7 +57,7 @@ def _convolution(node: Node) -> Function:
         if bias is not None and bias.shape != weight.shape[:1]:
             # onnxscript 0.7 without optimisation writes "no bias" as zeros of the wrong shape.
             if bool(bias.any()):
-                raise Unsupported(f"Conv with a bias of shape {tuple(bias.shape)}")
+                raise UnsupportedError(f"Conv with a bias of shape {tuple(bias.shape)}")
             bias = None
         if any(begin != end for begin, end in both):
             x, both = pad(x, both), [(0, 0)] * n

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import DTYPES, Node
-from auditor.model.operators.registry import Function, Unsupported, integers, number, operator, simple
+from auditor.model.operators.registry import Function, UnsupportedError, integers, number, operator, simple
 
 
 def _wrapped(index: Tensor, size: int, like: Tensor) -> Tensor:
@@ -108,11 +108,8 @@ def _eye(node: Node) -> Function:
 
     def eye(x: Tensor) -> Tensor:
         dtype = DTYPES[node.attributes["dtype"]] if "dtype" in node.attributes else x.dtype
-        return (
-            torch.diag_embed(torch.ones(max(x.shape), dtype=dtype), k)[: x.shape[0], : x.shape[1]]
-            if k >= 0
-            else (torch.diag_embed(torch.ones(max(x.shape), dtype=dtype), k)[: x.shape[0], : x.shape[1]])
-        )
+        rows, columns = (torch.arange(extent) for extent in x.shape)
+        return (columns[None, :] - rows[:, None] == k).to(dtype)
 
     return eye
 
@@ -146,7 +143,7 @@ def _compress(node: Node) -> Function:
 def _reverse_sequence(node: Node) -> Function:
     time, batch = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
     if {time, batch} != {0, 1}:
-        raise Unsupported("ReverseSequence over axes other than the first two")
+        raise UnsupportedError("ReverseSequence over axes other than the first two")
 
     def reverse(x: Tensor, lengths: Tensor) -> Tensor:
         steps = torch.arange(x.shape[time]).reshape(-1, 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from auditor.model.graph import Node
 from auditor.model.operators.convolution import CONVOLVE, dimensions, pad, padding
-from auditor.model.operators.registry import Function, Unsupported, operator
+from auditor.model.operators.registry import Function, UnsupportedError, operator
 
 MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -40,7 +40,7 @@ def _max_pool(node: Node) -> Function:
     stride, dilation = node.attributes.get("strides", (1,) * n), node.attributes.get("dilations", (1,) * n)
     ceil_mode = bool(node.attributes.get("ceil_mode", 0))
     if len([name for name in node.outputs if name]) > 1:
-        raise Unsupported("MaxPool with indices")
+        raise UnsupportedError("MaxPool with indices")
 
     def max_pool(x: Tensor) -> Tensor:
         both = padding(node, x.shape[2:], kernel, stride, dilation)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, Unsupported, operator
+from auditor.model.operators.registry import Function, UnsupportedError, operator
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 DEFAULT = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
@@ -27,7 +27,7 @@ def _recurrent(node: Node) -> Function:
     names = attributes.get("activations") or DEFAULT[kind] * 2
     unknown = [name for name in names if name.lower() not in ACTIVATIONS]
     if unknown or attributes.get("activation_alpha") or attributes.get("activation_beta"):
-        raise Unsupported(f"{kind} with activation {', '.join(unknown) or 'parameters'}")
+        raise UnsupportedError(f"{kind} with activation {', '.join(unknown) or 'parameters'}")
     functions = [ACTIVATIONS[name.lower()] for name in names]
     clip, batch_first = attributes.get("clip"), bool(attributes.get("layout", 0))
     backwards = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[
@@ -36,7 +36,7 @@ def _recurrent(node: Node) -> Function:
     after = bool(attributes.get("linear_before_reset", 0))
     coupled = bool(attributes.get("input_forget", 0))
     if coupled:
-        raise Unsupported(f"{kind} with coupled input and forget gates")
+        raise UnsupportedError(f"{kind} with coupled input and forget gates")
 
     def limited(x: Tensor) -> Tensor:
         return x if clip is None else x.clamp(-clip, clip)
@@ -64,31 +64,31 @@ def _recurrent(node: Node) -> Function:
             first, second, third = (functions[len(DEFAULT[kind]) * direction :] + [torch.tanh] * 2)[:3]
             r = recurrence[direction].t()
             zero = x.new_zeros(gates * width)
-            wb, rb = bias[direction].split(gates * width) if bias is not None else (zero, zero)
+            wb, rb = torch.split(bias[direction], gates * width) if bias is not None else (zero, zero)
             projected = x @ weight[direction].t() + (wb if kind == "GRU" else wb + rb)
             h = hidden[direction].expand(batch, width) if hidden is not None else x.new_zeros(batch, width)
             c = cell[direction].expand(batch, width) if cell is not None else x.new_zeros(batch, width)
-            pi, po, pf = peephole[direction].split(width) if peephole is not None else (None, None, None)
+            pi, po, pf = torch.split(peephole[direction], width) if peephole is not None else (None, None, None)
             states: list[Tensor] = [h] * steps
             for t in reversed(range(steps)) if reverse else range(steps):
                 old_h, old_c = h, c
                 if kind == "RNN":
                     h = first(limited(projected[t] + h @ r))
                 elif kind == "LSTM":
-                    i, o, f, g = (projected[t] + h @ r).split(width, -1)
+                    i, o, f, g = torch.split(projected[t] + h @ r, width, -1)
                     if pi is not None and pf is not None:
                         i, f = i + pi * c, f + pf * c
                     c = first(limited(f)) * c + first(limited(i)) * second(limited(g))
                     o = o if po is None else o + po * c
                     h = first(limited(o)) * third(c)
                 else:
-                    xz, xr, xn = projected[t].split(width, -1)
+                    xz, xr, xn = torch.split(projected[t], width, -1)
                     if after:
-                        hz, hr, hn = (h @ r + rb).split(width, -1)
+                        hz, hr, hn = torch.split(h @ r + rb, width, -1)
                         z, q = first(limited(xz + hz)), first(limited(xr + hr))
                         n = second(limited(xn + q * hn))
                     else:
-                        hz, hr = (h @ r[:, : 2 * width] + rb[: 2 * width]).split(width, -1)
+                        hz, hr = torch.split(h @ r[:, : 2 * width] + rb[: 2 * width], width, -1)
                         z, q = first(limited(xz + hz)), first(limited(xr + hr))
                         n = second(limited(xn + (q * h) @ r[:, 2 * width :] + rb[2 * width :]))
                     h = (1 - z) * n + z * h

@@ -16,7 +16,7 @@ Function: TypeAlias = Callable[..., Any]
 Builder: TypeAlias = Callable[[Node], Function]
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A node asks for a variant of its operator that is not implemented; the text says which."""
 
 

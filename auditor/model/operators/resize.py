@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, Unsupported, integers, operator
+from auditor.model.operators.registry import Function, UnsupportedError, integers, operator
 
 
 @operator("Resize", "Upsample", numbers=(1, 2, 3))
@@ -17,9 +17,9 @@ def _resize(node: Node) -> Function:
     policy = node.attributes.get("keep_aspect_ratio_policy", "stretch")
     old = node.operator == "Upsample"
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        raise Unsupported("Resize of a crop")
+        raise UnsupportedError("Resize of a crop")
     if policy != "stretch":
-        raise Unsupported(f"Resize that keeps the aspect ratio ({policy})")
+        raise UnsupportedError(f"Resize that keeps the aspect ratio ({policy})")
     cache: dict[Any, Tensor] = {}
 
     def resize(x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> Tensor:
@@ -71,7 +71,7 @@ def _source(node: Node, target: int, size: int, factor: float, old: bool) -> Ten
         return size / 2 * (1 - adjustment) + (x + 0.5) / factor - 0.5
     if how in ("half_pixel", "pytorch_half_pixel"):
         return (x + 0.5) / factor - 0.5
-    raise Unsupported(f"Resize with coordinates {how}")
+    raise UnsupportedError(f"Resize with coordinates {how}")
 
 
 def _matrix(node: Node, mode: str, size: int, target: int, factor: float, old: bool) -> Tensor:
@@ -105,7 +105,7 @@ def _matrix(node: Node, mode: str, size: int, target: int, factor: float, old: b
             far = a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
             weight = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
         else:
-            raise Unsupported(f"Resize in mode {mode}")
+            raise UnsupportedError(f"Resize in mode {mode}")
         if exclude:
             weight = torch.where((rows < 0) | (rows >= size), 0.0, weight)
         weights.append(weight)

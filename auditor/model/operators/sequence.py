@@ -49,9 +49,9 @@ def _cut(node: Node) -> Function:
 
     def cut(x: Tensor, sizes: Any = None) -> list[Tensor]:
         if sizes is None:
-            return [part if keep else part.squeeze(axis) for part in x.split(1, axis)]
+            return [part if keep else part.squeeze(axis) for part in torch.split(x, 1, axis)]
         given = integers(sizes) or ()
         scalar = len(given) == 1 and not (isinstance(sizes, Tensor) and sizes.dim())
-        return list(x.split(given[0] if scalar else list(given), axis))
+        return list(torch.split(x, given[0] if scalar else list(given), axis))
 
     return cut

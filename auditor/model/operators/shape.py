@@ -1,6 +1,8 @@
 """Moving data without computing: shapes, axes, joining, cutting, padding and casting."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import DTYPES, Node
-from auditor.model.operators.registry import Function, Unsupported, integers, number, operator, simple
+from auditor.model.operators.registry import Function, UnsupportedError, integers, number, operator, simple
 
 simple("Identity", lambda x: x)
 # Dropout is off: an audit repeats the client's computation exactly, and a client that drops units leaks less.
@@ -55,7 +57,7 @@ def _unsqueeze(node: Node) -> Function:
     given = node.attributes.get("axes")
 
     def unsqueeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
-        at = given if axes is None else integers(axes) or ()
+        at: tuple[int, ...] = (given if axes is None else integers(axes)) or ()
         shape = list(x.shape)
         for axis in sorted(axis % (x.dim() + len(at)) for axis in at):
             shape.insert(axis, 1)
@@ -117,9 +119,19 @@ def _slice(node: Node) -> Function:
     return cut
 
 
+def broadcast(shape: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a mutual broadcast, as Expand defines it.
+
+    >>> broadcast((3, 1), (2, 1, 6))
+    (2, 3, 6)
+    """
+    pairs = itertools.zip_longest(reversed(shape), reversed(target), fillvalue=1)
+    return tuple(b if a == 1 else a for a, b in pairs)[::-1]
+
+
 @operator("Expand", numbers=(1,))
 def _expand(node: Node) -> Function:
-    return lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, integers(shape) or ()))
+    return lambda x, shape: x.expand(broadcast(x.shape, integers(shape) or ()))
 
 
 @operator("Tile", numbers=(1,))
@@ -130,7 +142,7 @@ def _tile(node: Node) -> Function:
 @operator("Cast")
 def _cast(node: Node) -> Function:
     if node.attributes["to"] not in DTYPES:
-        raise Unsupported("Cast to a type that torch does not compute with")
+        raise UnsupportedError("Cast to a type that torch does not compute with")
     dtype = DTYPES[node.attributes["to"]]
 
     # Floats keep their width, so that a float64 copy of the model stays float64 throughout.
@@ -149,7 +161,7 @@ def _pad(node: Node) -> Function:
     fill = node.attributes.get("value", 0.0)
 
     def pad(x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
-        amounts = given if pads is None else integers(pads) or ()
+        amounts: tuple[int, ...] = (given if pads is None else integers(pads)) or ()
         n = len(amounts) // 2
         over = integers(axes) or tuple(range(n))
         both = {axis % x.dim(): (amounts[i], amounts[i + n]) for i, axis in enumerate(over)}
@@ -176,7 +188,7 @@ def _border(size: int, before: int, after: int, mode: str) -> Tensor:
         period = max(2 * (size - 1), 1)
         index = index % period
         return torch.where(index >= size, period - index, index)
-    raise Unsupported(f"Pad in mode {mode}")
+    raise UnsupportedError(f"Pad in mode {mode}")
 
 
 @operator("DepthToSpace", "SpaceToDepth")
