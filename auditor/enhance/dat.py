@@ -4,7 +4,7 @@ import functools
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,10 +35,10 @@ class DatLight:
     Raises
     ------
     AuditError
-        At the first call: spandrel or torchvision is missing or broken, or the weights do not fit.
+        Another scale; at the first call: spandrel or torchvision is missing or broken, or the weights do not fit.
     """
 
-    def __init__(self, scale: Literal[2, 4]) -> None:
+    def __init__(self, scale: int) -> None:
         if scale not in (2, 4):
             raise AuditError(f"no DAT-light weights for scale {scale}", "choose 2 or 4")
         self.scale = scale
@@ -64,7 +64,7 @@ class DatLight:
             enlarged = enlarged.mean(1, keepdim=True)
         return Enhanced(method="DAT-light", scale=self.scale, clip=enlarged, seconds=time.monotonic() - start)
 
-    def seconds_estimate(self, clip_shape: tuple[int, int, int, int]) -> float:
+    def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
         """Return how long a clip of (frame, channel, height, width) will take on the CPU here.
 
         A batch is timed twice (sides cut at 128 pixels) and scaled by the number of pixels, in which the network's
@@ -78,7 +78,7 @@ class DatLight:
 
 
 @functools.cache
-def _seconds(scale: Literal[2, 4], frames: int, height: int, width: int) -> float:
+def _seconds(scale: int, frames: int, height: int, width: int) -> float:
     enlarge = DatLight(scale)
     # The first calls are slow: they start threads and choose kernels.
     for _ in range(2):
