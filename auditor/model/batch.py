@@ -17,48 +17,53 @@ class Moved(NamedTuple):
     after: tuple[int, ...]
 
 
-def widened_shape(moved: Moved, now: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...] | None:
+def widened_shape(moved: Moved, now: tuple[int, ...], target: tuple[int, ...], batch: int) -> tuple[int, ...] | None:
     """Return the shape that a Reshape must give at another batch size; None when its own target is right.
 
-    >>> widened_shape(Moved((1, 8, 4, 4), (1, 128), (1, 128)), (2, 8, 4, 4), (1, 128))
+    `batch` is the size the file was traced at.
+
+    >>> widened_shape(Moved((1, 8, 4, 4), (1, 128), (1, 128)), (2, 8, 4, 4), (1, 128), 1)
     (2, 128)
-    >>> widened_shape(Moved((5, 1, 16), (5, 4, 4), (5, 4, 4)), (5, 3, 16), (5, 4, 4))
+    >>> widened_shape(Moved((5, 1, 16), (5, 4, 4), (5, 4, 4)), (5, 3, 16), (5, 4, 4), 1)
     (5, 12, 4)
-    >>> widened_shape(Moved((5, 1, 16), (5, 16), (5, 16)), (5, 3, 16), (5, 16))
+    >>> widened_shape(Moved((5, 1, 2, 8), (5, 16), (5, 16)), (5, 3, 2, 8), (5, 16), 1)
     (15, 16)
+    >>> widened_shape(Moved((5, 16), (5, 1, 16), (5, 1, 16)), (15, 16), (5, 1, 16), 1)
+    (5, 3, 16)
     """
     if target != moved.target or len(now) != len(moved.before):
         return None  # the target was computed from the input's shape: it already knows the batch
     grown = [axis for axis, (old, new) in enumerate(zip(moved.before, now, strict=True)) if old != new]
     if len(grown) != 1:
         return None
-    axis = _destination(moved, grown[0])
+    axis = _destination(moved, grown[0], batch)
     size = moved.after[axis] * now[grown[0]]
     if size % moved.before[grown[0]]:
         return None
     return (*moved.after[:axis], size // moved.before[grown[0]], *moved.after[axis + 1 :])
 
 
-def _destination(moved: Moved, axis: int) -> int:
+def _destination(moved: Moved, axis: int, batch: int) -> int:
     """Return the axis of the result that holds the batch."""
     before, after = moved.before, moved.after
     head = 0
     while head < min(axis, len(after)) and before[head] == after[head]:
         head += 1
     tail = 0
-    while tail < min(len(before) - axis - 1, len(after) - head) and before[-1 - tail] == after[-1 - tail]:
+    while tail < min(len(before) - axis - 1, len(after) - head) and before[-1 - tail] == after[-1 - tail] != 1:
         tail += 1
-    middle = range(head, len(after) - tail)
-    if not middle:
-        return max(head - 1, 0)
+    between = range(head, len(after) - tail)
     outer = math.prod(before[head:axis])
-    for candidate in middle:
-        if math.prod(after[head : candidate + 1]) > outer or candidate == middle[-1]:
-            # An axis of extent one at exactly this depth is the batch itself.
-            return candidate
-        if math.prod(after[head:candidate]) == outer and after[candidate] == before[axis]:
-            return candidate
-    return middle[-1]
+    alone = [i for i in between if after[i] == batch]
+    at_its_depth = [i for i in alone if math.prod(after[head:i]) == outer]
+    if at_its_depth or (alone and batch == 1):
+        return (at_its_depth or alone)[0]
+    for i in between:
+        if math.prod(after[head : i + 1]) > outer:
+            # On the border of two axes the batch joins the left one if the right one is the last: features stay whole.
+            last = i == len(after) - 1 and i > 0 and math.prod(after[head:i]) == outer
+            return i - 1 if last else i
+    return between[-1] if between else max(head - 1, 0)
 
 
 def widen(shapes: Sequence[tuple[int, ...]], axis: int) -> list[tuple[int, ...]]:

@@ -340,7 +340,7 @@ class _Tracer:
         else:
             before = self.moved[len(self.reshapes)]
             self.reshapes.append(before)
-            new = widened_shape(before, tuple(x.value.shape), shape)
+            new = widened_shape(before, tuple(x.value.shape), shape, self.module.traced_batch or 1)
             if new is not None:
                 return (lambda value, numbers: value.reshape(numbers)), [x, _Value(torch.tensor(new), True)]
         return function, operands

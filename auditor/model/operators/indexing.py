@@ -23,7 +23,7 @@ def _gather(node: Node) -> Function:
         at = axis % x.dim()
         rows = _wrapped(index, x.shape[at], x)
         picked = torch.index_select(x, at, rows.reshape(-1))
-        return picked.reshape(*x.shape[:at], *index.shape, *x.shape[at + 1 :])
+        return picked.reshape((*x.shape[:at], *index.shape, *x.shape[at + 1 :]))
 
     return gather
 
