@@ -66,7 +66,7 @@ class GradientMatching(Attack):
         for restart in range(self.restarts):
             start = self.start(view.knowledge, torch.Generator().manual_seed(seed * 1000 + restart)).to(device)
             run = descend(
-                objective, self._penalty, start, self.schedule, _share(budget, restart, self.restarts), LEAST_STEPS
+                objective, lambda x: self._penalty(x, view), start, self.schedule, _share(budget, restart, self.restarts), LEAST_STEPS
             )
             if isinstance(run, float):
                 if runs:
@@ -91,8 +91,8 @@ class GradientMatching(Attack):
         with SurrogateCurvature(self.tau) if self.tau > 0.0 else nullcontext():
             return self.objective(view.client(x, labels, create_graph=True), observed)
 
-    def _penalty(self, x: Clips) -> Tensor:
-        return torch.stack([prior(x) for prior in self.priors]).sum() if self.priors else x.sum() * 0.0
+    def _penalty(self, x: Clips, view: View) -> Tensor:
+        return torch.stack([prior(x, view.knowledge) for prior in self.priors]).sum() if self.priors else x.sum() * 0.0
 
 
 def _labels(view: View) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Clips
+from auditor.records import Clips, Knowledge
 
 
 class Prior(Protocol):
     """A differentiable penalty on a batch of clips."""
 
-    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+    def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
         """Return the penalty."""
         ...
 
@@ -23,7 +23,7 @@ class SpatialVariation:
 
     weight: float
 
-    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+    def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
         """Return weight * (mean |x_h+1 - x_h| + mean |x_w+1 - x_w|); an axis of length one adds nothing."""
         return self.weight * (_variation(clips, axis=3) + _variation(clips, axis=4))
 
@@ -34,9 +34,22 @@ class TemporalVariation:
 
     weight: float
 
-    def __call__(self, clips: Clips) -> Float[Tensor, ""]:
+    def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
         """Return weight * mean |x_t+1 - x_t|; a single frame adds nothing."""
         return self.weight * _variation(clips, axis=1)
+
+
+@dataclass(frozen=True)
+class NearReference:
+    """Mean absolute difference to the reference frame: much of a scene stays as it was seen (R1)."""
+
+    weight: float
+
+    def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
+        """Return weight * mean |x_t - r|; without a reference nothing is added."""
+        if knowledge.reference is None:
+            return clips.sum() * 0.0
+        return self.weight * (clips - knowledge.reference[-1].to(clips)).abs().mean()
 
 
 def _variation(clips: Clips, axis: int) -> Float[Tensor, ""]:

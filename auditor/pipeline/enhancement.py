@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch.nn import functional
 
 from auditor.enhance import DatLight, bicubic
@@ -37,7 +36,7 @@ class Enhancement:
 
 
 def enhance_results(
-    findings: Sequence[Finding], galleries: dict[str, Clips], seconds: float, device: torch.device, watch: Watch
+    findings: Sequence[Finding], galleries: dict[str, Clips], seconds: float, watch: Watch
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
     """Enhance the best clip of every finding while time lasts; keyed by `id(result)`.
 
@@ -49,7 +48,7 @@ def enhance_results(
     if not chosen:
         return done, ()
     try:
-        dat = DatLight(SCALE, device=device)
+        dat = DatLight(SCALE)
         needed = dat.seconds_estimate(chosen[0].clip.shape)
     except AuditError as error:
         return done, (

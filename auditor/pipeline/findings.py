@@ -235,7 +235,8 @@ def blind_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:
     best: dict[str, tuple[str, float]] = {}
     for f in findings:
         for r in f.results:
-            guess = max(r.score.baselines.items(), key=lambda item: item[1])
+            blind = {k: v for k, v in r.score.baselines.items() if k != "reference copy"}
+            guess = max(blind.items(), key=lambda item: item[1])
             if guess[1] > best.get(r.observed.probe.name, ("", -1.0))[1]:
                 best[r.observed.probe.name] = guess
     if not best:

@@ -66,7 +66,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     findings = make_findings(bench, observed, ran, galleries)
     watch.stage("enhancement")
     share = max(0.0, clock.left) * (_ENHANCE / (_ENHANCE + _WHAT_IF) if what_if else 1.0)
-    enhanced, not_enhanced = enhance_results(findings, galleries, share, device, watch)
+    enhanced, not_enhanced = enhance_results(findings, galleries, share, watch)
     changes: tuple[Variant, ...] = ()
     if what_if:
         watch.stage("what if")

@@ -1,6 +1,7 @@
 """Fit the frames of a video to what a model reads: a window in time, a crop, a resize, a channel count."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,7 +24,7 @@ def own_window(available: int, wanted: int) -> tuple[int, int]:
     return 0, available
 
 
-def window(frames: Clip, start: int, length: int, wanted: int) -> Clip:
+def window(frames: Clip, start: int, length: int, wanted: int) -> Float[Tensor, "{wanted} channel height width"]:
     """Return `wanted` frames evenly spread over `frames[start : start + length]`, linear between two frames."""
     position = torch.linspace(start, start + length - 1, wanted, dtype=torch.float64)
     below = position.floor().long()
@@ -34,7 +35,7 @@ def window(frames: Clip, start: int, length: int, wanted: int) -> Clip:
     return torch.lerp(frames[below], frames[above], weight)
 
 
-def crop_to_aspect(frames: Clip, height: int, width: int) -> Clip:
+def crop_to_aspect(frames: Clip, height: int, width: int) -> Float[Tensor, "frame channel rows columns"]:
     """Return the largest central crop whose sides relate as `height` to `width`, rounded to whole pixels."""
     h, w = frames.shape[-2:]
     scale = min(h / height, w / width)
@@ -43,7 +44,9 @@ def crop_to_aspect(frames: Clip, height: int, width: int) -> Clip:
     return frames[..., top : top + kept_h, left : left + kept_w]
 
 
-def resize(frames: Clip, height: int, width: int) -> Clip:
+def resize(
+    frames: Float[Tensor, "frame channel rows columns"], height: int, width: int
+) -> Float[Tensor, "frame channel {height} {width}"]:
     """Resample in space by an antialiased bicubic filter, clamped to [0, 1]."""
     if frames.shape[-2:] == (height, width):
         return frames.clone()
@@ -51,7 +54,7 @@ def resize(frames: Clip, height: int, width: int) -> Clip:
     return resized.clamp_(0, 1)
 
 
-def with_channels(frames: Clip, channels: int) -> Clip:
+def with_channels(frames: Clip, channels: int) -> Float[Tensor, "frame {channels} height width"]:
     """Return `frames` with 1 channel (BT.601 luma) or 3 (grey repeated).
 
     Raises
@@ -73,7 +76,9 @@ def with_channels(frames: Clip, channels: int) -> Clip:
     )
 
 
-def fit(frames: Clip, spec: InputSpec, start: int, length: int) -> tuple[Clip, Clip]:
+def fit(
+    frames: Float[Tensor, "available colour rows columns"], spec: InputSpec, start: int, length: int
+) -> tuple[Clip, Float[Tensor, "frame channel kept_rows kept_columns"]]:
     """Return (clip at the model's size, the same frames at their own size), both in [0, 1]."""
     native = window(with_channels(frames, spec.channels), start, length, spec.frames)
     native = crop_to_aspect(native, spec.height, spec.width).contiguous()

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional
 
 from auditor.probe.canary import canary
@@ -88,7 +90,7 @@ def _shipped_candidates(spec: InputSpec) -> Iterator[tuple[str, Clip]]:
                 yield f"{name}/{view}/{'late' if late else 'early'}", fit(shown, spec, start, length)[0]
 
 
-def _view(frames: Clip, view: str, mirrored: bool) -> Clip:
+def _view(frames: Clip, view: str, mirrored: bool) -> Float[Tensor, "frame channel rows columns"]:
     height, width = frames.shape[-2:]
     h, w = (height, width) if view == "whole" else (max(1, round(_CROP * height)), max(1, round(_CROP * width)))
     top = 0 if "top" in view else height - h if "bottom" in view else (height - h) // 2

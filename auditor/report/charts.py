@@ -11,7 +11,9 @@ EXACT_PSNR = 35.0
 """dB from which a reconstruction with rank 1 is graded EXACT; drawn as the threshold."""
 
 SHADES = 6
+STRIP_HEIGHT = 34.0
 _TALLEST = 60.0
+_HATCH_STEP = 6.0
 
 
 def place(value: Any, low: float, high: float, width: float) -> float:
@@ -59,13 +61,13 @@ def curve(trace: Sequence[Sequence[Any]], width: float = 160, height: float = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripe:
-    """One layer of the heat strip: where it lies, how dark it is (None where not measured), whether it is sent."""
+    """One layer of the heat strip: where it lies, how dark it is (hatched where not measured), whether it is sent."""
 
     x: float
     width: float
     shade: int | None
     sent: bool
-    title: str
+    hatch: str
 
 
 def heat_strip(layers: Sequence[Mapping[str, Any]], width: float = 720) -> list[Stripe]:
@@ -81,10 +83,23 @@ def heat_strip(layers: Sequence[Mapping[str, Any]], width: float = 720) -> list[
             width=round(step - gap, 2),
             shade=None if layer["exposure"] is None else _shade(layer["exposure"]["psnr"], low, high),
             sent=layer["sent"],
-            title=layer["name"],
+            hatch="" if layer["exposure"] else hatching(i * step, step - gap),
         )
         for i, layer in enumerate(layers)
     ]
+
+
+def hatching(left: float, width: float, height: float = STRIP_HEIGHT) -> str:
+    """Return lines at 45 degrees that fill a box, cut at its edges, as an SVG path.
+
+    >>> hatching(0, 6, 6)
+    'M0 6L6 0'
+    """
+    starts = [_HATCH_STEP * k for k in range(1, math.ceil((width + height) / _HATCH_STEP))]
+    lines = (
+        (max(0.0, s - height), min(s, height), min(s, width), max(0.0, s - width)) for s in starts if s < width + height
+    )
+    return "".join(f"M{left + x:.4g} {y:.4g}L{left + u:.4g} {v:.4g}" for x, y, u, v in lines)
 
 
 def exposure_range(layers: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

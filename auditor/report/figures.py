@@ -79,7 +79,7 @@ def duration(value: Any) -> str:
     """Return seconds in the unit that fits.
 
     >>> duration(6.5), duration(412.6), duration(7300)
-    ('6.5 s', '6 min 53 s', '2 h 02 min')
+    ('6.5 s', '6 min 53 s', '2 h 01 min')
     """
     number = real(value)
     if number is None or math.isinf(number):

@@ -46,16 +46,23 @@ def to_pdf(results: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
         modified=moment,
         relationship="Source",
     )
-    with _complaints() as heard:
-        document = weasyprint.HTML(
-            string=render(results, printed=True), url_fetcher=weasyprint.urls.URLFetcher(allowed_protocols=["data"])
-        )
+    document, complaints = layout(results)
+    with _complaints() as heard, warnings.catch_warnings():
+        # WeasyPrint 70 leaves the file of its colour profile to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
         content = document.write_pdf(
-            pdf_variant=VARIANT,
-            pdf_identifier=results_digest(results)[:32].encode("ascii"),
-            attachments=[attached],
+            pdf_identifier=results_digest(results)[:32].encode("ascii"), attachments=[attached]
         )
-    return content, tuple(heard)
+    return content, (*complaints, *heard)
+
+
+def layout(results: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """Return the pages as a WeasyPrint document, with what WeasyPrint complained of."""
+    weasyprint = _weasyprint()
+    fetcher = weasyprint.urls.URLFetcher(allowed_protocols=["data"])
+    with _complaints() as heard:
+        page = weasyprint.HTML(string=render(results, printed=True), url_fetcher=fetcher)
+        return page.render(pdf_variant=VARIANT), tuple(heard)
 
 
 def _weasyprint() -> Any:

@@ -1,12 +1,18 @@
 """What somebody who never saw the update would guess."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional
 
-from auditor.records import Clip, Clips
+from auditor.records import Clip
 
 
-def blind_guesses(gallery: Clips, size: tuple[int, int], reference: Clip | None = None) -> dict[str, Clip]:
+def blind_guesses(
+    gallery: Float[Tensor, "candidate frame channel rows columns"],
+    size: tuple[int, int],
+    reference: Float[Tensor, "shown channel ref_rows ref_columns"] | None = None,
+) -> dict[str, Clip]:
     """Return guesses by name, (frame, channel, *size) in [0, 1]: the best of them is what a reconstruction must beat.
 
     `grey` is 0.5 throughout. `gallery mean` is the mean clip of the gallery, the best guess in mean square error of an
@@ -27,13 +33,13 @@ def blind_guesses(gallery: Clips, size: tuple[int, int], reference: Clip | None 
     return guesses
 
 
-def _resized(clip: Clip, size: tuple[int, int]) -> Clip:
+def _resized(clip: Clip, size: tuple[int, int]) -> Float[Tensor, "frame channel rows columns"]:
     if clip.shape[-2:] == size:
         return clip
     return functional.interpolate(clip, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
-def _spread(reference: Clip, frames: int) -> Clip:
+def _spread(reference: Clip, frames: int) -> Float[Tensor, "{frames} channel height width"]:
     """Hold one frame, or interpolate several, over `frames`."""
     position = torch.linspace(0, len(reference) - 1, frames, dtype=torch.float64)
     below, above = position.floor().long(), position.ceil().long()

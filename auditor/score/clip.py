@@ -1,6 +1,9 @@
 """All numbers of one reconstruction against one truth."""
 
-from auditor.records import Clip, Clips, ClipScore, Interval, Probe
+from jaxtyping import Float
+from torch import Tensor
+
+from auditor.records import Clip, ClipScore, Interval, Probe
 from auditor.score.baselines import blind_guesses
 from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_gain, motion_psnr
@@ -9,7 +12,12 @@ from auditor.score.retrieval import rank
 from auditor.score.ssim import ssim_frames
 
 
-def score_clip(truth: Probe, estimate: Clip, gallery: Clips, reference: Clip | None = None) -> ClipScore:
+def score_clip(
+    truth: Probe,
+    estimate: Clip,
+    gallery: Float[Tensor, "candidate frame channel rows columns"],
+    reference: Float[Tensor, "shown channel ref_rows ref_columns"] | None = None,
+) -> ClipScore:
     """Score `estimate` (frame, channel, height, width) against `truth.clip`.
 
     `gallery` holds the candidates without the truth; `reference` the frames of the scene that this attacker was given.

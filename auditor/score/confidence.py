@@ -39,4 +39,5 @@ def confidence(
         if probes < 5:
             doubts.append(f"{probes} probe clip{'s' if probes != 1 else ''}; five or more show the reach")
     level = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
-    return Confidence(level, tuple(grave + doubts) or ("import faithful, controls held, seeds and probes sufficient",))
+    fine = "controls held and the import is faithful" + ("; an exact recovery depends on neither seeds nor budget" if exact else "")
+    return Confidence(level, tuple(grave + doubts) or (fine,))

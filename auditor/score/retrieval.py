@@ -17,7 +17,12 @@ _TIE = 1e-9
 _BLANK = 1e-6
 
 
-def rank(truth: Clip, estimate: Clip, gallery: Clips, measure: Measure = "pattern") -> int:
+def rank(
+    truth: Clip,
+    estimate: Clip,
+    gallery: Float[Tensor, "candidate frame channel rows columns"],
+    measure: Measure = "pattern",
+) -> int:
     """Return the rank of the truth among itself and the gallery: 1 is on top, `len(gallery) + 1` is last.
 
     A tie counts against the attacker: the rank is 1 + the number of candidates at least as close as the truth. Where

@@ -205,7 +205,7 @@ def finding(index: int, grade: str, frames: int, size: int, clip: str | None, in
         "assumes": ["sees one client's update", "knows the public model", "knows the batch size and the loss"],
         "summary": {
             "EXACT": "Every pixel of the clip was recovered, and the attacker can prove it without seeing the clip.",
-            "RECOGNISABLE": "The recovered frames show the person and the room; a viewer picks the right clip out of 64.",
+            "RECOGNISABLE": "The recovered frames show the person and the room; a viewer picks the clip out of 64.",
             "GIST": "The recovered frames carry more than chance about the clip, but no recognisable picture.",
             "NOT_SHOWN": "Nothing above a blind guess was recovered within the budget.",
         }[grade],
@@ -512,7 +512,7 @@ def _probe(name: str, kind: str, frames: int, size: int, source: str, licence: s
 
 def hostile_results() -> dict[str, Any]:
     """Every free text is an attack on the report itself."""
-    results = sample_results("FAIL", layers=10)
+    results = sample_results("FAIL", layers=10, findings=2)
     turn = iter(range(10**9))
 
     def poison(value: Any, key: str) -> Any:
@@ -580,13 +580,13 @@ def empty_results() -> dict[str, Any]:
 
 VARIANTS = {
     "fail": lambda: sample_results("FAIL"),
-    "warn": lambda: sample_results("WARN"),
-    "pass": lambda: sample_results("PASS"),
-    "inconclusive": lambda: sample_results("INCONCLUSIVE"),
-    "not_exposed": lambda: sample_results("PASS", exposed=False, whatif=False),
-    "deep": lambda: sample_results("FAIL", layers=150, frames=16),
+    "warn": lambda: sample_results("WARN", frames=4, findings=1),
+    "pass": lambda: sample_results("PASS", frames=4, findings=1),
+    "inconclusive": lambda: sample_results("INCONCLUSIVE", frames=4, findings=2),
+    "not_exposed": lambda: sample_results("PASS", frames=2, findings=1, exposed=False, whatif=False),
+    "deep": lambda: sample_results("FAIL", layers=150, frames=16, findings=1),
     "hostile": hostile_results,
-    "infinite": lambda: sample_results("FAIL", infinite=True),
+    "infinite": lambda: sample_results("FAIL", frames=4, findings=1, infinite=True),
     "sparse": sparse_results,
     "empty": empty_results,
 }

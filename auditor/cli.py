@@ -1,0 +1,290 @@
+"""The command line: the one place that prints, reads the environment and exits."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+
+from auditor.arguments import parse_floats, parse_seconds, parse_shape
+from auditor.errors import AuditError, ExitCode, UsageError
+from auditor.text import printable
+
+app = typer.Typer(
+    name="fl-audit",
+    help="What does a federated-learning update give away about the clips it was trained on?",
+    epilog="Exit codes: 0 gate satisfied, 1 gate failed on findings, 2 usage, 3 nothing auditable, 4 inconclusive, "
+    "5 internal error, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_DEFAULT_OUT = Path("fl-audit-report")
+_DEFAULT_FILES = ("results.json", "report.html", "report.pdf")
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from auditor import __version__
+
+        typer.echo(f"fl-audit {__version__}")
+        raise typer.Exit
+
+
+_MODEL = "Model"
+_CLIENT = "What clients train and send"
+_AUDIT = "The audit"
+_OUTPUT = "Output"
+
+
+@app.command()
+def scan(
+    model: Annotated[str, typer.Argument(help="model.onnx, path/file.py:factory, or torchvision:NAME", metavar="MODEL")],
+    weights: Annotated[
+        Optional[Path], typer.Option(help="Weights for a PyTorch model: .safetensors or a state dict.", rich_help_panel=_MODEL)
+    ] = None,
+    input_shape: Annotated[
+        Optional[str],
+        typer.Option(help="One clip in the model's own axis order, e.g. 3,8,32,32.", rich_help_panel=_MODEL),
+    ] = None,
+    layout: Annotated[
+        Optional[str], typer.Option(help="NCTHW, NTCHW, NTHWC, NCHW or NHWC, if it cannot be read.", rich_help_panel=_MODEL)
+    ] = None,
+    classes: Annotated[
+        Optional[int], typer.Option(help="Number of classes, if it cannot be read.", min=2, rich_help_panel=_MODEL)
+    ] = None,
+    mean: Annotated[
+        Optional[str], typer.Option(help="Channel means the input is normalised by, e.g. 0.45,0.45,0.45.", rich_help_panel=_MODEL)
+    ] = None,
+    std: Annotated[Optional[str], typer.Option(help="Channel standard deviations.", rich_help_panel=_MODEL)] = None,
+    value_range: Annotated[
+        Optional[str], typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=_MODEL)
+    ] = None,
+    trainable: Annotated[
+        Optional[list[str]],
+        typer.Option(help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=_CLIENT),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=_CLIENT)] = 1,
+    labels: Annotated[
+        str, typer.Option(help="Labels within a batch: distinct or equal.", rich_help_panel=_CLIENT)
+    ] = "distinct",
+    bn: Annotated[str, typer.Option(help="BatchNorm at the client: eval or train.", rich_help_panel=_CLIENT)] = "eval",
+    loss: Annotated[str, typer.Option(help="Loss that clients minimise: cross-entropy.", rich_help_panel=_CLIENT)] = "cross-entropy",
+    probes: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=_AUDIT),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=_AUDIT)] = "fast",
+    what_if: Annotated[
+        Optional[bool],
+        typer.Option("--what-if/--no-what-if", help="Measure changes of batch, trained part and BatchNorm.", rich_help_panel=_AUDIT),
+    ] = None,
+    max_time: Annotated[
+        Optional[str], typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=_AUDIT)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, rich_help_panel=_AUDIT)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_AUDIT)] = "auto",
+    fail_on: Annotated[
+        str, typer.Option(help="Lowest severity that fails the gate: critical, high, medium, low, never.", rich_help_panel=_AUDIT)
+    ] = "high",
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder for results.json, report.html and report.pdf [default: fl-audit-report].", rich_help_panel=_OUTPUT),
+    ] = None,
+    output: Annotated[
+        Optional[list[Path]],
+        typer.Option("-o", help="FILE to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.", rich_help_panel=_OUTPUT),
+    ] = None,
+) -> None:
+    """Audit a model: attack its updates, score what leaks, write a report.
+
+    Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
+    """
+    chosen = {
+        "layout": _one_of("--layout", layout, ("NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC")),
+        "labels": _one_of("--labels", labels, ("distinct", "equal")),
+        "batchnorm": _one_of("--bn", bn, ("eval", "train")),
+        "preset": _one_of("--preset", preset, ("fast", "standard", "deep")),
+        "fail_on": _one_of("--fail-on", fail_on, ("critical", "high", "medium", "low", "never")),
+        "input_shape": parse_shape(input_shape) if input_shape else None,
+        "mean": parse_floats("--mean", mean) if mean else None,
+        "std": parse_floats("--std", std) if std else None,
+        "value_range": parse_floats("--range", value_range, count=2) if value_range else None,
+        "max_time": parse_seconds(max_time) if max_time else None,
+    }
+    _one_of("--loss", loss, ("cross-entropy",))
+    targets, folder = _targets(out, output)
+    from auditor.report import check_outputs
+
+    check_outputs(targets)
+    results = _scan(
+        model=model,
+        weights=weights,
+        classes=classes,
+        probes=tuple(probes or ()),
+        batch=batch,
+        trainable=tuple(trainable or ("*",)),
+        seed=seed,
+        device=device,
+        what_if=what_if,
+        command=("fl-audit", *sys.argv[1:]),
+        **chosen,
+    )
+    _write(results, targets, explicit=folder is None)
+    _summarise(results, targets)
+    raise typer.Exit(results["verdict"]["exit_code"])
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="results.json of an earlier scan", metavar="RESULTS")],
+    out: Annotated[Optional[Path], typer.Option(help="Folder for report.html and report.pdf [default: beside RESULTS].")] = None,
+    output: Annotated[Optional[list[Path]], typer.Option("-o", help="FILE to write (.html .pdf .md .json); repeatable.")] = None,
+) -> None:
+    """Render a report again from its results, without the model."""
+    from auditor.report import check_outputs, read_results
+
+    found = read_results(results)
+    targets = list(output or ())
+    if out is not None or not targets:
+        targets += [(out or results.parent) / name for name in _DEFAULT_FILES[1:]]
+    if any(_same(t, results) for t in targets):
+        raise UsageError(f"-o {printable(str(results))} would overwrite the results it is made from", "name another file")
+    check_outputs(targets)
+    _write(found, targets, explicit=bool(output))
+    for target in targets:
+        typer.echo(str(target))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="attacks, probes, presets or all", metavar="[WHAT]")] = "all",
+) -> None:
+    """List attacks, probe clips and presets."""
+    from auditor.listing import listing
+
+    _one_of("WHAT", what, ("attacks", "probes", "presets", "all"))
+    typer.echo(listing(what))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: libraries, shipped data, device, PDF."""
+    from auditor.doctor import diagnose
+
+    checks = diagnose()
+    for check in checks:
+        mark = "ok  " if check.ok else "FAIL" if check.needed else "note"
+        typer.echo(f"{mark}  {check.name}: {check.found}" + ("" if check.ok else f" -> {check.remedy}"))
+    raise typer.Exit(ExitCode.USAGE if any(c.needed and not c.ok for c in checks) else 0)
+
+
+def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option} {printable(value)} is unknown", f"use one of {', '.join(allowed)}")
+    return value
+
+
+def _targets(out: Path | None, output: list[Path] | None) -> tuple[list[Path], Path | None]:
+    """Return the files to write and the report folder, if there is one."""
+    folder = out if out is not None else None if output else _DEFAULT_OUT
+    files = list(output or ())
+    if folder is not None:
+        files += [folder / name for name in _DEFAULT_FILES]
+    return files, folder
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+def _scan(**options: Any) -> dict[str, Any]:
+    import warnings
+
+    from auditor.attack import PRESETS
+    from auditor.pipeline import ScanOptions, scan
+    from auditor.progress import watching
+
+    wanted = ScanOptions(**options)
+    limit = wanted.max_time or PRESETS[wanted.preset].seconds
+    with warnings.catch_warnings(), watching(_stderr(), limit) as watch:
+        # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
+        warnings.simplefilter("ignore")
+        return dict(scan(wanted, watch).results)
+
+
+def _write(results: dict[str, Any], targets: list[Path], *, explicit: bool) -> None:
+    from auditor.report import PdfUnavailableError, write
+
+    try:
+        complaints = write(results, targets)
+    except PdfUnavailableError as error:
+        if explicit:
+            raise
+        complaints = (str(error),)
+    for complaint in complaints:
+        _stderr().print(f"fl-audit: {printable(complaint, 400)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _summarise(results: dict[str, Any], targets: list[Path]) -> None:
+    from rich.console import Console
+
+    from auditor.report import terminal_summary
+
+    terminal_summary(results, Console(), [t for t in targets if t.exists()])
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def main() -> NoReturn:
+    """Run the command line; every way out is one line and a documented code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the edge turns everything into one line
+        code = _explain(error)
+    except KeyboardInterrupt:
+        code = _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
+    sys.exit(int(code or 0))
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line what happened and what to do, and return the code."""
+    if os.environ.get("FL_AUDIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, AuditError):
+        return _tell(str(error), error.exit_code)
+    if isinstance(error, typer.Abort):
+        return _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        return _tell(f"{error.format_message()}; see fl-audit --help", ExitCode.USAGE)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
+        return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return _tell(
+        f"internal error: {type(error).__name__}: {first}; this is a defect of fl-audit, FL_AUDIT_DEBUG=1 shows where",
+        ExitCode.INTERNAL,
+    )
+
+
+def _tell(text: str, code: ExitCode | int) -> int:
+    line = " ".join(text.split())
+    print(f"fl-audit: {printable(line, 1000)}", file=sys.stderr)  # noqa: T201 - the edge prints
+    return int(code)

@@ -1,0 +1,93 @@
+"""What `fl-audit doctor` checks: that every part of an audit can work on this machine."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from auditor.errors import AuditError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of the installation. `needed` tells what stops an audit from what only limits it."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def diagnose() -> tuple[Check, ...]:
+    """Try every part and report it; a part that fails never stops the next check."""
+    return tuple(
+        _try(name, check, remedy, needed)
+        for name, check, remedy, needed in (
+            ("Python", platform.python_version, "", True),
+            ("PyTorch", _torch, "pip install torch", True),
+            ("torchvision", _torchvision, "install the torchvision that matches your torch: pip install -U torch torchvision", True),
+            ("ONNX Runtime", _onnxruntime, "pip install onnxruntime-gpu (or onnxruntime, never both)", True),
+            ("shipped probes", _probes, "reinstall fl-audit", True),
+            ("super-resolution weights", _weights, "reinstall fl-audit", False),
+            ("PDF", _pdf, "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0", False),
+            ("GPU", _gpu, "none is needed; audits take longer on a CPU", False),
+        )
+    )
+
+
+def _try(name: str, check: Callable[[], str], remedy: str, needed: bool) -> Check:
+    try:
+        return Check(name, True, check(), remedy, needed)
+    except AuditError as error:
+        return Check(name, False, error.cause, error.remedy or remedy, needed)
+    except Exception as error:  # noqa: BLE001 - whatever is broken is what the user came to hear
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Check(name, False, reason, remedy, needed)
+
+
+def _torch() -> str:
+    import torch
+
+    return f"{torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def _torchvision() -> str:
+    import torchvision
+
+    return str(torchvision.__version__)
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _probes() -> str:
+    from auditor.probe.real import manifest, shipped_frames
+
+    return f"{sum(1 for entry in manifest() if len(shipped_frames(entry)) > 1)} clips, digests match"
+
+
+def _weights() -> str:
+    import torch
+
+    from auditor.enhance import DatLight
+
+    made = DatLight(2)(torch.full((1, 3, 16, 16), 0.5))
+    return f"{made.method} runs"
+
+
+def _pdf() -> str:
+    import weasyprint
+
+    weasyprint.HTML(string="<p>fl-audit</p>").write_pdf()
+    return f"WeasyPrint {weasyprint.__version__}"
+
+
+def _gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise AuditError("no CUDA device")
+    return torch.cuda.get_device_name()

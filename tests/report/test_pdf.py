@@ -1,0 +1,113 @@
+"""The PDF: quiet, whole, repeatable, and inside its margins."""
+
+import builtins
+import logging
+import os
+from functools import lru_cache
+
+import pytest
+
+from auditor.report import PdfUnavailableError, write
+from auditor.report.pdf import layout, to_pdf
+from auditor.report.plain import plain, to_json
+
+from .sample import VARIANTS, sample_results
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@lru_cache
+def drawn(variant):
+    return layout(plain(VARIANTS[variant]()))
+
+
+def laid_out(variant):
+    return drawn(variant)[0]
+
+
+def texts(page):
+    return [box for box in page._page_box.descendants() if type(box).__name__ == "TextBox" and box.text.strip()]
+
+
+def test_every_variant_is_laid_out_without_a_word(variant, capfd):
+    assert drawn(variant)[1] == ()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("variant", ["hostile", "sparse"])
+def test_drawing_is_quiet_too(variant, capfd):
+    content, complaints = to_pdf(plain(VARIANTS[variant]()))
+    assert complaints == ()
+    assert content.startswith(b"%PDF-")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("variant", ["fail", "deep", "hostile", "sparse", "empty"])
+def test_text_stays_inside_the_margins_and_no_page_is_empty(variant):
+    document = laid_out(variant)
+    for number, page in enumerate(document.pages, start=1):
+        found = texts(page)
+        body = [box for box in found if box.position_y < page.height - 60]
+        assert len(body) > 3, f"page {number} is all but empty"
+        over = [box.text for box in found if box.position_x + box.width > page.width - 55]
+        assert not over, f"page {number}: {over[:3]}"
+
+
+@pytest.mark.parametrize("variant", ["fail", "deep", "hostile", "sparse"])
+def test_page_one_stands_alone(variant):
+    document = laid_out(variant)
+    first, second = document.pages[:2]
+    assert {"summary"} == set(first.anchors)
+    assert "contents" in second.anchors
+    shown = "".join(box.text for box in texts(first))
+    for title in ("Severity and confidence", "What was not tested", "What to do first"):
+        assert title in shown
+
+
+def test_headings_are_bookmarks():
+    tree = laid_out("fail").make_bookmark_tree()
+    assert tree
+    assert "Limitations" in str(tree)
+
+
+def test_same_results_give_the_same_bytes(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+    results = plain(sample_results("WARN", findings=1, frames=2, layers=2))
+    assert to_pdf(results)[0] == to_pdf(results)[0]
+
+
+def test_results_are_attached_as_they_are_written():
+    pypdf = pytest.importorskip("pypdf")
+    import io
+
+    results = plain(sample_results("WARN", findings=1, frames=2, layers=2))
+    reader = pypdf.PdfReader(io.BytesIO(to_pdf(results)[0]))
+    assert reader.attachments["results.json"] == [to_json(results).encode("ascii")]
+
+
+def test_without_pango_the_other_files_are_written_and_one_line_says_what_to_install(monkeypatch, tmp_path):
+    imported = builtins.__import__
+
+    def missing(name, *rest, **more):
+        if name.startswith("weasyprint"):
+            raise OSError("cannot load library 'libpango-1.0-0'")
+        return imported(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(PdfUnavailableError) as caught:
+        write(sample_results(), [tmp_path / "a.pdf", tmp_path / "a.html", tmp_path / "a.json"])
+    assert "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["a.html", "a.json"]
+
+
+def test_the_renderers_complaints_are_values_not_output(monkeypatch, capfd):
+    import auditor.report.pdf as pdf
+
+    page = "<html lang=en><title>x</title><style>p { nonsense: 1 }</style><p>x</p></html>"
+    monkeypatch.setattr(pdf, "render", lambda results, printed: page)
+    before = list(logging.getLogger("weasyprint").handlers)
+    _, complaints = to_pdf(plain(sample_results(findings=1)))
+    assert any("nonsense" in complaint for complaint in complaints)
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("weasyprint").handlers == before
