@@ -40,7 +40,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
     parts = re.split(r"[,x×\s]+", text.strip())
     if not 3 <= len(parts) <= 5 or not all(re.fullmatch(r"\d{1,6}", p) and int(p) > 0 for p in parts):
         raise UsageError(
-            f"--input-shape {printable(text)} is not a shape", "write one clip's size in the model's order, e.g. 3,8,32,32"
+            f"--input-shape {printable(text)} is not a shape",
+            "write one clip's size in the model's order, e.g. 3,8,32,32",
         )
     return tuple(int(p) for p in parts)
 

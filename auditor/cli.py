@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -46,61 +46,86 @@ _OUTPUT = "Output"
 
 @app.command()
 def scan(
-    model: Annotated[str, typer.Argument(help="model.onnx, path/file.py:factory, or torchvision:NAME", metavar="MODEL")],
+    model: Annotated[
+        str, typer.Argument(help="model.onnx, path/file.py:factory, or torchvision:NAME", metavar="MODEL")
+    ],
     weights: Annotated[
-        Optional[Path], typer.Option(help="Weights for a PyTorch model: .safetensors or a state dict.", rich_help_panel=_MODEL)
+        Path | None,
+        typer.Option(help="Weights for a PyTorch model: .safetensors or a state dict.", rich_help_panel=_MODEL),
     ] = None,
     input_shape: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="One clip in the model's own axis order, e.g. 3,8,32,32.", rich_help_panel=_MODEL),
     ] = None,
     layout: Annotated[
-        Optional[str], typer.Option(help="NCTHW, NTCHW, NTHWC, NCHW or NHWC, if it cannot be read.", rich_help_panel=_MODEL)
+        str | None,
+        typer.Option(help="NCTHW, NTCHW, NTHWC, NCHW or NHWC, if it cannot be read.", rich_help_panel=_MODEL),
     ] = None,
     classes: Annotated[
-        Optional[int], typer.Option(help="Number of classes, if it cannot be read.", min=2, rich_help_panel=_MODEL)
+        int | None, typer.Option(help="Number of classes, if it cannot be read.", min=2, rich_help_panel=_MODEL)
     ] = None,
     mean: Annotated[
-        Optional[str], typer.Option(help="Channel means the input is normalised by, e.g. 0.45,0.45,0.45.", rich_help_panel=_MODEL)
+        str | None,
+        typer.Option(help="Channel means the input is normalised by, e.g. 0.45,0.45,0.45.", rich_help_panel=_MODEL),
     ] = None,
-    std: Annotated[Optional[str], typer.Option(help="Channel standard deviations.", rich_help_panel=_MODEL)] = None,
+    std: Annotated[str | None, typer.Option(help="Channel standard deviations.", rich_help_panel=_MODEL)] = None,
     value_range: Annotated[
-        Optional[str], typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=_MODEL)
+        str | None, typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=_MODEL)
     ] = None,
     trainable: Annotated[
-        Optional[list[str]],
-        typer.Option(help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=_CLIENT),
+        list[str] | None,
+        typer.Option(
+            help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=_CLIENT
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=_CLIENT)] = 1,
     labels: Annotated[
         str, typer.Option(help="Labels within a batch: distinct or equal.", rich_help_panel=_CLIENT)
     ] = "distinct",
     bn: Annotated[str, typer.Option(help="BatchNorm at the client: eval or train.", rich_help_panel=_CLIENT)] = "eval",
-    loss: Annotated[str, typer.Option(help="Loss that clients minimise: cross-entropy.", rich_help_panel=_CLIENT)] = "cross-entropy",
+    loss: Annotated[
+        str, typer.Option(help="Loss that clients minimise: cross-entropy.", rich_help_panel=_CLIENT)
+    ] = "cross-entropy",
     probes: Annotated[
-        Optional[list[Path]],
-        typer.Option(help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=_AUDIT),
+        list[Path] | None,
+        typer.Option(
+            help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=_AUDIT
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=_AUDIT)] = "fast",
     what_if: Annotated[
-        Optional[bool],
-        typer.Option("--what-if/--no-what-if", help="Measure changes of batch, trained part and BatchNorm.", rich_help_panel=_AUDIT),
+        bool | None,
+        typer.Option(
+            "--what-if/--no-what-if",
+            help="Measure changes of batch, trained part and BatchNorm.",
+            rich_help_panel=_AUDIT,
+        ),
     ] = None,
     max_time: Annotated[
-        Optional[str], typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=_AUDIT)
+        str | None, typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=_AUDIT)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, rich_help_panel=_AUDIT)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_AUDIT)] = "auto",
     fail_on: Annotated[
-        str, typer.Option(help="Lowest severity that fails the gate: critical, high, medium, low, never.", rich_help_panel=_AUDIT)
+        str,
+        typer.Option(
+            help="Lowest severity that fails the gate: critical, high, medium, low, never.", rich_help_panel=_AUDIT
+        ),
     ] = "high",
     out: Annotated[
-        Optional[Path],
-        typer.Option(help="Folder for results.json, report.html and report.pdf [default: fl-audit-report].", rich_help_panel=_OUTPUT),
+        Path | None,
+        typer.Option(
+            help="Folder for results.json, report.html and report.pdf [default: fl-audit-report].",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     output: Annotated[
-        Optional[list[Path]],
-        typer.Option("-o", help="FILE to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.", rich_help_panel=_OUTPUT),
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            help="FILE to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
@@ -145,8 +170,12 @@ def scan(
 @app.command()
 def report(
     results: Annotated[Path, typer.Argument(help="results.json of an earlier scan", metavar="RESULTS")],
-    out: Annotated[Optional[Path], typer.Option(help="Folder for report.html and report.pdf [default: beside RESULTS].")] = None,
-    output: Annotated[Optional[list[Path]], typer.Option("-o", help="FILE to write (.html .pdf .md .json); repeatable.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.html and report.pdf [default: beside RESULTS].")
+    ] = None,
+    output: Annotated[
+        list[Path] | None, typer.Option("-o", help="FILE to write (.html .pdf .md .json); repeatable.")
+    ] = None,
 ) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
@@ -156,7 +185,9 @@ def report(
     if out is not None or not targets:
         targets += [(out or results.parent) / name for name in _DEFAULT_FILES[1:]]
     if any(_same(t, results) for t in targets):
-        raise UsageError(f"-o {printable(str(results))} would overwrite the results it is made from", "name another file")
+        raise UsageError(
+            f"-o {printable(str(results))} would overwrite the results it is made from", "name another file"
+        )
     check_outputs(targets)
     _write(found, targets, explicit=bool(output))
     for target in targets:

@@ -25,7 +25,12 @@ def diagnose() -> tuple[Check, ...]:
         for name, check, remedy, needed in (
             ("Python", platform.python_version, "", True),
             ("PyTorch", _torch, "pip install torch", True),
-            ("torchvision", _torchvision, "install the torchvision that matches your torch: pip install -U torch torchvision", True),
+            (
+                "torchvision",
+                _torchvision,
+                "install the torchvision that matches your torch: pip install -U torch torchvision",
+                True,
+            ),
             ("ONNX Runtime", _onnxruntime, "pip install onnxruntime-gpu (or onnxruntime, never both)", True),
             ("shipped probes", _probes, "reinstall fl-audit", True),
             ("super-resolution weights", _weights, "reinstall fl-audit", False),

@@ -27,7 +27,8 @@ def _probes() -> str:
 
 def _presets() -> str:
     return "\n".join(
-        f"  {p.name:22} {p.seconds / 60:.0f} min at most, {p.probes} clips, {p.seeds} seed{'s' if p.seeds > 1 else ''}, "
+        f"  {p.name:22} {p.seconds / 60:.0f} min at most, {p.probes} clips, "
+        f"{p.seeds} seed{'s' if p.seeds > 1 else ''}, "
         f"at most {p.steps} steps a descent{', what-if' if p.what_if else ''}"
         for p in PRESETS.values()
     )

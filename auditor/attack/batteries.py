@@ -23,10 +23,12 @@ R1 = GradientMatching(
 )
 
 
+CLOSED_FORMS: tuple[Attack, ...] = (LinearInversion(), PatchEmbeddingInversion())
+
+
 def _battery(restarts: int) -> tuple[Attack, ...]:
     return (
-        LinearInversion(),
-        PatchEmbeddingInversion(),
+        *CLOSED_FORMS,
         FeatureInversion(restarts=restarts, start=Grey()),
         GradientMatching(restarts=restarts, start=Grey()),
         replace(R1, restarts=restarts),
@@ -62,6 +64,8 @@ class Preset:
 
 PRESETS = {
     "fast": Preset(name="fast", seconds=120.0, attacks=_battery(1), steps=1500, probes=3, seeds=1, what_if=False),
-    "standard": Preset(name="standard", seconds=900.0, attacks=_battery(2), steps=3000, probes=5, seeds=2, what_if=True),
+    "standard": Preset(
+        name="standard", seconds=900.0, attacks=_battery(2), steps=3000, probes=5, seeds=2, what_if=True
+    ),
     "deep": Preset(name="deep", seconds=7200.0, attacks=_battery(4), steps=6000, probes=7, seeds=3, what_if=True),
 }

@@ -43,7 +43,7 @@ class _SurrogateRelu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         width = max(ctx.tau * float(x.detach().std()), 1e-12)
-        return grads[0] * _Step.apply(x, width), None  # type: ignore[no-untyped-call]
+        return grads[0] * _Step.apply(x, width), None
 
 
 _RELUS = {torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_, F.relu_}
@@ -62,5 +62,5 @@ class SurrogateCurvature(TorchFunctionMode):
         """Replace ReLU, leave everything else alone."""
         if func in _RELUS:
             x = args[0] if args else (kwargs or {})["input"]
-            return _SurrogateRelu.apply(x, self.tau)  # type: ignore[no-untyped-call]
+            return _SurrogateRelu.apply(x, self.tau)
         return func(*args, **(kwargs or {}))

@@ -1,5 +1,6 @@
 """Gradient matching for clips, composed from parts."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ class GradientMatching(Attack):
     objective: Objective = field(default_factory=Cosine)
     priors: tuple[Prior, ...] = (TemporalVariation(0.3), SpatialVariation(0.03))
     start: Start = field(default_factory=Grey)
-    schedule: Schedule = Schedule(anneal=0.03)
+    schedule: Schedule = field(default_factory=lambda: Schedule(anneal=0.03))
     tau: float = 0.3
     restarts: int = 1
 
@@ -66,7 +67,12 @@ class GradientMatching(Attack):
         for restart in range(self.restarts):
             start = self.start(view.knowledge, torch.Generator().manual_seed(seed * 1000 + restart)).to(device)
             run = descend(
-                objective, lambda x: self._penalty(x, view), start, self.schedule, _share(budget, restart, self.restarts), LEAST_STEPS
+                objective,
+                lambda x: self._penalty(x, view),
+                start,
+                self.schedule,
+                _share(budget, restart, self.restarts),
+                LEAST_STEPS,
             )
             if isinstance(run, float):
                 if runs:
@@ -108,12 +114,12 @@ def _share(budget: Budget, restart: int, restarts: int) -> Budget:
 
 
 def _too_slow(name: str, pace: float, budget: Budget) -> Skipped:
+    times = max(2, math.ceil(pace * LEAST_STEPS / max(budget.seconds, 1e-9)))
     return Skipped(
         stage="invert",
         what=name,
         because="out-of-budget",
         reason=f"one step takes {pace:.2g} s and this attack's share of the budget is {budget.seconds:.0f} s; "
         f"fewer than {LEAST_STEPS} steps would prove nothing",
-        remedy=f"give --max-time at least {max(1, round(pace * LEAST_STEPS / max(budget.seconds, 1e-9) + 0.5))} times as long",
+        remedy=f"give --max-time at least {times} times as long",
     )
-

@@ -80,7 +80,9 @@ def _ilrg(view: View, weight: str, bias: str) -> LabelGuess:
     b = parameters[bias].detach().double().reshape(-1)
     embedding = dw / torch.where(db.abs() < 1e-12, torch.full_like(db, 1e-12), db)[:, None]
     probability = torch.softmax(embedding @ w.T + b, dim=1)
-    system = torch.cat([probability.T - torch.eye(classes, dtype=db.dtype, device=db.device), torch.ones_like(db)[None]])
+    system = torch.cat(
+        [probability.T - torch.eye(classes, dtype=db.dtype, device=db.device), torch.ones_like(db)[None]]
+    )
     right = torch.cat([batch * db, torch.tensor([float(batch)], dtype=db.dtype, device=db.device)])
     counts = (torch.linalg.pinv(system) @ right).clamp(min=0.0)
     labels = _round_to_sum(counts, batch)

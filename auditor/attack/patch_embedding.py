@@ -41,7 +41,9 @@ class PatchEmbeddingInversion(Attack):
 
     name: str = "patch-embedding"
     title: str = "Closed form: patch embedding with learned position embedding"
-    source: str = "derived here: dW = Delta^T X with Delta the position embedding's gradient; cf. APRIL (arXiv 2112.14087)"
+    source: str = (
+        "derived here: dW = Delta^T X with Delta the position embedding's gradient; cf. APRIL (arXiv 2112.14087)"
+    )
     closed_form: bool = True
 
     def obstacle(self, view: View) -> str | None:

@@ -5,7 +5,9 @@ from collections.abc import Collection
 from auditor.records import FederatedProtocol, Layer
 
 
-def closed_form_flags(layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int) -> dict[int, tuple[str, ...]]:
+def closed_form_flags(
+    layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int
+) -> dict[int, tuple[str, ...]]:
     """Return, by layer index, sentences that hold for every clip under this protocol.
 
     Sources: Phong et al. 2017 and Geiping et al. 2020 (one row), iDLG (label), the position-embedding identity
@@ -18,7 +20,8 @@ def closed_form_flags(layers: tuple[Layer, ...], protocol: FederatedProtocol, cl
             flags[layer.index] += _linear_flags(layer, protocol.batch)
         if layer.kind == "position-embedding" and protocol.batch == 1 and sent & set(layer.parameters):
             flags[layer.index].append(
-                "its gradient is the gradient at every token: with a patch embedding right before it, all patches can be solved for"
+                "its gradient is the gradient at every token: with a patch embedding right before it, "
+                "all patches can be solved for"
             )
     head = _head(layers, sent, classes)
     if head is not None and protocol.batch == 1:

@@ -21,7 +21,7 @@ _COUNTS = (256, 128, 64, 32, 16)
 
 @dataclass(frozen=True)
 class Exposed:
-    """Exposure of all that is sent and of each layer, by layer name; `modes` and `coverage` say how fine the analysis is."""
+    """Exposure of all that is sent and of each layer, by layer index; `modes` and `coverage` say how fine."""
 
     all: Exposure
     layers: Mapping[int, Exposure]
@@ -56,14 +56,17 @@ def expose(
         trial = leading_modes((shape[0], shape[1], shape[2], shape[3]), 1, pixel_variance)
         pace = seconds_per_product(products, _lift(trial.basis[0], 0, clips))
     except torch.OutOfMemoryError as error:
-        raise AuditError("out of memory while measuring exposure", "use a smaller --input-shape or --device cpu") from error
+        raise AuditError(
+            "out of memory while measuring exposure", "use a smaller --input-shape or --device cpu"
+        ) from error
     fitting = [k for k in _COUNTS if k * batch * pace <= seconds - clock.used]
     if not fitting:
         return Skipped(
             stage="expose",
             what="mode exposure",
             because="out-of-budget",
-            reason=f"one Jacobian product takes {pace:.2g} s and even {_COUNTS[-1]} modes exceed the {seconds:.0f} s share",
+            reason=f"one Jacobian product takes {pace:.2g} s "
+            f"and even {_COUNTS[-1]} modes exceed the {seconds:.0f} s share",
             remedy="give more --max-time",
         )
     modes = leading_modes((shape[0], shape[1], shape[2], shape[3]), fitting[0], pixel_variance)

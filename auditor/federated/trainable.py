@@ -9,9 +9,7 @@ from auditor.records import Layer
 from auditor.text import printable
 
 
-def select_parameters(
-    layers: Iterable[Layer], parameters: Sequence[str], patterns: Sequence[str]
-) -> tuple[str, ...]:
+def select_parameters(layers: Iterable[Layer], parameters: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the parameters that match any glob, in the model's order.
 
     A pattern is tried on the parameter's own name (`head.weight`) and on its layer's name (`head`), because exporters

@@ -58,9 +58,7 @@ def set_up(target: Target, protocol: FederatedProtocol, device: torch.device, se
     """Fix what is sent and make the client."""
     sent = select_parameters(target.layers, list(target.parameters), protocol.trainable)
     protocol = replace(protocol, sent=sent)
-    return Bench(
-        target=target, protocol=protocol, client=LocalClient(target.model, protocol), device=device, seed=seed
-    )
+    return Bench(target=target, protocol=protocol, client=LocalClient(target.model, protocol), device=device, seed=seed)
 
 
 def observe_probes(bench: Bench, probes: Sequence[Probe], fillers: Clips) -> tuple[Observed, ...]:
@@ -74,9 +72,7 @@ def observe_probes(bench: Bench, probes: Sequence[Probe], fillers: Clips) -> tup
         labels = _batch_labels(own[i], batch, classes, bench.protocol.labels == "distinct")
         update = observe(bench.client, clips, torch.tensor(labels, device=bench.device))
         view = _view(bench, update, None, None)
-        observed.append(
-            Observed(probe=probe, clips=clips, labels=labels, update=update, guess=restore_labels(view))
-        )
+        observed.append(Observed(probe=probe, clips=clips, labels=labels, update=update, guess=restore_labels(view)))
     return tuple(observed)
 
 

@@ -13,8 +13,8 @@ from auditor.records import (
     BatchNormMode,
     Budget,
     Clips,
-    Fidelity,
     FederatedProtocol,
+    Fidelity,
     InputSpec,
     Knowledge,
     Layer,
@@ -126,7 +126,7 @@ def _optimiser(device: torch.device, progress: Callable[[float], None]) -> Contr
         passed=score - blind >= OPTIMISER_GAIN_DB,
         measured=f"{score:.1f} dB, grey scores {blind:.1f} dB",
         expected=f"at least {OPTIMISER_GAIN_DB:.0f} dB over grey",
-        why="if the optimiser cannot recover a clip that is known to be recoverable, its failures elsewhere mean nothing",
+        why="if the optimiser cannot recover a clip known to be recoverable, its failures elsewhere mean nothing",
         attack="gradient-matching",
     )
 
@@ -149,7 +149,12 @@ def _attack(
     label = torch.tensor([3], device=device)
     owned = tuple(n for n in names if n.startswith(linear))
     layer = Layer(
-        index=0, name=linear, kind="linear", parameters=owned, elements=sum(dict(model.named_parameters())[n].numel() for n in owned), rows=1
+        index=0,
+        name=linear,
+        kind="linear",
+        parameters=owned,
+        elements=sum(dict(model.named_parameters())[n].numel() for n in owned),
+        rows=1,
     )
     target = Target(
         name="control",
@@ -161,7 +166,9 @@ def _attack(
         classes=10,
         layers=(layer,),
         operators={},
-        fidelity=Fidelity(parity_max_error=None, gradient_check=None, double_backward=True, batchnorm="none", batch="dynamic"),
+        fidelity=Fidelity(
+            parity_max_error=None, gradient_check=None, double_backward=True, batchnorm="none", batch="dynamic"
+        ),
     )
     view = View(
         target=target,

@@ -118,6 +118,6 @@ def _enhance(result: Result, dat: DatLight, gallery: Clips) -> tuple[Enhancement
 
 def _at(native: Clip, like: Clip) -> Clip:
     """The native frames at the enhanced size."""
-    return functional.interpolate(
-        native, like.shape[-2:], mode="bicubic", align_corners=False, antialias=True
-    ).clamp(0.0, 1.0)
+    return functional.interpolate(native, like.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(
+        0.0, 1.0
+    )

@@ -157,13 +157,15 @@ def _own_clip(truth: Observed, made: Reconstruction) -> Clip:
     return made.clips[order[0]].cpu()
 
 
-def _null_clip(
-    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool
-) -> Clip | None:
+def _null_clip(observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool) -> Clip | None:
     """The same attack on another clip's update; of a batch, the best match, as the attack itself was given."""
     for other in siblings:
         same = other.unit.repetition == ran.unit.repetition and isinstance(other.result, Reconstruction)
-        wanted = other.unit.truth == ran.unit.truth and other.unit.is_null if reference else _next(observed, ran, other, siblings)
+        wanted = (
+            other.unit.truth == ran.unit.truth and other.unit.is_null
+            if reference
+            else _next(observed, ran, other, siblings)
+        )
         if same and wanted and isinstance(other.result, Reconstruction):
             return _own_clip(observed[ran.unit.truth], other.result)
     return None
@@ -195,9 +197,7 @@ def _evidence(
     return recall, bits_interval(correct, trials) if trials else None
 
 
-def _at_chance(
-    scores: Sequence[ClipScore], recall: Interval | None, bits: Interval | None, reference: bool
-) -> bool:
+def _at_chance(scores: Sequence[ClipScore], recall: Interval | None, bits: Interval | None, reference: bool) -> bool:
     """An unrelated update must show nothing: no recognisable clip, no retrieval, no bits."""
     pictures = any(grade_clip(s, with_reference=reference) >= Grade.RECOGNISABLE for s in scores)
     return not (pictures or clearly_above_chance(recall) or clearly_above_chance(bits))

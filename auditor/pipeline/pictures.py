@@ -28,7 +28,7 @@ def pictured(finding: Finding) -> set[int]:
 def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> dict[str, Any]:
     """Return the same frames of the original, the reconstruction, its enhancement, the blind guess and the null."""
     truth = result.observed.probe.clip
-    shown = torch.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().long().unique().tolist()
+    shown = torch.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().long().tolist()
     best = max(enhancements, key=lambda e: e.score.psnr) if enhancements else None
     name, guess = _blind(result)
     return {

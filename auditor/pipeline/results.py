@@ -396,7 +396,7 @@ def _variant(v: Variant, base: Variant | None) -> dict[str, Any]:
         "baseline": v.baseline,
         "exposure_psnr": _number(exposure),
         "delta_exposure": _difference(exposure, before) if not v.baseline else None,
-        "attack": "gradient-matching" if v.score is not None else None,
+        "attack": v.attack,
         "psnr": None if v.score is None else _number(v.score.psnr),
         "gain": _number(gain),
         "grade": None if v.grade is None else v.grade.name,
@@ -417,7 +417,10 @@ def _severity(s: Severity) -> dict[str, Any]:
         "vector": s.vector,
         "formula": FORMULA,
         "inputs": {
-            "fidelity": {"value": round(s.fidelity, 3), "meaning": "how much of a clip the best reconstruction shows, 0 to 1"},
+            "fidelity": {
+                "value": round(s.fidelity, 3),
+                "meaning": "how much of a clip the best reconstruction shows, 0 to 1",
+            },
             "preconditions": {
                 "value": s.preconditions,
                 "meaning": "1 when the attacker needs only the update and public knowledge",
@@ -436,7 +439,16 @@ def _environment(g: Gathered) -> dict[str, Any]:
         "cores": os.cpu_count() or 0,
         "seconds_per_step": round(g.pace, 5),
     }
-    for package in ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "spandrel", "weasyprint"):
+    for package in (
+        "torch",
+        "torchvision",
+        "onnx",
+        "onnxruntime-gpu",
+        "onnxruntime",
+        "numpy",
+        "spandrel",
+        "weasyprint",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -163,7 +163,7 @@ def _fillers(clips: Clips, spec: InputSpec) -> Clips:
     if some.shape[-2:] == (spec.height, spec.width):
         return some
     resized = torch.nn.functional.interpolate(some.flatten(0, 1), (spec.height, spec.width), mode="bilinear")
-    return resized.unflatten(0, some.shape[:2])
+    return resized.reshape(*some.shape[:3], spec.height, spec.width)
 
 
 def _enough_time(clock: Clock, pace: float) -> None:
@@ -171,7 +171,8 @@ def _enough_time(clock: Clock, pace: float) -> None:
     least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
     if clock.left < _CONTROL_SECONDS:
         raise Inconclusive(
-            f"inconclusive: {clock.used:.0f} s of --max-time {clock.seconds:.0f}s went into loading and nothing was attacked",
+            f"inconclusive: loading took {clock.used:.0f} s of --max-time {clock.seconds:.0f}s, "
+            "and nothing was attacked",
             f"give --max-time {int(clock.used + 3 * least) + 10}s or more",
         )
 
@@ -181,11 +182,7 @@ def _controls(bench: Bench, observed: Sequence[Observed], watch: Watch) -> tuple
         return (*positive_controls(bench.device, progress), simulation_control(bench, observed[0]))
 
 
-def _exposure(
-    bench: Bench, observed: Observed, variance: float, seconds: float, watch: Watch
-) -> Exposed | Skipped:
+def _exposure(bench: Bench, observed: Observed, variance: float, seconds: float, watch: Watch) -> Exposed | Skipped:
     labels = torch.tensor(observed.labels, device=bench.device)
     with watch.unit("mode exposure", seconds) as progress:
         return expose(bench.client, observed.clips, labels, bench.target.layers, variance, seconds, progress)
-
-

@@ -105,18 +105,14 @@ def run_units(
     return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
 
 
-def _applicable(
-    bench: Bench, observed: Sequence[Observed], units: Sequence[Unit]
-) -> tuple[list[Unit], list[Skipped]]:
+def _applicable(bench: Bench, observed: Sequence[Observed], units: Sequence[Unit]) -> tuple[list[Unit], list[Skipped]]:
     kept, skipped = [], []
     for unit in units:
         obstacle = unit.attack.obstacle(unit_view(bench, observed, unit))
         if obstacle is None:
             kept.append(unit)
         else:
-            skipped.append(
-                Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=obstacle)
-            )
+            skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=obstacle))
     return kept, skipped
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import LEAST_STEPS, GradientMatching
+from auditor.attack import CLOSED_FORMS, LEAST_STEPS, GradientMatching
 from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
 from auditor.federated import LocalClient, select_parameters
@@ -13,6 +13,7 @@ from auditor.pipeline.bench import Bench, Observed, observe_probes, unit_seed, v
 from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.watch import Watch
 from auditor.records import (
+    BatchNormMode,
     Budget,
     Clip,
     Clips,
@@ -21,6 +22,7 @@ from auditor.records import (
     FederatedProtocol,
     Grade,
     Layer,
+    Outcome,
     Probe,
     Reconstruction,
     Skipped,
@@ -31,6 +33,8 @@ from auditor.score import grade_clip, pair, score_clip
 # Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
 # exhaust.
 _MOST_STEPS = 300
+# The number of steps is what ends a variant's descent.
+_NO_LIMIT = 1e6
 
 
 @record
@@ -41,6 +45,7 @@ class Variant:
     change: str
     baseline: bool
     exposed: Exposed | None = None
+    attack: str | None = None
     score: ClipScore | None = None
     grade: Grade | None = None
     steps: int = 0
@@ -90,7 +95,7 @@ def _plans(bench: Bench) -> list[_Plan]:
         _Plan(name="as audited", change=_describe(protocol), protocol=protocol, baseline=True),
         _Plan(
             name=f"batch {other_batch}",
-            change=f"clients average {other_batch} clip{'s' if other_batch > 1 else ''} per update instead of {protocol.batch}",
+            change=f"an update averages {other_batch} clip{'s' if other_batch > 1 else ''} instead of {protocol.batch}",
             protocol=replace(protocol, batch=other_batch),
         ),
     ]
@@ -113,7 +118,7 @@ def _plans(bench: Bench) -> list[_Plan]:
                 protocol=replace(protocol, trainable=("*",)),
             )
         )
-    other_mode = "train" if protocol.batchnorm == "eval" else "eval"
+    other_mode: BatchNormMode = "train" if protocol.batchnorm == "eval" else "eval"
     kind = bench.target.fidelity.batchnorm
     plans.append(
         _Plan(
@@ -150,9 +155,7 @@ def _ends_in_classes(layer: Layer, classes: int) -> bool:
     return bool(layer.output_shape) and layer.output_shape[-1] == classes
 
 
-def _prepare(
-    bench: Bench, plan: _Plan, probes: Sequence[Probe], fillers: Clips
-) -> tuple[Bench, Observed] | Skipped:
+def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe], fillers: Clips) -> tuple[Bench, Observed] | Skipped:
     if plan.obstacle:
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=plan.obstacle)
     try:
@@ -176,34 +179,37 @@ def _measure(
 ) -> Variant:
     labels = torch.tensor(observed.labels, device=bench.device)
     with watch.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = expose(
-            bench.client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress
-        )
+        found = expose(bench.client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress)
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, baseline=plan.baseline, exposed=exposed)
-    if steps < LEAST_STEPS:
-        return replace(
-            variant,
-            skipped=Skipped(
-                stage="what-if",
-                what=plan.name,
-                because="out-of-budget",
-                reason=f"only {steps} steps fit into the time of each variant",
-                remedy="give more --max-time",
-            ),
-        )
-    attack = GradientMatching()
-    view = view_of(bench, observed)
-    obstacle = attack.obstacle(view)
-    if obstacle:
-        return replace(
-            variant, skipped=Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
-        )
-    with watch.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
-        seed = unit_seed(bench.seed, "what-if", plan.name)
-        made = attack.invert(view, Budget(seconds=1e6, steps=steps, progress=progress), seed)
-    if not isinstance(made, Reconstruction):
+    made = _strongest(plan, bench, observed, steps, watch)
+    if isinstance(made, Skipped):
         return replace(variant, skipped=made)
     order = pair(observed.clips.cpu(), made.clips.cpu())
     score = score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
-    return replace(variant, score=score, grade=grade_clip(score), steps=made.steps)
+    return replace(variant, attack=made.attack, score=score, grade=grade_clip(score), steps=made.steps)
+
+
+def _strongest(plan: _Plan, bench: Bench, observed: Observed, steps: int, watch: Watch) -> Reconstruction | Skipped:
+    """Use a closed form if one solves this variant, else gradient matching with the common number of steps."""
+    view = view_of(bench, observed)
+    seed = unit_seed(bench.seed, "what-if", plan.name)
+    for closed in CLOSED_FORMS:
+        if closed.obstacle(view) is None:
+            solved = closed.invert(view, Budget(seconds=_NO_LIMIT, steps=1), seed)
+            if isinstance(solved, Reconstruction) and solved.outcome is Outcome.SOLVED:
+                return solved
+    attack = GradientMatching()
+    obstacle = attack.obstacle(view)
+    if obstacle:
+        return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
+    if steps < LEAST_STEPS:
+        return Skipped(
+            stage="what-if",
+            what=plan.name,
+            because="out-of-budget",
+            reason=f"only {steps} steps fit into the time of each variant",
+            remedy="give more --max-time",
+        )
+    with watch.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
+        return attack.invert(view, Budget(seconds=_NO_LIMIT, steps=steps, progress=progress), seed)

@@ -79,7 +79,7 @@ def actions(
     if exact is not None and exact.attack.name == "patch-embedding":
         found.append(
             {
-                "text": "Do not train or send the position embedding, or use a fixed one: the closed form needs its gradient.",
+                "text": "Do not send the position embedding's gradient, or use a fixed one: the closed form needs it.",
                 "effect": "not measured; audit again with --trainable",
             }
         )
@@ -97,7 +97,7 @@ def actions(
     if any(f.counts and f.grade >= Grade.RECOGNISABLE for f in findings):
         found.append(
             {
-                "text": "Send updates only under secure aggregation or with differential privacy, and audit that set-up.",
+                "text": "Send updates under secure aggregation or differential privacy only, and audit that set-up.",
                 "effect": "not measured",
             }
         )

@@ -51,7 +51,9 @@ def to_pdf(results: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
         # WeasyPrint 70 leaves the file of its colour profile to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         content = document.write_pdf(
-            pdf_identifier=results_digest(results)[:32].encode("ascii"), attachments=[attached]
+            pdf_variant=VARIANT,
+            pdf_identifier=results_digest(results)[:32].encode("ascii"),
+            attachments=[attached],
         )
     return content, (*complaints, *heard)
 

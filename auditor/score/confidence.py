@@ -39,5 +39,7 @@ def confidence(
         if probes < 5:
             doubts.append(f"{probes} probe clip{'s' if probes != 1 else ''}; five or more show the reach")
     level = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
-    fine = "controls held and the import is faithful" + ("; an exact recovery depends on neither seeds nor budget" if exact else "")
-    return Confidence(level, tuple(grave + doubts) or (fine,))
+    fine = ["controls held and the import is faithful"]
+    if exact:
+        fine.append("an exact recovery depends on neither seeds nor budget")
+    return Confidence(level, tuple(grave + doubts or fine))

@@ -39,6 +39,7 @@ def test_drawing_is_quiet_too(variant, capfd):
     content, complaints = to_pdf(plain(VARIANTS[variant]()))
     assert complaints == ()
     assert content.startswith(b"%PDF-")
+    assert b"<pdfaid:part>3" in content or b'pdfaid:part="3"' in content
     assert capfd.readouterr() == ("", "")
 
 
