@@ -114,7 +114,7 @@ def test_what_diverged_gets_a_bad_score_and_no_error(candidates, probes):
         score = score_clip(probes[0], torch.full(SPEC.clip_shape, value), candidates)
         assert math.isfinite(score.psnr)
         assert score.rank == 85
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         score_clip(probes[0], probes[0].clip[:4], candidates)
 
 
@@ -146,5 +146,5 @@ def test_pairing_takes_a_diverged_clip_and_refuses_other_shapes(probes):
     estimates = truths.flip(0).clone()
     estimates[0] = math.nan
     assert pair(truths, estimates) == (1, 0)
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         pair(truths, truths[:1])

@@ -136,7 +136,7 @@ def test_ranks_agree_with_a_partial_correlation_of_numpy(truths, candidates):
 
 
 def test_shapes_must_agree(truths, candidates):
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         rank(truths[0], truths[0][:4], candidates)
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         rank(truths[0][:4], truths[0][:4], candidates)
