@@ -1,7 +1,6 @@
 """ONNX's own node cases for every operator of the importer."""
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,24 @@ KNOWN = {name for domain, name in OPERATORS if not domain} | {*CONTROL, "Constan
 NOTHING = Roles({}, {}, {})
 
 # Cases that are left out, by a part of their name, and why.
-EXCLUDED: dict[str, str] = {}
+EXCLUDED = {
+    "batchnorm_example_training_mode": "also returns running statistics, which never change here",
+    "batchnorm_epsilon_training_mode": "also returns running statistics, which never change here",
+    "dropout_default_mask": "also returns the mask; dropout is off here",
+    "training_dropout": "drops units at random; dropout is off here",
+    "test_compress": "the output's shape depends on the input's values",
+    "maxpool_with_argmax": "returns indices, which carry no gradient",
+    "type_positive_delta_expanded": "a loop whose length is the float input that stands for the clip",
+    "empty_set": "a maximum over nothing",
+    "scales_linear_align_corners": "fractional output sizes, on which ONNX Runtime and the reference disagree",
+    "scales_cubic_align_corners": "fractional output sizes, on which ONNX Runtime and the reference disagree",
+    "tf_crop_and_resize": "crops by a region of interest: refused",
+    "nearest_not_larger": "keeps the aspect ratio: refused",
+    "nearest_not_smaller": "keeps the aspect ratio: refused",
+    "test_scan_sum": "operator set 8, whose Scan has a batch axis",
+    "bitwise_not_3d": "uint16, which torch computes as int32",
+}
+HALF = ("bf16", "BFLOAT16", "bfloat16", "float16", "fp16")  # computed in float32 here
 
 
 def nodes_of(graph: Any) -> list[Any]:
@@ -75,10 +91,22 @@ def test_node_case(name: str) -> None:
         pairs = zip(ours, theirs, strict=True) if isinstance(theirs, list) else [(ours, theirs)]
         for a, b in pairs:
             assert tuple(a.shape) == tuple(b.shape)
-            torch.testing.assert_close(a.to(b.dtype), b, rtol=1e-3, atol=1e-5, equal_nan=True)
+            rtol, atol = (2e-2, 5e-3) if any(part in name for part in HALF) else (1e-3, 1e-5)
+            torch.testing.assert_close(a.to(b.dtype), b, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def test_how_many_cases_run() -> None:
-    assert len(CASES) > 1000
-    assert set(EXCLUDED) <= {part for part in EXCLUDED if any(part in name for name in IN_SCOPE)}
-    assert replace is not None
+    assert len(CASES) > 1300
+    assert all(any(part in name for name in IN_SCOPE) for part in EXCLUDED)
+    covered = {node.op_type for name in CASES for node in nodes_of(ALL[name].model.graph)}
+    # ONNX has no case for these in the operator sets it generates cases for, or only excluded ones (Compress).
+    rest = {
+        "Compress",
+        "ConcatFromSequence",
+        "GlobalLpPool",
+        "SequenceErase",
+        "SequenceEmpty",
+        "SequenceAt",
+        "Upsample",
+    }
+    assert KNOWN - covered <= rest | {"Scatter", "ConstantOfShape", "Loop"}

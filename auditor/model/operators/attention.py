@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
@@ -14,6 +15,8 @@ def _attention(node: Node) -> Function:
     attributes = node.attributes
     causal, softcap = bool(attributes.get("is_causal", 0)), attributes.get("softcap", 0.0)
     scale, stage = attributes.get("scale"), attributes.get("qk_matmul_output_mode", 0)
+
+    window = attributes.get("left_window_size", -1), attributes.get("right_window_size", -1)
 
     def split_heads(x: Tensor, heads: int) -> Tensor:
         return x if x.dim() == 4 else x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
@@ -40,40 +43,51 @@ def _attention(node: Node) -> Function:
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
         factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         raw = (q * factor) @ k.transpose(-1, -2)
-        bias = _bias(q, k, mask, causal, past, lengths)
-        masked = raw if bias is None else raw + bias
-        capped = softcap * torch.tanh(masked / softcap) if softcap else masked
-        if softcap and bias is not None:  # the mask must survive the cap
-            capped = softcap * torch.tanh(raw / softcap) + bias
-        weights = torch.softmax(capped, -1)
-        seen = (raw, masked, capped, weights)[stage]
-        if stage == 1 and softcap:
-            seen = softcap * torch.tanh(raw / softcap)
-        if stage == 2:
-            seen = capped
+        bias = _bias(q, k, mask, causal, window, past, lengths)
+        capped = softcap * torch.tanh(raw / softcap) if softcap else raw
+        masked = capped if bias is None else capped + bias
+        weights = torch.softmax(masked, -1)
+        if bias is not None:  # a row that may look at nothing gives zeros, not NaN
+            weights = torch.where(torch.isneginf(bias).all(-1, keepdim=True), torch.zeros_like(weights), weights)
         y = weights @ v
         y = y.transpose(1, 2).flatten(2) if joined else y
-        return y, present_key, present_value, seen
+        return y, present_key, present_value, (raw, capped, masked, weights)[stage]
 
     return attend
 
 
-def _bias(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, past: int, lengths: Tensor | None) -> Tensor | None:
+def _bias(
+    q: Tensor,
+    k: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    window: tuple[int, int],
+    past: int,
+    lengths: Tensor | None,
+) -> Tensor | None:
+    """Return what is added to the scores: zero where a query may look, minus infinity where it may not."""
     bias = None
     rows, columns = q.shape[2], k.shape[2]
     minus = float("-inf")
     if mask is not None:
         bias = q.new_zeros(mask.shape).masked_fill(~mask, minus) if mask.dtype == torch.bool else mask
         if bias.shape[-1] < columns:
-            bias = torch.nn.functional.pad(bias, (0, columns - bias.shape[-1]), value=minus)
+            bias = F.pad(bias, (0, columns - bias.shape[-1]), value=minus)
     column = torch.arange(columns, device=q.device)
+    row = torch.arange(rows, device=q.device)[:, None] + past
+    hidden = torch.zeros(rows, columns, dtype=torch.bool, device=q.device)
     if lengths is not None:
-        beyond = column[None, :] >= lengths.to(q.device)[:, None]
-        bias = (0 if bias is None else bias) + q.new_zeros(beyond.shape).masked_fill(beyond, minus)[:, None, None]
+        ends = lengths.to(q.device)[:, None, None, None]
+        row = row + ends - rows
+        hidden = hidden | (column >= ends)
     if causal:
-        row = torch.arange(rows, device=q.device)[:, None] + past
-        if lengths is not None:
-            row = (lengths.to(q.device)[:, None, None] - rows + torch.arange(rows, device=q.device)[:, None])[:, None]
-        future = column > row
-        bias = (0 if bias is None else bias) + q.new_zeros(future.shape).masked_fill(future, minus)
-    return bias
+        hidden = hidden | (column > row)
+    left, right = window
+    if left >= 0:
+        hidden = hidden | (column < row - left)
+    if right >= 0:
+        hidden = hidden | (column > row + right)
+    if lengths is None and not causal and left < 0 and right < 0:
+        return bias
+    barrier = q.new_zeros(hidden.shape).masked_fill(hidden, minus)
+    return barrier if bias is None else bias + barrier

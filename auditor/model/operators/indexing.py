@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import DTYPES, Node
@@ -90,7 +89,7 @@ def _one_hot(node: Node) -> Function:
 
     def one_hot(index: Tensor, depth: Any, values: Tensor) -> Tensor:
         size = int(number(depth, 1))
-        hot = F.one_hot(_wrapped(index, size, values).long(), size).movedim(-1, axis).bool()
+        hot = (_wrapped(index, size, values)[..., None] == torch.arange(size, device=values.device)).movedim(-1, axis)
         return torch.where(hot, values[1], values[0])
 
     return one_hot

@@ -12,20 +12,12 @@ from auditor.model.operators.registry import Function, operator
 
 @operator("BatchNormalization")
 def _batch_normalisation(node: Node) -> Function:
-    epsilon, momentum = node.attributes.get("epsilon", 1e-5), node.attributes.get("momentum", 0.9)
-    training = bool(node.attributes.get("training_mode", 0))
-    statistics = training and any(node.outputs[1:3])
+    epsilon, training = node.attributes.get("epsilon", 1e-5), bool(node.attributes.get("training_mode", 0))
 
-    def normalise(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Any:
-        if not training:
-            return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
-        y = F.batch_norm(x, None, None, scale, shift, True, 0.0, epsilon)
-        if not statistics:
-            return y
-        axes = (0, *range(2, x.dim()))
-        batch = x.detach()
-        new_mean = mean * momentum + batch.mean(axes) * (1 - momentum)
-        return y, new_mean, variance * momentum + batch.var(axes, unbiased=False) * (1 - momentum)
+    def normalise(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        if training:
+            return F.batch_norm(x, None, None, scale, shift, True, 0.0, epsilon)
+        return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
 
     return normalise
 

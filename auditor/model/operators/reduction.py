@@ -90,9 +90,11 @@ def _arg(node: Node) -> Function:
 @operator("TopK", numbers=(1,))
 def _top(node: Node) -> Function:
     axis, largest = node.attributes.get("axis", -1), bool(node.attributes.get("largest", 1))
-    ordered = bool(node.attributes.get("sorted", 1))
 
     def top(x: Tensor, k: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.topk(x, int(number(k, 1)), axis, largest, ordered))
+        # Not torch.topk: equal values keep the order of their indices.
+        values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
+        size = int(number(k, 1))
+        return values.narrow(axis, 0, size), indices.narrow(axis, 0, size)
 
     return top

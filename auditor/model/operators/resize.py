@@ -93,7 +93,7 @@ def _matrix(node: Node, mode: str, size: int, target: int, factor: float, old: b
     reach = math.ceil((1 if mode in ("linear", "bilinear") else 2) / stretch)
     base = torch.floor(source)
     a = node.attributes.get("cubic_coeff_a", -0.75)
-    exclude = bool(node.attributes.get("exclude_outside", 0)) or stretch < 1.0
+    exclude = bool(node.attributes.get("exclude_outside", 0))
     weights, rows_all = [], []
     for offset in range(-reach + 1, reach + 1):
         rows = base + offset

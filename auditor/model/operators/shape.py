@@ -13,8 +13,8 @@ from auditor.model.graph import DTYPES, Node
 from auditor.model.operators.registry import Function, UnsupportedError, integers, number, operator, simple
 
 simple("Identity", lambda x: x)
-# Dropout is off: an audit repeats the client's computation exactly, and a client that drops units leaks less.
-simple("Dropout", lambda x, *rest: (x, torch.ones_like(x, dtype=torch.bool)))
+# Dropout is off, as in every gradient attack: what a client drops at random, nobody can repeat.
+simple("Dropout", lambda x, *rest: x)
 simple("Size", lambda x: torch.tensor(x.numel()))
 
 
@@ -204,6 +204,8 @@ def _blocks(node: Node) -> Function:
 
     def to_depth(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
+        if mode == "CRD":
+            return F.pixel_unshuffle(x, block)
         cells = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
         return cells.reshape(n, c * block**2, h // block, w // block)
 
