@@ -113,6 +113,7 @@ class OnnxModule(nn.Module):
         self.clip_by_clip = False
         self.batch_statistics = False
         self._plans: dict[Any, Plan] = {}
+        self._reference: list[Moved] | None = None  # what every Reshape did at the traced batch
         self._slots: list[tuple[str, dict[str, Any], str]] = []
         for name, value in roles.parameters.items():
             self._keep(name, nn.Parameter(value.clone()))
@@ -145,29 +146,23 @@ class OnnxModule(nn.Module):
     def forget(self) -> None:
         """Drop every plan, because a setting that plans depend on has changed."""
         self._plans.clear()
+        self._reference = None
 
     def forward(self, x: Tensor) -> Any:
         """Run the graph on one batch in the file's own layout."""
         size = self.traced_batch
         if self.clip_by_clip and size and x.shape[0] != size:
-            return self._chunked(x, size)
+            return in_parts(self._run, x, size)
         return self._run(x)
-
-    def _chunked(self, x: Tensor, size: int) -> Tensor:
-        outputs = []
-        for start in range(0, x.shape[0], size):
-            chunk = x[start : start + size]
-            missing = size - chunk.shape[0]
-            if missing:
-                chunk = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])])
-            outputs.append(self._run(chunk)[: size - missing])
-        return torch.cat(outputs)
 
     def _run(self, x: Tensor) -> Any:
         key = (x.shape, x.dtype, x.device, self.batch_statistics)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._trace(x)
+            plan, result = self._trace(x)
+            self._plans[key] = plan
+            if not torch.is_grad_enabled():
+                return result
         registers = plan.registers.copy()
         for i, (_, table, leaf) in enumerate(self._slots):
             registers[i] = table[leaf]
@@ -183,14 +178,30 @@ class OnnxModule(nn.Module):
                 registers[register] = None
         return registers[plan.output]
 
-    def _trace(self, x: Tensor) -> Plan:
-        moved = None
-        if self.traced_batch and x.shape[0] != self.traced_batch and not self.clip_by_clip:
-            sample = x.detach()[:1].expand(self.traced_batch, *x.shape[1:])
-            reference = _Tracer(self, sample, None)
-            reference.plan()
-            moved = reference.reshapes
-        return _Tracer(self, x.detach(), moved).plan()
+    def _trace(self, x: Tensor) -> tuple[Plan, Any]:
+        size, x = self.traced_batch, x.detach()
+        if size is None or self.clip_by_clip:
+            return _Tracer(self, x, None).plan()
+        if x.shape[0] != size and self._reference is None:
+            self._trace(x[:1].expand(size, *x.shape[1:]))
+        tracer = _Tracer(self, x, None if x.shape[0] == size else self._reference)
+        traced = tracer.plan()
+        if x.shape[0] == size:
+            self._reference = tracer.reshapes
+        return traced
+
+
+def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Run a batch in parts of exactly `size`, the last one filled up with copies, and join the results."""
+    outputs = []
+    for start in range(0, x.shape[0], size):
+        part = x[start : start + size]
+        missing = size - part.shape[0]
+        if missing:
+            part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+        output = run(part)
+        outputs.append(output[: size - missing] if missing else output)
+    return torch.cat(outputs)
 
 
 class _Tracer:
@@ -206,7 +217,8 @@ class _Tracer:
         # By identity of the constant; the constant is kept beside its register, or its identity could be reused.
         self.bound: dict[tuple[int, bool], tuple[int, Any]] = {}
 
-    def plan(self) -> Plan:
+    def plan(self) -> tuple[Plan, Any]:
+        """Return the plan, and the output for the input it was traced with."""
         graph = self.module.graph
         scope: dict[str, _Value] = {}
         self._constants(graph, scope)
@@ -232,7 +244,8 @@ class _Tracer:
             dead = tuple({r for r in (*reads, *writes) if r not in needed and self.registers[r] is None})
             needed.update(reads)
             kept.append(Step(function, reads, writes, tuple(r for r in dead if r != output)))
-        return Plan(tuple(reversed(kept)), self.registers, entry, output)
+        value = self.registers[output] if result.static else result.value
+        return Plan(tuple(reversed(kept)), self.registers, entry, output), value
 
     def _register(self, value: Any = None) -> int:
         self.registers.append(value)

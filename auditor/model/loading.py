@@ -18,6 +18,7 @@ from auditor.model.interpreter import (
     NodeError,
     OnnxModule,
     check_supported,
+    in_parts,
     operator_counts,
 )
 from auditor.model.layers import find_layers
@@ -163,6 +164,8 @@ def _load_onnx(path: Path, options: _Options) -> Target:
     module = OnnxModule(graph, found, batch).eval()
     model = VideoModel(module, spec)
     clips = _sample(spec, 2, options.seed)
+    if batch is not None and batch > 1:
+        module.clip_by_clip = not _runs(model, clips[:1])
     classes = _classes(model, clips[:1], options.classes)
     parity, batching, notes = _compare(file.model, model, clips, bool(file.precisions))
     if file.precisions:
@@ -175,6 +178,15 @@ def _load_onnx(path: Path, options: _Options) -> Target:
         model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
         parity=parity, batch=batching, batchnorm=batchnorm, notes=notes,
     )  # fmt: skip
+
+
+def _runs(model: VideoModel, clip: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(clip)
+    except (NodeError, RuntimeError):
+        return False
+    return True
 
 
 def _check_signature(model: ModelProto, graph: Graph) -> None:
@@ -219,67 +231,61 @@ def _declared_input(model: ModelProto, given: tuple[int, ...] | None) -> tuple[t
 
 
 def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[float | None, str, list[str]]:
-    """Compare outputs with ONNX Runtime at batch 1 and 2; settle how the batch is run on the way."""
+    """Compare outputs with ONNX Runtime at batch 1 and 2, and settle how batches run: at once, released, or in parts.
+
+    Returns
+    -------
+    parity, batch, notes
+        As `records.Fidelity` holds them.
+    """
     module = model.network
     assert isinstance(module, OnnxModule)
     fixed = module.traced_batch
-    size = fixed or 1
+    singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
     notes: list[str] = []
     try:
         run = runtime(proto)
-        inputs = [model.prepare(clips[i : i + 1]) for i in range(2)]
-        per_clip = inputs[0].shape[0]
-        # A file that fixes its batch is fed copies of the clip.
-        copies = [x if per_clip == size else x[:1].expand(size, *x.shape[1:]) for x in inputs]
-        theirs = [run(x)[: 1 if per_clip != size else None] for x in copies]
+        theirs = [in_parts(run, x, fixed or x.shape[0]) for x in singles]
     except NoRuntimeError as absent:
         notes.append(f"Outputs were not compared with ONNX Runtime: {absent.reason}.")
         theirs = []
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
-    with torch.no_grad():
-        error = None
-        if theirs:
-            error = max(difference(_run_raw(module, x), t) for x, t in zip(inputs, theirs, strict=True))
-            if not error <= tolerance:
-                raise NotAuditable(
-                    f"the imported graph differs from ONNX Runtime by {error:.1e} of the largest logit "
-                    f"(at most {tolerance:.0e})",
-                    WAYS_FORWARD,
-                )
-        expected = torch.cat([_run_raw(module, model.prepare(clips[i : i + 1])) for i in range(2)])
-        together = _together(module, model.prepare(clips))
-        apart = difference(together, expected) if together is not None else float("inf")
-        if apart <= tolerance:
-            return _worst(error, apart), ("unfrozen" if fixed else "dynamic"), notes
-        if fixed is None:
-            module.traced_batch = 1  # the input is open, but shapes inside are not: try to release them
-            together = _together(module, model.prepare(clips))
-            apart = difference(together, expected) if together is not None else float("inf")
-            if apart <= tolerance:
-                return _worst(error, apart), "unfrozen", notes
-    module.traced_batch, module.clip_by_clip = size, True
-    module.forget()
-    notes.append(
-        f"The file works for a batch of {size} only: batches run {size} at a time and are put together, which is exact "
-        "with running statistics. Export with a dynamic batch to audit batch statistics."
+    smallest, failure = float("inf"), ""
+    size = fixed or singles[0].shape[0]
+    ways = [
+        (fixed, False, "unfrozen" if fixed else "dynamic"),
+        (size, False, "unfrozen"),
+        (size, True, f"frozen at {size}"),
+    ]
+    for traced, apart, word in ways if fixed is None else [ways[0], ways[2]]:
+        if (traced, apart) != (module.traced_batch, module.clip_by_clip):
+            module.traced_batch, module.clip_by_clip = traced, apart
+            module.forget()
+        try:
+            with torch.no_grad():
+                ours, together = [module(x) for x in singles], module(both)
+        except (NodeError, RuntimeError) as error:
+            failure = str(error)
+            continue
+        parity = max((difference(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+        smallest = min(smallest, parity)
+        joint = difference(together, torch.cat(ours))
+        if not max(parity, joint) <= tolerance:
+            continue
+        if apart:
+            notes.append(
+                f"The file works for a batch of {size} only: batches run in parts of {size}, which is exact with "
+                "running statistics; with batch statistics every part has its own. Export with a dynamic batch to "
+                "avoid that."
+            )
+        return (max(parity, joint) if theirs else None), word, notes
+    if smallest == float("inf") and failure:
+        raise NotAuditable(f"the graph does not run: {printable(failure, 300)}", WAYS_FORWARD)
+    raise NotAuditable(
+        f"the imported graph differs from ONNX Runtime by {smallest:.1e} of the largest logit "
+        f"(at most {tolerance:.0e})",
+        WAYS_FORWARD,
     )
-    return error, f"frozen at {size}", notes
-
-
-def _run_raw(module: OnnxModule, x: Tensor) -> Tensor:
-    return module(x)
-
-
-def _together(module: OnnxModule, x: Tensor) -> Tensor | None:
-    module.forget()
-    try:
-        return module(x)
-    except (NodeError, RuntimeError):
-        return None
-
-
-def _worst(error: float | None, apart: float) -> float | None:
-    return None if error is None else max(error, apart)
 
 
 def _batchnorm(graph: Graph) -> tuple[str, list[str]]:

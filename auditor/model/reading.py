@@ -95,6 +95,11 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.made.add(value)
             self.extents.setdefault(value.untyped_storage()._cdata, []).append((*_extent(value), name))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: skipping the compiler would import it first, which takes a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name

@@ -111,11 +111,17 @@ def _clip(node: Node) -> Function:
     return clip
 
 
+def _hardmax(x: Tensor, axis: int) -> Tensor:
+    return F.one_hot(x.argmax(axis), x.shape[axis]).to(x.dtype).movedim(-1, axis)
+
+
+NORMALISERS: dict[str, Function] = {"LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}
+NORMALISERS["Softmax"] = torch.softmax
+
+
 @operator("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(node: Node) -> Function:
-    normalise: Function = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}[
-        node.operator
-    ]
+    normalise = NORMALISERS[node.operator]
     if node.opset >= 13:
         axis = node.attributes.get("axis", -1)
         return lambda x: normalise(x, axis)
@@ -126,7 +132,3 @@ def _softmax(node: Node) -> Function:
         return normalise(x.flatten(axis % x.dim()), -1).reshape(x.shape)
 
     return flattened
-
-
-def _hardmax(x: Tensor, axis: int) -> Tensor:
-    return F.one_hot(x.argmax(axis), x.shape[axis]).to(x.dtype).movedim(-1, axis)
