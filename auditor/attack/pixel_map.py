@@ -53,7 +53,7 @@ def pixel_map(
     def read(pixels: Tensor) -> Tensor:
         with torch.no_grad():
             seen, _ = model.inputs_of(parameter, pixels.reshape(1, *clip_shape).to(device))
-        return seen.double()
+        return seen.detach().double()
 
     try:
         zero = read(torch.zeros(count))

@@ -120,6 +120,8 @@ def cell(value: Any) -> str:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(cell, value)) or MISSING
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.report.figures import decibels, fixed, real
-from auditor.report.headline import GRADE_ORDER, ranked
+from auditor.report.headline import ranked
 from auditor.report.pictures import Gallery, Picture
 
 _COLUMNS = 8
@@ -52,15 +52,27 @@ class Filmstrip:
     left_out: int = 0
 
 
-def strips_of(finding: Mapping[str, Any], gallery: Gallery) -> list[Filmstrip]:
-    """Return the best strip of a finding, and the median one where it differs and something was shown."""
-    shown = [r for r in ranked(finding["results"]) if _has_frames(r)]
-    if not shown:
-        return []
-    strips = [filmstrip(finding, shown[0], gallery, which="best")]
-    if len(shown) > 2 and finding["grade"] != "NOT_SHOWN":
-        strips.append(filmstrip(finding, shown[len(shown) // 2], gallery, which="median"))
-    return strips
+def strips_of(finding: Mapping[str, Any], gallery: Gallery, payloads: frozenset[str] = frozenset()) -> list[Filmstrip]:
+    """Return the strips that stand for a finding.
+
+    The best run on a scene; where something was shown, the median run and the best run on a canary as well. `payloads`
+    names the canaries.
+    """
+    runs = ranked(finding["results"])
+    scenes = [r for r in runs if r["probe"] not in payloads] or runs
+    chosen = {"best": _first_with_frames(scenes)}
+    if finding["grade"] != "NOT_SHOWN":
+        chosen["median"] = _first_with_frames(scenes[len(scenes) // 2 :]) if len(scenes) > 2 else None
+        chosen["canary"] = _first_with_frames([r for r in runs if r["probe"] in payloads])
+    shown: list[Filmstrip] = []
+    for which, result in chosen.items():
+        if result is not None and all(strip.result is not result for strip in shown):
+            shown.append(filmstrip(finding, result, gallery, which))
+    return shown
+
+
+def _first_with_frames(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((r for r in results if _has_frames(r)), None)
 
 
 def filmstrip(
@@ -160,8 +172,3 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: G
 
 def _at(values: Sequence[Any], frame: int) -> Any:
     return values[frame] if frame < len(values) and real(values[frame]) is not None else None
-
-
-def grade_of(result: Mapping[str, Any]) -> int:
-    """Return the place of a result's grade, weakest 0."""
-    return GRADE_ORDER.index(result["grade"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.report.charts import blind
 from auditor.report.figures import decibels, of, percent, real, span
+from auditor.report.wording import READINGS
 
 GRADE_ORDER = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
 
@@ -38,26 +39,51 @@ class Best:
 
 
 def scored(results: Mapping[str, Any]) -> Iterator[Best]:
-    """Yield every single result that has a score, with its finding."""
-    for finding in results["findings"]:
+    """Yield every single result that has a score, with its finding, where the finding counts as evidence."""
+    for finding in filter(counts, results["findings"]):
         for result in finding["results"]:
             if result["score"] is not None:
                 yield Best(finding=finding, result=result)
 
 
+def counts(finding: Mapping[str, Any]) -> bool:
+    """Return False for a finding whose null control did not hold: the attack may have invented what it shows."""
+    return bool(finding.get("counts", True))
+
+
+def canaries(results: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the probes that carry a payload instead of a scene."""
+    return frozenset(probe["name"] for probe in results["probes"] if probe["kind"] == "canary")
+
+
 def best(results: Mapping[str, Any]) -> Best | None:
-    """Return the result with the strongest grade, then the largest gain; one with pictures before one without."""
-    return max(scored(results), key=_strength, default=None)
+    """Return the result with the strongest grade; among equals one with pictures of a scene, then the largest gain."""
+    payloads = canaries(results)
+    return max(scored(results), key=lambda candidate: _strength(candidate.result, payloads), default=None)
 
 
 def demonstrated(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the worst finding whose grade is not `NOT_SHOWN`."""
-    return next((f for f in results["findings"] if f["grade"] != "NOT_SHOWN"), None)
+    """Return the worst finding whose grade is not `NOT_SHOWN` and that counts as evidence."""
+    return next((f for f in results["findings"] if f["grade"] != "NOT_SHOWN" and counts(f)), None)
+
+
+def statement(results: Mapping[str, Any]) -> str:
+    """Return what the verdict means for this model, where the verdict's own sentence only repeats its word."""
+    verdict = results["verdict"]
+    if not verdict["sentence"].startswith(verdict["word"]):
+        return str(verdict["sentence"])
+    worst = demonstrated(results)
+    if verdict["word"] in ("FAIL", "WARN") and worst is not None:
+        return str(worst["summary"])
+    if verdict["word"] == "INCONCLUSIVE" and verdict["reasons"]:
+        said = "; ".join(verdict["reasons"])
+        return f"{said[:1].upper()}{said[1:]}."
+    return READINGS[verdict["word"]]
 
 
 def headlines(results: Mapping[str, Any]) -> tuple[Headline, Headline, Headline]:
     """Return the three numbers: picture, identity, and label (or payload bits where there are no labels)."""
-    findings = results["findings"]
+    findings = [f for f in results["findings"] if counts(f)]
     recall = next((f["recall"] for f in findings if f["recall"] is not None), None)
     bits = next((f["bits"] for f in findings if f["bits"] is not None), None)
     labels = results["labels"]["interval"]
@@ -126,16 +152,12 @@ def _unit(value: float) -> float:
     return max(0.0, min(1.0, value))
 
 
-def _strength(candidate: Best) -> tuple[int, float, bool]:
-    gain = real(candidate.result["score"]["gain"])
-    return (
-        GRADE_ORDER.index(candidate.result["grade"]),
-        -1e9 if gain is None else gain,
-        candidate.result["pictures"] is not None,
-    )
-
-
 def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the results of one finding that have a score, strongest first."""
-    kept = [Best(finding={}, result=r) for r in results if r["score"] is not None]
-    return [b.result for b in sorted(kept, key=_strength, reverse=True)]
+    """Return the results of one finding that have a score, the largest gain first."""
+    return sorted((r for r in results if r["score"] is not None), key=lambda r: _strength(r)[-1], reverse=True)
+
+
+def _strength(result: Mapping[str, Any], payloads: frozenset[str] = frozenset()) -> tuple[int, bool, float]:
+    gain = real(result["score"]["gain"])
+    scene = result["pictures"] is not None and result["probe"] not in payloads
+    return GRADE_ORDER.index(result["grade"]), scene, -1e9 if gain is None else gain

@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from auditor.report import charts, figures, wording
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
-from auditor.report.headline import Best, best, demonstrated, headlines
+from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
+from auditor.report.remarks import remarks
 from auditor.report.pictures import Gallery
 from auditor.report.plain import results_digest
 from auditor.shipped import shipped
@@ -60,6 +61,7 @@ def started(results: Mapping[str, Any]) -> datetime | None:
 
 def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
     gallery = Gallery(printed)
+    payloads = canaries(results)
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
     return {
@@ -72,9 +74,11 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "headlines": headlines(results),
         "best": strongest,
         "worst": demonstrated(results),
+        "statement": statement(results),
         "cover_strip": _cover_strip(strongest, gallery),
-        "strips": [(finding, strips_of(finding, gallery)) for finding in results["findings"]],
+        "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
         "matrices": matrices(results),
+        "remarks": remarks(results["layers"], results["exposure"]["reason"]),
         "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),
         "levels": charts.levels(results, score),

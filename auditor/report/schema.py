@@ -10,6 +10,7 @@ from auditor.report.shape import (
     MisshapenError,
     count,
     decibel,
+    either,
     fields,
     flag,
     many,
@@ -98,6 +99,7 @@ _result = fields(
 )
 
 _finding = fields(
+    {"configuration": text, "counts": flag, "null_recall": maybe(_interval), "null_bits": maybe(_interval)},
     id=text,
     rule=text,
     attack=text,
@@ -145,9 +147,12 @@ _what_if = fields(
     skipped=maybe(_skipped),
 )
 
+_option = either(scalar, many(scalar))
+
 _document = fields(
     schema=one_of(SCHEMA),
     tool=fields(
+        {"options": table(_option)},
         name=text,
         version=text,
         audit_id=text,

@@ -1,6 +1,6 @@
 """A small language that says what a JSON document must look like, and names the first place where it does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditor.text import printable
@@ -74,6 +74,18 @@ def one_of(*words: str) -> Check:
     return accept
 
 
+def either(first: Check, second: Check) -> Check:
+    """Accept what one of two checks accepts."""
+
+    def accept(value: Any, at: str) -> None:
+        try:
+            first(value, at)
+        except MisshapenError:
+            second(value, at)
+
+    return accept
+
+
 def many(check: Check) -> Check:
     """Accept a list of any length."""
 
@@ -110,8 +122,8 @@ def table(check: Check) -> Check:
     return accept
 
 
-def fields(**checks: Check) -> Check:
-    """Accept an object that has these keys; more are welcome."""
+def fields(optional: Mapping[str, Check] | None = None, /, **checks: Check) -> Check:
+    """Accept an object that has these keys, and may have the `optional` ones; more are welcome."""
 
     def accept(value: Any, at: str) -> None:
         if not isinstance(value, dict):
@@ -121,6 +133,9 @@ def fields(**checks: Check) -> Check:
             if key not in value:
                 raise MisshapenError(place, "present", _ABSENT)
             check(value[key], place)
+        for key, check in (optional or {}).items():
+            if key in value:
+                check(value[key], f"{at}.{key}" if at else key)
 
     return accept
 

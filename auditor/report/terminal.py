@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditor.report import figures, wording
-from auditor.report.headline import best, headlines
+from auditor.report.headline import best, headlines, statement
 from auditor.text import printable
 
 _GLYPHS = {"FAIL": "✖", "WARN": "▲", "PASS": "✔", "INCONCLUSIVE": "?"}
@@ -20,6 +20,12 @@ _STYLES = {
     "WARN": "bold black on dark_orange",
     "PASS": "bold white on dodger_blue3",
     "INCONCLUSIVE": "bold white on grey37",
+}
+_SHORT = {
+    "Picture recovered": "Picture",
+    "Clip identified": "Identified",
+    "Labels read": "Labels",
+    "Payload bits read": "Bits",
 }
 _WIDEST = 100
 _LABEL = 12
@@ -52,10 +58,10 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
         f"{printable(model['name'], 40)} · sha256 {printable(model['sha256'], 12).rstrip('…')} · "
         f"audit {printable(tool['audit_id'], 12)} · {figures.duration(tool['seconds'])}",
     )
-    yield from (("text", line) for line in _wrap(verdict["sentence"], width, 2))
+    yield from (("text", line) for line in _wrap(statement(results), width, 2))
     yield "text", ""
     for headline in headlines(results):
-        yield "label", _labelled(headline.title.split()[0], f"{headline.value}   {headline.interval}")
+        yield "label", _labelled(_SHORT[headline.title], f"{headline.value}   {headline.interval}")
     yield "label", _labelled("Severity", _severity(results))
     yield "label", _labelled("Best attack", _best(results))
     yield "label", _labelled("Exposed", _exposed(results))
@@ -64,8 +70,10 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
     if results["actions"]:
         yield "text", ""
         for number, action in enumerate(results["actions"][:_ACTIONS], start=1):
-            yield "label", _labelled("Do next" if number == 1 else "", f"{number}. {printable(action['text'], 200)}")
-            yield "faint", _labelled("", f"   {printable(action['effect'] or 'not measured', 200)}")
+            first, *more = _wrap(f"{number}. {action['text']}", width - _LABEL - 3, 2)
+            yield "label", _labelled("Do next" if number == 1 else "", first)
+            yield from (("text", _labelled("", f"   {line}")) for line in more)
+            yield "faint", _labelled("", f"   effect: {printable(action['effect'] or 'not measured', 200)}")
     if paths:
         yield "text", ""
         for index, path in enumerate(paths[:_FILES]):
@@ -86,8 +94,8 @@ def _banner_length(results: Mapping[str, Any], ascii_only: bool) -> int:
 def _severity(results: Mapping[str, Any]) -> str:
     severity = results["severity"]
     return (
-        f"{figures.fixed(severity['score'], 1)} {wording.BANDS[severity['band']].lower()}   "
-        f"{printable(severity['vector'], 40)}   confidence {results['confidence']['level']}"
+        f"{figures.fixed(severity['score'], 1)} {wording.BANDS[severity['band']].lower()}, "
+        f"confidence {results['confidence']['level']}   {printable(severity['vector'], 60)}"
     )
 
 
@@ -118,7 +126,7 @@ def _exposed(results: Mapping[str, Any]) -> str:
 
 def _controls(results: Mapping[str, Any]) -> str:
     controls = results["controls"]
-    states = [control["passed"] for control in controls]
+    states = [control["passed"] for control in controls if control["passed"] is not None or control["measured"] is None]
     failed = [printable(control["name"], 40) for control in controls if control["passed"] is False]
     counts = f"{states.count(True)} passed, {len(failed)} failed, {states.count(None)} not run"
     return f"{counts}: {', '.join(failed)}" if failed else counts

@@ -1,0 +1,101 @@
+"""Mode exposure against finite differences, direct algebra and cases with a known answer."""
+
+import math
+
+import pytest
+import torch
+from auditor.exposure import closed_form_flags, expose
+from auditor.exposure.jacobian import JacobianProducts, grams
+from auditor.exposure.layers import _posterior
+from auditor.exposure.modes import leading_modes
+from auditor.federated import LocalClient
+from auditor.records import FederatedProtocol
+from bench_nets import SPEC, clip, flat, pooled, seeded, target_of
+
+LABEL = torch.tensor([3])
+
+
+def client_of(net, sent=None):
+    target = target_of(net)
+    names = tuple(sent) if sent else tuple(target.parameters)
+    return target, LocalClient(target.model, FederatedProtocol(sent=names))
+
+
+def test_modes_are_orthonormal_and_hold_the_variance_they_say():
+    modes = leading_modes((4, 3, 8, 8), 40, 0.05)
+    flat_basis = modes.basis.flatten(1)
+    assert torch.allclose(flat_basis @ flat_basis.T, torch.eye(40), atol=1e-5)
+    assert bool((modes.variance.diff() <= 1e-12).all())
+    total = float(modes.variance.sum()) + modes.outside
+    assert total == pytest.approx(0.05 * 4 * 3 * 8 * 8, rel=1e-6)
+    everything = leading_modes((2, 3, 4, 4), 96, 0.05)
+    assert everything.outside == pytest.approx(0.0, abs=1e-9)
+    assert everything.coverage == pytest.approx(1.0)
+
+
+def test_products_agree_with_finite_differences():
+    _, client = client_of(seeded(flat))
+    x = clip(1)[None]
+    products = JacobianProducts(client, x, LABEL)
+    v = leading_modes(SPEC.clip_shape, 5, 0.05).basis[4][None]
+    made = products(v)
+    # float32 gradients of this net carry noise of about 1e-7; at this step the quotient keeps two digits.
+    h = 3e-2
+    up, down = client(x + h * v, LABEL), client(x - h * v, LABEL)
+    for name in ("0.bias", "2.bias", "5.bias", "0.weight"):
+        numeric = ((up[name] - down[name]) / (2 * h)).flatten()
+        assert float((made[name] - numeric).norm()) < 0.03 * float(numeric.norm())
+
+
+def test_the_sketch_keeps_inner_products():
+    _, client = client_of(seeded(flat))
+    products = JacobianProducts(client, clip(1)[None], LABEL)
+    vs = [m[None] for m in leading_modes(SPEC.clip_shape, 6, 0.05).basis]
+    sketched = grams(products, vs, {"head": ["5.weight"]}, lambda f: None)["head"]
+    exact = torch.stack([torch.autograd.grad(products._jtu, products._u, v, retain_graph=True)[4].flatten() for v in vs]).double()
+    truth = exact @ exact.T
+    assert products.sizes["5.weight"] > 4096
+    assert float((sketched - truth).norm()) < 0.1 * float(truth.norm())
+
+
+def test_the_posterior_is_the_textbook_one():
+    g = torch.Generator().manual_seed(0)
+    j = torch.randn(7, 5, generator=g, dtype=torch.float64)
+    d = torch.rand(5, generator=g, dtype=torch.float64) + 0.1
+    sigma, mean_square = 0.3, 2.0
+    direct = torch.linalg.inv(torch.diag(1 / d) + j.T @ j / (sigma**2 * mean_square)).trace()
+    assert _posterior({"a": j.T @ j}, {"a": mean_square}, d, sigma) == pytest.approx(float(direct), rel=1e-9)
+
+
+def test_what_carries_nothing_exposes_nothing():
+    target, client = client_of(seeded(flat), ["5.bias"])
+    made = expose(client, clip(1)[None], LABEL, target.layers, 0.05, 60.0)
+    assert made.all.prior == pytest.approx(-10 * math.log10(0.05), abs=1e-6)
+    # Ten numbers of softmax cannot tell 3,072 pixels: at most 10 of hundreds of modes can shrink.
+    assert made.all.psnr < made.all.prior + 1.0
+
+
+def test_more_layers_expose_more_and_less_noise_too():
+    target, client = client_of(seeded(pooled))
+    made = expose(client, clip(1)[None], LABEL, target.layers, 0.05, 60.0)
+    assert made.modes == 256
+    assert made.all.ceiling >= made.all.psnr
+    assert all(made.all.psnr >= e.psnr - 1e-6 for e in made.layers.values())
+    assert made.all.psnr > made.all.prior + 3.0
+
+
+def test_exposure_out_of_budget_says_so():
+    target, client = client_of(seeded(flat))
+    made = expose(client, clip(1)[None], LABEL, target.layers, 0.05, 0.0)
+    assert made.because == "out-of-budget"
+
+
+def test_flags_name_what_is_solvable_in_closed_form():
+    target = target_of(seeded(flat))
+    sent = tuple(target.parameters)
+    single = closed_form_flags(target.layers, FederatedProtocol(batch=1, sent=sent), 10)
+    assert any("exactly" in f for f in single[target.layers[-1].index])
+    assert any("iDLG" in f for f in single[target.layers[-1].index])
+    several = closed_form_flags(target.layers, FederatedProtocol(batch=4, sent=sent), 10)
+    assert any("iLRG" in f for f in several[target.layers[-1].index])
+    assert not any("exactly" in f for f in several[target.layers[-1].index])
