@@ -14,9 +14,9 @@ from auditor.report import charts, figures, wording
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
-from auditor.report.remarks import remarks
 from auditor.report.pictures import Gallery
 from auditor.report.plain import results_digest
+from auditor.report.remarks import remarks
 from auditor.shipped import shipped
 from auditor.text import printable
 

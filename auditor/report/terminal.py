@@ -36,7 +36,7 @@ Line = tuple[str, str]
 
 
 def terminal_summary(results: Mapping[str, Any], console: Console, paths: Sequence[Path | str] = ()) -> None:
-    """Print the audit on one screen: at most 28 lines, at most 100 columns; `paths` are the files written."""
+    """Print the audit on one screen: at most 30 lines, at most 100 columns; `paths` are the files written."""
     width = max(40, min(console.width, _WIDEST))
     ascii_only = not (console.encoding or "").lower().startswith("utf")
     for name, line in _lines(results, paths, width, ascii_only):
@@ -58,7 +58,7 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
         f"{printable(model['name'], 40)} · sha256 {printable(model['sha256'], 12).rstrip('…')} · "
         f"audit {printable(tool['audit_id'], 12)} · {figures.duration(tool['seconds'])}",
     )
-    yield from (("text", line) for line in _wrap(statement(results), width, 2))
+    yield from (("text", line) for line in _wrap(statement(results), width, 3))
     yield "text", ""
     for headline in headlines(results):
         yield "label", _labelled(_SHORT[headline.title], f"{headline.value}   {headline.interval}")
