@@ -1,0 +1,130 @@
+"""Layers and readings, the same whichever way a model comes in."""
+
+import pytest
+import torch
+from torch import nn
+from zoo import NETS, build
+
+from auditor.model.layers import find_layers
+from auditor.model.reading import observe
+from auditor.model.video import VideoModel
+from auditor.records import InputSpec, Layer
+
+SPEC = InputSpec(frames=8, channels=3, height=16, width=16, layout="NCTHW")
+
+
+def layers_of(net: nn.Module) -> tuple[Layer, ...]:
+    model = VideoModel(net, SPEC)
+    return find_layers(net, dict(net.named_parameters()), observe(model, torch.rand(1, 8, 3, 16, 16)).readings)
+
+
+def test_a_video_transformer() -> None:
+    layers = layers_of(build("vivit-cls"))
+    assert [(layer.name, layer.kind, layer.rows) for layer in layers[:8]] == [
+        ("patch", "conv3d", None),
+        ("cls", "embedding", None),
+        ("pos", "position-embedding", None),
+        ("blocks.0.n1", "norm", None),
+        ("blocks.0.attn.qkv", "linear", 17),
+        ("blocks.0.attn.proj", "linear", 17),
+        ("blocks.0.n2", "norm", None),
+        ("blocks.0.mlp.0", "linear", 17),
+    ]
+    assert (layers[-1].name, layers[-1].kind, layers[-1].rows) == ("head", "linear", 1)
+    assert layers[0].parameters == ("patch.weight", "patch.bias")
+    assert layers[0].input_shape == (1, 3, 8, 16, 16)
+    assert layers[0].output_shape == (1, 32, 4, 2, 2)
+    assert layers[-1].input_shape == (1, 32)
+    assert layers[-1].output_shape == (1, 5)
+
+
+def test_an_encoder_layer_of_torch() -> None:
+    layers = {layer.name: layer for layer in layers_of(build("encoder"))}
+    assert layers["embed"].rows == 8
+    attention = layers["layer.self_attn"]
+    assert attention.parameters == ("layer.self_attn.in_proj_weight", "layer.self_attn.in_proj_bias")
+    assert (attention.kind, attention.rows) == ("linear", 8)
+    assert layers["layer.norm1"].kind == "norm"
+
+
+@pytest.mark.parametrize("name", ["gru", "gru-both", "lstm"])
+def test_a_recurrent_layer_is_one(name) -> None:
+    layers = layers_of(build(name))
+    recurrent = [layer for layer in layers if layer.kind == "recurrent"]
+    assert len(recurrent) == (2 if name == "gru-both" else 1)
+    assert sum(len(layer.parameters) for layer in recurrent) == 4 * len(recurrent)
+    assert layers[0].kind == "conv2d"
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("exporter", ["legacy", "legacy-training"])
+def test_every_parameter_is_in_exactly_one_layer(name, exporter, exported) -> None:
+    net, target = exported(name, exporter)
+    for layers, model in ((layers_of(net), net), (target.layers, target.model)):
+        placed = [parameter for layer in layers for parameter in layer.parameters]
+        sizes = {key: value.numel() for key, value in model.named_parameters()}
+        assert sorted(placed) == sorted(sizes)
+        assert sum(layer.elements for layer in layers) == sum(sizes.values())
+        assert [layer.index for layer in layers] == list(range(len(layers)))
+        assert len({layer.name for layer in layers}) == len(layers)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "gru-both"])
+def test_an_export_has_the_layers_of_its_module(name, exported) -> None:
+    net, target = exported(name, "legacy-training")
+    ours = [(layer.name, layer.kind, layer.elements, layer.rows) for layer in target.layers]
+    theirs = [(layer.name, layer.kind, layer.elements, layer.rows) for layer in layers_of(net)]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["vivit-cls", "encoder", "gru"])
+def test_invented_names_give_way_to_scopes(name, exported) -> None:
+    net, target = exported(name, "legacy")
+    assert [layer.name for layer in target.layers] == [layer.name for layer in layers_of(net)]
+    assert any(p.startswith("onnx::") for p in target.parameters)
+
+
+def test_a_parameter_that_nothing_reads_is_listed_last() -> None:
+    net = build("conv3d")
+    net.register_parameter("spare", nn.Parameter(torch.ones(3)))
+    last = layers_of(net)[-1]
+    assert (last.name, last.kind, last.parameters, last.input_shape) == ("spare", "other", ("spare",), ())
+
+
+@pytest.mark.parametrize("source", ["module", "legacy", "legacy-training"])
+def test_readings_are_differentiable_in_the_clips(source, exported, clips) -> None:
+    net, target = exported("vivit-cls", "legacy" if source == "module" else source)
+    model = VideoModel(net, SPEC) if source == "module" else target.model
+    clips = clips.clone().requires_grad_()
+    seen, patches = model.inputs_of("patch.weight", clips)
+    torch.testing.assert_close(seen.transpose(1, 2), clips)
+    torch.testing.assert_close(patches, net.patch(clips.transpose(1, 2)))
+    assert torch.autograd.grad(patches.square().sum(), clips)[0].abs().sum() > 0
+    tokens, embedded = model.inputs_of("pos", clips)
+    torch.testing.assert_close(embedded, tokens + net.pos)
+    rows, _ = model.inputs_of("blocks.0.n1.weight", clips)
+    torch.testing.assert_close(rows, embedded)
+    head = next(layer for layer in target.layers if layer.name == "head") if source != "module" else None
+    name = head.parameters[0] if head else "head.weight"
+    features, logits = model.inputs_of(name, clips)
+    assert features.shape == (2, 32)
+    torch.testing.assert_close(logits, model(clips))
+    (gradient,) = torch.autograd.grad(features.sum(), clips)
+    assert gradient.abs().sum() > 0
+
+
+def test_readings_that_are_not_single() -> None:
+    model = VideoModel(build("gru"), SPEC)
+    with pytest.raises(LookupError, match="no parameter"):
+        model.inputs_of("nothing", torch.rand(1, 8, 3, 16, 16))
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3 * 8 * 256, 3 * 8 * 256, bias=False)
+
+        def forward(self, x):
+            return self.fc(self.fc(x.flatten(1)))
+
+    with pytest.raises(LookupError, match="2 operations"):
+        VideoModel(Twice(), SPEC).inputs_of("fc.weight", torch.rand(1, 8, 3, 16, 16))
