@@ -120,11 +120,6 @@ def test_a_plateau_is_told_from_a_fall():
     )  # fmt: skip
     assert not isinstance(flat_run, float)
     assert flat_run.outcome is Outcome.CONVERGED
-    settled = descend(
-        lambda x: (x - goal).square().mean(), lambda x: x.sum() * 0, 1 - goal, Schedule(), Budget(seconds=60, steps=300), 10
-    )
-    assert not isinstance(settled, float)
-    assert settled.outcome is Outcome.CONVERGED
     view = view_of(seeded(flat), clip(5)[None], [3])
     falling = GradientMatching().invert(view, Budget(seconds=60, steps=100), 0)
     assert isinstance(falling, Reconstruction)

@@ -1,0 +1,156 @@
+"""Whole audits of small nets: what they find, what they refuse to claim, and what their records hold."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from auditor.attack import PRESETS
+from auditor.errors import Inconclusive, UsageError
+from auditor.pipeline import ScanOptions, Silent, scan
+from auditor.report import write_json
+
+MODELS = Path(__file__).parent.parent / "models_for_scans.py"
+OPTIONS = ScanOptions(model="", input_shape=(3, 8, 32, 32), preset="short")
+# So many steps and so much time that a busy machine changes how long these audits take, but not what they do.
+SHORT = dataclasses.replace(PRESETS["fast"], name="short", steps=200, seconds=600.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_preset():
+    PRESETS["short"] = SHORT
+    yield
+    del PRESETS["short"]
+
+
+def audit(name: str, **change):
+    return scan(dataclasses.replace(OPTIONS, model=f"{MODELS}:{name}", **change), Silent()).results
+
+
+@pytest.fixture(scope="module")
+def flat():
+    return audit("flat")
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    return audit("pooled", what_if=True)
+
+
+@pytest.fixture(scope="module")
+def vivit():
+    return audit("vivit")
+
+
+@pytest.fixture(scope="module")
+def bias_only():
+    return audit("flat", trainable=("7.bias",))
+
+
+@pytest.fixture(params=["flat", "pooled", "vivit", "bias_only"])
+def results(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_results_fit_their_schema(results, tmp_path):
+    write_json(results, tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "fl-audit/results/1"
+
+
+def test_controls_ran_and_held(results):
+    kinds = {c["kind"] for c in results["controls"]}
+    assert {"positive", "simulation", "null", "blind"} <= kinds
+    assert all(c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation"))
+
+
+def test_every_null_is_at_chance(results):
+    nulls = [c for c in results["controls"] if c["kind"] == "null"]
+    assert nulls
+    assert all(c["passed"] is not False for c in nulls)
+    assert any(c["passed"] for c in nulls)
+    for finding in results["findings"]:
+        for r in finding["results"]:
+            if r["null"] is not None and finding["reference"] == "R0":
+                assert r["null"]["gain"] < 1.0
+            for e in r["enhanced"]:
+                assert e["null"] is None or e["null"]["psnr"] < e["psnr"] or finding["grade"] == "NOT_SHOWN"
+
+
+def test_nothing_is_called_safe(results):
+    words = json.dumps({k: v for k, v in results.items() if k != "probes"}).lower()
+    assert "safe " not in words
+    assert "anonymous" not in words
+
+
+def test_the_flatten_net_fails(flat):
+    assert flat["verdict"]["word"] == "FAIL"
+    assert flat["verdict"]["exit_code"] == 1
+    assert flat["findings"][0]["grade"] in ("RECOGNISABLE", "EXACT")
+    assert flat["severity"]["band"] in ("high", "critical")
+    assert flat["labels"]["interval"]["hits"] == flat["labels"]["interval"]["trials"] == 4
+
+
+def test_the_transformer_fails_by_its_closed_form(vivit):
+    assert vivit["verdict"]["exit_code"] == 1
+    best = vivit["findings"][0]
+    assert best["attack"] == "patch-embedding"
+    assert best["grade"] == "EXACT"
+    assert all(r["score"]["psnr"] > 60.0 for r in best["results"])
+    assert all(r["certificate"]["update_residual"] < 1e-3 for r in best["results"])
+
+
+def test_the_pooled_net_is_not_called_exact(pooled):
+    assert all(f["grade"] != "EXACT" for f in pooled["findings"])
+
+
+def test_a_bias_carries_no_picture(bias_only):
+    assert bias_only["verdict"]["word"] in ("WARN", "PASS", "INCONCLUSIVE")
+    assert bias_only["verdict"]["exit_code"] != 1
+    assert all(f["grade"] == "NOT_SHOWN" for f in bias_only["findings"])
+    assert bias_only["labels"]["grade"] == "GIST"
+    assert bias_only["exposure"]["all"]["psnr"] < bias_only["exposure"]["all"]["prior"] + 1.0
+    sent = [x for x in bias_only["layers"] if x["sent"]]
+    assert len(sent) == 1
+    assert bias_only["model"]["parameters"]["sent_elements"] == 10
+
+
+def test_what_if_measures_each_change(pooled):
+    names = [v["name"] for v in pooled["what_if"]]
+    assert names == ["as audited", "batch 4", "head only", "BatchNorm train"]
+    for v in pooled["what_if"]:
+        assert v["exposure_psnr"] is not None or v["skipped"]
+        if not v["baseline"] and v["exposure_psnr"] is not None:
+            assert v["delta_exposure"] == pytest.approx(v["exposure_psnr"] - pooled["what_if"][0]["exposure_psnr"], abs=1e-3)
+    by_name = {v["name"]: v for v in pooled["what_if"]}
+    # Freezing everything but 650 numbers of the head must expose less of 24,576 pixels.
+    assert by_name["head only"]["delta_exposure"] < -3.0
+
+
+def test_every_skip_has_a_reason(results):
+    assert results["skipped"]
+    assert all(s["reason"] and s["because"] in ("not-applicable", "out-of-budget", "unsupported", "failed") for s in results["skipped"])
+
+
+def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch):
+    monkeypatch.setattr("auditor.pipeline.units.seconds_per_step", lambda bench, observed: 60.0)
+    made = audit("pooled")
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+    assert made["verdict"]["exit_code"] == 4
+    gone = [s for s in made["skipped"] if s["because"] == "out-of-budget"]
+    assert {s["what"] for s in gone} >= {"gradient-matching", "feature-inversion"}
+    assert all("one step takes 60 s" in s["reason"] for s in gone)
+
+
+def test_no_time_at_all_is_an_error_and_not_a_report():
+    with pytest.raises(Inconclusive, match="--max-time"):
+        audit("flat", max_time=1.0)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    with pytest.raises(UsageError, match="matches none"):
+        audit("flat", trainable=("hed.*",))
+
+
+def test_an_impossible_device_is_an_error():
+    with pytest.raises(UsageError, match="--device"):
+        audit("flat", device="warp-drive")
