@@ -134,7 +134,9 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
             f"graphs are nested more than {DEEPEST_NESTING} deep", "export the model without control flow"
         )
     if len(proto.node) > BIG_NUMBER_OF_NODES:
-        raise NotAuditable(f"the graph has {len(proto.node)} nodes (at most {BIG_NUMBER_OF_NODES} are read)")
+        raise NotAuditable(
+            f"the graph has {len(proto.node)} nodes (at most {BIG_NUMBER_OF_NODES} are read)", "export a smaller model"
+        )
     constants = {tensor.name: tensor_of(tensor) for tensor in proto.initializer}
     for sparse in proto.sparse_initializer:
         constants[sparse.values.name] = _dense(sparse)

@@ -93,6 +93,14 @@ def check_supported(graph: Graph) -> None:
         raise NotAuditable(f"the graph uses operators that have no gradient here: {'; '.join(lines)}", WAYS_FORWARD)
 
 
+class _Names(nn.Module):
+    """One part of a dotted name: holds tensors, has no mode."""
+
+    def train(self, mode: bool = True) -> "_Names":
+        """Do nothing, because `training` may be the name of a tensor."""
+        return self
+
+
 class OnnxModule(nn.Module):
     """The network of an ONNX file, with parameters under the names that the file gives them.
 
@@ -124,9 +132,11 @@ class OnnxModule(nn.Module):
         """Register a tensor so that `named_parameters` spells it as the file does, dots included."""
         owner: nn.Module = self
         *path, leaf = name.split(".") if all(name.split(".")) else [name]
+        if not path and leaf == "training":  # assigned by nn.Module.train, so it must not be a parameter of this module
+            path = [""]
         for part in path:
             # Written straight into the tables: a file may use any name, also one that nn.Module has for itself.
-            child = owner._modules.setdefault(part, nn.Module())
+            child = owner._modules.setdefault(part, _Names())
             assert child is not None
             owner = child
         table: dict[str, Any] = owner._parameters if isinstance(value, nn.Parameter) else owner._buffers
@@ -265,9 +275,9 @@ class _Tracer:
             except (
                 RuntimeError,
                 ValueError,
-                IndexError,
+                LookupError,
                 TypeError,
-                KeyError,
+                AttributeError,
                 ArithmeticError,
                 UnsupportedError,
             ) as error:

@@ -1,6 +1,7 @@
 """From what the user typed to a Target: the model loaded, described, and checked against independent witnesses."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from auditor.errors import NotAuditable, UsageError
+from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model import pytorch
-from auditor.model.clip_input import input_spec, model_shape, without_batch
+from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.fidelity import gradient_error, second_derivative
 from auditor.model.graph import Graph, read_graph
 from auditor.model.interpreter import (
@@ -22,10 +23,10 @@ from auditor.model.interpreter import (
     operator_counts,
 )
 from auditor.model.layers import find_layers
-from auditor.model.onnx_file import PICKLE, ZIP, read_onnx
+from auditor.model.onnx_file import PICKLE, ZIP, OnnxFile, read_onnx
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reading import observe
-from auditor.model.trainable import INVENTED, roles
+from auditor.model.trainable import INVENTED, Roles, roles
 from auditor.model.twice import NEEDED_FOR, swap_modules
 from auditor.model.video import VideoModel
 from auditor.model.weights import fill, is_safetensors, read_weights
@@ -107,12 +108,20 @@ class _Options:
         self.input_shape, self.layout, self.mean, self.std = input_shape, layout, mean, std
         self.value_range, self.classes, self.device, self.seed = value_range, classes, device, seed
 
-    def spec(self, shape: tuple[int, ...], origin: str, mean: object = None, std: object = None) -> InputSpec:
+    def spec(
+        self,
+        shape: tuple[int, ...],
+        origin: str,
+        *,
+        layout: Layout | None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> InputSpec:
         return input_spec(
             shape,
-            layout=self.layout,
-            mean=self.mean if self.mean is not None else mean,  # type: ignore[arg-type]
-            std=self.std if self.std is not None else std,  # type: ignore[arg-type]
+            layout=layout,
+            mean=self.mean if self.mean is not None else mean,
+            std=self.std if self.std is not None else std,
             value_range=self.value_range,
             origin=origin,
         )
@@ -150,17 +159,9 @@ def _load_file(path: Path, weights: Path | None, options: _Options) -> Target:
 
 
 def _load_onnx(path: Path, options: _Options) -> Target:
-    file = read_onnx(path)
-    graph = read_graph(file.model)
-    _check_signature(file.model, graph)
-    check_supported(graph)
-    shape, batch = _declared_input(file.model, options.input_shape)
-    spec = options.spec(shape, "read from the model file")
-    found = roles(graph)
-    if not found.parameters:
-        raise NotAuditable(
-            "the graph holds no trainable float parameter", "export the model itself, not a preprocessing step"
-        )
+    file, graph, found = _understood(path)
+    shape, batch, layout = _declared_input(file.model, options)
+    spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch).eval()
     model = VideoModel(module, spec)
     clips = _sample(spec, 2, options.seed)
@@ -178,6 +179,28 @@ def _load_onnx(path: Path, options: _Options) -> Target:
         model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
         parity=parity, batch=batching, batchnorm=batchnorm, notes=notes,
     )  # fmt: skip
+
+
+def _understood(path: Path) -> tuple[OnnxFile, Graph, Roles]:
+    try:
+        file = read_onnx(path)
+        graph = read_graph(file.model)
+        _check_signature(file.model, graph)
+        check_supported(graph)
+        found = roles(graph)
+    except AuditError:
+        raise
+    except Exception as error:  # a file can be damaged in more ways than can be listed
+        what = printable(f"{type(error).__name__}: {error}".split("\n")[0], 200)
+        raise NotAuditable(
+            f"{printable(path.name)} is a truncated or damaged ONNX file ({what})",
+            "copy it again or export the model again",
+        ) from error
+    if not found.parameters:
+        raise NotAuditable(
+            "the graph holds no trainable float parameter", "export the model itself, not a preprocessing step"
+        )
+    return file, graph, found
 
 
 def _runs(model: VideoModel, clip: Tensor) -> bool:
@@ -203,8 +226,12 @@ def _check_signature(model: ModelProto, graph: Graph) -> None:
         )
 
 
-def _declared_input(model: ModelProto, given: tuple[int, ...] | None) -> tuple[tuple[int, ...], int | None]:
-    """Return one clip's shape without batch, and the batch size that the file fixes (None if it is open)."""
+def _declared_input(model: ModelProto, options: "_Options") -> tuple[tuple[int, ...], int | None, Layout | None]:
+    """Return one clip's shape without batch, the batch size that the file fixes (None if it is open), and the layout.
+
+    A model of single frames takes a shape of several frames: then frames travel in its batch.
+    """
+    given, layout = options.input_shape, options.layout
     initializers = {tensor.name for tensor in model.graph.initializer}
     value = next(value for value in model.graph.input if value.name not in initializers)
     dims = list(value.type.tensor_type.shape.dim)
@@ -212,6 +239,9 @@ def _declared_input(model: ModelProto, given: tuple[int, ...] | None) -> tuple[t
     labels = [printable(dim.dim_param or "?", 30) for dim in dims]
     rank = len(dims) - 1 if dims else None
     shown = "(" + ", ".join(str(k) if k else label for k, label in zip(known, labels, strict=True)) + ")"
+    batch = known[0] if known else None
+    if layout is not None and layout in AXES and rank not in (None, len(AXES[layout])):
+        raise UsageError(f"layout {layout} does not fit the model's input {shown}", "correct --layout or leave it out")
     if given is None:
         open_dims = [label for k, label in list(zip(known, labels, strict=True))[1:] if k is None]
         if rank is None or open_dims:
@@ -219,7 +249,7 @@ def _declared_input(model: ModelProto, given: tuple[int, ...] | None) -> tuple[t
             raise UsageError(
                 f"the model {what}: input {shown}", "give --input-shape, one clip in this order without batch"
             )
-        return tuple(k for k in known[1:] if k), known[0]
+        return tuple(k for k in known[1:] if k), batch, layout
     shape = without_batch(given, rank)
     if rank is not None and (
         len(shape) != rank or any(k not in (None, s) for k, s in zip(known[1:], shape, strict=True))
@@ -227,7 +257,9 @@ def _declared_input(model: ModelProto, given: tuple[int, ...] | None) -> tuple[t
         raise UsageError(
             f"--input-shape {given} contradicts the model's input {shown}", "leave --input-shape out or correct it"
         )
-    return shape, known[0] if known else None
+    if rank == 3 and len(given) == 4 and given[0] > 1:
+        return given, batch, layout or deduced_layout(shape)
+    return shape, batch, layout
 
 
 def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[float | None, str, list[str]]:
@@ -267,7 +299,7 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
         except (NodeError, RuntimeError) as error:
             failure = str(error)
             continue
-        parity = max((difference(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+        parity = max(map(difference, ours, theirs)) if theirs else 0.0
         smallest = min(smallest, parity)
         joint = difference(together, torch.cat(ours))
         if not max(parity, joint) <= tolerance:
@@ -332,7 +364,7 @@ def _load_pytorch(source: str, form: str, weights: Path | None, options: _Option
     elif form == "torchvision":
         notes = (*notes, "The weights are random: give --weights to audit a trained model.")
     _check_parameters(network)
-    spec = options.spec(without_batch(shape, None), origin, built.mean, built.std)
+    spec = options.spec(without_batch(shape, None), origin, layout=options.layout, mean=built.mean, std=built.std)
     swap_modules(network)
     model = VideoModel(network, spec)
     clip = _sample(spec, 1, options.seed)
@@ -419,7 +451,7 @@ def _described(
     name: str,
     form: str,
     sha256: str,
-    operators: object,
+    operators: Mapping[str, int],
     *,
     parity: float | None,
     batch: str,
@@ -453,7 +485,7 @@ def _described(
         input=spec,
         classes=classes,
         layers=layers,
-        operators=operators,  # type: ignore[arg-type]
+        operators=operators,
         fidelity=Fidelity(
             parity_max_error=parity,
             gradient_check=gradient,

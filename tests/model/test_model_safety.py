@@ -123,7 +123,6 @@ def test_deep_nesting(tmp_path) -> None:
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     graph = helper.make_graph([helper.make_node("Identity", ["clip"], ["y"])], "inner", [], [out])
     for _ in range(20):
-        node = helper.make_node("If", ["yes"], ["y"], then_branch=graph, else_branch=graph) if False else None
         node = helper.make_node("If", ["yes"], ["y"], then_branch=graph)
         graph = helper.make_graph([node], "outer", [], [out])
     proto = classifier()
