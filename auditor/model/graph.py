@@ -1,5 +1,6 @@
 """An ONNX graph as plain Python: nodes with decoded attributes, constants as torch tensors."""
 
+import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,13 +143,13 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
         constants[sparse.values.name] = _dense(sparse)
     inputs = tuple(value.name for value in proto.input if value.name not in constants)
     known = outer | constants.keys() | set(inputs)
-    ordered = _in_order(proto, known)
+    inner = known | {name for node in proto.node for name in node.output}
     nodes = []
-    for node in ordered:
+    for node in _in_order(proto, known):
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
             constants[node.output[0]] = _constant(node)
         else:
-            nodes.append(_node(node, opsets, known | {name for n in ordered for name in n.output}, depth))
+            nodes.append(_node(node, opsets, inner, depth))
     return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
 
 
@@ -166,23 +167,31 @@ def _reads(node: NodeProto) -> set[str]:
 
 def _in_order(proto: GraphProto, known: frozenset[str]) -> list[NodeProto]:
     """Sort nodes so that every value is produced before it is read (files are almost always sorted already)."""
-    ready, waiting, ordered = set(known), list(proto.node), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if _reads(node) <= ready:
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            missing = sorted(_reads(later[0]) - ready)[0]
-            raise NotAuditable(
-                f"node '{printable(later[0].name or later[0].op_type)}' reads '{printable(missing)}', "
-                "which nothing produces",
-                "the file is damaged: export the model again",
-            )
-        waiting = later
+    ready = set(known)
+    missing = [_reads(node) - known for node in proto.node]
+    readers: dict[str, list[int]] = {}
+    for index, names in enumerate(missing):
+        for name in names:
+            readers.setdefault(name, []).append(index)
+    runnable = [index for index, names in enumerate(missing) if not names]
+    heapq.heapify(runnable)  # among nodes that can run, keep the order of the file
+    ordered = []
+    while runnable:
+        node = proto.node[heapq.heappop(runnable)]
+        ordered.append(node)
+        for name in set(node.output) - ready:
+            ready.add(name)
+            for index in readers.get(name, ()):
+                missing[index].discard(name)
+                if not missing[index]:
+                    heapq.heappush(runnable, index)
+    if len(ordered) < len(proto.node):
+        index = next(index for index, names in enumerate(missing) if names)
+        node, name = proto.node[index], min(missing[index])
+        raise NotAuditable(
+            f"node '{printable(node.name or node.op_type)}' reads '{printable(name)}', which nothing produces",
+            "the file is damaged: export the model again",
+        )
     return ordered
 
 

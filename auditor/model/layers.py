@@ -172,7 +172,7 @@ def _kind(group: _Group, owners: _Owners, parameters: Mapping[str, Tensor]) -> s
         return "embedding"
     if operator in SHIFTS:
         widest = max(_spread(value) for value, _ in first.weights)
-        return "position-embedding" if widest > 1 else "other"
+        return "position-embedding" if widest > 1 and not first.on_scores else "other"
     if operator in SCALES:
         return "norm" if len(group.readings) > 1 else "other"
     return "other"

@@ -20,6 +20,12 @@ BLANK = frozenset(
 )
 
 
+PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
+ELEMENTWISE = frozenset(
+    f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
+)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """One operation that combines parameters with the clip.
@@ -34,6 +40,8 @@ class Reading:
         The largest operand that depends on the clip.
     weight_first
         True when a matrix of parameters stands to the left of the input.
+    on_scores
+        True when the input is a product of two values that both depend on the clip, as attention scores are.
     """
 
     operator: str
@@ -41,6 +49,7 @@ class Reading:
     input: Tensor
     output: Tensor
     weight_first: bool = False
+    on_scores: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -88,6 +97,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operators: set[str] = set()
         self.clip = _Colour()
         self.clip.add(clips)
+        self.scores = _Colour()
         self.made = _Colour()
         # Several parameters may share a storage (flattened recurrent weights): their extents tell them apart.
         self.extents: dict[int, list[tuple[int, int, str]]] = {}
@@ -116,9 +126,11 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 matrices = [i for i, v in enumerate(operands) if v in self.made and v not in self.clip and v.dim() > 1]
                 place = next(i for i, v in enumerate(operands) if v is largest)
                 first = bool(matrices) and matrices[-1] < place
-                self.readings.append(Reading(name, weights, largest, outputs[0], first))
+                self.readings.append(Reading(name, weights, largest, outputs[0], first, largest in self.scores))
             for value in outputs if name not in BLANK else ():
                 self.clip.add(value)
+                if (name in PRODUCTS and not weights) or (name in ELEMENTWISE and any(v in self.scores for v in alive)):
+                    self.scores.add(value)
         elif weights:
             names = tuple(name for _, found in weights for name in found)
             for value in outputs:

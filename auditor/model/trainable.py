@@ -36,7 +36,7 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
 ELEMENTWISE = ("Add", "Mul", "Sub", "Sum")
 MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
-    "Cast", "CastLike", "Gather", "Tile",
+    "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad",
 )  # fmt: skip
 ARITHMETIC = (
     "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
