@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -27,15 +29,21 @@ _DEFAULT_OUT = Path("fl-audit-report")
 _DEFAULT_FILES = ("results.json", "report.html", "report.pdf")
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         from auditor import __version__
 
         typer.echo(f"fl-audit {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass
 
 
 _MODEL = "Model"
@@ -148,20 +156,21 @@ def scan(
     targets, folder = _targets(out, output)
     from auditor.report import check_outputs
 
-    check_outputs(targets)
-    results = _scan(
-        model=model,
-        weights=weights,
-        classes=classes,
-        probes=tuple(probes or ()),
-        batch=batch,
-        trainable=tuple(trainable or ("*",)),
-        seed=seed,
-        device=device,
-        what_if=what_if,
-        command=("fl-audit", *sys.argv[1:]),
-        **chosen,
-    )
+    with _no_empty_folders(targets):
+        check_outputs(targets)
+        results = _scan(
+            model=model,
+            weights=weights,
+            classes=classes,
+            probes=tuple(probes or ()),
+            batch=batch,
+            trainable=tuple(trainable or ("*",)),
+            seed=seed,
+            device=device,
+            what_if=what_if,
+            command=("fl-audit", *sys.argv[1:]),
+            **chosen,
+        )
     _write(results, targets, explicit=folder is None)
     _summarise(results, targets)
     raise typer.Exit(results["verdict"]["exit_code"])
@@ -215,6 +224,19 @@ def doctor() -> None:
         mark = "ok  " if check.ok else "FAIL" if check.needed else "note"
         typer.echo(f"{mark}  {check.name}: {check.found}" + ("" if check.ok else f" -> {check.remedy}"))
     raise typer.Exit(ExitCode.USAGE if any(c.needed and not c.ok for c in checks) else 0)
+
+
+@contextmanager
+def _no_empty_folders(targets: list[Path]) -> Iterator[None]:
+    """Take back the folders that a scan made for its report when it ends without one."""
+    made = [folder for folder in {t.parent for t in targets} if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:

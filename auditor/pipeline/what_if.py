@@ -39,10 +39,14 @@ _NO_LIMIT = 1e6
 
 @record
 class Variant:
-    """One change of the protocol and what it did; `skipped` says why it was not measured."""
+    """One change of the protocol and what it did.
+
+    `change` describes it, `action` recommends it; `skipped` says why it was not measured.
+    """
 
     name: str
     change: str
+    action: str
     baseline: bool
     exposed: Exposed | None = None
     attack: str | None = None
@@ -56,6 +60,7 @@ class Variant:
 class _Plan:
     name: str
     change: str
+    action: str = ""
     protocol: FederatedProtocol
     baseline: bool = False
     obstacle: str = ""
@@ -81,7 +86,7 @@ def variants(
     results = []
     for plan, ready in prepared:
         if isinstance(ready, Skipped):
-            results.append(Variant(name=plan.name, change=plan.change, baseline=plan.baseline, skipped=ready))
+            results.append(Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready))
             continue
         share = 0.3 * seconds / max(1, len(runnable))
         results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, watch))
@@ -96,6 +101,7 @@ def _plans(bench: Bench) -> list[_Plan]:
         _Plan(
             name=f"batch {other_batch}",
             change=f"an update averages {other_batch} clip{'s' if other_batch > 1 else ''} instead of {protocol.batch}",
+            action=f"Train on {other_batch} clip{'s' if other_batch > 1 else ''} per update instead of {protocol.batch}.",
             protocol=replace(protocol, batch=other_batch),
         ),
     ]
@@ -106,6 +112,7 @@ def _plans(bench: Bench) -> list[_Plan]:
             _Plan(
                 name="head only",
                 change="the backbone is frozen; only the classification head is trained and sent",
+                action="Freeze the backbone: train and send the classification head only.",
                 protocol=replace(protocol, trainable=head),
                 obstacle="" if head else "no classification head with parameters was found",
             )
@@ -115,6 +122,7 @@ def _plans(bench: Bench) -> list[_Plan]:
             _Plan(
                 name="everything trainable",
                 change="all parameters are trained and sent",
+                action="Train and send all parameters.",
                 protocol=replace(protocol, trainable=("*",)),
             )
         )
@@ -124,6 +132,7 @@ def _plans(bench: Bench) -> list[_Plan]:
         _Plan(
             name=f"BatchNorm {other_mode}",
             change=f"BatchNorm uses {'the batch' if other_mode == 'train' else 'its running'} statistics",
+            action=f"Train with BatchNorm in {other_mode} mode.",
             protocol=replace(protocol, batchnorm=other_mode),
             obstacle="" if kind == "kept" else f"the model has no BatchNorm to switch ({kind})",
         )
@@ -181,7 +190,7 @@ def _measure(
     with watch.unit(f"what if: {plan.name} · exposure", seconds) as progress:
         found = expose(bench.client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress)
     exposed = None if isinstance(found, Skipped) else found
-    variant = Variant(name=plan.name, change=plan.change, baseline=plan.baseline, exposed=exposed)
+    variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
     made = _strongest(plan, bench, observed, steps, watch)
     if isinstance(made, Skipped):
         return replace(variant, skipped=made)

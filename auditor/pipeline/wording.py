@@ -114,8 +114,8 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
             continue
         change = v.score.gain - base.score.gain
         if change <= -_WORTH_DB:
-            effect = f"measured: attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip"
+            effect = f"attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip"
             if v.exposed is not None and base.exposed is not None:
                 effect += f", exposure {base.exposed.all.psnr:.1f} dB to {v.exposed.all.psnr:.1f} dB"
-            better.append((change, {"text": f"{v.change[0].upper()}{v.change[1:]}.", "effect": effect}))
+            better.append((change, {"text": v.action, "effect": f"{effect} (measured)"}))
     return [action for _, action in sorted(better, key=lambda pair: pair[0])]

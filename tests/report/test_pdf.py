@@ -74,6 +74,19 @@ def test_page_one_stands_alone(variant):
         assert title in shown
 
 
+def test_page_one_stands_alone_with_the_longest_texts():
+    long = "Word after word says what the attack did and what its null control did not, until nothing more fits. "
+    results = sample_results()
+    results["findings"][0]["summary"] = 4 * long
+    results["verdict"]["sentence"] = "FAIL: leakage demonstrated"
+    results["actions"] = [{"text": 2 * long, "effect": 2 * long}] * 4
+    results["confidence"]["reasons"] = [long] * 3
+    results["protocol"]["threat_model"]["out_of_scope"] = [long] * 4
+    first, second = layout(plain(results))[0].pages[:2]
+    assert {"summary"} == set(first.anchors)
+    assert "contents" in second.anchors
+
+
 def test_headings_are_bookmarks():
     tree = laid_out("fail").make_bookmark_tree()
     assert tree

@@ -1,0 +1,44 @@
+"""Rules of the code base that a reader relies on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "auditor").rglob("*.py"))
+STAGES = ("model", "probe", "federated", "attack", "enhance", "exposure", "score", "report")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_never_imports_another(stage):
+    for path in (ROOT / "auditor" / stage).rglob("*.py"):
+        others = {m for m in imports(path) if m.startswith("auditor.")}
+        assert not {m for m in others if m.split(".")[1] in {*STAGES, "pipeline", "cli"} - {stage}}, path
+
+
+def test_only_the_edge_prints():
+    for path in SOURCES:
+        if path.name == "cli.py":
+            continue
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c, ast.Name) and c.id == "print"], path
+
+
+def test_every_module_says_in_a_sentence_what_it_is():
+    for path in SOURCES:
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_no_module_is_a_drawer():
+    assert not [p for p in SOURCES if p.stem in ("utils", "helpers", "manager", "misc", "common")]

@@ -1,0 +1,56 @@
+"""The wheel carries all it needs and works from another folder."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "-w", str(out), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return next(out.glob("fl_audit-*.whl"))
+
+
+def test_it_ships_probes_templates_weights_and_notices(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in (
+        "auditor/_shipped/probes/park_walker.npz",
+        "auditor/_shipped/probes/SOURCES.md",
+        "auditor/_shipped/report_templates/report.html.j2",
+        "auditor/enhance/weights/dat_light_x2.safetensors",
+    ):
+        assert any(n.startswith(wanted.rsplit(".", 1)[0]) for n in names), wanted
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert any(n.endswith("licenses/NOTICE") for n in names)
+    assert not [n for n in names if n.startswith(("tests/", "examples/"))]
+
+
+def test_it_scans_from_another_folder(wheel, tmp_path):
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    script = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "import auditor, dataclasses\n"
+        f"assert auditor.__file__.startswith({str(site)!r}), auditor.__file__\n"
+        "from auditor.attack import PRESETS\n"
+        "PRESETS['fast'] = dataclasses.replace(PRESETS['fast'], steps=60, probes=2, seconds=600.0)\n"
+        f"sys.argv = ['fl-audit', 'scan', {str(ROOT / 'tests' / 'models_for_scans.py') + ':vivit'!r}, '--input-shape', '3,8,32,32']\n"
+        "from auditor.cli import main\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "EXACT" in done.stdout or "exact" in done.stdout
+    for name in ("results.json", "report.html", "report.pdf"):
+        assert (tmp_path / "fl-audit-report" / name).stat().st_size > 10_000
