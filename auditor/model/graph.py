@@ -1,6 +1,7 @@
 """An ONNX graph as plain Python: nodes with decoded attributes, constants as torch tensors."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,6 +144,13 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
         constants[sparse.values.name] = _dense(sparse)
     inputs = tuple(value.name for value in proto.input if value.name not in constants)
     known = outer | constants.keys() | set(inputs)
+    outputs = [name for node in proto.node for name in node.output if name]
+    twice = next((name for name, count in Counter([*constants, *inputs, *outputs]).items() if count > 1), None)
+    if twice is not None:  # dynamo writes such files when a buffer has the name of an operation, such as `index`
+        raise NotAuditable(
+            f"two values of the graph are called '{printable(twice)}', so neither's gradient is certain",
+            "rename the buffer or parameter of that name and export the model again",
+        )
     inner = known | {name for node in proto.node for name in node.output}
     nodes = []
     for node in _in_order(proto, known):

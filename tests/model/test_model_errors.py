@@ -342,3 +342,20 @@ def test_a_batch_fixed_above_one(tmp_path, size) -> None:
 def test_silence(tmp_path, capfd) -> None:
     load(str(export(build("gru"), tmp_path / "m.onnx", "legacy")))
     assert capfd.readouterr() == ("", "")
+
+
+def test_two_values_of_one_name(tmp_path) -> None:
+    proto = classifier()
+    proto.graph.initializer.append(constant("flat", 3))
+    fails(NotAuditable, "two values", "'flat'", source=saved(proto, tmp_path))
+
+
+def test_nodes_in_any_order(tmp_path) -> None:
+    proto = classifier()
+    nodes = list(proto.graph.node)[::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    # ONNX Runtime insists on the order, so the comparison is a note; the gradients are checked all the same.
+    fidelity = load(saved(proto, tmp_path)).fidelity
+    assert fidelity.gradient_check is not None
+    assert fidelity.gradient_check < 1e-6

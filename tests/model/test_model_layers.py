@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from zoo import NETS, build
+from zoo import NETS, build, export
 
+from auditor.model import load
 from auditor.model.layers import find_layers
 from auditor.model.reading import observe
 from auditor.model.video import VideoModel
@@ -128,3 +129,40 @@ def test_readings_that_are_not_single() -> None:
 
     with pytest.raises(LookupError, match="2 operations"):
         VideoModel(Twice(), SPEC).inputs_of("fc.weight", torch.rand(1, 8, 3, 16, 16))
+
+
+class Biased(nn.Module):
+    """Attention over frames with a table of relative position biases, as Swin has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(768, 24)
+        self.table = nn.Parameter(torch.randn(15, 2))
+        self.head = nn.Linear(8, 5)
+        steps = torch.arange(8)
+        self.register_buffer("places", (steps[:, None] - steps[None, :] + 7).reshape(-1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b = x.shape[0]
+        q, k, v = self.qkv(x.transpose(1, 2).flatten(2)).reshape(b, 8, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        bias = self.table[self.places].view(8, 8, 2).permute(2, 0, 1)
+        y = torch.softmax(q @ k.transpose(-1, -2) / 2 + bias, -1) @ v
+        return self.head(y.transpose(1, 2).reshape(b, 8, 8).mean(1))
+
+
+@pytest.mark.parametrize("exporter", [None, "legacy-training", "dynamo-plain"])
+def test_a_bias_on_attention_scores_is_no_position_embedding(exporter, tmp_path, clips) -> None:
+    torch.manual_seed(0)
+    net = Biased().eval()
+    if exporter is None:
+        layers = {layer.name: layer for layer in layers_of(net)}
+    else:
+        target = load(str(export(net, tmp_path / "m.onnx", exporter)))
+        layers = {layer.name: layer for layer in target.layers}
+        names = list(target.parameters)
+        ours = torch.autograd.grad(target.model(clips).square().sum(), list(target.parameters.values()))
+        theirs = torch.autograd.grad(net(clips.transpose(1, 2)).square().sum(), list(net.parameters()))
+        for name, expected in zip(dict(net.named_parameters()), theirs, strict=True):
+            torch.testing.assert_close(ours[names.index(name)], expected, rtol=1e-3, atol=1e-5)
+    assert layers["table"].kind == "other"
+    assert layers["qkv"].rows == 8
