@@ -308,7 +308,10 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the edge turns everything into one line
         code = _explain(error)
     except KeyboardInterrupt:
-        code = _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
+    # Typer turns an interrupt inside a command into a bare exit with this code.
+    if code == ExitCode.INTERRUPTED:
+        _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
     sys.exit(int(code or 0))
 
 
@@ -325,7 +328,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, AuditError):
         return _tell(str(error), error.exit_code)
     if isinstance(error, typer.Abort):
-        return _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         return _tell(f"{error.format_message()}; see fl-audit --help", ExitCode.USAGE)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):

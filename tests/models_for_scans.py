@@ -41,4 +41,3 @@ class ViViT(nn.Module):
 def vivit() -> nn.Module:
     torch.manual_seed(0)
     return ViViT()
-

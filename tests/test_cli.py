@@ -237,7 +237,9 @@ def test_help_and_version_need_no_torch():
         "    assert not heavy, heavy\n"
     )
     for args in (["--help"], ["--version"], ["scan", "--help"], ["report", "--help"]):
-        done = subprocess.run([sys.executable, "-c", script.format(args=args)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(args=args)], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout
 

@@ -49,7 +49,9 @@ def test_it_scans_from_another_folder(wheel, tmp_path):
         f"sys.argv = ['fl-audit', 'scan', {str(ROOT / 'tests' / 'models_for_scans.py') + ':vivit'!r}, '--input-shape', '3,8,32,32']\n"
         "from auditor.cli import main\nmain()\n"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stderr
     assert "EXACT" in done.stdout or "exact" in done.stdout
     for name in ("results.json", "report.html", "report.pdf"):

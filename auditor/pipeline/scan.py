@@ -16,6 +16,7 @@ from auditor.pipeline.enhancement import enhance_results
 from auditor.pipeline.findings import blind_controls, label_finding, make_findings, null_controls
 from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.results import Gathered, assemble
+from auditor.pipeline.threads import threads_for
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.watch import Watch
 from auditor.pipeline.what_if import Variant, variants
@@ -51,18 +52,19 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     blind = galleries[probes[0].name]
     fillers = _fillers(blind, target.input)
     bench = set_up(target, _protocol(options), device, options.seed)
-    observed = observe_probes(bench, probes, fillers)
-    pace = seconds_per_step(bench, observed[0])
-    _enough_time(clock, pace)
-    watch.stage("controls")
-    controls = _controls(bench, observed, watch)
-    watch.stage("exposure")
     variance = pixel_variance(blind)
-    exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, watch)
-    watch.stage("attacks")
     what_if = preset.what_if if options.what_if is None else options.what_if
-    later = (_ENHANCE + (_WHAT_IF if what_if else 0.0)) * clock.left
-    ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), watch)
+    with threads_for(target):
+        observed = observe_probes(bench, probes, fillers)
+        pace = seconds_per_step(bench, observed[0])
+        _enough_time(clock, pace)
+        watch.stage("controls")
+        controls = _controls(bench, observed, watch)
+        watch.stage("exposure")
+        exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, watch)
+        watch.stage("attacks")
+        later = (_ENHANCE + (_WHAT_IF if what_if else 0.0)) * clock.left
+        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), watch)
     findings = make_findings(bench, observed, ran, galleries)
     watch.stage("enhancement")
     share = max(0.0, clock.left) * (_ENHANCE / (_ENHANCE + _WHAT_IF) if what_if else 1.0)
@@ -70,7 +72,8 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     changes: tuple[Variant, ...] = ()
     if what_if:
         watch.stage("what if")
-        changes = variants(bench, probes, fillers, blind, variance, max(1.0, clock.left), watch)
+        with threads_for(target):
+            changes = variants(bench, probes, fillers, blind, variance, max(1.0, clock.left), watch)
     return assemble(
         Gathered(
             options=options,

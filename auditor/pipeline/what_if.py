@@ -86,7 +86,9 @@ def variants(
     results = []
     for plan, ready in prepared:
         if isinstance(ready, Skipped):
-            results.append(Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready))
+            results.append(
+                Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)
+            )
             continue
         share = 0.3 * seconds / max(1, len(runnable))
         results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, watch))

@@ -42,7 +42,9 @@ def test_objectives_agree_with_flat_vectors():
     a = {"w": torch.randn(3, 4, generator=g), "b": torch.randn(5, generator=g)}
     b = {"w": torch.randn(3, 4, generator=g), "b": torch.randn(5, generator=g)}
     x, y = (torch.cat([d["w"].flatten(), d["b"]]) for d in (a, b))
-    assert float(Cosine()(a, b)) == pytest.approx(1 - float(torch.nn.functional.cosine_similarity(x, y, dim=0)), abs=1e-6)
+    assert float(Cosine()(a, b)) == pytest.approx(
+        1 - float(torch.nn.functional.cosine_similarity(x, y, dim=0)), abs=1e-6
+    )
     assert float(SquaredError()(a, b)) == pytest.approx(float((x - y).square().sum() / y.square().sum()), rel=1e-6)
     assert abs(float(Cosine()(a, a))) < 1e-6
     assert float(SquaredError()(a, a)) == 0.0
@@ -104,7 +106,9 @@ def test_the_loop_minimises_and_pairs_the_best_clip_with_its_own_objective():
     def objective(x):
         return (x - goal).square().mean()
 
-    run = descend(objective, lambda x: x.sum() * 0, torch.full_like(goal, 0.5), Schedule(), Budget(seconds=60, steps=300), 10)
+    run = descend(
+        objective, lambda x: x.sum() * 0, torch.full_like(goal, 0.5), Schedule(), Budget(seconds=60, steps=300), 10
+    )
     assert not isinstance(run, float)
     assert run.steps == 300
     assert float(objective(run.clips)) == pytest.approx(run.objective, rel=1e-6)
@@ -133,7 +137,9 @@ def test_a_nan_is_a_divergence_and_the_iterate_before_it_survives():
         calls.append(1)
         return x.sum() * (float("nan") if len(calls) > 30 else 1.0)
 
-    run = descend(objective, lambda x: x.sum() * 0, torch.full((1, 2, 1, 4, 4), 0.5), Schedule(), Budget(seconds=60, steps=100), 5)
+    run = descend(
+        objective, lambda x: x.sum() * 0, torch.full((1, 2, 1, 4, 4), 0.5), Schedule(), Budget(seconds=60, steps=100), 5
+    )
     assert not isinstance(run, float)
     assert run.outcome is Outcome.DIVERGED
     assert bool(torch.isfinite(run.clips).all())
@@ -146,6 +152,8 @@ def test_a_budget_too_small_is_not_pretended():
         time.sleep(0.05)
         return x.square().sum()
 
-    pace = descend(slow, lambda x: x.sum() * 0, torch.rand(1, 2, 1, 4, 4), Schedule(), Budget(seconds=0.5, steps=1000), 60)
+    pace = descend(
+        slow, lambda x: x.sum() * 0, torch.rand(1, 2, 1, 4, 4), Schedule(), Budget(seconds=0.5, steps=1000), 60
+    )
     assert isinstance(pace, float)
     assert pace >= 0.05

@@ -52,7 +52,9 @@ def test_the_sketch_keeps_inner_products():
     products = JacobianProducts(client, clip(1)[None], LABEL)
     vs = [m[None] for m in leading_modes(SPEC.clip_shape, 6, 0.05).basis]
     sketched = grams(products, vs, {"head": ["5.weight"]}, lambda f: None)["head"]
-    exact = torch.stack([torch.autograd.grad(products._jtu, products._u, v, retain_graph=True)[4].flatten() for v in vs]).double()
+    exact = torch.stack(
+        [torch.autograd.grad(products._jtu, products._u, v, retain_graph=True)[4].flatten() for v in vs]
+    ).double()
     truth = exact @ exact.T
     assert products.sizes["5.weight"] > 4096
     assert float((sketched - truth).norm()) < 0.1 * float(truth.norm())

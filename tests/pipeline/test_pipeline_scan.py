@@ -120,7 +120,9 @@ def test_what_if_measures_each_change(pooled):
     for v in pooled["what_if"]:
         assert v["exposure_psnr"] is not None or v["skipped"]
         if not v["baseline"] and v["exposure_psnr"] is not None:
-            assert v["delta_exposure"] == pytest.approx(v["exposure_psnr"] - pooled["what_if"][0]["exposure_psnr"], abs=1e-3)
+            assert v["delta_exposure"] == pytest.approx(
+                v["exposure_psnr"] - pooled["what_if"][0]["exposure_psnr"], abs=1e-3
+            )
     by_name = {v["name"]: v for v in pooled["what_if"]}
     # Freezing everything but 650 numbers of the head must expose less of 24,576 pixels.
     assert by_name["head only"]["delta_exposure"] < -3.0
@@ -128,7 +130,10 @@ def test_what_if_measures_each_change(pooled):
 
 def test_every_skip_has_a_reason(results):
     assert results["skipped"]
-    assert all(s["reason"] and s["because"] in ("not-applicable", "out-of-budget", "unsupported", "failed") for s in results["skipped"])
+    assert all(
+        s["reason"] and s["because"] in ("not-applicable", "out-of-budget", "unsupported", "failed")
+        for s in results["skipped"]
+    )
 
 
 def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch):

@@ -30,7 +30,8 @@ FAITHFUL = Fidelity(parity_max_error=1e-6, gradient_check=1e-6, double_backward=
 
 
 @pytest.mark.parametrize(
-    ("score", "grade"), [(EXACT, Grade.EXACT), (GOOD, Grade.RECOGNISABLE), (BLUR, Grade.NOT_SHOWN), (BLIND, Grade.NOT_SHOWN)]
+    ("score", "grade"),
+    [(EXACT, Grade.EXACT), (GOOD, Grade.RECOGNISABLE), (BLUR, Grade.NOT_SHOWN), (BLIND, Grade.NOT_SHOWN)],
 )
 def test_grade_of_one_clip(score, grade):
     assert grade_clip(score) is grade
