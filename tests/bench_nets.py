@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from auditor.federated import LocalClient, observe
 from auditor.model.layers import find_layers
 from auditor.model.reading import observe as read
 from auditor.model.video import VideoModel
-from auditor.records import Clip, Clips, Fidelity, FederatedProtocol, InputSpec, Knowledge, Target, View
-from torch import Tensor, nn
+from auditor.records import Clip, Clips, FederatedProtocol, Fidelity, InputSpec, Knowledge, Target, View
 
 SPEC = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
 CLASSES = 10

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
+
 from auditor import cli
 from auditor.attack import PRESETS
-from onnx import TensorProto, helper
 
 MODELS = Path(__file__).parent / "models_for_scans.py"
 

@@ -50,7 +50,7 @@ class PatchEmbeddingInversion(Attack):
         """Need one clip and a learned position embedding among what is sent."""
         if view.update.batch != 1:
             return f"{view.update.batch} clips share the update; the closed form needs one"
-        if not any(_could_be_positions(g) for g in view.update.gradients.values()):
+        if not any(_could_be_positions(view.update.gradients[n]) for n in _added(view)):
             return "no learned position embedding is sent"
         return None
 
@@ -85,6 +85,17 @@ class PatchEmbeddingInversion(Attack):
             seed=seed,
             notes=(f"solved {where}",),
         )
+
+
+def _added(view: View) -> list[str]:
+    """Names of what is sent and is neither a weight that multiplies nor a norm: position embeddings are among them."""
+    multiplied = {
+        n
+        for layer in view.target.layers
+        if layer.kind in ("linear", "norm", "recurrent") or layer.kind.startswith("conv")
+        for n in layer.parameters
+    }
+    return [n for n in view.update.gradients if n not in multiplied]
 
 
 def _could_be_positions(gradient: Tensor) -> bool:
@@ -130,8 +141,9 @@ def _token_gradients(view: View, embedding: _Embedding) -> Iterator[tuple[str, T
         ),
         None,
     )
-    for name, gradient in view.update.gradients.items():
-        if name == embedding.weight or not _could_be_positions(gradient):
+    for name in _added(view):
+        gradient = view.update.gradients[name]
+        if not _could_be_positions(gradient):
             continue
         for rows in _as_rows(gradient.double(), embedding.features):
             spare = len(rows) - embedding.tokens

@@ -2,10 +2,8 @@
 
 import datetime
 import hashlib
-import math
 import os
 import platform
-import statistics
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,27 +14,34 @@ from auditor import __version__
 from auditor.attack import Preset
 from auditor.exposure import Exposed, closed_form_flags
 from auditor.pipeline.bench import Bench, Observed
+from auditor.pipeline.blocks import (
+    control_block,
+    exposure_block,
+    finding_block,
+    interval_block,
+    number,
+    plain,
+    severity_block,
+    skipped_block,
+    what_if_block,
+)
 from auditor.pipeline.controls import Control
 from auditor.pipeline.enhancement import Enhancement
-from auditor.pipeline.findings import Finding, LabelFinding, Result
+from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.options import ScanOptions
-from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.what_if import Variant
-from auditor.pipeline.wording import OUT_OF_SCOPE, THREAT_TITLE, actions, assumptions, finding_assumes, summary
+from auditor.pipeline.wording import OUT_OF_SCOPE, THREAT_TITLE, actions, assumptions
 from auditor.records import (
     Audit,
-    ClipScore,
     Clock,
-    Exposure,
     Grade,
-    Interval,
     Layer,
     Outcome,
     Probe,
     Skipped,
     record,
 )
-from auditor.score import FORMULA, Severity, Verdict, confidence, decide, gate, grade_clip, severity
+from auditor.score import Severity, Verdict, confidence, decide, gate, severity
 from auditor.text import printable
 
 
@@ -84,13 +89,13 @@ def assemble(g: Gathered) -> Audit:
             "model": _model(g),
             "protocol": _protocol(g),
             "probes": [_probe(o) for o in g.observed],
-            "controls": [_control(c) for c in g.controls],
-            "findings": [_finding(f, i, g.enhanced) for i, f in enumerate(g.findings, start=1)],
+            "controls": [control_block(c) for c in g.controls],
+            "findings": [finding_block(f, i, g.enhanced) for i, f in enumerate(g.findings, start=1)],
             "labels": _labels(g),
             "exposure": _exposure_block(g),
             "layers": _layers(g),
-            "what_if": _what_if(g.variants),
-            "skipped": [_skipped(s) for s in g.skipped],
+            "what_if": what_if_block(g.variants),
+            "skipped": [skipped_block(s) for s in g.skipped],
             "verdict": {
                 "word": verdict.word,
                 "sentence": verdict.sentence,
@@ -98,7 +103,7 @@ def assemble(g: Gathered) -> Audit:
                 "gate": {"fail_on": g.options.fail_on, "passed": satisfied},
                 "exit_code": int(code),
             },
-            "severity": _severity(worst),
+            "severity": severity_block(worst),
             "confidence": {"level": sure.level, "reasons": list(sure.reasons)},
             "actions": actions(g.bench, g.findings, g.variants, g.skipped),
             "environment": _environment(g),
@@ -178,7 +183,7 @@ def _model(g: Gathered) -> dict[str, Any]:
         "sha256": target.sha256,
         "classes": target.classes,
         "seconds_to_load": round(target.seconds, 2),
-        "input": {name: _plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
+        "input": {name: plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
         "parameters": {
             "tensors": len(parameters),
             "elements": sum(p.numel() for p in parameters.values()),
@@ -187,8 +192,8 @@ def _model(g: Gathered) -> dict[str, Any]:
         },
         "operators": {printable(k): v for k, v in target.operators.items()},
         "fidelity": {
-            "parity_max_error": _number(fidelity.parity_max_error),
-            "gradient_check": _number(fidelity.gradient_check),
+            "parity_max_error": number(fidelity.parity_max_error),
+            "gradient_check": number(fidelity.gradient_check),
             "double_backward": fidelity.double_backward,
             "batchnorm": fidelity.batchnorm,
             "batch": fidelity.batch,
@@ -230,100 +235,6 @@ def _probe(o: Observed) -> dict[str, Any]:
     }
 
 
-def _control(c: Control) -> dict[str, Any]:
-    return {
-        "name": c.name,
-        "kind": c.kind,
-        "passed": c.passed,
-        "measured": c.measured,
-        "expected": c.expected,
-        "why": c.why,
-        "attack": c.attack,
-    }
-
-
-def _finding(f: Finding, number: int, enhanced: Mapping[int, tuple[Enhancement, ...]]) -> dict[str, Any]:
-    shown = pictured(f)
-    return {
-        "id": f"F{number}",
-        "rule": "clip-reconstruction",
-        "attack": f.attack.name,
-        "configuration": repr(f.attack),
-        "title": f.attack.title,
-        "source": f.attack.source,
-        "grade": f.grade.name,
-        "severity": {"score": f.severity.score, "band": f.severity.band, "vector": f.severity.vector},
-        "threat_model": "C",
-        "reference": "R1" if f.reference else "R0",
-        "assumes": finding_assumes(f),
-        "summary": printable(summary(f), 600),
-        "counts": f.counts,
-        "null_at_chance": f.null_at_chance,
-        "null_recall": _interval(f.null_recall),
-        "null_bits": _interval(f.null_bits),
-        "recall": _interval(f.recall),
-        "bits": _interval(f.bits),
-        "results": [_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results],
-    }
-
-
-def _result(f: Finding, r: Result, enhanced: tuple[Enhancement, ...], with_pictures: bool) -> dict[str, Any]:
-    made = r.reconstruction
-    return {
-        "probe": printable(r.observed.probe.name),
-        "kind": r.observed.probe.kind,
-        "seed": made.seed,
-        "repetition": r.repetition,
-        "outcome": {"code": made.outcome.name, "text": made.outcome.value},
-        "objective": _number(made.objective),
-        "trace": [[t.step, round(t.seconds, 3), _number(t.objective)] for t in made.trace],
-        "steps": made.steps,
-        "seconds": round(made.seconds, 2),
-        "restart_objectives": [_number(v) for v in made.restart_objectives],
-        "certificate": {k: _number(v) for k, v in made.certificate.items()},
-        "labels": list(made.labels),
-        "notes": [printable(n, 300) for n in made.notes],
-        "grade": grade_clip(r.score, with_reference=f.reference).name,
-        "score": _score(r.score),
-        "null": None if r.null is None else _score(r.null),
-        "enhanced": [_enhancement(e) for e in enhanced],
-        "pictures": strips(r, enhanced) if with_pictures else None,
-    }
-
-
-def _score(s: ClipScore) -> dict[str, Any]:
-    return {
-        "psnr": _number(s.psnr),
-        "psnr_best": _number(max(s.psnr_frames)),
-        "psnr_median": _number(statistics.median(s.psnr_frames)),
-        "psnr_frames": [_number(v) for v in s.psnr_frames],
-        "ssim_best": _number(max(s.ssim_frames)),
-        "ssim_median": _number(statistics.median(s.ssim_frames)),
-        "ssim_frames": [_number(v) for v in s.ssim_frames],
-        "baselines": {k: _number(v) for k, v in s.baselines.items()},
-        "gain": _number(s.gain),
-        "motion": _number(s.motion),
-        "motion_gain": _number(s.motion_gain),
-        "rank": s.rank,
-        "gallery": s.gallery,
-        "bits": _interval(s.bits),
-    }
-
-
-def _enhancement(e: Enhancement) -> dict[str, Any]:
-    return {
-        "method": e.method,
-        "scale": e.scale,
-        "psnr": _number(e.score.psnr),
-        "ssim": _number(e.score.ssim),
-        "gain_over_bicubic": _number(e.gain_over_bicubic),
-        "rank": e.score.rank,
-        "null": None
-        if e.null is None
-        else {"psnr": _number(e.null.psnr), "ssim": _number(e.null.ssim), "rank": e.null.rank},
-    }
-
-
 def _labels(g: Gathered) -> dict[str, Any]:
     if g.labels is None:
         guess = g.observed[0].guess
@@ -331,7 +242,7 @@ def _labels(g: Gathered) -> dict[str, Any]:
         return {"rule": None, "interval": None, "grade": None, "reason": why}
     return {
         "rule": g.labels.rule,
-        "interval": _interval(g.labels.interval),
+        "interval": interval_block(g.labels.interval),
         "grade": g.labels.grade.name,
         "reason": "",
     }
@@ -345,7 +256,7 @@ def _exposure_block(g: Gathered) -> dict[str, Any]:
             "reason": reason, "rank_correlation": None, "probe": None,
         }  # fmt: skip
     return {
-        "all": _exposure(g.exposed.all),
+        "all": exposure_block(g.exposed.all),
         "modes": g.exposed.modes,
         "coverage": round(g.exposed.coverage, 4),
         "sigma": g.exposed.all.sigma,
@@ -374,59 +285,9 @@ def _layer(g: Gathered, layer: Layer, flags: tuple[str, ...]) -> dict[str, Any]:
         "rows": layer.rows,
         "input_shape": list(layer.input_shape),
         "output_shape": list(layer.output_shape),
-        "exposure": None if exposure is None else _exposure(exposure),
+        "exposure": None if exposure is None else exposure_block(exposure),
         "flags": list(flags) if sent else [],
         "reason": reason,
-    }
-
-
-def _what_if(variants: tuple[Variant, ...]) -> list[dict[str, Any]]:
-    base = next((v for v in variants if v.baseline), None)
-    return [_variant(v, base) for v in variants]
-
-
-def _variant(v: Variant, base: Variant | None) -> dict[str, Any]:
-    exposure = None if v.exposed is None else v.exposed.all.psnr
-    before = None if base is None or base.exposed is None else base.exposed.all.psnr
-    gain = None if v.score is None else v.score.gain
-    gain_before = None if base is None or base.score is None else base.score.gain
-    return {
-        "name": v.name,
-        "change": printable(v.change, 300),
-        "baseline": v.baseline,
-        "exposure_psnr": _number(exposure),
-        "delta_exposure": _difference(exposure, before) if not v.baseline else None,
-        "attack": v.attack,
-        "psnr": None if v.score is None else _number(v.score.psnr),
-        "gain": _number(gain),
-        "grade": None if v.grade is None else v.grade.name,
-        "delta_gain": _difference(gain, gain_before) if not v.baseline else None,
-        "steps": v.steps,
-        "skipped": None if v.skipped is None else _skipped(v.skipped),
-    }
-
-
-def _difference(now: float | None, before: float | None) -> Any:
-    return None if now is None or before is None else _number(now - before)
-
-
-def _severity(s: Severity) -> dict[str, Any]:
-    return {
-        "score": s.score,
-        "band": s.band,
-        "vector": s.vector,
-        "formula": FORMULA,
-        "inputs": {
-            "fidelity": {
-                "value": round(s.fidelity, 3),
-                "meaning": "how much of a clip the best reconstruction shows, 0 to 1",
-            },
-            "preconditions": {
-                "value": s.preconditions,
-                "meaning": "1 when the attacker needs only the update and public knowledge",
-            },
-            "reach": {"value": round(s.reach, 3), "meaning": "share of probe clips and seeds on which it worked"},
-        },
     }
 
 
@@ -454,39 +315,3 @@ def _environment(g: Gathered) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _interval(i: Interval | None) -> dict[str, Any] | None:
-    if i is None:
-        return None
-    return {
-        "hits": i.hits, "trials": i.trials, "low": round(i.low, 4), "high": round(i.high, 4),
-        "chance": round(i.chance, 6), "method": i.method,
-    }  # fmt: skip
-
-
-def _exposure(e: Exposure) -> dict[str, Any]:
-    return {"psnr": _number(e.psnr), "ceiling": _number(e.ceiling), "prior": _number(e.prior), "sigma": e.sigma}
-
-
-def _skipped(s: Skipped) -> dict[str, Any]:
-    return {
-        "stage": s.stage,
-        "what": printable(s.what),
-        "because": s.because,
-        "reason": printable(s.reason, 400),
-        "remedy": printable(s.remedy, 400),
-    }
-
-
-def _number(value: float | None) -> float | str | None:
-    """JSON has no infinity: write it as a word; NaN is nothing measured."""
-    if value is None or math.isnan(value):
-        return None
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return float(f"{value:.6g}")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

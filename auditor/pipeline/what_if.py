@@ -98,12 +98,13 @@ def variants(
 def _plans(bench: Bench) -> list[_Plan]:
     protocol = bench.protocol
     other_batch = 4 if protocol.batch == 1 else 1
+    clips = "4 clips" if other_batch == 4 else "1 clip"
     plans = [
         _Plan(name="as audited", change=_describe(protocol), protocol=protocol, baseline=True),
         _Plan(
             name=f"batch {other_batch}",
-            change=f"an update averages {other_batch} clip{'s' if other_batch > 1 else ''} instead of {protocol.batch}",
-            action=f"Train on {other_batch} clip{'s' if other_batch > 1 else ''} per update instead of {protocol.batch}.",
+            change=f"an update averages {clips} instead of {protocol.batch}",
+            action=f"Train on {clips} per update instead of {protocol.batch}.",
             protocol=replace(protocol, batch=other_batch),
         ),
     ]

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from bench_nets import SPEC, Transformer, clip, flat, mlp, pooled, psnr, seeded, view_of
+
 from auditor.attack.linear_input import LinearInversion, recover_linear_input
 from auditor.attack.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.pixel_map import pixel_map
 from auditor.records import Budget, Outcome, Reconstruction, Skipped
-from bench_nets import SPEC, Transformer, clip, flat, mlp, pooled, psnr, seeded, view_of
 
 BUDGET = Budget(seconds=60.0, steps=1)
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from bench_nets import clip, flat, pooled, seeded, view_of
+
 from auditor.attack import restore_labels
 from auditor.records import LabelGuess, Skipped
-from bench_nets import clip, flat, pooled, seeded, view_of
 
 
 @pytest.mark.parametrize("label", [0, 3, 9])

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from bench_nets import clip, flat, pooled, psnr, seeded, view_of
+
 from auditor.attack import PRESETS, GradientMatching
 from auditor.attack.feature_inversion import FeatureInversion
 from auditor.records import Budget, Knowledge, Reconstruction, Skipped, Update, View
-from bench_nets import clip, flat, pooled, psnr, seeded, view_of
 
 BUDGET = Budget(seconds=60.0, steps=150)
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from bench_nets import clip, flat, seeded, view_of
+
 from auditor.attack import GradientMatching
 from auditor.attack.curvature import SurrogateCurvature
 from auditor.attack.loop import descend
@@ -10,7 +12,6 @@ from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariat
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.attack.step import Schedule, soft_sign
 from auditor.records import Budget, Knowledge, Outcome, Reconstruction
-from bench_nets import clip, flat, seeded, view_of
 
 KNOWS = Knowledge(clip_shape=(4, 3, 6, 8), batch=2, classes=10)
 

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from bench_nets import SPEC, clip, flat, pooled, seeded, target_of
+
 from auditor.exposure import closed_form_flags, expose
 from auditor.exposure.jacobian import JacobianProducts, grams
 from auditor.exposure.layers import _posterior
 from auditor.exposure.modes import leading_modes
 from auditor.federated import LocalClient
 from auditor.records import FederatedProtocol
-from bench_nets import SPEC, clip, flat, pooled, seeded, target_of
 
 LABEL = torch.tensor([3])
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from bench_nets import clip, flat, pooled, seeded, target_of
+
 from auditor.errors import UsageError
 from auditor.federated import LocalClient, assign_labels, observe, select_parameters
 from auditor.records import FederatedProtocol
-from bench_nets import clip, flat, pooled, seeded, target_of
 
 
 def test_the_update_is_the_gradient_of_the_mean_loss():

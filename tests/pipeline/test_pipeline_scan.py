@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from auditor.attack import PRESETS
 from auditor.errors import Inconclusive, UsageError
 from auditor.pipeline import ScanOptions, Silent, scan

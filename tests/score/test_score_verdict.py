@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from auditor.errors import ExitCode
 from auditor.records import ClipScore, Exposure, Fidelity, Grade
 from auditor.score import (

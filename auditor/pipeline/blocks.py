@@ -1,0 +1,204 @@
+"""Records as the blocks of results.json (docs/results.md)."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from auditor.pipeline.controls import Control
+from auditor.pipeline.enhancement import Enhancement
+from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.pictures import pictured, strips
+from auditor.pipeline.what_if import Variant
+from auditor.pipeline.wording import finding_assumes, summary
+from auditor.records import ClipScore, Exposure, Interval, Skipped
+from auditor.score import FORMULA, Severity, grade_clip
+from auditor.text import printable
+
+
+def control_block(c: Control) -> dict[str, Any]:
+    """One control."""
+    return {
+        "name": c.name,
+        "kind": c.kind,
+        "passed": c.passed,
+        "measured": c.measured,
+        "expected": c.expected,
+        "why": c.why,
+        "attack": c.attack,
+    }
+
+
+def finding_block(f: Finding, number: int, enhanced: Mapping[int, tuple[Enhancement, ...]]) -> dict[str, Any]:
+    """One finding with its results; the best and median carry pictures."""
+    shown = pictured(f)
+    return {
+        "id": f"F{number}",
+        "rule": "clip-reconstruction",
+        "attack": f.attack.name,
+        "configuration": repr(f.attack),
+        "title": f.attack.title,
+        "source": f.attack.source,
+        "grade": f.grade.name,
+        "severity": {"score": f.severity.score, "band": f.severity.band, "vector": f.severity.vector},
+        "threat_model": "C",
+        "reference": "R1" if f.reference else "R0",
+        "assumes": finding_assumes(f),
+        "summary": printable(summary(f), 600),
+        "counts": f.counts,
+        "null_at_chance": f.null_at_chance,
+        "null_recall": interval_block(f.null_recall),
+        "null_bits": interval_block(f.null_bits),
+        "recall": interval_block(f.recall),
+        "bits": interval_block(f.bits),
+        "results": [_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results],
+    }
+
+
+def _result(f: Finding, r: Result, enhanced: tuple[Enhancement, ...], with_pictures: bool) -> dict[str, Any]:
+    made = r.reconstruction
+    return {
+        "probe": printable(r.observed.probe.name),
+        "kind": r.observed.probe.kind,
+        "seed": made.seed,
+        "repetition": r.repetition,
+        "outcome": {"code": made.outcome.name, "text": made.outcome.value},
+        "objective": number(made.objective),
+        "trace": [[t.step, round(t.seconds, 3), number(t.objective)] for t in made.trace],
+        "steps": made.steps,
+        "seconds": round(made.seconds, 2),
+        "restart_objectives": [number(v) for v in made.restart_objectives],
+        "certificate": {k: number(v) for k, v in made.certificate.items()},
+        "labels": list(made.labels),
+        "notes": [printable(n, 300) for n in made.notes],
+        "grade": grade_clip(r.score, with_reference=f.reference).name,
+        "score": _score(r.score),
+        "null": None if r.null is None else _score(r.null),
+        "enhanced": [_enhancement(e) for e in enhanced],
+        "pictures": strips(r, enhanced) if with_pictures else None,
+    }
+
+
+def _score(s: ClipScore) -> dict[str, Any]:
+    return {
+        "psnr": number(s.psnr),
+        "psnr_best": number(max(s.psnr_frames)),
+        "psnr_median": number(statistics.median(s.psnr_frames)),
+        "psnr_frames": [number(v) for v in s.psnr_frames],
+        "ssim_best": number(max(s.ssim_frames)),
+        "ssim_median": number(statistics.median(s.ssim_frames)),
+        "ssim_frames": [number(v) for v in s.ssim_frames],
+        "baselines": {k: number(v) for k, v in s.baselines.items()},
+        "gain": number(s.gain),
+        "motion": number(s.motion),
+        "motion_gain": number(s.motion_gain),
+        "rank": s.rank,
+        "gallery": s.gallery,
+        "bits": interval_block(s.bits),
+    }
+
+
+def _enhancement(e: Enhancement) -> dict[str, Any]:
+    return {
+        "method": e.method,
+        "scale": e.scale,
+        "psnr": number(e.score.psnr),
+        "ssim": number(e.score.ssim),
+        "gain_over_bicubic": number(e.gain_over_bicubic),
+        "rank": e.score.rank,
+        "null": None
+        if e.null is None
+        else {"psnr": number(e.null.psnr), "ssim": number(e.null.ssim), "rank": e.null.rank},
+    }
+
+
+def what_if_block(variants: tuple[Variant, ...]) -> list[dict[str, Any]]:
+    """Every variant, with differences to the audited protocol."""
+    base = next((v for v in variants if v.baseline), None)
+    return [_variant(v, base) for v in variants]
+
+
+def _variant(v: Variant, base: Variant | None) -> dict[str, Any]:
+    exposure = None if v.exposed is None else v.exposed.all.psnr
+    before = None if base is None or base.exposed is None else base.exposed.all.psnr
+    gain = None if v.score is None else v.score.gain
+    gain_before = None if base is None or base.score is None else base.score.gain
+    return {
+        "name": v.name,
+        "change": printable(v.change, 300),
+        "baseline": v.baseline,
+        "exposure_psnr": number(exposure),
+        "delta_exposure": _difference(exposure, before) if not v.baseline else None,
+        "attack": v.attack,
+        "psnr": None if v.score is None else number(v.score.psnr),
+        "gain": number(gain),
+        "grade": None if v.grade is None else v.grade.name,
+        "delta_gain": _difference(gain, gain_before) if not v.baseline else None,
+        "steps": v.steps,
+        "skipped": None if v.skipped is None else skipped_block(v.skipped),
+    }
+
+
+def _difference(now: float | None, before: float | None) -> Any:
+    return None if now is None or before is None else number(now - before)
+
+
+def severity_block(s: Severity) -> dict[str, Any]:
+    """Severity with its formula and inputs."""
+    return {
+        "score": s.score,
+        "band": s.band,
+        "vector": s.vector,
+        "formula": FORMULA,
+        "inputs": {
+            "fidelity": {
+                "value": round(s.fidelity, 3),
+                "meaning": "how much of a clip the best reconstruction shows, 0 to 1",
+            },
+            "preconditions": {
+                "value": s.preconditions,
+                "meaning": "1 when the attacker needs only the update and public knowledge",
+            },
+            "reach": {"value": round(s.reach, 3), "meaning": "share of probe clips and seeds on which it worked"},
+        },
+    }
+
+
+def interval_block(i: Interval | None) -> dict[str, Any] | None:
+    """A proportion with its interval."""
+    if i is None:
+        return None
+    return {
+        "hits": i.hits, "trials": i.trials, "low": round(i.low, 4), "high": round(i.high, 4),
+        "chance": round(i.chance, 6), "method": i.method,
+    }  # fmt: skip
+
+
+def exposure_block(e: Exposure) -> dict[str, Any]:
+    """Exposure of a set of layers."""
+    return {"psnr": number(e.psnr), "ceiling": number(e.ceiling), "prior": number(e.prior), "sigma": e.sigma}
+
+
+def skipped_block(s: Skipped) -> dict[str, Any]:
+    """Something that did not run."""
+    return {
+        "stage": s.stage,
+        "what": printable(s.what),
+        "because": s.because,
+        "reason": printable(s.reason, 400),
+        "remedy": printable(s.remedy, 400),
+    }
+
+
+def number(value: float | None) -> float | str | None:
+    """JSON has no infinity: write it as a word; NaN is nothing measured."""
+    if value is None or math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(f"{value:.6g}")
+
+
+def plain(value: Any) -> Any:
+    """A tuple as a list."""
+    return list(value) if isinstance(value, tuple) else value
