@@ -1,13 +1,15 @@
 # make demo   environment, an example model exported to ONNX, a full scan, the report
 # make test   environment, all default tests
 # make lint   style, types, architecture
+# make slow   tests that take minutes
+# make shapes every annotated tensor shape, checked while the tests run
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint slow clean system
+.PHONY: demo test lint shapes slow clean system
 
 demo: $(VENV)/.demo
 	@mkdir -p demo
@@ -21,6 +23,9 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+shapes: $(VENV)/.dev
+	FL_AUDIT_CHECK_SHAPES=1 $(BIN)/python -m pytest $(addprefix tests/,probe federated attack enhance exposure score)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import enum
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, dataclass_transform
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, dataclass_transform, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -119,6 +119,7 @@ class Fidelity:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class PublicModel(Protocol):
     """The model as everybody in the federation holds it.
 
@@ -231,6 +232,7 @@ class FederatedProtocol:
     sent: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Client(Protocol):
     """A client's local computation: public code, so the attacker can repeat it on clips of its own choice."""
 

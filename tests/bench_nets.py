@@ -23,16 +23,24 @@ def seeded(make, seed: int = 0) -> nn.Module:
 
 def flat(act=nn.GELU) -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(3, 12, 3, padding=1, stride=(1, 2, 2)), act(), nn.Conv3d(12, 24, 3, padding=1, stride=(2, 1, 1)), act(),
-        nn.Flatten(), nn.Linear(24 * 2 * 8 * 8, CLASSES),
-    )  # fmt: skip
+        nn.Conv3d(3, 12, 3, padding=1, stride=(1, 2, 2)),
+        act(),
+        nn.Conv3d(12, 24, 3, padding=1, stride=(2, 1, 1)),
+        act(),
+        nn.Flatten(),
+        nn.Linear(24 * 2 * 8 * 8, CLASSES),
+    )
 
 
 def pooled() -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(3, 12, 3, padding=1, stride=(1, 2, 2)), nn.BatchNorm3d(12), nn.ReLU(),
-        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(12, CLASSES),
-    )  # fmt: skip
+        nn.Conv3d(3, 12, 3, padding=1, stride=(1, 2, 2)),
+        nn.BatchNorm3d(12),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(12, CLASSES),
+    )
 
 
 def mlp() -> nn.Module:
@@ -74,10 +82,19 @@ def target_of(net: nn.Module, spec: InputSpec = SPEC) -> Target:
     model = VideoModel(net, spec)
     seen = read(model, torch.rand(1, *spec.clip_shape)).readings
     return Target(
-        name="toy", source="toy", format="pytorch", sha256="0" * 64, model=model, input=spec, classes=CLASSES,
-        layers=find_layers(net, dict(model.named_parameters()), seen), operators={},
-        fidelity=Fidelity(parity_max_error=None, gradient_check=0.0, double_backward=True, batchnorm="none", batch="dynamic"),
-    )  # fmt: skip
+        name="toy",
+        source="toy",
+        format="pytorch",
+        sha256="0" * 64,
+        model=model,
+        input=spec,
+        classes=CLASSES,
+        layers=find_layers(net, dict(model.named_parameters()), seen),
+        operators={},
+        fidelity=Fidelity(
+            parity_max_error=None, gradient_check=0.0, double_backward=True, batchnorm="none", batch="dynamic"
+        ),
+    )
 
 
 def clip(seed: int = 0, spec: InputSpec = SPEC) -> Clip:
@@ -103,9 +120,12 @@ def view_of(
     client = LocalClient(target.model, FederatedProtocol(batch=len(clips), sent=names))
     update = observe(client, clips, torch.tensor(labels))
     knowledge = Knowledge(
-        clip_shape=spec.clip_shape, batch=len(clips), classes=CLASSES, labels=tuple(labels) if known else None,
+        clip_shape=spec.clip_shape,
+        batch=len(clips),
+        classes=CLASSES,
+        labels=tuple(labels) if known else None,
         reference=reference,
-    )  # fmt: skip
+    )
     return View(target=target, client=client, update=update, knowledge=knowledge)
 
 

@@ -7,19 +7,33 @@ from torch import nn
 def flat() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)), nn.ReLU(), nn.Conv3d(16, 32, 3, padding=1, stride=2), nn.ReLU(),
-        nn.Conv3d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 4 * 8 * 8, 10),
-    )  # fmt: skip
+        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)),
+        nn.ReLU(),
+        nn.Conv3d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv3d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 4 * 8 * 8, 10),
+    )
 
 
 def pooled() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)), nn.BatchNorm3d(16), nn.ReLU(),
-        nn.Conv3d(16, 32, 3, padding=1, stride=2), nn.BatchNorm3d(32), nn.ReLU(),
-        nn.Conv3d(32, 64, 3, padding=1, stride=2), nn.BatchNorm3d(64), nn.ReLU(),
-        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(64, 10),
-    )  # fmt: skip
+        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)),
+        nn.BatchNorm3d(16),
+        nn.ReLU(),
+        nn.Conv3d(16, 32, 3, padding=1, stride=2),
+        nn.BatchNorm3d(32),
+        nn.ReLU(),
+        nn.Conv3d(32, 64, 3, padding=1, stride=2),
+        nn.BatchNorm3d(64),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
 
 
 class ViViT(nn.Module):

@@ -8,15 +8,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MODEL = f"{ROOT / 'tests' / 'models_for_scans.py'}:vivit"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "-w", str(out), str(ROOT)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--quiet",
+            "-w",
+            str(out),
+            str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return next(out.glob("fl_audit-*.whl"))
 
 
@@ -38,15 +51,16 @@ def test_it_scans_from_another_folder(wheel, tmp_path):
     site = tmp_path / "site"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     script = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import auditor, dataclasses\n"
         f"assert auditor.__file__.startswith({str(site)!r}), auditor.__file__\n"
         "from auditor.attack import PRESETS\n"
         "PRESETS['fast'] = dataclasses.replace(PRESETS['fast'], steps=60, probes=2, seconds=600.0)\n"
-        f"sys.argv = ['fl-audit', 'scan', {str(ROOT / 'tests' / 'models_for_scans.py') + ':vivit'!r}, '--input-shape', '3,8,32,32']\n"
+        f"sys.argv = ['fl-audit', 'scan', {MODEL!r}, '--input-shape', '3,8,32,32']\n"
         "from auditor.cli import main\nmain()\n"
     )
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """What clips look like before any update is seen: penalties in the attack's loss. Axes are named, never counted."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from auditor.records import Clips, Knowledge
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A differentiable penalty on a batch of clips."""
 

@@ -1,13 +1,14 @@
 """Where an attack starts: from nothing (R0), or from one frame of the scene (R1)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from auditor.records import Clips, Knowledge
 
 
+@runtime_checkable
 class Start(Protocol):
     """Makes the first iterate."""
 

@@ -124,7 +124,10 @@ def test_severity_follows_its_printed_formula_and_its_bands():
         assert f"G:{grade.name}" in made.vector
     known = severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="reference")
     assert known.score < worst.score
-    assert severity(Grade.GIST, psnr=0, reach=1, label_only=True).score < severity(Grade.GIST, psnr=0, reach=1).score
+    assert (
+        severity(Grade.GIST, psnr=0.0, reach=1.0, label_only=True).score
+        < severity(Grade.GIST, psnr=0.0, reach=1.0).score
+    )
 
 
 def test_confidence_falls_with_every_doubt():
