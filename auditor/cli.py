@@ -153,6 +153,9 @@ def scan(
         "max_time": parse_seconds(max_time) if max_time else None,
     }
     _one_of("--loss", loss, ("cross-entropy",))
+    for path in probes or ():
+        if not path.exists():
+            raise UsageError(f"there is no {printable(str(path))}", "give --probes a video, a folder or an .npz")
     targets, folder = _targets(out, output)
     from auditor.report import check_outputs
 

@@ -17,16 +17,20 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
+        self._pending = ""
 
     def stage(self, title: str) -> None:
-        """Print the stage."""
-        self._say(title)
+        """Keep the stage for its first finished unit: a scan that ends at once prints its error and nothing else."""
+        self._pending = title
 
     @contextmanager
     def unit(self, title: str, seconds: float) -> Iterator[Callable[[float], None]]:
         """Print one line when the unit ends."""
         begun = time.monotonic()
         yield lambda fraction: None
+        if self._pending:
+            self._say(self._pending)
+            self._pending = ""
         self._say(f"  {title} ({time.monotonic() - begun:.1f} s)")
 
     def note(self, text: str) -> None:

@@ -49,6 +49,9 @@ class _SurrogateRelu(torch.autograd.Function):
 _RELUS = {torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_, F.relu_}
 
 
+_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
+
+
 class SurrogateCurvature(TorchFunctionMode):
     """While active, every ReLU has surrogate curvature of relative width `tau`."""
 
@@ -61,6 +64,10 @@ class SurrogateCurvature(TorchFunctionMode):
     ) -> Any:
         """Replace ReLU, leave everything else alone."""
         if func in _RELUS:
-            x = args[0] if args else (kwargs or {})["input"]
+            given = kwargs or {}
+            x = args[0] if args else given["input"]
+            inplace = func in _IN_PLACE or given.get("inplace", False) or (func is F.relu and args[1:] == (True,))
+            if inplace:
+                return x.copy_(_SurrogateRelu.apply(x.clone(), self.tau))
             return _SurrogateRelu.apply(x, self.tau)
         return func(*args, **(kwargs or {}))

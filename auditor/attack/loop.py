@@ -61,7 +61,7 @@ def descend(
         return pace
     adam = torch.optim.Adam([x], lr=schedule.rate, betas=(0.9, 0.99))
     best, best_objective = x.detach().clone(), math.inf
-    halfway = first = best
+    first = halfway = best
     trace: list[Trace] = []
     every = max(1, steps // _TRACE_POINTS)
     taken, outcome = 0, None
@@ -77,7 +77,7 @@ def descend(
             break
         taken = step + 1
         if step == steps // 2:
-            halfway = first = best
+            halfway = best
         if value < best_objective:
             best, best_objective = x.detach().clone(), value
         if step % every == 0 or step == steps - 1:
@@ -89,7 +89,7 @@ def descend(
         with torch.no_grad():
             x.clamp_(0.0, 1.0)
         # A machine that got busier since the pace was measured must not run on for ever.
-        if clock.used > 1.5 * budget.seconds:
+        if clock.used > 1.1 * budget.seconds:
             outcome = Outcome.OUT_OF_BUDGET
             break
     if taken < least_steps and outcome is Outcome.OUT_OF_BUDGET:

@@ -17,7 +17,7 @@ def closed_form_flags(
     flags: dict[int, list[str]] = {layer.index: [] for layer in layers}
     for layer in layers:
         if layer.kind == "linear" and layer.rows is not None and _weight_sent(layer, sent):
-            flags[layer.index] += _linear_flags(layer, protocol.batch)
+            flags[layer.index] += _linear_flags(layer, protocol.batch, len(sent & set(layer.parameters)) > 1)
         if layer.kind == "position-embedding" and protocol.batch == 1 and sent & set(layer.parameters):
             flags[layer.index].append(
                 "its gradient is the gradient at every token: with a patch embedding right before it, "
@@ -35,10 +35,11 @@ def _weight_sent(layer: Layer, sent: Collection[str]) -> bool:
     return bool(layer.parameters) and layer.parameters[0] in sent
 
 
-def _linear_flags(layer: Layer, batch: int) -> list[str]:
+def _linear_flags(layer: Layer, batch: int, with_bias: bool) -> list[str]:
     rows = (layer.rows or 0) * batch
     if rows == 1:
-        return ["one clip sends one row through it: its input can be computed exactly from its gradient"]
+        how = "exactly" if with_bias else "up to a factor"
+        return [f"one clip sends one row through it: its input can be computed {how} from its gradient"]
     width = min(layer.input_shape[-1], layer.output_shape[-1]) if layer.input_shape and layer.output_shape else 0
     if 0 < rows < width:
         return [f"the rank of its gradient is at most {rows}, below {width}: it exposes the span of its inputs"]

@@ -66,7 +66,7 @@ def expose(
             what="mode exposure",
             because="out-of-budget",
             reason=f"one Jacobian product takes {pace:.2g} s "
-            f"and even {_COUNTS[-1]} modes exceed the {seconds:.0f} s share",
+            f"and even {_COUNTS[-1]} modes exceed the {max(0.0, seconds):.0f} s share",
             remedy="give more --max-time",
         )
     modes = leading_modes((shape[0], shape[1], shape[2], shape[3]), fitting[0], pixel_variance)

@@ -74,7 +74,7 @@ def input_spec(
     if std is not None and not all(value > 0 for value in std):
         raise UsageError("--std has a value that is not positive", "give the standard deviations used in training")
     if value_range is not None and value_range[0] >= value_range[1]:
-        raise UsageError(f"--value-range {value_range} is empty", "give the lowest value first")
+        raise UsageError(f"--range {value_range[0]:g},{value_range[1]:g} is empty", "give the lowest value first")
     return InputSpec(
         frames=extent.get("T", 1),
         channels=extent["C"],

@@ -8,6 +8,7 @@ import torch
 
 from auditor.attack import restore_labels
 from auditor.federated import LocalClient, assign_labels, observe, select_parameters
+from auditor.probe import moving_texture
 from auditor.records import (
     Clip,
     Clips,
@@ -61,14 +62,20 @@ def set_up(target: Target, protocol: FederatedProtocol, device: torch.device, se
     return Bench(target=target, protocol=protocol, client=LocalClient(target.model, protocol), device=device, seed=seed)
 
 
-def observe_probes(bench: Bench, probes: Sequence[Probe], fillers: Clips) -> tuple[Observed, ...]:
-    """Let one client per probe compute its update; other clips of a batch come from the other probes and `fillers`."""
+def observe_probes(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...]:
+    """Let one client per probe compute its update; the other clips of its batch are textures of its own.
+
+    No client holds a probe, or another view of the scene, of any other: each one's update is a null for the others.
+    """
     batch, classes = bench.protocol.batch, bench.target.classes
     own = assign_labels([p.name for p in probes], classes)
-    pool: list[Clip] = [p.clip for p in probes] + list(fillers)
     observed = []
     for i, probe in enumerate(probes):
-        clips = torch.stack([pool[(i + k) % len(pool)] for k in range(batch)]).to(bench.device)
+        others = [
+            moving_texture(bench.input, unit_seed(bench.seed, "filler", probe.name, str(k))).clip
+            for k in range(1, batch)
+        ]
+        clips = torch.stack([probe.clip, *others]).to(bench.device)
         labels = _batch_labels(own[i], batch, classes, bench.protocol.labels == "distinct")
         update = observe(bench.client, clips, torch.tensor(labels, device=bench.device))
         view = _view(bench, update, None, None)
@@ -77,8 +84,8 @@ def observe_probes(bench: Bench, probes: Sequence[Probe], fillers: Clips) -> tup
 
 
 def view_of(bench: Bench, observed: Observed, reference: Clip | None = None) -> View:
-    """Return what an attacker sees: restored labels where a rule applies, else the true ones, assumed known."""
-    if isinstance(observed.guess, LabelGuess):
+    """Return what an attacker sees: restored labels where a rule is certain, else the true ones, assumed known."""
+    if isinstance(observed.guess, LabelGuess) and observed.guess.certain:
         return _view(bench, observed.update, observed.guess.labels, reference)
     return _view(bench, observed.update, observed.labels, reference, labels_from="assumed known")
 

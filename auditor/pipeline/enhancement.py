@@ -6,12 +6,14 @@ from torch.nn import functional
 
 from auditor.enhance import DatLight, bicubic
 from auditor.errors import AuditError
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.watch import Watch
 from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
 from auditor.score import psnr, rank, ssim_frames
 
 SCALE = 2
+# Timing the network takes about two seconds on two cores at 32x32 pixels.
+_TO_MEASURE = 3.0
 
 
 @record
@@ -47,6 +49,13 @@ def enhance_results(
     chosen = [best_result(f) for f in findings]
     if not chosen:
         return done, ()
+    if clock.left < _TO_MEASURE:
+        reason = f"{max(0.0, clock.left):.0f} s were left, too few to time it"
+        return done, (
+            Skipped(
+                stage="enhance", what="DAT-light", because="out-of-budget", reason=reason, remedy="give more --max-time"
+            ),
+        )
     try:
         dat = DatLight(SCALE)
         needed = dat.seconds_estimate(chosen[0].clip.shape)
@@ -74,8 +83,8 @@ def enhance_results(
 
 
 def best_result(finding: Finding) -> Result:
-    """The result with the highest gain over blind guesses."""
-    return max(finding.results, key=lambda r: r.score.gain)
+    """The result that stands for the finding."""
+    return best_of(finding.results, finding.reference)
 
 
 def _enhance(result: Result, dat: DatLight, gallery: Clips) -> tuple[Enhancement, ...]:

@@ -16,11 +16,16 @@ from auditor.score import (
     grade_finding,
     merged,
     pair,
+    psnr,
     reach,
     recall_interval,
     score_clip,
     severity,
 )
+
+# Measured at 8x32x32: different shipped clips, canaries and textures score 8.3 to 13.3 dB against each other, windows of
+# one shipped clip 15.4 to 33.6 dB.
+_ALIKE_DB = 14.5
 
 
 @record
@@ -85,6 +90,14 @@ def make_findings(
     return tuple(sorted(kept, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
 
 
+def best_of(results: Sequence[Result], reference: bool) -> Result:
+    """The result that stands for a finding: best grade, scenes before canaries, then the largest gain."""
+    return max(
+        results,
+        key=lambda r: (grade_clip(r.score, with_reference=reference), r.score.bits is None, r.score.gain),
+    )
+
+
 def _best(finding: Finding) -> float:
     return max(r.score.gain for r in finding.results)
 
@@ -107,12 +120,13 @@ def _finding(
         with_reference=reference,
     )
     share = reach([r.score for r in results if r.score.bits is None], with_reference=reference)
+    shown = best_of(results, reference)
     knows = "reference" if reference else "none" if _restored(results) else "labels"
     return Finding(
         attack=attack,
         reference=reference,
         grade=grade,
-        severity=severity(grade, psnr=max(r.score.psnr for r in results), reach=share, knows=knows),
+        severity=severity(grade, psnr=shown.score.psnr, reach=share, knows=knows),
         reach=share,
         recall=recall,
         bits=bits,
@@ -124,7 +138,7 @@ def _finding(
 
 
 def _restored(results: Sequence[Result]) -> bool:
-    return all(isinstance(r.observed.guess, LabelGuess) for r in results)
+    return all(isinstance(r.observed.guess, LabelGuess) and r.observed.guess.certain for r in results)
 
 
 def _result(
@@ -159,25 +173,21 @@ def _own_clip(truth: Observed, made: Reconstruction) -> Clip:
 
 def _null_clip(observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool) -> Clip | None:
     """The same attack on another clip's update; of a batch, the best match, as the attack itself was given."""
-    for other in siblings:
-        same = other.unit.repetition == ran.unit.repetition and isinstance(other.result, Reconstruction)
-        wanted = (
-            other.unit.truth == ran.unit.truth and other.unit.is_null
-            if reference
-            else _next(observed, ran, other, siblings)
-        )
-        if same and wanted and isinstance(other.result, Reconstruction):
+    same = [s for s in siblings if s.unit.repetition == ran.unit.repetition]
+    if reference:
+        nulls = [s for s in same if s.unit.truth == ran.unit.truth and s.unit.is_null]
+    else:
+        after = sorted(same, key=lambda s: (s.unit.truth <= ran.unit.truth, s.unit.truth))
+        nulls = [s for s in after if not _alike(observed[s.unit.truth], observed[ran.unit.truth])]
+    for other in nulls:
+        if isinstance(other.result, Reconstruction):
             return _own_clip(observed[ran.unit.truth], other.result)
     return None
 
 
-def _next(observed: Sequence[Observed], ran: Ran, other: Ran, siblings: Sequence[Ran]) -> bool:
-    """Tell whether `other` is the next completed unit after `ran`, cyclically, of another kind of clip if need be."""
-    done = sorted({s.unit.truth for s in siblings if s.unit.repetition == ran.unit.repetition})
-    if len(done) < 2:
-        return False
-    following = done[(done.index(ran.unit.truth) + 1) % len(done)]
-    return other.unit.truth == following
+def _alike(a: Observed, b: Observed) -> bool:
+    """Tell whether two probes are the same clip or views of one scene: then one's update is no null for the other."""
+    return a.probe.name == b.probe.name or float(psnr(a.probe.clip, b.probe.clip)) >= _ALIKE_DB
 
 
 def _first(results: Sequence[Result], scores: Sequence[ClipScore]) -> list[ClipScore]:

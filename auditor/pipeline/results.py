@@ -77,8 +77,8 @@ def assemble(g: Gathered) -> Audit:
     sure = confidence(
         target.fidelity,
         failed_controls=g.failed + _failed_nulls(g),
-        probes=sum(o.probe.kind != "canary" for o in g.observed),
-        seeds=g.preset.seeds,
+        probes=len({r.observed.probe.name for f in g.findings for r in f.results if r.score.bits is None}),
+        seeds=1 + max((r.repetition for f in g.findings for r in f.results), default=0),
         out_of_budget=cut_short,
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
     )
@@ -129,7 +129,8 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
             + ("was not at chance" if f.null_at_chance is False else "could not be run")
             for f in uncounted
         )
-    searched = [f for f in g.findings if any(r.reconstruction.outcome is not Outcome.DIVERGED for r in f.results)]
+    failures = (Outcome.DIVERGED, Outcome.UNVERIFIED)
+    searched = [f for f in g.findings if any(r.reconstruction.outcome not in failures for r in f.results)]
     return decide(
         grade,
         failed_controls=blocked,
@@ -145,8 +146,13 @@ def _failed_nulls(g: Gathered) -> tuple[str, ...]:
 
 def _cut_short(g: Gathered) -> tuple[str, ...]:
     """Attacks that the budget kept from finishing; an attack that was exact has nothing left to gain."""
-    left_out = [f"{s.what}: {s.reason}" for s in g.skipped if s.stage == "invert" and s.because == "out-of-budget"]
-    falling = []
+    unfinished = ("out-of-budget", "failed")
+    left_out = [f"{s.what}: {s.reason}" for s in g.skipped if s.stage == "invert" and s.because in unfinished]
+    falling = [
+        f"{f.attack.name}: diverged in every run"
+        for f in g.findings
+        if all(r.reconstruction.outcome is Outcome.DIVERGED for r in f.results)
+    ]
     for f in g.findings:
         count = sum(r.reconstruction.outcome is Outcome.OUT_OF_BUDGET for r in f.results)
         if count and f.grade < Grade.EXACT:

@@ -27,7 +27,15 @@ from auditor.records import Audit, Clips, Clock, FederatedProtocol, InputSpec, P
 _EXPOSURE, _WHAT_IF, _ENHANCE = 0.15, 0.3, 0.1
 # Controls take about three seconds on two cores; less than that plus a few units cannot say anything.
 _CONTROL_SECONDS = 4.0
-_GALLERY_FILLERS = 16
+
+
+_NO_WHAT_IF = Skipped(
+    stage="what-if",
+    what="what-if variants",
+    because="out-of-budget",
+    reason="the time was used up before them",
+    remedy="give more --max-time",
+)
 
 
 def scan(options: ScanOptions, watch: Watch) -> Audit:
@@ -50,12 +58,11 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     probes = _probes(options, preset, target.input)
     galleries = {p.name: gallery(target.input, exclude=p).clips for p in probes}
     blind = galleries[probes[0].name]
-    fillers = _fillers(blind, target.input)
     bench = set_up(target, _protocol(options), device, options.seed)
     variance = pixel_variance(blind)
     what_if = preset.what_if if options.what_if is None else options.what_if
     with threads_for(target):
-        observed = observe_probes(bench, probes, fillers)
+        observed = observe_probes(bench, probes)
         pace = seconds_per_step(bench, observed[0])
         _enough_time(clock, pace)
         watch.stage("controls")
@@ -70,10 +77,10 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     share = max(0.0, clock.left) * (_ENHANCE / (_ENHANCE + _WHAT_IF) if what_if else 1.0)
     enhanced, not_enhanced = enhance_results(findings, galleries, share, watch)
     changes: tuple[Variant, ...] = ()
-    if what_if:
+    if what_if and clock.left > 0.0:
         watch.stage("what if")
         with threads_for(target):
-            changes = variants(bench, probes, fillers, blind, variance, max(1.0, clock.left), watch)
+            changes = variants(bench, probes, blind, variance, clock.left, watch)
     return assemble(
         Gathered(
             options=options,
@@ -89,7 +96,12 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             labels=label_finding(observed, target.classes),
             enhanced=enhanced,
             variants=changes,
-            skipped=(*skipped, *not_enhanced, *([exposed] if isinstance(exposed, Skipped) else [])),
+            skipped=(
+                *skipped,
+                *not_enhanced,
+                *([exposed] if isinstance(exposed, Skipped) else []),
+                *([_NO_WHAT_IF] if what_if and not changes else []),
+            ),
             device=device,
             pace=pace,
         )
@@ -160,22 +172,13 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(named)
 
 
-def _fillers(clips: Clips, spec: InputSpec) -> Clips:
-    """Other clips for batches of more than one."""
-    some = clips[:_GALLERY_FILLERS]
-    if some.shape[-2:] == (spec.height, spec.width):
-        return some
-    resized = torch.nn.functional.interpolate(some.flatten(0, 1), (spec.height, spec.width), mode="bilinear")
-    return resized.reshape(*some.shape[:3], spec.height, spec.width)
-
-
 def _enough_time(clock: Clock, pace: float) -> None:
     """Stop before anything is written when not even the controls and one pair of attacks can run."""
     least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
     if clock.left < _CONTROL_SECONDS:
         raise Inconclusive(
-            f"inconclusive: loading took {clock.used:.0f} s of --max-time {clock.seconds:.0f}s, "
-            "and nothing was attacked",
+            f"inconclusive: loading, probes and a first step took {clock.used:.0f} s "
+            f"of --max-time {clock.seconds:.0f}s, and nothing was attacked",
             f"give --max-time {int(clock.used + 3 * least) + 10}s or more",
         )
 

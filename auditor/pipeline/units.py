@@ -82,7 +82,13 @@ def _informed(
         for i in probes:
             yield Unit(attack=attack, truth=i, update=i, repetition=repetition)
             if len(observed) > 1:
-                yield Unit(attack=attack, truth=i, update=(i + 1) % len(observed), repetition=repetition)
+                yield Unit(attack=attack, truth=i, update=_foreign(observed, i), repetition=repetition)
+
+
+def _foreign(observed: Sequence[Observed], truth: int) -> int:
+    """A canary is of another scene than any clip; without one, the next probe."""
+    canaries = [i for i, o in enumerate(observed) if o.probe.kind == "canary" and i != truth]
+    return canaries[0] if canaries else (truth + 1) % len(observed)
 
 
 def run_units(
@@ -123,8 +129,9 @@ def _afford(
     if not units:
         return [], []
     pace = seconds_per_step(bench, observed[0])
-    affordable = max(0, int(clock.left / (pace * LEAST_STEPS * _MARGIN)))
-    why = f"one step takes {pace:.2g} s and {clock.left:.0f} s were left for {len(units)} runs"
+    left = max(0.0, clock.left)
+    affordable = max(0, int(left / (pace * LEAST_STEPS * _MARGIN)))
+    why = f"one step takes {pace:.2g} s and {left:.0f} s were left for {len(units)} runs"
     return units[:affordable], [_no_time(u, why) for u in units[affordable:]]
 
 
@@ -152,7 +159,18 @@ def _run(bench: Bench, observed: Sequence[Observed], unit: Unit, budget: Budget,
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
     seed = unit_seed(bench.seed, unit.attack.name, probe, str(unit.repetition))
     with watch.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
-        result = unit.attack.invert(unit_view(bench, observed, unit), replace(budget, progress=progress), seed)
+        try:
+            result = unit.attack.invert(unit_view(bench, observed, unit), replace(budget, progress=progress), seed)
+        except (RuntimeError, ValueError, LookupError, ArithmeticError) as error:
+            # One attack that breaks on this net must not cost the others' results; it is counted and shown.
+            first = (str(error).strip().splitlines() or [""])[0]
+            result = Skipped(
+                stage="invert",
+                what=unit.attack.name,
+                because="failed",
+                reason=f"{type(error).__name__}: {first}",
+                remedy="report this defect with the model",
+            )
     return Ran(unit=unit, result=result)
 
 

@@ -16,7 +16,6 @@ from auditor.records import (
     BatchNormMode,
     Budget,
     Clip,
-    Clips,
     ClipScore,
     Clock,
     FederatedProtocol,
@@ -69,7 +68,6 @@ class _Plan:
 def variants(
     bench: Bench,
     probes: Sequence[Probe],
-    fillers: Clips,
     gallery: Clip,
     pixel_variance: float,
     seconds: float,
@@ -78,7 +76,7 @@ def variants(
     """Measure exposure and one attack on the first probe for the audited protocol and each change of it."""
     clock = Clock(seconds)
     plans = _plans(bench)
-    prepared = [(p, _prepare(bench, p, probes, fillers)) for p in plans]
+    prepared = [(p, _prepare(bench, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
     # A third of the time for exposure, the rest for descents of equal length.
@@ -167,14 +165,14 @@ def _ends_in_classes(layer: Layer, classes: int) -> bool:
     return bool(layer.output_shape) and layer.output_shape[-1] == classes
 
 
-def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe], fillers: Clips) -> tuple[Bench, Observed] | Skipped:
+def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe]) -> tuple[Bench, Observed] | Skipped:
     if plan.obstacle:
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=plan.obstacle)
     try:
         sent = select_parameters(bench.target.layers, list(bench.target.parameters), plan.protocol.trainable)
         protocol = replace(plan.protocol, sent=sent)
         changed = replace(bench, protocol=protocol, client=LocalClient(bench.target.model, protocol))
-        return changed, observe_probes(changed, probes[:1], fillers)[0]
+        return changed, observe_probes(changed, probes[:1])[0]
     except (UsageError, RuntimeError, ValueError) as error:
         return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
 

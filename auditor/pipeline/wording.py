@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from auditor.pipeline.bench import Bench
-from auditor.pipeline.findings import Finding
+from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
 from auditor.records import Grade, Skipped
 
@@ -42,7 +42,7 @@ def finding_assumes(finding: Finding) -> list[str]:
 
 def summary(finding: Finding) -> str:
     """One sentence on what the attack did."""
-    best = max(finding.results, key=lambda r: r.score.gain)
+    best = best_of(finding.results, finding.reference)
     score = best.score
     blind = max(score.baselines, key=lambda n: score.baselines[n])
     head = {
@@ -75,17 +75,13 @@ def actions(
                 "effect": "not measured",
             }
         )
-    exact = next((f for f in findings if f.counts and f.grade is Grade.EXACT and f.attack.closed_form), None)
+    exact = next((f for f in findings if f.counts and f.grade >= Grade.RECOGNISABLE and f.attack.closed_form), None)
     if exact is not None and exact.attack.name == "patch-embedding":
         found.append(
             {
                 "text": "Do not send the position embedding's gradient, or use a fixed one: the closed form needs it.",
                 "effect": "not measured; audit again with --trainable",
             }
-        )
-    if any(s.because == "out-of-budget" for s in skipped):
-        found.append(
-            {"text": "Repeat with a larger --max-time or on a GPU: some attacks did not fit.", "effect": "not measured"}
         )
     if not variants:
         found.append(
@@ -101,6 +97,10 @@ def actions(
                 "effect": "not measured",
             }
         )
+    if any(s.because == "out-of-budget" for s in skipped):
+        found.append(
+            {"text": "Repeat with a larger --max-time or on a GPU: some attacks did not fit.", "effect": "not measured"}
+        )
     return found
 
 
@@ -113,9 +113,17 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
         if v.baseline or v.score is None:
             continue
         change = v.score.gain - base.score.gain
-        if change <= -_WORTH_DB:
-            effect = f"attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip"
+        if change <= -_WORTH_DB and not _exposes_more(v, base):
+            how = "" if v.attack == base.attack else f", by {v.attack} where {base.attack} no longer applies"
+            effect = f"attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip{how}"
             if v.exposed is not None and base.exposed is not None:
                 effect += f", exposure {base.exposed.all.psnr:.1f} dB to {v.exposed.all.psnr:.1f} dB"
             better.append((change, {"text": v.action, "effect": f"{effect} (measured)"}))
     return [action for _, action in sorted(better, key=lambda pair: pair[0])]
+
+
+def _exposes_more(variant: Variant, base: Variant) -> bool:
+    """A weaker attack is no improvement where the update determines more than before."""
+    if variant.exposed is None or base.exposed is None:
+        return False
+    return variant.exposed.all.psnr > base.exposed.all.psnr + _WORTH_DB

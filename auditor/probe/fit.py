@@ -72,7 +72,7 @@ def with_channels(frames: Clip, channels: int) -> Float[Tensor, "frame {channels
         return frames.expand(-1, 3, -1, -1).contiguous()
     raise UsageError(
         f"the model reads {channels} channels and the clip has {have}",
-        f"give clips of your own as .npz with {channels} channels",
+        f"correct --layout if its axes were misread, or give clips of your own as .npz with {channels} channels",
     )
 
 

@@ -104,7 +104,9 @@ def _picture(results: Mapping[str, Any]) -> Headline:
     if strongest is None:
         return Headline(title=title, value="—", interval="not measured", detail="no attack produced a picture")
     score = strongest.result["score"]
-    gains = [g for b in scored(results) if (g := real(b.result["score"]["gain"])) is not None]
+    payloads = canaries(results)
+    scenes = [b for b in scored(results) if b.result["probe"] not in payloads]
+    gains = [g for b in scenes or scored(results) if (g := real(b.result["score"]["gain"])) is not None]
     if not gains or real(score["gain"]) is None:
         return Headline(
             title=title, value=decibels(score["psnr"]), interval="no baseline", detail="PSNR of the best run"

@@ -12,6 +12,10 @@ EXACT_DB = 35.0
 RECOGNISABLE_SSIM = 0.5
 # A blind guess and its own noise differ by tenths of a dB; one whole dB is more than rounding or luck in one clip.
 GAIN_DB = 1.0
+# A quarter of the best blind guess's error, structure and all: no null control of this project came within 5 dB of it,
+# so a single clip like that is a breach whatever retrieval over a handful of clips can say.
+STRONG_GAIN_DB = 6.0
+STRONG_SSIM = 0.7
 # Several findings are tested in one audit, so each is tested at a fifth of the usual 5%.
 ALPHA = 0.01
 
@@ -40,7 +44,8 @@ def grade_finding(
     """Grade an attack over its probes.
 
     - EXACT: at least one clip is.
-    - RECOGNISABLE: at least one clip is, and the true clips are found in the gallery above chance. With a reference
+    - RECOGNISABLE: at least one clip is, and the true clips are found in the gallery above chance, or one clip leaves
+      blind guesses far behind (6 dB and SSIM 0.7). With a reference
       frame retrieval proves nothing (the reference alone finds the clip), so more than half of the clips must be.
     - GIST: retrieval or canary bits above chance only.
     """
@@ -48,11 +53,17 @@ def grade_finding(
     if Grade.EXACT in grades:
         return Grade.EXACT
     shown = sum(g is Grade.RECOGNISABLE for g in grades)
-    if shown and (2 * shown > len(grades) if with_reference else recall_significant):
+    strong = not with_reference and any(_is_strong(s) for s in scores)
+    if shown and (2 * shown > len(grades) if with_reference else recall_significant or strong):
         return Grade.RECOGNISABLE
     if bits_significant or (recall_significant and not with_reference):
         return Grade.GIST
     return Grade.NOT_SHOWN
+
+
+def _is_strong(score: ClipScore) -> bool:
+    middle = sorted(score.ssim_frames)[len(score.ssim_frames) // 2]
+    return grade_clip(score) >= Grade.RECOGNISABLE and score.gain >= STRONG_GAIN_DB and middle >= STRONG_SSIM
 
 
 def reach(scores: Sequence[ClipScore], *, with_reference: bool = False) -> float:

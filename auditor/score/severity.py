@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from auditor.records import Grade
 
-FORMULA = "severity = 10 x fidelity x preconditions x (0.85 + 0.15 x reach)"
+FORMULA = "severity = 10 x fidelity x preconditions x (0.9 + 0.1 x reach)"
 
 _FIDELITY = {Grade.NOT_SHOWN: 0.0, Grade.GIST: 0.4, Grade.RECOGNISABLE: 0.8, Grade.EXACT: 1.0}
 # A label or a bit tells less than a picture.
@@ -56,6 +56,6 @@ def severity(
     if grade is Grade.RECOGNISABLE:
         fidelity += 0.15 * min(1.0, max(0.0, (psnr - 15.0) / 20.0))
     preconditions = _PRECONDITIONS[knows]
-    score = round(10.0 * fidelity * preconditions * (0.85 + 0.15 * reach), 1)
+    score = round(10.0 * fidelity * preconditions * (0.9 + 0.1 * reach), 1)
     vector = f"FLA:1/TM:{threat_model}/K:{knows}/G:{grade.name}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
     return Severity(score=score, vector=vector, fidelity=fidelity, preconditions=preconditions, reach=reach)

@@ -12,10 +12,9 @@ SENTENCES = {
     "PASS": "PASS: no leakage demonstrated under the tested conditions",
     "INCONCLUSIVE": "INCONCLUSIVE: this audit cannot tell",
 }
-# Exposure counts as a contradiction when linear analysis predicts a clearly better picture than a blind guess
-# (6 dB is half the error) of a quality in which a person can be recognised.
-EXPOSED_GAIN_DB = 6.0
-EXPOSED_DB = 20.0
+# Exposure counts as a contradiction when linear analysis predicts half the squared error of a blind guess or less.
+# That is far from a recognisable picture: the bar is low because it stands in the way of a PASS.
+EXPOSED_GAIN_DB = 3.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Verdict:
 
 
 def exposed(exposure: Exposure | None) -> bool:
-    """Tell whether the update determines a recognisable clip, by linear analysis."""
-    return exposure is not None and exposure.psnr >= max(EXPOSED_DB, exposure.prior + EXPOSED_GAIN_DB)
+    """Tell whether the update determines clearly more of a clip than a blind guess, by linear analysis."""
+    return exposure is not None and exposure.psnr >= exposure.prior + EXPOSED_GAIN_DB
 
 
 def decide(
@@ -62,22 +61,31 @@ def decide(
     if grade >= Grade.RECOGNISABLE:
         return Verdict("FAIL", (f"an attack reached {grade.name}",))
     if not attacked:
-        return Verdict("INCONCLUSIVE", ("no attack on a clip could be carried through", *out_of_budget))
+        return Verdict("INCONCLUSIVE", ("no attack on a clip could be carried through", *_left_out(out_of_budget)))
     if exposed(exposure) and out_of_budget:
         assert exposure is not None
         return Verdict(
             "INCONCLUSIVE",
             (
-                f"the update exposes a clip (predicted {exposure.psnr:.1f} dB against {exposure.prior:.1f} dB blind), "
-                "the attacks did not recover it, and the budget ended first",
-                *out_of_budget,
+                f"linear analysis says that the update exposes a clip (predicted {exposure.psnr:.1f} dB against "
+                f"{exposure.prior:.1f} dB blind), but no attack recovered a recognisable one before its budget ended",
+                *_left_out(out_of_budget),
             ),
         )
     if grade is Grade.GIST:
         return Verdict("WARN", ("an attack read labels, bits or the identity of a clip above chance",))
     if out_of_budget and exposure is None:
-        return Verdict("INCONCLUSIVE", ("neither the attacks nor the exposure analysis could finish", *out_of_budget))
+        return Verdict(
+            "INCONCLUSIVE", ("neither the attacks nor the exposure analysis could finish", *_left_out(out_of_budget))
+        )
     return Verdict("PASS", ("no attack scored above its blind baseline and null control",))
+
+
+def _left_out(cut_short: tuple[str, ...]) -> tuple[str, ...]:
+    """One sentence for all: the report lists each."""
+    if not cut_short:
+        return ()
+    return (f"{len(cut_short)} kinds of attack did not finish or were still improving: more --max-time may decide",)
 
 
 def gate(word: str, score: float, band: str, fail_on: str) -> tuple[bool, ExitCode]:

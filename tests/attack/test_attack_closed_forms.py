@@ -64,6 +64,30 @@ def test_patch_embedding_gives_the_clip_away(token, linear):
     assert made.certificate["rank"] == 32
 
 
+class Transposed(torch.nn.Module):
+    """Multiplies by a weight stored (inputs, outputs), as ONNX files do."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(linear.weight.detach().T.clone())
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_a_square_weight_stored_the_other_way_round_is_solved_too():
+    def make():
+        net = Transformer(linear=True, width=96)
+        net.embed = Transposed(net.embed)
+        return net
+
+    truth = clip(3)
+    made = PatchEmbeddingInversion().invert(view_of(seeded(make), truth[None], [5]), BUDGET, 0)
+    assert isinstance(made, Reconstruction), made
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], truth) > 60.0
+
+
 def test_fixed_positions_do_not():
     view = view_of(seeded(lambda: Transformer(learned=False)), clip(3)[None], [5])
     attack = PatchEmbeddingInversion()

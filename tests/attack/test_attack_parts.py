@@ -101,6 +101,17 @@ def test_surrogate_curvature_changes_the_second_derivative_only():
     assert torch.allclose(second, v * s * (1 - s) / width, atol=1e-12)
 
 
+def test_surrogate_curvature_keeps_in_place_relus_in_place():
+    x = torch.tensor([-1.0, 2.0])
+    with SurrogateCurvature(0.5):
+        y = x * 1.0
+        torch.relu_(y)
+        z = x * 1.0
+        torch.nn.functional.relu(z, inplace=True)
+    assert y.tolist() == [0.0, 2.0]
+    assert z.tolist() == [0.0, 2.0]
+
+
 def test_the_loop_minimises_and_pairs_the_best_clip_with_its_own_objective():
     goal = clip(4)[None]
 
@@ -125,6 +136,17 @@ def test_a_plateau_is_told_from_a_fall():
     )  # fmt: skip
     assert not isinstance(flat_run, float)
     assert flat_run.outcome is Outcome.CONVERGED
+    weight = torch.linspace(0.01, 1.0, goal.numel()).view_as(goal)
+    settled = descend(
+        lambda x: (weight * (x - goal)).abs().mean(),
+        lambda x: x.sum() * 0,
+        goal.clone(),
+        Schedule(),
+        Budget(seconds=60, steps=200),
+        10,
+    )
+    assert not isinstance(settled, float)
+    assert settled.outcome is Outcome.CONVERGED
     view = view_of(seeded(flat), clip(5)[None], [3])
     falling = GradientMatching().invert(view, Budget(seconds=60, steps=100), 0)
     assert isinstance(falling, Reconstruction)

@@ -115,6 +115,27 @@ def test_a_bias_carries_no_picture(bias_only):
     assert bias_only["model"]["parameters"]["sent_elements"] == 10
 
 
+def test_with_four_clips_an_update_the_nulls_know_nothing_of_the_truth():
+    made = audit("flat", batch=4)
+    nulls = [c for c in made["controls"] if c["kind"] == "null"]
+    assert all(c["passed"] for c in nulls), nulls
+    for finding in made["findings"]:
+        if finding["reference"] == "R0":
+            assert all(r["null"]["gain"] < 1.0 for r in finding["results"])
+
+
+def test_an_attack_that_breaks_is_skipped_counted_and_told(monkeypatch):
+    def broken(self, view, budget, seed):
+        raise RuntimeError("a defect\nof two lines")
+
+    monkeypatch.setattr("auditor.attack.gradient_matching.GradientMatching.invert", broken)
+    made = audit("pooled", trainable=("11.bias",))
+    failed = [s for s in made["skipped"] if s["because"] == "failed"]
+    assert failed
+    assert all("RuntimeError: a defect" in s["reason"] for s in failed)
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+
+
 def test_what_if_measures_each_change(pooled):
     names = [v["name"] for v in pooled["what_if"]]
     assert names == ["as audited", "batch 4", "head only", "BatchNorm train"]

@@ -55,7 +55,10 @@ def test_grade_of_a_finding():
 
     assert grade([BLUR, EXACT]) is Grade.EXACT
     assert grade([GOOD, BLUR], recall=True) is Grade.RECOGNISABLE
-    assert grade([GOOD, BLUR], recall=False) is Grade.NOT_SHOWN
+    assert grade([GOOD, BLUR], recall=False) is Grade.RECOGNISABLE
+    weak = dataclasses.replace(GOOD, gain=3.0)
+    assert grade([weak, BLUR], recall=False) is Grade.NOT_SHOWN
+    assert grade([weak, BLUR], recall=True) is Grade.RECOGNISABLE
     assert grade([BLUR, BLUR], recall=True) is Grade.GIST
     assert grade([BLIND], bits=True) is Grade.GIST
     assert grade([GOOD, BLIND], recall=True, reference=True) is Grade.NOT_SHOWN
@@ -119,7 +122,7 @@ def test_severity_follows_its_printed_formula_and_its_bands():
     assert worst.band == "critical"
     for grade, low in ((Grade.RECOGNISABLE, "high"), (Grade.GIST, "low"), (Grade.NOT_SHOWN, "none")):
         made = severity(grade, psnr=20.0, reach=0.4)
-        assert made.score == round(10 * made.fidelity * made.preconditions * (0.85 + 0.15 * made.reach), 1)
+        assert made.score == round(10 * made.fidelity * made.preconditions * (0.9 + 0.1 * made.reach), 1)
         assert made.band == low
         assert f"G:{grade.name}" in made.vector
     known = severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="reference")
