@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.attack import PRESETS
+from auditor.attack import PRESETS, GradientMatching
 from auditor.errors import Inconclusive, UsageError
 from auditor.pipeline import ScanOptions, Silent, scan
 from auditor.report import write_json
@@ -124,12 +124,16 @@ def test_with_four_clips_an_update_the_nulls_know_nothing_of_the_truth():
             assert all(r["null"]["gain"] < 1.0 for r in finding["results"])
 
 
-def test_an_attack_that_breaks_is_skipped_counted_and_told(monkeypatch):
-    def broken(self, view, budget, seed):
+class Broken(GradientMatching):
+    """An attack with a defect."""
+
+    def invert(self, view, budget, seed):
         raise RuntimeError("a defect\nof two lines")
 
-    monkeypatch.setattr("auditor.attack.gradient_matching.GradientMatching.invert", broken)
-    made = audit("pooled", trainable=("11.bias",))
+
+def test_an_attack_that_breaks_is_skipped_counted_and_told(monkeypatch):
+    monkeypatch.setitem(PRESETS, "short", dataclasses.replace(SHORT, attacks=(Broken(),)))
+    made = audit("pooled")
     failed = [s for s in made["skipped"] if s["because"] == "failed"]
     assert failed
     assert all("RuntimeError: a defect" in s["reason"] for s in failed)
