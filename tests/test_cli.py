@@ -151,6 +151,7 @@ def test_a_bad_model_is_one_line_and_leaves_nothing(run, tmp_path, make, code, s
         (["--probes", "absent.mp4"], 2, "absent.mp4"),
         (["--probes", "noise.mp4"], 2, "noise.mp4"),
         (["--probes", "one.npz"], 2, "frame"),
+        (["--probes", "black.npz"], 2, "single colour"),
         (["-o", "report.docx"], 2, ".docx"),
         (["--no-such-option"], 2, "--no-such-option"),
         (["--fail-on", "sometimes"], 2, "--fail-on"),
@@ -162,6 +163,7 @@ def test_a_bad_option_is_one_line_and_leaves_nothing(run, tmp_path, args, code, 
     conv_net(tmp_path / "net.onnx")
     (tmp_path / "noise.mp4").write_bytes(os.urandom(4000))
     np.savez(tmp_path / "one.npz", np.zeros((1, 16, 16, 3), np.uint8))
+    np.savez(tmp_path / "black.npz", np.zeros((8, 16, 16, 3), np.uint8))
     there = set(tmp_path.iterdir())
     got, _, err = run("scan", "net.onnx", *args)
     assert got == code, err

@@ -122,6 +122,8 @@ def _embeddings(view: View) -> Iterator[_Embedding]:
         weight = next((n for n in layer.parameters if n in view.update.gradients and _is_weight(view, n)), None)
         if weight is None or not (layer.kind.startswith("conv") or layer.kind == "linear"):
             continue
+        if not _might_pair(view, layer):
+            continue
         pixels = pixel_map(view.target.model, weight, shape, device)
         if pixels is None:
             continue
@@ -135,6 +137,15 @@ def _embeddings(view: View) -> Iterator[_Embedding]:
         tiles = all(o == i // k for i, o, k in zip(seen.shape[2:], made.shape[2:], kernel, strict=True))
         if tiles and gradient.shape[1] == seen.shape[1]:
             yield _Embedding(layer, weight, made[0, 0].numel(), made.shape[1], pixels, kernel)
+
+
+def _might_pair(view: View, layer: Layer) -> bool:
+    """Compare shapes before anything is run: some position gradient must have this layer's number of features."""
+    if not layer.output_shape:
+        return True
+    features = layer.output_shape[-1] if layer.kind == "linear" else layer.output_shape[1]
+    sent = view.update.gradients
+    return any(features in sent[n].shape for n in _added(view) if _could_be_positions(sent[n]))
 
 
 def _is_weight(view: View, name: str) -> bool:

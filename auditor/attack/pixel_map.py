@@ -10,6 +10,8 @@ from auditor.records import Clip, PublicModel
 # 64 levels in [0, 1] are far apart compared with float32 rounding, and three digits address 262,144 pixels, four
 # 16 million.
 _LEVELS = 64
+# A rearrangement is exact up to float32 rounding; a layer of features is nowhere near affine to this precision.
+_EXACT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ def pixel_map(
     known = scale.abs() > 1e-6
     if not bool(known.any()):
         return None
+    middle = read(torch.full((count,), 0.5)).reshape(-1)
+    if float((middle - offset - 0.5 * scale).abs().max()) > _EXACT * float(scale.abs().max()):
+        return None
     address = torch.arange(count)
     pixel = torch.zeros(len(offset), dtype=torch.long, device=offset.device)
     weight = 1
@@ -77,6 +82,6 @@ def pixel_map(
     trial = torch.rand(count, generator=torch.Generator().manual_seed(0))
     predicted = scale * trial.to(offset)[pixel] + offset
     predicted = torch.where(known, predicted, offset)
-    if float((read(trial).reshape(-1) - predicted).abs().max()) > 1e-4 * float(scale.abs().max()):
+    if float((read(trial).reshape(-1) - predicted).abs().max()) > _EXACT * float(scale.abs().max()):
         return None
     return PixelMap(shape=shape, pixel=pixel, scale=scale, offset=offset, known=known, clip_shape=clip_shape)

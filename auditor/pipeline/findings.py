@@ -23,8 +23,8 @@ from auditor.score import (
     severity,
 )
 
-# Measured at 8x32x32: different shipped clips, canaries and textures score 8.3 to 13.3 dB against each other, windows of
-# one shipped clip 15.4 to 33.6 dB.
+# Measured at 8x32x32: different shipped clips, canaries and textures score 8.3 to 13.3 dB against each other, windows
+# of one shipped clip 15.4 to 33.6 dB.
 _ALIKE_DB = 14.5
 
 
@@ -106,6 +106,7 @@ def _finding(
     observed: Sequence[Observed], ran: list[Ran], attack: Attack, galleries: Mapping[str, Clip]
 ) -> Finding | None:
     reference = uses_reference(attack)
+    looks = len(observed[0].labels)
     results = [_result(observed, r, ran, reference, galleries) for r in ran if not r.unit.is_null]
     if not results:
         return None
@@ -115,8 +116,8 @@ def _finding(
     null_recall, null_bits = _evidence(null_scores, _first(with_null, null_scores), reference)
     grade = grade_finding(
         [r.score for r in results],
-        recall_significant=clearly_above_chance(recall),
-        bits_significant=clearly_above_chance(bits),
+        recall_significant=clearly_above_chance(recall, looks),
+        bits_significant=clearly_above_chance(bits, looks),
         with_reference=reference,
     )
     share = reach([r.score for r in results if r.score.bits is None], with_reference=reference)
@@ -130,7 +131,7 @@ def _finding(
         reach=share,
         recall=recall,
         bits=bits,
-        null_at_chance=_at_chance(null_scores, null_recall, null_bits, reference) if null_scores else None,
+        null_at_chance=_at_chance(null_scores, null_recall, null_bits, reference, looks) if null_scores else None,
         null_recall=null_recall,
         null_bits=null_bits,
         results=tuple(results),
@@ -207,10 +208,12 @@ def _evidence(
     return recall, bits_interval(correct, trials) if trials else None
 
 
-def _at_chance(scores: Sequence[ClipScore], recall: Interval | None, bits: Interval | None, reference: bool) -> bool:
+def _at_chance(
+    scores: Sequence[ClipScore], recall: Interval | None, bits: Interval | None, reference: bool, looks: int
+) -> bool:
     """An unrelated update must show nothing: no recognisable clip, no retrieval, no bits."""
     pictures = any(grade_clip(s, with_reference=reference) >= Grade.RECOGNISABLE for s in scores)
-    return not (pictures or clearly_above_chance(recall) or clearly_above_chance(bits))
+    return not (pictures or clearly_above_chance(recall, looks) or clearly_above_chance(bits, looks))
 
 
 def null_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:

@@ -156,7 +156,9 @@ def _cut_short(g: Gathered) -> tuple[str, ...]:
     for f in g.findings:
         count = sum(r.reconstruction.outcome is Outcome.OUT_OF_BUDGET for r in f.results)
         if count and f.grade < Grade.EXACT:
-            falling.append(f"{f.attack.name}: still improving when its time ended in {count} of {len(f.results)} runs")
+            falling.append(
+                f"{f.attack.name}: still improving when its budget ended in {count} of {len(f.results)} runs"
+            )
     return tuple(left_out + falling)
 
 

@@ -27,6 +27,8 @@ from auditor.records import Audit, Clips, Clock, FederatedProtocol, InputSpec, P
 _EXPOSURE, _WHAT_IF, _ENHANCE = 0.15, 0.3, 0.1
 # Controls take about three seconds on two cores; less than that plus a few units cannot say anything.
 _CONTROL_SECONDS = 4.0
+# Half a grey level of 8-bit video, root mean square: nothing to recognise.
+_BLANK = 0.5 / 255
 
 
 _NO_WHAT_IF = Skipped(
@@ -158,6 +160,9 @@ def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Prob
         clips: tuple[Probe, ...] = tuple(p for path in options.probes for p in user_probes(path, spec))
     else:
         clips = shipped_probes(spec, preset.probes)
+    for probe in clips:
+        if float(probe.clip.std()) < _BLANK:
+            raise UsageError(f"the clip {probe.name} shows a single colour", "give clips of a scene: this one has none")
     return _unique((*clips, canary(spec, options.seed)))
 
 

@@ -46,15 +46,17 @@ def grade_finding(
     - EXACT: at least one clip is.
     - RECOGNISABLE: at least one clip is, and the true clips are found in the gallery above chance, or one clip leaves
       blind guesses far behind (6 dB and SSIM 0.7). With a reference
-      frame retrieval proves nothing (the reference alone finds the clip), so more than half of the clips must be.
+      frame retrieval proves nothing (the reference alone finds the clip), so more than half of the clips, and at
+      least two, must be.
     - GIST: retrieval or canary bits above chance only.
     """
     grades = [grade_clip(s, with_reference=with_reference) for s in scores]
     if Grade.EXACT in grades:
         return Grade.EXACT
     shown = sum(g is Grade.RECOGNISABLE for g in grades)
-    strong = not with_reference and any(_is_strong(s) for s in scores)
-    if shown and (2 * shown > len(grades) if with_reference else recall_significant or strong):
+    strong = any(_is_strong(s) for s, g in zip(scores, grades, strict=True) if g >= Grade.RECOGNISABLE)
+    several = 2 * shown > len(grades) and shown > 1
+    if shown and (strong or (several if with_reference else recall_significant)):
         return Grade.RECOGNISABLE
     if bits_significant or (recall_significant and not with_reference):
         return Grade.GIST
@@ -79,9 +81,10 @@ def merged(intervals: Sequence[Interval | None]) -> tuple[int, int]:
     return sum(i.hits for i in kept), sum(i.trials for i in kept)
 
 
-def clearly_above_chance(interval: Interval | None) -> bool:
+def clearly_above_chance(interval: Interval | None, looks: int = 1) -> bool:
     """Tell whether an interval lies above chance and the exact tail is at most `ALPHA`; False without trials.
 
-    Wilson's bound is too high for few trials, so the exact binomial test must agree.
+    Wilson's bound is too high for few trials, so the exact binomial test must agree. `looks` is the number of
+    reconstructions of a batch from which the one nearest the truth was scored: chance had as many tries (Bonferroni).
     """
-    return interval is not None and interval.above_chance and binomial_tail(interval) <= ALPHA
+    return interval is not None and interval.above_chance and binomial_tail(interval) <= ALPHA / looks

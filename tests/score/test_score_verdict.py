@@ -61,8 +61,10 @@ def test_grade_of_a_finding():
     assert grade([weak, BLUR], recall=True) is Grade.RECOGNISABLE
     assert grade([BLUR, BLUR], recall=True) is Grade.GIST
     assert grade([BLIND], bits=True) is Grade.GIST
-    assert grade([GOOD, BLIND], recall=True, reference=True) is Grade.NOT_SHOWN
+    assert grade([weak, BLIND], recall=True, reference=True) is Grade.NOT_SHOWN
     assert grade([GOOD, GOOD, BLIND], reference=True) is Grade.RECOGNISABLE
+    assert grade([weak, weak, BLIND], reference=True) is Grade.RECOGNISABLE
+    assert grade([weak], reference=True) is Grade.NOT_SHOWN
 
 
 def test_one_lucky_hit_of_three_is_not_above_chance():
