@@ -86,7 +86,10 @@ def _left_out(cut_short: tuple[str, ...]) -> tuple[str, ...]:
     if not cut_short:
         return ()
     return (
-        f"{len(cut_short)} kinds of attack did not finish or were still improving: more --max-time or a larger --preset may decide",
+    return (
+        f"{len(cut_short)} kinds of attack did not finish or were still improving: "
+        "more --max-time or a larger --preset may decide",
+    )
     )
 
 
