@@ -85,12 +85,8 @@ def _left_out(cut_short: tuple[str, ...]) -> tuple[str, ...]:
     """One sentence for all: the report lists each."""
     if not cut_short:
         return ()
-    return (
-    return (
-        f"{len(cut_short)} kinds of attack did not finish or were still improving: "
-        "more --max-time or a larger --preset may decide",
-    )
-    )
+    kinds = f"{len(cut_short)} kinds of attack did not finish or were still improving"
+    return (f"{kinds}: more --max-time or a larger --preset may decide",)
 
 
 def gate(word: str, score: float, band: str, fail_on: str) -> tuple[bool, ExitCode]:
