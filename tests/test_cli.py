@@ -221,8 +221,12 @@ def test_interrupting_leaves_one_line_and_no_report(tmp_path):
     with out.open("w") as to_out, err.open("w") as to_err:
         job = subprocess.Popen(
             [sys.executable, "-m", "auditor", "scan", "net.onnx", "--out", "report"],
-            cwd=tmp_path, stdout=to_out, stderr=to_err,
-        )  # fmt: skip
+            cwd=tmp_path,
+            stdout=to_out,
+            stderr=to_err,
+            # Jobs in the background inherit an ignored SIGINT; a person at a terminal has the default.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         while "controls" not in err.read_text():
             assert job.poll() is None, err.read_text()
             time.sleep(0.1)
