@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-CLIPS = Path("/work/shared/clips")
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 SIZE = 32
 
 Frames = list[np.ndarray]
