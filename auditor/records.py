@@ -488,17 +488,6 @@ class Exposure:
     sigma: float
 
 
-@record
-class LayerExposure:
-    """Exposure of one layer, with closed-form flags (sentences) that hold for this protocol."""
-
-    layer: Layer
-    sent: bool
-    exposure: Exposure | None
-    flags: tuple[str, ...] = ()
-    reason: str = ""
-
-
 # --------------------------------------------------------------------------------------------------------- render
 
 

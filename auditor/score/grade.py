@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from auditor.records import ClipScore, Grade, Interval
-from auditor.score.intervals import binomial_tail
+from auditor.score.intervals import significant
 
 # 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
 EXACT_DB = 35.0
@@ -84,7 +84,7 @@ def merged(intervals: Sequence[Interval | None]) -> tuple[int, int]:
 def clearly_above_chance(interval: Interval | None, looks: int = 1) -> bool:
     """Tell whether an interval lies above chance and the exact tail is at most `ALPHA`; False without trials.
 
-    Wilson's bound is too high for few trials, so the exact binomial test must agree. `looks` is the number of
+    `looks` is the number of
     reconstructions of a batch from which the one nearest the truth was scored: chance had as many tries (Bonferroni).
     """
-    return interval is not None and interval.above_chance and binomial_tail(interval) <= ALPHA / looks
+    return interval is not None and significant(interval, ALPHA / looks)

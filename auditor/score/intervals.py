@@ -56,13 +56,13 @@ def binomial_tail(interval: Interval) -> float:
     return float(stats.binom.sf(interval.hits - 1, interval.trials, interval.chance))
 
 
-def significant(interval: Interval) -> bool:
-    """Tell whether a proportion is above chance: the interval lies above it AND the exact tail is at most 5%.
+def significant(interval: Interval, alpha: float = _ALPHA) -> bool:
+    """Tell whether a proportion is above chance: the interval lies above it AND the exact tail is at most `alpha`.
 
     Both, because Wilson's lower bound is too high for few trials: 2 hits of 3 at chance 0.2 give a lower bound of
     0.208, above chance, although chance does as well one time in ten (0.104).
     """
-    return interval.above_chance and binomial_tail(interval) <= _ALPHA
+    return interval.above_chance and binomial_tail(interval) <= alpha
 
 
 def _check(hits: int, trials: int) -> None:
