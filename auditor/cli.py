@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from auditor.arguments import parse_floats, parse_seconds, parse_shape
+from auditor import choices
+from auditor.arguments import parse_seconds
 from auditor.errors import AuditError, ExitCode, UsageError
 from auditor.text import printable
 
@@ -46,85 +47,55 @@ def _root(
     pass
 
 
-_MODEL = "Model"
-_CLIENT = "What clients train and send"
-_AUDIT = "The audit"
-_OUTPUT = "Output"
-
-
 @app.command()
 def scan(
-    model: Annotated[
-        str, typer.Argument(help="model.onnx, path/file.py:factory, or torchvision:NAME", metavar="MODEL")
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights for a PyTorch model: .safetensors or a state dict.", rich_help_panel=_MODEL),
-    ] = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(help="One clip in the model's own axis order, e.g. 3,8,32,32.", rich_help_panel=_MODEL),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(help="NCTHW, NTCHW, NTHWC, NCHW or NHWC, if it cannot be read.", rich_help_panel=_MODEL),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="Number of classes, if it cannot be read.", min=2, rich_help_panel=_MODEL)
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="Channel means the input is normalised by, e.g. 0.45,0.45,0.45.", rich_help_panel=_MODEL),
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Channel standard deviations.", rich_help_panel=_MODEL)] = None,
-    value_range: Annotated[
-        str | None, typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=_MODEL)
-    ] = None,
-    trainable: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=_CLIENT
-        ),
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=_CLIENT)] = 1,
+    model: choices.Model,
+    weights: choices.Weights = None,
+    input_shape: choices.InputShape = None,
+    layout: choices.LayoutName = None,
+    classes: choices.Classes = None,
+    mean: choices.Mean = None,
+    std: choices.Std = None,
+    value_range: choices.Range = None,
+    trainable: choices.Trainable = None,
+    batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=choices.CLIENT)] = 1,
     labels: Annotated[
-        str, typer.Option(help="Labels within a batch: distinct or equal.", rich_help_panel=_CLIENT)
+        str, typer.Option(help="Labels within a batch: distinct or equal.", rich_help_panel=choices.CLIENT)
     ] = "distinct",
-    bn: Annotated[str, typer.Option(help="BatchNorm at the client: eval or train.", rich_help_panel=_CLIENT)] = "eval",
-    loss: Annotated[
-        str, typer.Option(help="Loss that clients minimise: cross-entropy.", rich_help_panel=_CLIENT)
-    ] = "cross-entropy",
+    bn: choices.BatchNorm = "eval",
+    loss: choices.Loss = "cross-entropy",
     probes: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=_AUDIT
+            help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=choices.AUDIT
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=_AUDIT)] = "fast",
+    preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=choices.AUDIT)] = "fast",
     what_if: Annotated[
         bool | None,
         typer.Option(
             "--what-if/--no-what-if",
             help="Measure changes of batch, trained part and BatchNorm.",
-            rich_help_panel=_AUDIT,
+            rich_help_panel=choices.AUDIT,
         ),
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=_AUDIT)
+        str | None, typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=choices.AUDIT)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, rich_help_panel=_AUDIT)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_AUDIT)] = "auto",
+    seed: choices.Seed = 0,
+    device: choices.Device = "auto",
     fail_on: Annotated[
         str,
         typer.Option(
-            help="Lowest severity that fails the gate: critical, high, medium, low, never.", rich_help_panel=_AUDIT
+            help="Lowest severity that fails the gate: critical, high, medium, low, never.",
+            rich_help_panel=choices.AUDIT,
         ),
     ] = "high",
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for results.json, report.html and report.pdf [default: fl-audit-report].",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=choices.OUTPUT,
         ),
     ] = None,
     output: Annotated[
@@ -132,7 +103,7 @@ def scan(
         typer.Option(
             "-o",
             help="FILE to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=choices.OUTPUT,
         ),
     ] = None,
 ) -> None:
@@ -141,18 +112,14 @@ def scan(
     Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
     """
     chosen = {
-        "layout": _one_of("--layout", layout, ("NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC")),
-        "labels": _one_of("--labels", labels, ("distinct", "equal")),
-        "batchnorm": _one_of("--bn", bn, ("eval", "train")),
-        "preset": _one_of("--preset", preset, ("fast", "standard", "deep")),
-        "fail_on": _one_of("--fail-on", fail_on, ("critical", "high", "medium", "low", "never")),
-        "input_shape": parse_shape(input_shape) if input_shape else None,
-        "mean": parse_floats("--mean", mean) if mean else None,
-        "std": parse_floats("--std", std) if std else None,
-        "value_range": parse_floats("--range", value_range, count=2) if value_range else None,
+        **choices.how_to_read(input_shape, layout, mean, std, value_range),
+        "labels": choices.one_of("--labels", labels, ("distinct", "equal")),
+        "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
+        "preset": choices.one_of("--preset", preset, ("fast", "standard", "deep")),
+        "fail_on": choices.one_of("--fail-on", fail_on, ("critical", "high", "medium", "low", "never")),
         "max_time": parse_seconds(max_time) if max_time else None,
     }
-    _one_of("--loss", loss, ("cross-entropy",))
+    choices.one_of("--loss", loss, ("cross-entropy",))
     for path in probes or ():
         if not path.exists():
             raise UsageError(f"there is no {printable(str(path))}", "give --probes a video, a folder or an .npz")
@@ -213,7 +180,7 @@ def list_(
     """List attacks, probe clips and presets."""
     from auditor.listing import listing
 
-    _one_of("WHAT", what, ("attacks", "probes", "presets", "all"))
+    choices.one_of("WHAT", what, ("attacks", "probes", "presets", "all"))
     typer.echo(listing(what))
 
 
@@ -240,12 +207,6 @@ def _no_empty_folders(targets: list[Path]) -> Iterator[None]:
             with suppress(OSError):
                 folder.rmdir()
         raise
-
-
-def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
-    if value is not None and value not in allowed:
-        raise UsageError(f"{option} {printable(value)} is unknown", f"use one of {', '.join(allowed)}")
-    return value
 
 
 def _targets(out: Path | None, output: list[Path] | None) -> tuple[list[Path], Path | None]:

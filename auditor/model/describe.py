@@ -1,0 +1,123 @@
+"""What every model goes through, whatever it was loaded from: run once, observed, and its derivatives checked."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from auditor.errors import NotAuditable, UsageError
+from auditor.model.clip_input import model_shape
+from auditor.model.fidelity import gradient_error, second_derivative
+from auditor.model.interpreter import WAYS_FORWARD, NodeError
+from auditor.model.layers import find_layers
+from auditor.model.options import LoadOptions
+from auditor.model.reading import observe
+from auditor.model.video import VideoModel
+from auditor.records import Fidelity, InputSpec, Target
+from auditor.text import printable
+
+WRONG_GRADIENT = 0.05
+ROUGH_GRADIENT = 1e-3
+
+
+def sample_clips(spec: InputSpec, clips: int, seed: int) -> Tensor:
+    """Return random clips whose pixels are whole steps of 1/255, so that integer inputs hold them too."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (clips, *spec.clip_shape), generator=generator).float() / 255
+
+
+def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
+    """Run one clip and return the number of classes.
+
+    Raises
+    ------
+    NotAuditable
+        The model fails, or returns something other than logits.
+    UsageError
+        There are not as many classes as the user said.
+    """
+    shape = model_shape(model.spec)
+    try:
+        with torch.no_grad():
+            logits = model(clip)
+    except NodeError as error:
+        raise NotAuditable(
+            f"the graph does not run on a clip of shape {shape}: {error}", "check --input-shape, or " + WAYS_FORWARD
+        ) from error
+    except Exception as error:
+        reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
+        raise UsageError(
+            f"the model fails on a clip of shape {shape}: {reason}", "check --input-shape and --layout"
+        ) from error
+    if not isinstance(logits, Tensor):
+        kind = printable(type(logits).__name__)
+        raise NotAuditable(f"the model returns {kind}, not a tensor of logits", "return only the logits from forward")
+    if logits.dim() != 2 or logits.shape[0] != 1:
+        raise NotAuditable(
+            f"the model returns shape {tuple(logits.shape)} for one clip, not (1, classes)",
+            "audit a classifier that returns logits",
+        )
+    if not logits.is_floating_point():
+        raise NotAuditable("the model returns integers, not logits", "return the logits from forward")
+    if not bool(torch.isfinite(logits).all()):
+        raise NotAuditable(
+            "the model returns NaN or infinity on a clip of noise", "check the weights and --mean, --std"
+        )
+    if wanted is not None and logits.shape[1] != wanted:
+        raise UsageError(f"the model has {logits.shape[1]} classes, not {wanted}", "correct --classes or leave it out")
+    return int(logits.shape[1])
+
+
+def described(
+    model: VideoModel,
+    spec: InputSpec,
+    classes: int,
+    options: LoadOptions,
+    name: str,
+    form: str,
+    sha256: str,
+    operators: Mapping[str, int],
+    *,
+    parity: float | None,
+    batch: str,
+    batchnorm: str,
+    notes: list[str],
+) -> Target:
+    clip = sample_clips(spec, 1, options.seed)
+    seen = observe(model, clip)
+    layers = find_layers(model.network, dict(model.named_parameters()), seen.readings)
+    del seen
+    gradient = gradient_error(model, clip, options.seed)
+    if gradient is not None and gradient > WRONG_GRADIENT:
+        raise NotAuditable(
+            f"gradients disagree with finite differences by {gradient:.0%}", "report this model, and " + WAYS_FORWARD
+        )
+    if gradient is None:
+        notes.append("Gradients were not compared with finite differences.")
+    elif gradient > ROUGH_GRADIENT:
+        notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
+    failure = second_derivative(model, clip)
+    if failure:
+        notes.append(
+            f"Second derivatives are missing, so attacks that need them cannot run: {printable(failure, 200)}."
+        )
+    return Target(
+        name=printable(name),
+        source="",
+        format=form,
+        sha256=sha256,
+        model=model.to(options.device),
+        input=spec,
+        classes=classes,
+        layers=layers,
+        operators=operators,
+        fidelity=Fidelity(
+            parity_max_error=parity,
+            gradient_check=gradient,
+            double_backward=not failure,
+            batchnorm=batchnorm,
+            batch=batch,
+            upper_bound=batchnorm == "folded",
+            notes=tuple(notes),
+        ),
+    )

@@ -1,0 +1,222 @@
+"""An ONNX file becomes a Target: imported, compared with ONNX Runtime, its batch released where that is exact."""
+
+from pathlib import Path
+
+import torch
+from onnx import ModelProto
+from torch import Tensor
+
+from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.clip_input import AXES, deduced_layout, without_batch
+from auditor.model.describe import count_classes, described, sample_clips
+from auditor.model.graph import Graph, read_graph
+from auditor.model.interpreter import (
+    WAYS_FORWARD,
+    NodeError,
+    OnnxModule,
+    check_supported,
+    in_parts,
+    operator_counts,
+)
+from auditor.model.onnx_file import OnnxFile, read_onnx
+from auditor.model.options import LoadOptions
+from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
+from auditor.model.trainable import INVENTED, Roles, roles
+from auditor.model.video import VideoModel
+from auditor.records import Layout, Target
+from auditor.text import printable
+
+FAITHFUL = "torch.onnx.export(model, (clip,), 'model.onnx', dynamo=True, optimize=False)"
+FAITHFUL_LEGACY = (
+    "torch.onnx.export(model, (clip,), 'model.onnx', dynamo=False, training=torch.onnx.TrainingMode.TRAINING, "
+    "do_constant_folding=False)"
+)
+FOLDING_RULE = "FuseBatchNorm"
+
+
+def load_onnx(path: Path, options: LoadOptions) -> Target:
+    """Load an ONNX file.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        See `loading.load`.
+    """
+    file, graph, found = _understood(path)
+    shape, batch, layout = _declared_input(file.model, options)
+    spec = options.spec(shape, "read from the model file", layout=layout)
+    module = OnnxModule(graph, found, batch).eval()
+    model = VideoModel(module, spec)
+    clips = sample_clips(spec, 2, options.seed)
+    if batch is not None and batch > 1:
+        module.clip_by_clip = not _runs(model, clips[:1])
+    classes = count_classes(model, clips[:1], options.classes)
+    parity, batching, notes = _compare(file.model, model, clips, bool(file.precisions))
+    if file.precisions:
+        notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
+    if graph.nodes[-1].operator == "Softmax":
+        notes.append("The output is a softmax already: gradients assume that clients train on logits.")
+    batchnorm, folding = _batchnorm(graph)
+    notes += folding
+    return described(
+        model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
+        parity=parity, batch=batching, batchnorm=batchnorm, notes=notes,
+    )  # fmt: skip
+
+
+def _understood(path: Path) -> tuple[OnnxFile, Graph, Roles]:
+    try:
+        file = read_onnx(path)
+        graph = read_graph(file.model)
+        _check_signature(file.model, graph)
+        check_supported(graph)
+        found = roles(graph)
+    except AuditError:
+        raise
+    except Exception as error:  # a file can be damaged in more ways than can be listed
+        what = printable(f"{type(error).__name__}: {error}".split("\n")[0], 200)
+        raise NotAuditable(
+            f"{printable(path.name)} is a truncated or damaged ONNX file ({what})",
+            "copy it again or export the model again",
+        ) from error
+    if not found.parameters:
+        raise NotAuditable(
+            "the graph holds no trainable float parameter", "export the model itself, not a preprocessing step"
+        )
+    return file, graph, found
+
+
+def _runs(model: VideoModel, clip: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(clip)
+    except (NodeError, RuntimeError):
+        return False
+    return True
+
+
+def _check_signature(model: ModelProto, graph: Graph) -> None:
+    if len(graph.inputs) != 1:
+        names = ", ".join(printable(name, 40) for name in graph.inputs[:5])
+        raise NotAuditable(
+            f"the graph reads {len(graph.inputs)} inputs ({names})",
+            "export a model that reads one clip and nothing else",
+        )
+    if len(graph.outputs) != 1:
+        names = ", ".join(printable(name, 40) for name in graph.outputs[:5])
+        raise NotAuditable(
+            f"the graph has {len(graph.outputs)} outputs ({names})", "export a model that returns one tensor of logits"
+        )
+
+
+def _declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, ...], int | None, Layout | None]:
+    """Return one clip's shape without batch, the batch size that the file fixes (None if it is open), and the layout.
+
+    A model of single frames takes a shape of several frames: then frames travel in its batch.
+    """
+    given, layout = options.input_shape, options.layout
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    value = next(value for value in model.graph.input if value.name not in initializers)
+    dims = list(value.type.tensor_type.shape.dim)
+    known = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims]
+    labels = [printable(dim.dim_param or "?", 30) for dim in dims]
+    rank = len(dims) - 1 if dims else None
+    shown = "(" + ", ".join(str(k) if k else label for k, label in zip(known, labels, strict=True)) + ")"
+    batch = known[0] if known else None
+    if layout is not None and layout in AXES and rank not in (None, len(AXES[layout])):
+        raise UsageError(f"layout {layout} does not fit the model's input {shown}", "correct --layout or leave it out")
+    if given is None:
+        open_dims = [label for k, label in list(zip(known, labels, strict=True))[1:] if k is None]
+        if rank is None or open_dims:
+            what = f"leaves {', '.join(open_dims)} open" if open_dims else "declares no input shape"
+            raise UsageError(
+                f"the model {what}: input {shown}", "give --input-shape, one clip in this order without batch"
+            )
+        return tuple(k for k in known[1:] if k), batch, layout
+    shape = without_batch(given, rank)
+    if rank is not None and (
+        len(shape) != rank or any(k not in (None, s) for k, s in zip(known[1:], shape, strict=True))
+    ):
+        raise UsageError(
+            f"--input-shape {given} contradicts the model's input {shown}", "leave --input-shape out or correct it"
+        )
+    if rank == 3 and len(given) == 4 and given[0] > 1:
+        return given, batch, layout or deduced_layout(shape)
+    return shape, batch, layout
+
+
+def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[float | None, str, list[str]]:
+    """Compare outputs with ONNX Runtime at batch 1 and 2, and settle how batches run: at once, released, or in parts.
+
+    Returns
+    -------
+    parity, batch, notes
+        As `records.Fidelity` holds them.
+    """
+    module = model.network
+    assert isinstance(module, OnnxModule)
+    fixed = module.traced_batch
+    singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
+    notes: list[str] = []
+    try:
+        run = runtime(proto)
+        theirs = [in_parts(run, x, fixed or x.shape[0]) for x in singles]
+    except NoRuntimeError as absent:
+        notes.append(f"Outputs were not compared with ONNX Runtime: {absent.reason}.")
+        theirs = []
+    tolerance = HALF_TOLERANCE if narrow else TOLERANCE
+    smallest, failure = float("inf"), ""
+    size = fixed or singles[0].shape[0]
+    ways = [
+        (fixed, False, "unfrozen" if fixed else "dynamic"),
+        (size, False, "unfrozen"),
+        (size, True, f"frozen at {size}"),
+    ]
+    for traced, apart, word in ways if fixed is None else [ways[0], ways[2]]:
+        if (traced, apart) != (module.traced_batch, module.clip_by_clip):
+            module.traced_batch, module.clip_by_clip = traced, apart
+            module.forget()
+        try:
+            with torch.no_grad():
+                ours, together = [module(x) for x in singles], module(both)
+        except (NodeError, RuntimeError) as error:
+            failure = str(error)
+            continue
+        parity = max(map(difference, ours, theirs)) if theirs else 0.0
+        smallest = min(smallest, parity)
+        joint = difference(together, torch.cat(ours))
+        if not max(parity, joint) <= tolerance:
+            continue
+        if apart:
+            notes.append(
+                f"The file works for a batch of {size} only: batches run in parts of {size}, which is exact with "
+                "running statistics; with batch statistics every part has its own. Export with a dynamic batch to "
+                "avoid that."
+            )
+        return (max(parity, joint) if theirs else None), word, notes
+    if smallest == float("inf") and failure:
+        raise NotAuditable(f"the graph does not run: {printable(failure, 300)}", WAYS_FORWARD)
+    raise NotAuditable(
+        f"the imported graph differs from ONNX Runtime by {smallest:.1e} of the largest logit "
+        f"(at most {tolerance:.0e})",
+        WAYS_FORWARD,
+    )
+
+
+def _batchnorm(graph: Graph) -> tuple[str, list[str]]:
+    """Tell whether the file kept batch normalisation or merged it into other weights."""
+    kept = any(node.operator == "BatchNormalization" for node in graph.walk())
+    folded = any(FOLDING_RULE in text for node in graph.walk() for text in node.metadata.values())
+    if not kept and not folded:
+        convolutions = [
+            node for node in graph.walk() if node.operator in ("Conv", "ConvTranspose") and len(node.inputs) > 2
+        ]
+        folded = any(
+            INVENTED.match(name) for node in convolutions for name in node.inputs[1:3] if name in graph.constants
+        )
+    if not folded:
+        return ("kept" if kept else "none"), []
+    return "folded", [
+        "Batch normalisation was merged into other weights at export: these are not the gradients that clients send, "
+        f"and results are an upper bound. Export again with {FAITHFUL}, or {FAITHFUL_LEGACY}."
+    ]
