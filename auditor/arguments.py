@@ -1,6 +1,9 @@
 """Values as people type them: shapes, durations, lists of numbers."""
 
+import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from auditor.errors import UsageError
 from auditor.text import printable
@@ -61,3 +64,35 @@ def parse_floats(option: str, text: str, count: int | None = None) -> tuple[floa
     if not values or (count is not None and len(values) != count) or any(v != v or abs(v) > 1e6 for v in values):
         raise UsageError(f"{option} {printable(text)} is not a list of numbers", "separate them by commas")
     return values
+
+
+def parse_arguments(texts: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Return (name, value) pairs from `name=value`: values are JSON where they can be, else text.
+
+    Raises
+    ------
+    UsageError
+        A text is not of that form, or a name comes twice.
+
+    >>> parse_arguments(["depth=4", "width=1.5", "gated=true", "sizes=[8, 16]", "kind=slow"])
+    (('depth', 4), ('width', 1.5), ('gated', True), ('sizes', [8, 16]), ('kind', 'slow'))
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--arg {printable(text)} is not name=value", "write e.g. --arg depth=4")
+        if name in found:
+            raise UsageError(f"--arg {name} is given twice", "give each name once")
+        found[name] = _plain(value)
+    return tuple(found.items())
+
+
+def _plain(text: str) -> Any:
+    words = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,18 +1,27 @@
 """The options that several commands share, each told once."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from auditor.arguments import parse_floats, parse_shape
+from auditor.arguments import parse_arguments, parse_floats, parse_shape
 from auditor.errors import UsageError
+from auditor.records import TemporalPool
 from auditor.text import printable
 
 MODEL, CLIENT, AUDIT, OUTPUT = "Model", "What clients train and send", "The audit", "Output"
 LAYOUTS = ("NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC")
 
-Model = Annotated[str, typer.Argument(help="model.onnx, path/file.py:factory, or torchvision:NAME", metavar="MODEL")]
+POOLS = get_args(TemporalPool)
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER",
+        metavar="MODEL",
+    ),
+]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights for a PyTorch model: .safetensors or a state dict.", rich_help_panel=MODEL)
 ]
@@ -35,6 +44,26 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="Channel standard deviations.", rich_help_panel=MODEL)]
 Range = Annotated[
     str | None, typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=MODEL)
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        "--temporal-pool",
+        help=f"Logits of a clip from those of its frames, for image models: {', '.join(POOLS[:-1])} or {POOLS[-1]}.",
+        rich_help_panel=MODEL,
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg", help="NAME=VALUE for the factory or architecture, e.g. depth=4; repeatable.", rich_help_panel=MODEL
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model", help="Read .pt2, TorchScript and pickled modules, which run code.", rich_help_panel=MODEL
+    ),
 ]
 Trainable = Annotated[
     list[str] | None,
@@ -60,9 +89,16 @@ def one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
 
 
 def how_to_read(
-    input_shape: str | None, layout: str | None, mean: str | None, std: str | None, value_range: str | None
+    input_shape: str | None,
+    layout: str | None,
+    mean: str | None,
+    std: str | None,
+    value_range: str | None,
+    temporal_pool: str,
+    arguments: list[str] | None,
+    trust_model: bool,
 ) -> dict[str, Any]:
-    """Return what the user said about the model's input, parsed, by the names of `LoadOptions`.
+    """Return what the user said about reading the model, parsed, by the names of `LoadOptions`.
 
     Raises
     ------
@@ -75,4 +111,7 @@ def how_to_read(
         "mean": parse_floats("--mean", mean) if mean else None,
         "std": parse_floats("--std", std) if std else None,
         "value_range": parse_floats("--range", value_range, count=2) if value_range else None,
+        "temporal_pool": one_of("--temporal-pool", temporal_pool, POOLS),
+        "arguments": parse_arguments(arguments or ()),
+        "trust_model": trust_model,
     }

@@ -57,6 +57,9 @@ def scan(
     mean: choices.Mean = None,
     std: choices.Std = None,
     value_range: choices.Range = None,
+    temporal_pool: choices.Pool = "mean",
+    arg: choices.Arguments = None,
+    trust_model: choices.Trust = False,
     trainable: choices.Trainable = None,
     batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=choices.CLIENT)] = 1,
     labels: Annotated[
@@ -112,7 +115,7 @@ def scan(
     Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
     """
     chosen = {
-        **choices.how_to_read(input_shape, layout, mean, std, value_range),
+        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model),
         "labels": choices.one_of("--labels", labels, ("distinct", "equal")),
         "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
         "preset": choices.one_of("--preset", preset, ("fast", "standard", "deep")),

@@ -9,7 +9,8 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 
 import enum
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, dataclass_transform, runtime_checkable
 
@@ -33,6 +34,11 @@ Logits: TypeAlias = Float[Tensor, "clip class"]
 
 Layout = Literal["NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC"]
 BatchNormMode = Literal["eval", "train"]
+TemporalPool = Literal["mean", "max", "last"]
+DropoutMode = Literal["off", "on"]
+Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
+# What a clip is trained as: a class, the set of classes that are present, or a value.
+Label: TypeAlias = int | float | tuple[int, ...]
 
 
 # ----------------------------------------------------------------------------------------------------------- load
@@ -59,6 +65,44 @@ class InputSpec:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(frame, channel, height, width) of one clip."""
         return (self.frames, self.channels, self.height, self.width)
+
+
+@record
+class OutputSpec:
+    """What of the model's output the loss reads.
+
+    Attributes
+    ----------
+    activation
+        What the model ends in; `none` stands for logits.
+    frames
+        How many frames of a clip have an output of their own; 0 when a clip has one row.
+    name
+        Name or index of the output that is read, where the model returns several; `others` are the rest.
+    """
+
+    activation: Activation = "none"
+    frames: int = 0
+    name: str = ""
+    others: tuple[str, ...] = ()
+
+
+@record
+class NormInput:
+    """What one call of a BatchNorm layer saw, and how its running statistics follow it.
+
+    `mean` and `variance` name the buffers; `rate` is the weight of the batch: new = (1 - rate) old + rate batch.
+    With `unbiased` the variance counts n - 1 values (PyTorch), else n (ONNX).
+    """
+
+    site: str
+    mean: str
+    variance: str
+    old_mean: Tensor
+    old_variance: Tensor
+    rate: float
+    unbiased: bool
+    input: Tensor
 
 
 @record
@@ -101,13 +145,26 @@ class Fidelity:
     double_backward
         True when second derivatives exist and are finite.
     batchnorm
-        none, kept (the file holds BatchNorm), or folded (BatchNorm merged into other weights at export).
+        none, kept (the file holds BatchNorm), folded (merged into other weights at export), or maybe folded (nothing
+        in the file rules it out).
     batch
         dynamic, unfrozen (the file fixed the batch and the importer released it), or frozen at N.
     upper_bound
         True when the gradients are of another graph than clients train (a folded export): an upper bound at best.
     notes
         Sentences for the report: every approximation, and the line that would remove it.
+    origin
+        What was read: the kind of file, the program that wrote it, its opset.
+    semantics
+        eval or train: the mode that the file was written in (a module is always put into eval mode).
+    batchnorm_evidence
+        How the state of BatchNorm was recognised.
+    parity
+        Largest relative difference against ONNX Runtime by batch size; empty where it was not measured.
+    missing
+        Checks that could not be made, each as a sentence.
+    reexport
+        The line of Python that exports the model faithfully; empty where there is nothing to gain.
     """
 
     parity_max_error: float | None
@@ -117,6 +174,12 @@ class Fidelity:
     batch: str
     upper_bound: bool = False
     notes: tuple[str, ...] = ()
+    origin: str = ""
+    semantics: str = "eval"
+    batchnorm_evidence: str = ""
+    parity: Mapping[int, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    reexport: str = ""
 
 
 @runtime_checkable
@@ -126,8 +189,12 @@ class PublicModel(Protocol):
     Called on clips it returns logits. `named_parameters` spells names as the model file does.
     """
 
-    def __call__(self, clips: Clips) -> Logits:
-        """Return logits, differentiable twice."""
+    def __call__(self, clips: Clips) -> Tensor:
+        """Return logits, differentiable twice: (clip, class), or (clip, frame, class)."""
+        ...
+
+    def outputs(self, clips: Clips) -> Any:
+        """Return everything that the network returns, as it returns it."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -136,6 +203,14 @@ class PublicModel(Protocol):
 
     def batchnorm(self, mode: BatchNormMode) -> None:
         """Use running (eval) or batch (train) statistics; running statistics never change."""
+        ...
+
+    def dropout(self, on: bool) -> None:
+        """Draw dropout masks at every call from torch's generator, or none."""
+        ...
+
+    def statistics(self) -> AbstractContextManager[list[NormInput]]:
+        """Collect, while active, what every BatchNorm layer with running statistics sees, in order."""
         ...
 
     def inputs_of(self, parameter: str, clips: Clips) -> tuple[Tensor, Tensor]:
@@ -158,7 +233,8 @@ class Target:
     """A deployer's model, loaded.
 
     `source` is what the user typed, `format` one of onnx, pytorch, torchvision; `operators` counts ONNX operators
-    (or module classes for PyTorch). `seconds` is what loading took.
+    (or module classes for PyTorch). `seconds` is what loading took. `frozen` names the parameters that the source
+    itself keeps from training, `dropout` counts the places where training would drop values at random.
     """
 
     name: str
@@ -172,6 +248,9 @@ class Target:
     operators: Mapping[str, int]
     fidelity: Fidelity
     seconds: float = 0.0
+    output: OutputSpec = OutputSpec()
+    frozen: tuple[str, ...] = ()
+    dropout: int = 0
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -220,7 +299,9 @@ class Probe:
 class FederatedProtocol:
     """What a client trains on and sends.
 
-    `trainable` are glob patterns over parameter names; `sent` the names that match and therefore travel.
+    `trainable` are glob patterns over parameter names, `frozen` names that are left out nevertheless; `sent` the names
+    that match and therefore travel. `dropout` on draws masks that the attacker does not know. With `send_buffers` the
+    running statistics of BatchNorm travel too, as in FedAvg; without, clients keep them (FedBN, Li et al. 2021).
     """
 
     algorithm: str = "FedSGD"
@@ -230,6 +311,17 @@ class FederatedProtocol:
     batchnorm: BatchNormMode = "eval"
     trainable: tuple[str, ...] = ("*",)
     sent: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    dropout: DropoutMode = "off"
+    send_buffers: bool = False
+
+
+@record
+class BatchStatistics:
+    """Mean and variance per channel of what a BatchNorm layer saw."""
+
+    mean: Float[Tensor, " channel"]
+    variance: Float[Tensor, " channel"]
 
 
 @runtime_checkable
@@ -239,19 +331,36 @@ class Client(Protocol):
     def __call__(self, clips: Clips, labels: Tensor, *, create_graph: bool = False) -> dict[str, Tensor]:
         """Return the gradient of the mean loss for every parameter that is sent.
 
-        `labels` are class indices `(clip,)` or class probabilities `(clip, class)`. With `create_graph` the result
-        is differentiable in `clips` and `labels`.
+        `labels` are as `targets` makes them. With `create_graph` the result is differentiable in `clips` and `labels`.
         """
+        ...
+
+    def targets(self, labels: Sequence[Label]) -> Tensor:
+        """Return the labels of a batch in the form that the loss reads."""
+        ...
+
+    def simulate(
+        self, clips: Clips, labels: Tensor, *, create_graph: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, BatchStatistics]]:
+        """Return the gradient and, where buffers are sent, the statistics of this batch by BatchNorm layer."""
+        ...
+
+    def batch_statistics(self, buffers: Mapping[str, Tensor], clips: Clips) -> dict[str, BatchStatistics]:
+        """Return the statistics of the batch behind buffers that were sent; `clips` only give the shape."""
         ...
 
 
 @record
 class Update:
-    """What leaves the client. It carries nothing of the truth but what the gradients themselves tell."""
+    """What leaves the client. It carries nothing of the truth but what the gradients and buffers themselves tell.
+
+    `buffers` are BatchNorm running statistics after the step, by name; empty where clients keep them.
+    """
 
     gradients: Mapping[str, Tensor]
     batch: int
     precision: str = "float32"
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @record
@@ -263,7 +372,9 @@ class Knowledge:
     threat_model
         Letter of the SoK of Carletti et al. (USENIX Security 2025); C is public model + training details.
     labels
-        Class indices if they are assumed known (or were restored from the update), else None.
+        What each clip is trained as, if that is assumed known (or was restored from the update), else None.
+    loss
+        What clients minimise.
     reference
         Frames of the same scene, `(frame, channel, height, width)`, oldest first; None for R0.
     """
@@ -272,8 +383,9 @@ class Knowledge:
     batch: int
     classes: int
     threat_model: str = "C"
-    labels: tuple[int, ...] | None = None
+    labels: tuple[Label, ...] | None = None
     labels_from: str = "restored from the update"
+    loss: str = "cross-entropy"
     reference: Clip | None = None
 
 
@@ -360,7 +472,7 @@ class Reconstruction:
 
     attack: str
     clips: Clips
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     outcome: Outcome
     objective: float
     certificate: Mapping[str, float] = field(default_factory=dict)
@@ -377,7 +489,7 @@ class LabelGuess:
     """Labels that a restoration rule read off an update, one per clip, most certain first."""
 
     rule: str
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     certain: bool
 
 

@@ -37,7 +37,7 @@ def gradient_error(model: VideoModel, clip: Float[Tensor, "1 frame channel heigh
     for dtype in dtypes:
         try:
             network = copy.deepcopy(model.network).to(dtype)
-            twin = VideoModel(network, model.spec, model.substitutes)
+            twin = VideoModel(network, model.spec, model.substitutes, model.pool)
             error = _directional_error(twin, clip.to(dtype), dtype, seed)
         except (RuntimeError, TypeError, ValueError):  # a cast to float32 inside the network
             continue

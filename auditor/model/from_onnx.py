@@ -1,5 +1,7 @@
 """An ONNX file becomes a Target: imported, compared with ONNX Runtime, its batch released where that is exact."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 
 import torch
@@ -7,6 +9,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.batchnorm import batchnorm_state, is_training
 from auditor.model.clip_input import AXES, deduced_layout, without_batch
 from auditor.model.describe import count_classes, described, sample_clips
 from auditor.model.graph import Graph, read_graph
@@ -21,17 +24,19 @@ from auditor.model.interpreter import (
 from auditor.model.onnx_file import OnnxFile, read_onnx
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
-from auditor.model.trainable import INVENTED, Roles, roles
+from auditor.model.reexport import COMMAND, reexport_line
+from auditor.model.trainable import Roles, roles
 from auditor.model.video import VideoModel
-from auditor.records import Layout, Target
+from auditor.records import Fidelity, InputSpec, Layout, Target, record
 from auditor.text import printable
 
-FAITHFUL = "torch.onnx.export(model, (clip,), 'model.onnx', dynamo=True, optimize=False)"
-FAITHFUL_LEGACY = (
-    "torch.onnx.export(model, (clip,), 'model.onnx', dynamo=False, training=torch.onnx.TrainingMode.TRAINING, "
-    "do_constant_folding=False)"
-)
-FOLDING_RULE = "FuseBatchNorm"
+
+@record
+class Parity:
+    """Largest relative difference from ONNX Runtime by batch size, or why there is none."""
+
+    errors: Mapping[int, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 def load_onnx(path: Path, options: LoadOptions) -> Target:
@@ -46,7 +51,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     shape, batch, layout = _declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch).eval()
-    model = VideoModel(module, spec)
+    model = VideoModel(module, spec, pool=options.temporal_pool)
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
@@ -56,12 +61,45 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
     if graph.nodes[-1].operator == "Softmax":
         notes.append("The output is a softmax already: gradients assume that clients train on logits.")
-    batchnorm, folding = _batchnorm(graph)
-    notes += folding
     return described(
         model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
-        parity=parity, batch=batching, batchnorm=batchnorm, notes=notes,
+        _fidelity(file.model, graph, spec, parity, batching, notes),
     )  # fmt: skip
+
+
+def _fidelity(
+    proto: ModelProto, graph: Graph, spec: InputSpec, parity: Parity, batching: str, notes: list[str]
+) -> Fidelity:
+    """Say what the file itself tells about the gradients."""
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    state = batchnorm_state(graph, proto.producer_name)
+    line = reexport_line(spec, opset) if state.word in ("folded", "maybe folded") else ""
+    if state.word == "folded":
+        notes.append(
+            "Batch normalisation was merged into other weights at export: these are not the gradients that clients "
+            f"send, and results are an upper bound. Export again with {COMMAND}, or with {line}."
+        )
+    elif state.word == "maybe folded":
+        notes.append(
+            "Batch normalisation may have been merged into other weights at export. If the model has any, export it "
+            f"again with {COMMAND}, or with {line}."
+        )
+    writer = printable(f"{proto.producer_name} {proto.producer_version}".strip(), 60) or "a program it does not name"
+    return Fidelity(
+        parity_max_error=max(parity.errors.values(), default=None),
+        gradient_check=None,
+        double_backward=False,
+        batchnorm=state.word,
+        batch=batching,
+        upper_bound=state.word == "folded",
+        notes=tuple(notes),
+        origin=f"ONNX, opset {opset}, written by {writer}",
+        semantics="train" if any(is_training(node) for node in graph.walk()) else "eval",
+        batchnorm_evidence=state.how,
+        parity=parity.errors,
+        missing=parity.missing,
+        reexport=line,
+    )
 
 
 def _understood(path: Path) -> tuple[OnnxFile, Graph, Roles]:
@@ -145,7 +183,7 @@ def _declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int,
     return shape, batch, layout
 
 
-def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[float | None, str, list[str]]:
+def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[Parity, str, list[str]]:
     """Compare outputs with ONNX Runtime at batch 1 and 2, and settle how batches run: at once, released, or in parts.
 
     Returns
@@ -158,11 +196,12 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
     fixed = module.traced_batch
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
     notes: list[str] = []
+    missing: tuple[str, ...] = ()
     try:
         run = runtime(proto)
         theirs = [in_parts(run, x, fixed or x.shape[0]) for x in singles]
     except NoRuntimeError as absent:
-        notes.append(f"Outputs were not compared with ONNX Runtime: {absent.reason}.")
+        missing = (f"Outputs were not compared with ONNX Runtime: {absent.reason}.",)
         theirs = []
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
     smallest, failure = float("inf"), ""
@@ -193,7 +232,8 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
                 "running statistics; with batch statistics every part has its own. Export with a dynamic batch to "
                 "avoid that."
             )
-        return (max(parity, joint) if theirs else None), word, notes
+        errors = {1: parity, 2: difference(together, torch.cat(theirs))} if theirs else {}
+        return Parity(errors=errors, missing=missing), word, notes
     if smallest == float("inf") and failure:
         raise NotAuditable(f"the graph does not run: {printable(failure, 300)}", WAYS_FORWARD)
     raise NotAuditable(
@@ -201,22 +241,3 @@ def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) 
         f"(at most {tolerance:.0e})",
         WAYS_FORWARD,
     )
-
-
-def _batchnorm(graph: Graph) -> tuple[str, list[str]]:
-    """Tell whether the file kept batch normalisation or merged it into other weights."""
-    kept = any(node.operator == "BatchNormalization" for node in graph.walk())
-    folded = any(FOLDING_RULE in text for node in graph.walk() for text in node.metadata.values())
-    if not kept and not folded:
-        convolutions = [
-            node for node in graph.walk() if node.operator in ("Conv", "ConvTranspose") and len(node.inputs) > 2
-        ]
-        folded = any(
-            INVENTED.match(name) for node in convolutions for name in node.inputs[1:3] if name in graph.constants
-        )
-    if not folded:
-        return ("kept" if kept else "none"), []
-    return "folded", [
-        "Batch normalisation was merged into other weights at export: these are not the gradients that clients send, "
-        f"and results are an upper bound. Export again with {FAITHFUL}, or {FAITHFUL_LEGACY}."
-    ]

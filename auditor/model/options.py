@@ -1,9 +1,11 @@
 """How a model is to be read, where its file does not say."""
 
+from typing import Any
+
 import torch
 
 from auditor.model.clip_input import input_spec
-from auditor.records import InputSpec, Layout, record
+from auditor.records import InputSpec, Layout, TemporalPool, record
 
 CPU = torch.device("cpu")
 
@@ -20,6 +22,12 @@ class LoadOptions:
         How pixels enter the model.
     classes
         Number of classes.
+    temporal_pool
+        How a network of single frames gives one answer a clip: pooled over the logits of its frames.
+    arguments
+        (name, value) pairs for a factory, or for an architecture of torchvision or timm.
+    trust_model
+        Whether files that run code when they are read may be read.
     seed
         Of random weights, and of the checks.
     """
@@ -30,6 +38,9 @@ class LoadOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     value_range: tuple[float, float] | None = None
+    temporal_pool: TemporalPool = "mean"
+    arguments: tuple[tuple[str, Any], ...] = ()
+    trust_model: bool = False
     device: torch.device = CPU
     seed: int = 0
 

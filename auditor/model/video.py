@@ -10,9 +10,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auditor.model.interpreter import OnnxModule
 from auditor.model.reading import observe
 from auditor.model.twice import Substitutes
-from auditor.records import BatchNormMode, Clips, InputSpec, Logits
+from auditor.records import BatchNormMode, Clips, InputSpec, Logits, TemporalPool
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def over_frames(logits: Float[Tensor, "clip frame *answer"], pool: TemporalPool) -> Float[Tensor, "clip *answer"]:
+    """Return one answer a clip from those of its frames."""
+    if pool == "max":
+        return logits.amax(1)
+    return logits[:, -1] if pool == "last" else logits.mean(1)
 
 
 class VideoModel(nn.Module):
@@ -29,9 +36,14 @@ class VideoModel(nn.Module):
         Size, layout and normalisation of a clip.
     substitutes
         True when the network calls functions that have no second derivative, see `twice`.
+    pool
+        Where the network answers for every frame: how its frames' logits become a clip's. The mean is what the mean
+        of the features would give too, since the last layer is linear.
     """
 
-    def __init__(self, network: nn.Module, spec: InputSpec, substitutes: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, spec: InputSpec, substitutes: bool = False, pool: TemporalPool = "mean"
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "_network", network)
         self._parameters = network._parameters
@@ -39,6 +51,7 @@ class VideoModel(nn.Module):
         self._modules = network._modules
         self._spec = spec
         self._substitutes = substitutes
+        self._pool: TemporalPool = pool
         low, high = spec.value_range
         std = torch.tensor(spec.std)
         self._scale = (high - low) / std
@@ -65,6 +78,11 @@ class VideoModel(nn.Module):
         """Whether functions without second derivative are replaced while the network runs."""
         return self._substitutes
 
+    @property
+    def pool(self) -> TemporalPool:
+        """How the logits of frames become those of a clip."""
+        return self._pool
+
     def prepare(self, clips: Clips) -> Tensor:
         """Return clips as the network reads them: rescaled, normalised and in its axis order."""
         if not self._plain:
@@ -82,7 +100,7 @@ class VideoModel(nn.Module):
         return clips
 
     def forward(self, clips: Clips) -> Logits:
-        """Return logits; where the network reads single frames, the mean over a clip's frames."""
+        """Return logits; where the network answers for single frames, pooled over a clip's frames."""
         network = self.network
         x = self.prepare(clips)
         if isinstance(network, OnnxModule):
@@ -99,7 +117,7 @@ class VideoModel(nn.Module):
                     stack.enter_context(Substitutes())
                 logits = network(x)
         if isinstance(logits, Tensor) and logits.shape[0] != clips.shape[0]:
-            return logits.reshape(clips.shape[0], -1, *logits.shape[1:]).mean(1)
+            return over_frames(logits.reshape(clips.shape[0], -1, *logits.shape[1:]), self._pool)
         return logits
 
     def batchnorm(self, mode: BatchNormMode) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from auditor.records import BatchNormMode, Layout, record
+from auditor.records import BatchNormMode, Layout, TemporalPool, record
 
 
 @record
@@ -22,6 +22,9 @@ class ScanOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     value_range: tuple[float, float] | None = None
+    temporal_pool: TemporalPool = "mean"
+    arguments: tuple[tuple[str, Any], ...] = ()
+    trust_model: bool = False
     probes: tuple[Path, ...] = ()
     batch: int = 1
     labels: Literal["distinct", "equal"] = "distinct"

@@ -143,6 +143,9 @@ def _load(options: ScanOptions, device: torch.device) -> Target:
         mean=options.mean,
         std=options.std,
         value_range=options.value_range,
+        temporal_pool=options.temporal_pool,
+        arguments=options.arguments,
+        trust_model=options.trust_model,
         device=device,
         seed=options.seed,
     )
