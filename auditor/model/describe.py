@@ -1,6 +1,7 @@
 """What every model goes through, whatever it was loaded from: run once, observed, and its derivatives checked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -77,12 +78,18 @@ def described(
     form: str,
     sha256: str,
     operators: Mapping[str, int],
-    *,
-    parity: float | None,
-    batch: str,
-    batchnorm: str,
-    notes: list[str],
+    fidelity: Fidelity,
 ) -> Target:
+    """Observe the layers, check the derivatives, and put everything together.
+
+    `fidelity` holds what the source alone tells; what the checks find is added to it.
+
+    Raises
+    ------
+    NotAuditable
+        Gradients are wrong.
+    """
+    notes, missing = list(fidelity.notes), list(fidelity.missing)
     clip = sample_clips(spec, 1, options.seed)
     seen = observe(model, clip)
     layers = find_layers(model.network, dict(model.named_parameters()), seen.readings)
@@ -93,7 +100,10 @@ def described(
             f"gradients disagree with finite differences by {gradient:.0%}", "report this model, and " + WAYS_FORWARD
         )
     if gradient is None:
-        notes.append("Gradients were not compared with finite differences.")
+        missing.append(
+            "Gradients were not compared with finite differences: a pass takes too long, or the network runs in no "
+            "precision that the comparison needs."
+        )
     elif gradient > ROUGH_GRADIENT:
         notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
     failure = second_derivative(model, clip)
@@ -111,13 +121,11 @@ def described(
         classes=classes,
         layers=layers,
         operators=operators,
-        fidelity=Fidelity(
-            parity_max_error=parity,
+        fidelity=replace(
+            fidelity,
             gradient_check=gradient,
             double_backward=not failure,
-            batchnorm=batchnorm,
-            batch=batch,
-            upper_bound=batchnorm == "folded",
             notes=tuple(notes),
+            missing=tuple(missing),
         ),
     )

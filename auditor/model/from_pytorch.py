@@ -14,7 +14,7 @@ from auditor.model.reading import observe
 from auditor.model.twice import NEEDED_FOR, swap_modules
 from auditor.model.video import VideoModel
 from auditor.model.weights import fill, read_weights
-from auditor.records import Target
+from auditor.records import Fidelity, Target
 from auditor.text import printable
 
 
@@ -54,11 +54,20 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     classes = count_classes(model, clip, options.classes)
     substitutes = not observe(model, clip).operators.isdisjoint(NEEDED_FOR)
     model = VideoModel(network, spec, substitutes)
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(
         model, spec, classes, options, built.name, form, pytorch.digest(network.state_dict()),
         pytorch.class_counts(network),
-        parity=None, batch="dynamic", batchnorm="kept" if norms else "none", notes=list(notes),
+        Fidelity(
+            parity_max_error=None,
+            gradient_check=None,
+            double_backward=False,
+            batchnorm="kept" if norms else "none",
+            batch="dynamic",
+            notes=tuple(notes),
+            origin="PyTorch module, run as it is",
+            batchnorm_evidence=f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
+        ),
     )  # fmt: skip
 
 

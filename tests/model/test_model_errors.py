@@ -292,7 +292,7 @@ def test_a_missing_runtime_is_a_note(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     target = load(saved(classifier(), tmp_path))
     assert target.fidelity.parity_max_error is None
-    assert any("not compared with ONNX Runtime" in note for note in target.fidelity.notes)
+    assert any("not compared with ONNX Runtime" in note for note in target.fidelity.missing)
 
 
 def test_a_difference_from_the_runtime_is_an_error(tmp_path, monkeypatch) -> None:
