@@ -66,7 +66,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise NotAuditable(f"{name} holds {len(tensors)} tensors (at most {MOST_TENSORS} are read)", AGAIN)
     outside = [tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL]
     for location in sorted({_entry(tensor, "location") for tensor in outside}):
-        digest.update(_checked(path.parent, location).read_bytes())
+        digest.update(checked(path.parent, location).read_bytes())
     for tensor in outside:
         _fill(tensor, path.parent)
     used = {NARROW_OR_WIDE[t.data_type] for t in tensors if t.data_type in NARROW_OR_WIDE and len(t.dims)}
@@ -119,7 +119,7 @@ def _entry(tensor: TensorProto, key: str, default: str = "") -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == key), default)
 
 
-def _checked(folder: Path, location: str) -> Path:
+def checked(folder: Path, location: str) -> Path:
     """Return the path of an external data file that is safe to read."""
     shown = printable(location) or "(empty)"
     unsafe = "only load this model if you know where it comes from, and save it again with its data beside it"
@@ -151,7 +151,7 @@ def _checked(folder: Path, location: str) -> Path:
 
 def _fill(tensor: TensorProto, folder: Path) -> None:
     """Bring a tensor's external bytes into memory."""
-    path = _checked(folder, _entry(tensor, "location"))
+    path = checked(folder, _entry(tensor, "location"))
     wanted = BYTES.get(tensor.data_type)
     name = printable(tensor.name)
     if wanted is None:
