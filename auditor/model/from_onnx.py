@@ -1,6 +1,6 @@
 """An ONNX file becomes a Target: imported, compared with ONNX Runtime, its batch released where that is exact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 
@@ -10,24 +10,27 @@ from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.batchnorm import batchnorm_state, is_training
-from auditor.model.clip_input import AXES, deduced_layout, without_batch
+from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
+from auditor.model.custom import read_operators
 from auditor.model.describe import count_classes, described, sample_clips
+from auditor.model.file_outputs import keep_output
 from auditor.model.graph import Graph, read_graph
 from auditor.model.interpreter import (
     WAYS_FORWARD,
     NodeError,
     OnnxModule,
-    check_supported,
     in_parts,
     operator_counts,
 )
 from auditor.model.onnx_file import OnnxFile, read_onnx
+from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reexport import COMMAND, reexport_line
+from auditor.model.support import check_supported
 from auditor.model.trainable import Roles, roles
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Layout, Target, record
+from auditor.records import Fidelity, Layout, Target, record
 from auditor.text import printable
 
 
@@ -47,33 +50,34 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     UsageError, NotAuditable
         See `loading.load`.
     """
-    file, graph, found = _understood(path)
-    shape, batch, layout = _declared_input(file.model, options)
+    operators = {**OPERATORS, **read_operators(options.onnx_ops)}
+    file, graph, found, told = understood(path, operators, options.output)
+    shape, batch, layout = declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
-    module = OnnxModule(graph, found, batch).eval()
+    module = OnnxModule(graph, found, batch, operators).eval()
     model = VideoModel(module, spec, pool=options.temporal_pool)
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
     classes = count_classes(model, clips[:1], options.classes)
-    parity, batching, notes = _compare(file.model, model, clips, bool(file.precisions))
+    singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
+    parity, batching, notes = compare(file.model, module, singles, both, bool(file.precisions))
+    notes = [*told, *notes]
     if file.precisions:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
-    if graph.nodes[-1].operator == "Softmax":
-        notes.append("The output is a softmax already: gradients assume that clients train on logits.")
     return described(
         model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
-        _fidelity(file.model, graph, spec, parity, batching, notes),
+        file_fidelity(file.model, graph, model_shape(spec), parity, batching, notes),
     )  # fmt: skip
 
 
-def _fidelity(
-    proto: ModelProto, graph: Graph, spec: InputSpec, parity: Parity, batching: str, notes: list[str]
+def file_fidelity(
+    proto: ModelProto, graph: Graph, shape: tuple[int, ...], parity: Parity, batching: str, notes: list[str]
 ) -> Fidelity:
-    """Say what the file itself tells about the gradients."""
+    """Say what the file itself tells about the gradients; `shape` is one input without batch."""
     opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     state = batchnorm_state(graph, proto.producer_name)
-    line = reexport_line(spec, opset) if state.word in ("folded", "maybe folded") else ""
+    line = reexport_line(shape, opset) if state.word in ("folded", "maybe folded") else ""
     if state.word == "folded":
         notes.append(
             "Batch normalisation was merged into other weights at export: these are not the gradients that clients "
@@ -102,13 +106,16 @@ def _fidelity(
     )
 
 
-def _understood(path: Path) -> tuple[OnnxFile, Graph, Roles]:
+def understood(
+    path: Path, operators: Operators, output: str | None = None
+) -> tuple[OnnxFile, Graph, Roles, list[str]]:
     try:
         file = read_onnx(path)
+        told = keep_output(file.model, output)
         graph = read_graph(file.model)
-        _check_signature(file.model, graph)
-        check_supported(graph)
-        found = roles(graph)
+        _check_signature(graph)
+        notes = [*told, *check_supported(graph, operators)]
+        found = roles(graph, {key: operator.weights for key, operator in operators.items() if operator.origin})
     except AuditError:
         raise
     except Exception as error:  # a file can be damaged in more ways than can be listed
@@ -121,7 +128,7 @@ def _understood(path: Path) -> tuple[OnnxFile, Graph, Roles]:
         raise NotAuditable(
             "the graph holds no trainable float parameter", "export the model itself, not a preprocessing step"
         )
-    return file, graph, found
+    return file, graph, found, notes
 
 
 def _runs(model: VideoModel, clip: Tensor) -> bool:
@@ -133,21 +140,16 @@ def _runs(model: VideoModel, clip: Tensor) -> bool:
     return True
 
 
-def _check_signature(model: ModelProto, graph: Graph) -> None:
+def _check_signature(graph: Graph) -> None:
     if len(graph.inputs) != 1:
         names = ", ".join(printable(name, 40) for name in graph.inputs[:5])
         raise NotAuditable(
             f"the graph reads {len(graph.inputs)} inputs ({names})",
             "export a model that reads one clip and nothing else",
         )
-    if len(graph.outputs) != 1:
-        names = ", ".join(printable(name, 40) for name in graph.outputs[:5])
-        raise NotAuditable(
-            f"the graph has {len(graph.outputs)} outputs ({names})", "export a model that returns one tensor of logits"
-        )
 
 
-def _declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, ...], int | None, Layout | None]:
+def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, ...], int | None, Layout | None]:
     """Return one clip's shape without batch, the batch size that the file fixes (None if it is open), and the layout.
 
     A model of single frames takes a shape of several frames: then frames travel in its batch.
@@ -183,18 +185,19 @@ def _declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int,
     return shape, batch, layout
 
 
-def _compare(proto: ModelProto, model: VideoModel, clips: Tensor, narrow: bool) -> tuple[Parity, str, list[str]]:
+def compare(
+    proto: ModelProto, module: OnnxModule, singles: Sequence[Tensor], both: Tensor, narrow: bool
+) -> tuple[Parity, str, list[str]]:
     """Compare outputs with ONNX Runtime at batch 1 and 2, and settle how batches run: at once, released, or in parts.
+
+    `singles` are two inputs as the file reads them, `both` the same as one batch.
 
     Returns
     -------
     parity, batch, notes
         As `records.Fidelity` holds them.
     """
-    module = model.network
-    assert isinstance(module, OnnxModule)
     fixed = module.traced_batch
-    singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
     notes: list[str] = []
     missing: tuple[str, ...] = ()
     try:

@@ -12,18 +12,20 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auditor.errors import NotAuditable
 from auditor.model.batch import Moved, widen, widened_shape
 from auditor.model.graph import Graph, Node
-from auditor.model.operators import OPERATORS, Function, UnsupportedError, integers
+from auditor.model.operators import OPERATORS, Function, Operators, UnsupportedError, integers
+from auditor.model.operators.custom import UserOperatorError
+from auditor.model.support import CONTROL
 from auditor.model.trainable import Roles
+from auditor.records import NormInput
 from auditor.text import printable
 
-CONTROL = ("If", "Loop", "Scan")
 ALIAS = ("Identity", "Dropout")
-DATA_DEPENDENT = ("NonZero", "Compress")
 LONGEST_LOOP = 10_000
 WAYS_FORWARD = (
     "give the model as a PyTorch factory (path/file.py:factory), or export it again with "
@@ -62,37 +64,6 @@ class _Value:
     register: int | None = None
 
 
-def check_supported(graph: Graph) -> None:
-    """Raise one error that lists every operator without an implementation.
-
-    Raises
-    ------
-    NotAuditable
-        With each operator, how often it occurs and up to three of its nodes.
-    """
-    missing: dict[str, list[str]] = {}
-    for node in graph.walk():
-        if (node.domain, node.operator) in OPERATORS:
-            try:
-                OPERATORS[node.domain, node.operator].build(node)
-                continue
-            except UnsupportedError as error:
-                what = str(error)
-            except (KeyError, AttributeError, TypeError, IndexError):
-                what = f"{node.operator} with damaged attributes"
-        elif node.operator in CONTROL and not node.domain:
-            continue
-        else:
-            what = f"{node.domain}.{node.operator}" if node.domain else node.operator
-        missing.setdefault(what, []).append(node.name or (node.outputs[0] if node.outputs else "unnamed"))
-    if missing:
-        lines = [
-            f"{printable(what)} x{len(names)} ({', '.join(printable(name, 60) for name in names[:3])})"
-            for what, names in sorted(missing.items())
-        ]
-        raise NotAuditable(f"the graph uses operators that have no gradient here: {'; '.join(lines)}", WAYS_FORWARD)
-
-
 class _Names(nn.Module):
     """One part of a dotted name: holds tensors, has no mode."""
 
@@ -111,15 +82,24 @@ class OnnxModule(nn.Module):
     traced_batch
         The batch size that the file fixes, or None when it leaves the batch open. Where constants of the graph hold
         that size, other batch sizes are read from what the same node did at the traced size.
+    operators
+        What the nodes mean: ours, and those that a user added.
     """
 
-    def __init__(self, graph: Graph, roles: Roles, traced_batch: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, roles: Roles, traced_batch: int | None = None, operators: Operators = OPERATORS
+    ) -> None:
         super().__init__()
+        self.operators = operators
         self.graph = graph
         self.readers = roles.readers
         self.traced_batch = traced_batch
         self.clip_by_clip = False
         self.batch_statistics = False
+        self.drop = False
+        self.drops = sum(dropped(node, graph) > 0 for node in graph.walk())
+        self.norm_inputs: list[NormInput] | None = None  # filled while somebody collects statistics
+        self._norms = Counter(node.inputs[3] for node in graph.walk() if node.operator == "BatchNormalization")
         self._plans: dict[Any, Plan] = {}
         self._reference: list[Moved] | None = None  # what every Reshape did at the traced batch
         self._slots: list[tuple[str, dict[str, Any], str]] = []
@@ -149,9 +129,38 @@ class OnnxModule(nn.Module):
             {name: table[leaf] for name, table, leaf in self._slots if not isinstance(table[leaf], nn.Parameter)},
             self.readers,
         )
-        copy = OnnxModule(self.graph, roles, self.traced_batch)
+        copy = OnnxModule(self.graph, roles, self.traced_batch, self.operators)
         copy.clip_by_clip, copy.batch_statistics = self.clip_by_clip, self.batch_statistics
+        copy.drop = self.drop
+        for own, theirs in zip(copy.parameters(), self.parameters(), strict=True):
+            own.requires_grad_(theirs.requires_grad)
         return copy
+
+    def noted(self, node: Node, normalise: Function) -> Function:
+        """Return a batch normalisation that also notes what it reads, while somebody collects statistics."""
+        names = node.inputs[3:5]
+        if self._norms[names[0]] > 1:  # exporters merge equal initializers, but every client has its own buffers
+            names = [f"{name} ({node.outputs[0]})" for name in names]
+        # In the operator's definition momentum weighs the old value, and the variance counts n values.
+        rate = 1.0 - float(node.attributes.get("momentum", 0.9))
+
+        def run(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Any:
+            if self.norm_inputs is not None:
+                self.norm_inputs.append(
+                    NormInput(
+                        site=node.outputs[0],
+                        mean=names[0],
+                        variance=names[1],
+                        old_mean=mean,
+                        old_variance=variance,
+                        rate=rate,
+                        unbiased=False,
+                        input=x,
+                    )
+                )
+            return normalise(x, scale, shift, mean, variance)
+
+        return run
 
     def forget(self) -> None:
         """Drop every plan, because a setting that plans depend on has changed."""
@@ -166,7 +175,7 @@ class OnnxModule(nn.Module):
         return self._run(x)
 
     def _run(self, x: Tensor) -> Any:
-        key = (x.shape, x.dtype, x.device, self.batch_statistics)
+        key = (x.shape, x.dtype, x.device, self.batch_statistics, self.drop)
         plan = self._plans.get(key)
         if plan is None:
             plan, result = self._trace(x)
@@ -199,6 +208,16 @@ class OnnxModule(nn.Module):
         if x.shape[0] == size:
             self._reference = tracer.reshapes
         return traced
+
+
+def dropped(node: Node, graph: Graph) -> float:
+    """Return the share of values that a Dropout node drops in training; 0 for any other node."""
+    if node.operator != "Dropout" or node.domain:
+        return 0.0
+    if "ratio" in node.attributes:  # up to opset 11
+        return float(node.attributes["ratio"])
+    ratio = graph.constants.get(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+    return 0.5 if ratio is None else float(ratio)
 
 
 def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
@@ -280,6 +299,7 @@ class _Tracer:
                 AttributeError,
                 ArithmeticError,
                 UnsupportedError,
+                UserOperatorError,
             ) as error:
                 where = printable(node.name or node.outputs[0])
                 reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
@@ -294,25 +314,35 @@ class _Tracer:
         operands = [scope[name] if name else absent for name in node.inputs]
         if node.operator in CONTROL and not node.domain:
             results = self._control(node, operands, scope)
+        elif node.operator == "Dropout" and self.module.drop and not operands[0].static:
+            results = self._dropout(node, operands[0])
         elif node.operator in ALIAS and not node.domain:
             results = [replace(operands[0])]
+            if len(node.outputs) > 1:  # Dropout is off: its mask keeps everything
+                results.append(_Value(torch.ones(operands[0].value.shape, dtype=torch.bool), True))
         else:
             results = self._operation(node, operands)
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 scope[name] = result
 
+    def _dropout(self, node: Node, operand: _Value) -> list[_Value]:
+        share = dropped(node, self.module.graph)
+        return self._emit(lambda x: F.dropout(x, share), [self._bind(operand, False)], [operand.value])
+
     def _operation(self, node: Node, operands: list[_Value]) -> list[_Value]:
-        operator = OPERATORS[node.domain, node.operator]
+        operator = self.module.operators[node.domain, node.operator]
         if node.operator == "BatchNormalization":
             mode = {**node.attributes, "training_mode": int(self.module.batch_statistics)}
-            node = replace(node, attributes=mode, outputs=node.outputs[:1])
+            node = replace(node, attributes=mode)
         function = operator.build(node)
+        if node.operator == "BatchNormalization":
+            function = self.module.noted(node, function)
         decisive = operands[:1] if node.operator in ("CastLike", "EyeLike") else operands
         if node.operator in ("Shape", "Size") or all(operand.static for operand in decisive):
             result = function(*[operand.value for operand in operands])
             return [_Value(value, True) for value in _several(result)]
-        if node.operator in DATA_DEPENDENT:
+        if node.operator == "NonZero" or (node.operator == "Compress" and not operands[1].static):
             raise UnsupportedError("its output's shape depends on the clip")
         if node.operator == "Reshape":
             function, operands = self._reshape(node, function, operands)

@@ -1,11 +1,12 @@
 """How a model is to be read, where its file does not say."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from auditor.model.clip_input import input_spec
-from auditor.records import InputSpec, Layout, TemporalPool, record
+from auditor.records import InputSpec, Join, Layout, TemporalPool, record
 
 CPU = torch.device("cpu")
 
@@ -23,11 +24,18 @@ class LoadOptions:
     classes
         Number of classes.
     temporal_pool
-        How a network of single frames gives one answer a clip: pooled over the logits of its frames.
+        How logits of frames become a clip's; None takes the mean where the network reads single frames, and keeps
+        each where it answers for every frame of a clip.
+    output
+        Name or index of the output that the loss reads, where the model returns several.
     arguments
         (name, value) pairs for a factory, or for an architecture of torchvision or timm.
     trust_model
         Whether files that run code when they are read may be read.
+    onnx_ops
+        Python files that declare operators, see `operators.custom`. They are executed.
+    join
+        How an extractor's features enter a head, see `two_part.joined`; None takes the only way that fits.
     seed
         Of random weights, and of the checks.
     """
@@ -38,9 +46,12 @@ class LoadOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     value_range: tuple[float, float] | None = None
-    temporal_pool: TemporalPool = "mean"
+    temporal_pool: TemporalPool | None = None
+    output: str | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
     trust_model: bool = False
+    onnx_ops: tuple[Path, ...] = ()
+    join: Join | None = None
     device: torch.device = CPU
     seed: int = 0
 

@@ -2,19 +2,17 @@
 
 import difflib
 import hashlib
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from auditor.errors import NotAuditable, UsageError
+from auditor.model.user_file import executed, in_a_line
 from auditor.text import printable
 
 VIDEO_SHAPE = (3, 16, 112, 112)
@@ -51,7 +49,7 @@ def from_factory(source: str) -> Built:
     shown = printable(source)
     if not path.is_file():
         raise UsageError(f"there is no file {printable(text)}", "give path/file.py:factory")
-    module = _executed(path)
+    module = executed(path)
     factory = getattr(module, name, None)
     if factory is None:
         near = difflib.get_close_matches(name, [n for n in vars(module) if not n.startswith("_")], 3)
@@ -62,7 +60,7 @@ def from_factory(source: str) -> Built:
     try:
         network = factory()
     except Exception as error:
-        raise UsageError(f"{shown} raised {_described(error)}", "call it in Python to see where") from error
+        raise UsageError(f"{shown} raised {in_a_line(error)}", "call it in Python to see where") from error
     if not isinstance(network, nn.Module):
         raise UsageError(
             f"{shown} returned {printable(type(network).__name__)}, not a torch.nn.Module",
@@ -75,31 +73,6 @@ def from_factory(source: str) -> Built:
         )
     shape = getattr(network, "input_shape", None) or getattr(factory, "input_shape", None)
     return Built(network, printable(name), _shape(shape, shown), origin="stated by the factory")
-
-
-def _executed(path: Path) -> ModuleType:
-    alias = f"fl_audit_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(alias, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{printable(path.name)} is not a Python file", "give path/file.py:factory")
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses and pickling look their module up by name; its neighbours are importable while it runs
-    sys.modules[alias] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[alias]
-        raise UsageError(
-            f"{printable(path.name)} raised {_described(error)}", "run it in Python to see where"
-        ) from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    return module
-
-
-def _described(error: Exception) -> str:
-    return printable(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": "))
 
 
 def _shape(value: Any, shown: str) -> tuple[int, ...] | None:
@@ -124,7 +97,7 @@ def from_torchvision(name: str, classes: int | None) -> Built:
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # a CPU-only torch beside a CUDA torchvision raises RuntimeError
         raise UsageError(
-            f"torchvision cannot be imported ({_described(error)})",
+            f"torchvision cannot be imported ({in_a_line(error)})",
             "install torch and torchvision together: pip install --force-reinstall torch torchvision",
         ) from error
     videos, images = models.list_models(module=torchvision.models.video), models.list_models(module=torchvision.models)

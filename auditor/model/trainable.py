@@ -5,14 +5,16 @@ movement or arithmetic on constants alone, the weight slot of an operation, or a
 embeddings, biases) or Concat (class tokens) whose other operand depends on the clip.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable
+from auditor.model.constants import INVENTED as INVENTED
+from auditor.model.constants import PRECOMPUTED, is_filler, is_mask, is_per_channel, is_sinusoidal
 from auditor.model.graph import Graph, Node
 from auditor.text import printable
 
@@ -27,24 +29,40 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "GroupNormalization": (1, 2),
     "LayerNormalization": (1, 2),
     "RMSNormalization": (1,),
-    "GRU": (1, 2, 3),
-    "LSTM": (1, 2, 3, 7),
-    "RNN": (1, 2, 3),
+    "GRU": (1, 2, 3, 5),
+    "LSTM": (1, 2, 3, 5, 6, 7),
+    "RNN": (1, 2, 3, 5),
     "PRelu": (1,),
     "Gather": (0,),
 }
 ELEMENTWISE = ("Add", "Mul", "Sub", "Sum")
 MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
-    "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad",
+    "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad", "SplitToSequence", "SequenceAt",
 )  # fmt: skip
 ARITHMETIC = (
     "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
-    "Reciprocal", "LpNormalization", "Tanh", "Sigmoid", "Neg",
+    "Reciprocal", "LpNormalization", "Tanh", "Sigmoid", "Neg", "Log", "Abs",
 )  # fmt: skip
-# Names that exporters invent; a name that a person chose has none of these forms.
-INVENTED = re.compile(r"^(val_\d+|\d+|onnx::\w+|/.*_output_\d+|_?const(ant)?[_\d].*|.*/Constant\w*|Constant\w*)$")
-MASKED = -1e3
+# What is made of constants before the clip comes in: learned queries go through norms and products first.
+COMPUTED = (
+    *ARITHMETIC, "MatMul", "Gemm", "Einsum", "Conv", "LayerNormalization", "RMSNormalization", "GroupNormalization",
+    "InstanceNormalization", "Softmax", "Relu", "Gelu", "Erf", "Max", "Min", "Attention", "Sum", "Mean", "HardSwish",
+    "Swish", "Sin", "Cos",
+)  # fmt: skip
+# Where a repeated number under an invented name is how an exporter spells "none".
+FILLED: Mapping[str, tuple[int, ...]] = {
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "RMSNormalization": (1,),
+    "GRU": (3, 5),
+    "LSTM": (3, 5, 6, 7),
+    "RNN": (3, 5),
+}
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,16 +77,26 @@ class Roles:
         Running means and variances of batch normalisation.
     readers
         For every parameter the first operation that combines it with the clip.
+    notes
+        Sentences for the report, where the file leaves doubt.
+    precomputed
+        Parameters that stand for values which the exporter computed from the real ones.
     """
 
     parameters: dict[str, Tensor]
     statistics: dict[str, Tensor]
     readers: dict[str, Node]
+    notes: tuple[str, ...] = ()
+    precomputed: tuple[str, ...] = ()
 
 
 class _Search:
     def __init__(self, graph: Graph) -> None:
         self.constants = dict(graph.constants)
+        self.kinds = graph.kinds
+        self.recorded: dict[str, str] = {}
+        self.verdicts: dict[str, bool] = {}
+        self.seen: dict[tuple[object, ...], set[tuple[str, bool]]] = {}
         self.nodes = list(graph.walk())
         for node in self.nodes:
             for subgraph in node.subgraphs():
@@ -94,26 +122,52 @@ class _Search:
             if moving and all(name in self.raw for name in moving):
                 self.raw.update(node.outputs)
 
-    def roots(self, name: str, seen: frozenset[str] = frozenset()) -> list[str]:
-        """Return the float constants that a value is made of, if it is made of constants alone."""
-        if name in self.constants:
-            return [name] if self.constants[name].is_floating_point() else []
-        node = self.producers.get(name)
-        if node is None or name in self.live or name in seen or node.domain:
-            return []
-        if node.operator in ("Concat", *ARITHMETIC):
-            sources = node.inputs
-        elif node.operator in MOVEMENT:
-            sources = node.inputs[:1]
-        else:
-            return []
-        computed = node.operator in ARITHMETIC
-        found = [root for source in sources if source for root in self.roots(source, seen | {name})]
-        return [root for root in found if not computed or self.constants[root].numel() > 1]
+    def roots(self, slot: str, seen: set[tuple[str, bool]] | None = None) -> Iterator[str]:
+        """Yield the float constants that a value is made of, if it is made of constants alone.
+
+        Values in `seen` are passed over, so that a search over many slots looks at each value once.
+        """
+        seen = set() if seen is None else seen
+        waiting = [(slot, False)]
+        while waiting:
+            name, computed = waiting.pop()
+            if not name or name in self.live or (name, computed) in seen:
+                continue
+            seen.add((name, computed))
+            if name in self.constants:
+                value = self.constants[name]
+                if value.is_floating_point() and not (computed and value.numel() == 1) and not self._fixed(name, value):
+                    yield name
+                continue
+            node = self.producers.get(name)
+            if node is None or node.domain:
+                continue
+            inner = computed or node.operator in COMPUTED
+            if node.operator in ("Concat", *COMPUTED):
+                waiting += [(source, inner) for source in reversed(node.inputs)]
+            elif node.operator in MOVEMENT:
+                waiting += [(source, inner) for source in node.inputs[:1]]
+            elif node.operator == "Where":
+                waiting += [(source, inner) for source in reversed(node.inputs[1:])]
+
+    def _fixed(self, name: str, value: Tensor) -> bool:
+        """Tell whether a constant is known not to be trained, by what the exporter recorded or by its numbers."""
+        kind = self.kinds.get(name, "")
+        if kind == "PARAMETER":
+            return False
+        if kind:
+            self.recorded[name] = kind
+            return True
+        if name in self.verdicts:
+            return self.verdicts[name]
+        self.verdicts[name] = is_sinusoidal(value)
+        return self.verdicts[name]
 
 
-def roles(graph: Graph) -> Roles:
+def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})) -> Roles:
     """Tell parameters, statistics and plain constants apart.
+
+    `added` gives the weight slots of operators that a user added, by domain and name.
 
     Raises
     ------
@@ -124,46 +178,91 @@ def roles(graph: Graph) -> Roles:
     parameters: dict[str, Tensor] = {}
     readers: dict[str, Node] = {}
     statistics: dict[str, Tensor] = {}
+    combined: list[str] = []
     for node in search.nodes:
         if node.operator == "BatchNormalization":
             for slot in node.inputs[3:5]:
-                for root in search.roots(slot):
+                for root in _statistics(search, slot):
                     statistics[root] = _finite(root, search.constants[root])
-        for root in _trained(search, node):
+        for root in _trained(search, node, added):
             parameters.setdefault(root, search.constants[root])
             readers.setdefault(root, node)
+            if node.operator in (*ELEMENTWISE, "Concat"):
+                combined.append(root)
     # Exporters merge equal initializers: a zero bias and a zero mean may be one. Then the bias decides.
     statistics = {name: value for name, value in statistics.items() if name not in parameters}
-    return Roles(parameters, statistics, readers)
+    precomputed = [
+        name for name in parameters if PRECOMPUTED.match(name) or (name in combined and INVENTED.match(name))
+    ]
+    fixed = [name for name, found in search.verdicts.items() if found]
+    return Roles(parameters, statistics, readers, tuple(_notes(precomputed, fixed)), tuple(precomputed))
 
 
-def _trained(search: _Search, node: Node) -> list[str]:
-    if node.operator in WEIGHT_SLOTS:
+def _statistics(search: _Search, slot: str) -> list[str]:
+    """Return the constants behind a running mean or variance, which the exporter may have recorded as buffers."""
+    name = slot
+    for _ in range(len(search.nodes) + 1):
+        if name in search.constants:
+            return [name] if search.constants[name].is_floating_point() else []
+        node = search.producers.get(name)
+        if node is None or name in search.live or node.operator not in MOVEMENT or not node.inputs:
+            return []
+        name = node.inputs[0]
+    return []
+
+
+def _notes(precomputed: Sequence[str], fixed: Sequence[str]) -> Iterator[str]:
+    if precomputed:
+        yield (
+            f"{len(precomputed)} value{'s' * (len(precomputed) > 1)} of the graph ({_listed(precomputed)}) was computed "
+            "at export, from parameters or fixed tables: an update holds the gradients of what lies behind. "
+            "An export with optimize=False keeps the parameters themselves."
+        )
+    if fixed:
+        yield (
+            f"{_listed(fixed)} holds sines and cosines of positions and is taken as fixed, not as trained; "
+            "if clients train it, its gradient is missing here."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{printable(name, 60)}'" for name in names[:SHOWN]) + more
+
+
+def _trained(search: _Search, node: Node, added: Mapping[tuple[str, str], tuple[int, ...]]) -> list[str]:
+    places = added.get((node.domain, node.operator))
+    if places is None and not node.domain:
+        places = WEIGHT_SLOTS.get(node.operator)
+    live = [name for name in node.inputs if name in search.live]
+    if not live:
+        return []
+    if places is not None:
         if node.operator == "InstanceNormalization" and _stands_for_group_norm(search, node):
             return []
-        if not any(name in search.live for name in node.inputs):
-            return []
-        slots = [node.inputs[i] for i in WEIGHT_SLOTS[node.operator] if i < len(node.inputs)]
-        found = [root for slot in slots if slot and slot not in search.live for root in search.roots(slot)]
-        if node.operator == "Conv":  # dynamo without optimisation spells "no bias" as expanded zeros
-            found = [root for root in found if not _invented_filler(root, search.constants[root])]
+        found = []
+        for place in places:
+            filled = not node.domain and place in FILLED.get(node.operator, ())
+            seen = search.seen.setdefault(("weight", filled), set())
+            for root in search.roots(node.inputs[place], seen) if place < len(node.inputs) else ():
+                if not (filled and is_filler(root, search.constants[root])):
+                    found.append(root)
         for root in found:
             _finite(root, search.constants[root])
         return found
     if node.operator not in (*ELEMENTWISE, "Concat"):
         return []
-    live = [name for name in node.inputs if name in search.live]
-    if not live:
-        return []
     found = []
+    # The mean and the deviation of the input pixels are no parameters.
+    on_pixels = node.operator != "Concat" and all(name in search.raw for name in live)
+    seen = search.seen.setdefault(("elementwise", on_pixels), set())
     for slot in node.inputs:
-        for root in search.roots(slot) if slot not in search.live else []:
+        for root in search.roots(slot, seen):
             value = search.constants[root]
-            if value.dim() == 0 or value.numel() == 1 or _invented_filler(root, value) or _is_mask(value):
+            if value.dim() == 0 or value.numel() == 1 or is_filler(root, value) or is_mask(value):
                 continue
-            if node.operator != "Concat" and all(name in search.raw for name in live) and _per_channel(value):
-                continue  # mean and std of the input pixels
-            found.append(root)
+            if not (on_pixels and is_per_channel(value)):
+                found.append(root)
     return found
 
 
@@ -172,23 +271,10 @@ def _stands_for_group_norm(search: _Search, node: Node) -> bool:
     producer = search.producers.get(node.inputs[0])
     if producer is None or producer.operator != "Reshape":
         return False
-    scales, shifts = (search.roots(name) for name in node.inputs[1:3])
+    scales, shifts = (list(search.roots(name)) for name in node.inputs[1:3])
     return all(bool((search.constants[name] == 1).all()) for name in scales) and all(
         bool((search.constants[name] == 0).all()) for name in shifts
     )
-
-
-def _invented_filler(name: str, value: Tensor) -> bool:
-    """Tell whether a constant is one repeated number under a name that no person chose."""
-    return bool(INVENTED.match(name)) and value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
-
-
-def _is_mask(value: Tensor) -> bool:
-    return not bool(torch.isfinite(value).all()) or bool(((value == 0) | (value <= MASKED)).all() & (value != 0).any())
-
-
-def _per_channel(value: Tensor) -> bool:
-    return value.numel() <= 4 and sum(extent > 1 for extent in value.shape) == 1
 
 
 def _finite(name: str, value: Tensor) -> Tensor:

@@ -12,10 +12,20 @@ from auditor.model.operators import (
     recurrent,
     reduction,
     resize,
+    rotary,
+    sampling,
     sequence,
     shape,
 )
-from auditor.model.operators.registry import OPERATORS, Function, Operator, UnsupportedError, integers
+from auditor.model.operators.custom import operator
+from auditor.model.operators.registry import (
+    OPERATORS,
+    Function,
+    Operator,
+    Operators,
+    UnsupportedError,
+    integers,
+)
 
 FAMILIES = (
     activation,
@@ -29,8 +39,19 @@ FAMILIES = (
     recurrent,
     reduction,
     resize,
+    rotary,
+    sampling,
     sequence,
     shape,
 )
 
-__all__ = ["FAMILIES", "OPERATORS", "Function", "Operator", "UnsupportedError", "integers"]
+__all__ = [
+    "FAMILIES",
+    "OPERATORS",
+    "Function",
+    "Operator",
+    "Operators",
+    "UnsupportedError",
+    "integers",
+    "operator",
+]

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, number, operator, simple
+from auditor.model.operators.registry import Function, builtin, number, simple
 
 
 def hard_sigmoid(x: Tensor, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
@@ -32,25 +32,31 @@ for name, function in ELEMENTWISE.items():
     simple(name, function)
 
 
-@operator("HardSigmoid")
+@builtin("HardSigmoid")
 def _hard_sigmoid(node: Node) -> Function:
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
     return lambda x: hard_sigmoid(x, alpha, beta)
 
 
-@operator("Swish")
+@builtin("Swish")
 def _swish(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 1.0)
     return lambda x: x * torch.sigmoid(x * alpha)
 
 
-@operator("QuickGelu", domain="com.microsoft")
+@builtin("SwiGLU")
+def _gated_swish(node: Node) -> Function:
+    alpha = node.attributes.get("alpha", 1.0)
+    return lambda gate, x: gate * torch.sigmoid(gate * alpha) * x
+
+
+@builtin("QuickGelu", domain="com.microsoft")
 def _quick_gelu(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 1.702)
     return lambda x: x * torch.sigmoid(x * alpha)
 
 
-@operator("Gelu")
+@builtin("Gelu")
 def _gelu(node: Node) -> Function:
     approximate = node.attributes.get("approximate", "none")
     return lambda x: F.gelu(x, approximate=approximate)
@@ -59,37 +65,37 @@ def _gelu(node: Node) -> Function:
 simple("Gelu", F.gelu, domain="com.microsoft")
 
 
-@operator("LeakyRelu")
+@builtin("LeakyRelu")
 def _leaky_relu(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 0.01)
     return lambda x: F.leaky_relu(x, alpha)
 
 
-@operator("ThresholdedRelu")
+@builtin("ThresholdedRelu")
 def _thresholded_relu(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 1.0)
     return lambda x: torch.where(x > alpha, x, torch.zeros_like(x))
 
 
-@operator("Elu")
+@builtin("Elu")
 def _elu(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 1.0)
     return lambda x: F.elu(x, alpha)
 
 
-@operator("Celu")
+@builtin("Celu")
 def _celu(node: Node) -> Function:
     alpha = node.attributes.get("alpha", 1.0)
     return lambda x: F.celu(x, alpha)
 
 
-@operator("Selu")
+@builtin("Selu")
 def _selu(node: Node) -> Function:
     alpha, gamma = node.attributes.get("alpha", 1.6732632), node.attributes.get("gamma", 1.0507010)
     return lambda x: gamma * F.elu(x, alpha)
 
 
-@operator("Shrink")
+@builtin("Shrink")
 def _shrink(node: Node) -> Function:
     bias, threshold = node.attributes.get("bias", 0.0), node.attributes.get("lambd", 0.5)
 
@@ -99,7 +105,7 @@ def _shrink(node: Node) -> Function:
     return shrink
 
 
-@operator("Clip", numbers=(1, 2))
+@builtin("Clip", numbers=(1, 2))
 def _clip(node: Node) -> Function:
     lowest, highest = node.attributes.get("min"), node.attributes.get("max")
 
@@ -119,7 +125,7 @@ NORMALISERS: dict[str, Function] = {"LogSoftmax": torch.log_softmax, "Hardmax": 
 NORMALISERS["Softmax"] = torch.softmax
 
 
-@operator("Softmax", "LogSoftmax", "Hardmax")
+@builtin("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(node: Node) -> Function:
     normalise = NORMALISERS[node.operator]
     if node.opset >= 13:

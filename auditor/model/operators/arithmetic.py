@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, number, operator, simple
+from auditor.model.operators.registry import Function, builtin, number, simple
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -74,17 +74,17 @@ for name, function in ELEMENTWISE.items():
     simple(name, function)
 
 
-@operator("Mod")
+@builtin("Mod")
 def _modulo(node: Node) -> Function:
     return torch.fmod if node.attributes.get("fmod") else torch.remainder
 
 
-@operator("BitShift")
+@builtin("BitShift")
 def _shift(node: Node) -> Function:
     return torch.bitwise_left_shift if node.attributes["direction"] == "LEFT" else torch.bitwise_right_shift
 
 
-@operator("IsInf")
+@builtin("IsInf")
 def _is_infinite(node: Node) -> Function:
     negative, positive = node.attributes.get("detect_negative", 1), node.attributes.get("detect_positive", 1)
 
@@ -94,16 +94,18 @@ def _is_infinite(node: Node) -> Function:
     return is_infinite
 
 
-@operator("CumSum", numbers=(1,))
-def _cumulative_sum(node: Node) -> Function:
+@builtin("CumSum", "CumProd", numbers=(1,))
+def _cumulative(node: Node) -> Function:
     exclusive, backwards = node.attributes.get("exclusive", 0), node.attributes.get("reverse", 0)
+    accumulate, neutral = (torch.cumsum, 0) if node.operator == "CumSum" else (torch.cumprod, 1)
 
-    def cumulative_sum(x: Tensor, axis: Tensor) -> Tensor:
+    def cumulative(x: Tensor, axis: Tensor) -> Tensor:
         dim = int(number(axis, 0))
         ordered = x.flip(dim) if backwards else x
-        total = torch.cumsum(ordered, dim)
         if exclusive:
-            total = total - ordered
+            first = torch.full_like(ordered.narrow(dim, 0, 1), neutral)
+            ordered = torch.cat([first, ordered.narrow(dim, 0, x.shape[dim] - 1)], dim)
+        total = accumulate(ordered, dim).to(x.dtype)
         return total.flip(dim) if backwards else total
 
-    return cumulative_sum
+    return cumulative

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, operator
+from auditor.model.operators.registry import Function, builtin
 
 
-@operator("Attention")
+@builtin("Attention")
 def _attention(node: Node) -> Function:
     attributes = node.attributes
     causal, softcap = bool(attributes.get("is_causal", 0)), attributes.get("softcap", 0.0)

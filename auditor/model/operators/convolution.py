@@ -1,13 +1,12 @@
 """Convolutions in one, two and three dimensions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, UnsupportedError, operator
+from auditor.model.operators.registry import Function, UnsupportedError, builtin
 
 CONVOLVE = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -44,9 +43,9 @@ def dimensions(node: Node, n: int) -> None:
         raise UnsupportedError(f"{node.operator} over {n} spatial axes")
 
 
-@operator("Conv")
+@builtin("Conv")
 def _convolution(node: Node) -> Function:
-    attributes: dict[str, Any] = dict(node.attributes)
+    attributes = node.attributes
     group = attributes.get("group", 1)
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -66,7 +65,7 @@ def _convolution(node: Node) -> Function:
     return convolve
 
 
-@operator("ConvTranspose")
+@builtin("ConvTranspose")
 def _transposed_convolution(node: Node) -> Function:
     attributes = node.attributes
     group = attributes.get("group", 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import DTYPES, Node
-from auditor.model.operators.registry import Function, UnsupportedError, integers, number, operator, simple
+from auditor.model.operators.registry import Function, UnsupportedError, builtin, integers, number, simple
 
 
 def _wrapped(index: Tensor, size: int, like: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def _wrapped(index: Tensor, size: int, like: Tensor) -> Tensor:
     return torch.where(index < 0, index + size, index)
 
 
-@operator("Gather")
+@builtin("Gather")
 def _gather(node: Node) -> Function:
     axis = node.attributes.get("axis", 0)
 
@@ -27,13 +27,13 @@ def _gather(node: Node) -> Function:
     return gather
 
 
-@operator("GatherElements")
+@builtin("GatherElements")
 def _gather_elements(node: Node) -> Function:
     axis = node.attributes.get("axis", 0)
     return lambda x, index: torch.gather(x, axis, _wrapped(index, x.shape[axis], x))
 
 
-@operator("GatherND")
+@builtin("GatherND")
 def _gather_nd(node: Node) -> Function:
     batch = node.attributes.get("batch_dims", 0)
 
@@ -51,7 +51,7 @@ def _gather_nd(node: Node) -> Function:
 REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
-@operator("ScatterElements", "Scatter")
+@builtin("ScatterElements", "Scatter")
 def _scatter_elements(node: Node) -> Function:
     axis, reduction = node.attributes.get("axis", 0), node.attributes.get("reduction", "none")
 
@@ -64,7 +64,7 @@ def _scatter_elements(node: Node) -> Function:
     return scatter
 
 
-@operator("ScatterND")
+@builtin("ScatterND")
 def _scatter_nd(node: Node) -> Function:
     reduction = node.attributes.get("reduction", "none")
 
@@ -83,7 +83,7 @@ def _scatter_nd(node: Node) -> Function:
     return scatter
 
 
-@operator("OneHot", numbers=(1,))
+@builtin("OneHot", numbers=(1,))
 def _one_hot(node: Node) -> Function:
     axis = node.attributes.get("axis", -1)
 
@@ -95,13 +95,13 @@ def _one_hot(node: Node) -> Function:
     return one_hot
 
 
-@operator("Trilu", numbers=(1,))
+@builtin("Trilu", numbers=(1,))
 def _triangle(node: Node) -> Function:
     cut = torch.triu if node.attributes.get("upper", 1) else torch.tril
     return lambda x, k=None: cut(x, int(number(k, 0)))
 
 
-@operator("EyeLike")
+@builtin("EyeLike")
 def _eye(node: Node) -> Function:
     k = node.attributes.get("k", 0)
 
@@ -113,12 +113,12 @@ def _eye(node: Node) -> Function:
     return eye
 
 
-@operator("Range")
+@builtin("Range")
 def _range(node: Node) -> Function:
     return lambda start, limit, delta: torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
-@operator("ConstantOfShape", numbers=(0,))
+@builtin("ConstantOfShape", numbers=(0,))
 def _constant_of_shape(node: Node) -> Function:
     value = node.attributes.get("value", torch.zeros(1))
     return lambda shape: torch.full(integers(shape) or (), value.item(), dtype=value.dtype)
@@ -127,7 +127,7 @@ def _constant_of_shape(node: Node) -> Function:
 simple("NonZero", lambda x: torch.nonzero(x).t())
 
 
-@operator("Compress")
+@builtin("Compress")
 def _compress(node: Node) -> Function:
     axis = node.attributes.get("axis")
 
@@ -138,7 +138,7 @@ def _compress(node: Node) -> Function:
     return compress
 
 
-@operator("ReverseSequence")
+@builtin("ReverseSequence")
 def _reverse_sequence(node: Node) -> Function:
     time, batch = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
     if {time, batch} != {0, 1}:
@@ -152,3 +152,20 @@ def _reverse_sequence(node: Node) -> Function:
         return x[order, rows] if time == 0 else x.transpose(0, 1)[order, rows].transpose(0, 1)
 
     return reverse
+
+
+@builtin("TensorScatter")
+def _tensor_scatter(node: Node) -> Function:
+    axis, circular = node.attributes.get("axis", -2), node.attributes.get("mode", "linear") == "circular"
+
+    def scatter(past: Tensor, update: Tensor, begins: Tensor | None = None) -> Tensor:
+        at = axis % past.dim()
+        steps = torch.arange(update.shape[at], device=past.device)
+        first = past.new_zeros(past.shape[0]).long() if begins is None else begins.to(past.device).long()
+        rows = first[:, None] + steps
+        rows = rows % past.shape[at] if circular else rows
+        shape = [past.shape[0], *[1] * (past.dim() - 1)]
+        shape[at] = len(steps)
+        return past.scatter(at, rows.reshape(shape).expand(update.shape), update)
+
+    return scatter

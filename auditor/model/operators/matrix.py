@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, operator, simple
+from auditor.model.operators.registry import Function, builtin, simple
 
 simple("MatMul", torch.matmul)
 simple("Det", torch.linalg.det)
 
 
-@operator("Gemm")
+@builtin("Gemm")
 def _general_product(node: Node) -> Function:
     alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     flip_a, flip_b = node.attributes.get("transA", 0), node.attributes.get("transB", 0)
@@ -27,7 +27,7 @@ def _general_product(node: Node) -> Function:
     return product
 
 
-@operator("Einsum")
+@builtin("Einsum")
 def _einsum(node: Node) -> Function:
     equation = node.attributes["equation"]
     return lambda *operands: torch.einsum(equation, *operands)

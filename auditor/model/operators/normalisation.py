@@ -7,28 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, operator
+from auditor.model.operators.registry import Function, UnsupportedError, builtin
 
 
-@operator("BatchNormalization")
+@builtin("BatchNormalization")
 def _batch_normalisation(node: Node) -> Function:
     epsilon, training = node.attributes.get("epsilon", 1e-5), bool(node.attributes.get("training_mode", 0))
+    kept = node.attributes.get("momentum", 0.9)
+    if not node.attributes.get("spatial", 1):
+        raise UnsupportedError("BatchNormalization with statistics per pixel")
 
-    def normalise(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    def normalise(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Any:
         if training:
-            return F.batch_norm(x, None, None, scale, shift, True, 0.0, epsilon)
+            y = F.batch_norm(x, None, None, scale, shift, True, 0.0, epsilon)
+            if len(node.outputs) < 2:
+                return y
+            # What running statistics would become: values for whoever reads them, not a change of the buffers.
+            axes = (0, *range(2, x.dim()))
+            now, spread = x.detach().mean(axes), x.detach().var(axes, correction=0)
+            return y, mean * kept + now * (1 - kept), variance * kept + spread * (1 - kept)
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
 
     return normalise
 
 
-@operator("InstanceNormalization")
+@builtin("InstanceNormalization")
 def _instance_normalisation(node: Node) -> Function:
     epsilon = node.attributes.get("epsilon", 1e-5)
     return lambda x, scale, shift: F.group_norm(x, x.shape[1], scale, shift, epsilon)
 
 
-@operator("GroupNormalization")
+@builtin("GroupNormalization")
 def _group_normalisation(node: Node) -> Function:
     epsilon, groups = node.attributes.get("epsilon", 1e-5), node.attributes["num_groups"]
 
@@ -40,7 +49,7 @@ def _group_normalisation(node: Node) -> Function:
     return normalise
 
 
-@operator("LayerNormalization")
+@builtin("LayerNormalization")
 def _layer_normalisation(node: Node) -> Function:
     epsilon, axis = node.attributes.get("epsilon", 1e-5), node.attributes.get("axis", -1)
     statistics = any(node.outputs[1:3])
@@ -61,7 +70,7 @@ def _layer_normalisation(node: Node) -> Function:
     return normalise
 
 
-@operator("RMSNormalization")
+@builtin("RMSNormalization")
 def _rms_normalisation(node: Node) -> Function:
     epsilon, axis = node.attributes.get("epsilon", 1e-5), node.attributes.get("axis", -1)
 
@@ -72,13 +81,13 @@ def _rms_normalisation(node: Node) -> Function:
     return normalise
 
 
-@operator("LpNormalization")
+@builtin("LpNormalization")
 def _lp_normalisation(node: Node) -> Function:
     axis, power = node.attributes.get("axis", -1), node.attributes.get("p", 2)
     return lambda x: x / torch.linalg.vector_norm(x, power, axis, keepdim=True).clamp_min(1e-12)
 
 
-@operator("LRN")
+@builtin("LRN")
 def _local_response_normalisation(node: Node) -> Function:
     size = node.attributes["size"]
     alpha, beta, bias = (node.attributes.get(k, d) for k, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
@@ -91,7 +100,7 @@ def _local_response_normalisation(node: Node) -> Function:
     return normalise
 
 
-@operator("MeanVarianceNormalization")
+@builtin("MeanVarianceNormalization")
 def _mean_variance_normalisation(node: Node) -> Function:
     axes = node.attributes.get("axes", (0, 2, 3))
 

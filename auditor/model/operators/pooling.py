@@ -1,6 +1,8 @@
 """Pooling in any number of spatial axes."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from auditor.model.graph import Node
 from auditor.model.operators.convolution import CONVOLVE, dimensions, pad, padding
-from auditor.model.operators.registry import Function, UnsupportedError, operator
+from auditor.model.operators.registry import Function, builtin, integers
 
 MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -32,26 +34,56 @@ def _ceiling(
     return beyond
 
 
-@operator("MaxPool")
+@builtin("MaxPool")
 def _max_pool(node: Node) -> Function:
     kernel = node.attributes["kernel_shape"]
     n = len(kernel)
     dimensions(node, n)
     stride, dilation = node.attributes.get("strides", (1,) * n), node.attributes.get("dilations", (1,) * n)
     ceil_mode = bool(node.attributes.get("ceil_mode", 0))
-    if len([name for name in node.outputs if name]) > 1:
-        raise UnsupportedError("MaxPool with indices")
+    indexed = len([name for name in node.outputs if name]) > 1
+    by_column = bool(node.attributes.get("storage_order", 0))
 
-    def max_pool(x: Tensor) -> Tensor:
+    def max_pool(x: Tensor) -> Any:
         both = padding(node, x.shape[2:], kernel, stride, dilation)
-        if not ceil_mode and all(begin == end <= kernel[i] // 2 for i, (begin, end) in enumerate(both)):
+        plain = not ceil_mode and all(begin == end <= kernel[i] // 2 for i, (begin, end) in enumerate(both))
+        if plain and not indexed:
             return MAXIMUM[n - 1](x, kernel, stride, [begin for begin, _ in both], dilation)
         if ceil_mode:
             beyond = _ceiling(x.shape[2:], both, kernel, stride, dilation)
             both = [(begin, end + beyond[i]) for i, (begin, end) in enumerate(both)]
-        return MAXIMUM[n - 1](pad(x, both, float("-inf")), kernel, stride, 0, dilation)
+        lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
+        padded = pad(x, both, lowest)
+        if not indexed:
+            return MAXIMUM[n - 1](padded, kernel, stride, 0, dilation)
+        # The pool runs over positions of the padded grid; ONNX counts positions of the whole unpadded tensor.
+        y, inside = MAXIMUM[n - 1](padded, kernel, stride, 0, dilation, return_indices=True)
+        cells = torch.arange(x[0, 0].numel(), device=x.device).reshape(x.shape[2:])
+        if by_column:  # the last two axes swapped in the numbering
+            cells = torch.arange(cells.numel(), device=x.device).reshape(*x.shape[2:-2], *x.shape[:-3:-1]).mT
+        numbers = pad(cells, both, 0).reshape(-1)[inside]
+        planes = torch.arange(math.prod(x.shape[:2]), device=x.device).reshape(*x.shape[:2], *[1] * n)
+        return y, numbers + planes * cells.numel()
 
     return max_pool
+
+
+@builtin("MaxUnpool", numbers=(2,))
+def _max_unpool(node: Node) -> Function:
+    kernel = node.attributes["kernel_shape"]
+    n = len(kernel)
+    stride, pads = node.attributes.get("strides", (1,) * n), node.attributes.get("pads", (0,) * (2 * n))
+
+    def max_unpool(x: Tensor, index: Tensor, wanted: Any = None) -> Tensor:
+        natural = tuple((x.shape[2 + i] - 1) * stride[i] - pads[i] - pads[i + n] + kernel[i] for i in range(n))
+        shape = (*x.shape[:2], *natural)
+        whole = x.new_zeros(math.prod(shape)).scatter(0, index.reshape(-1), x.reshape(-1)).reshape(shape)
+        target = integers(wanted)
+        if target is None:
+            return whole
+        return pad(whole, [(0, extent - natural[i]) for i, extent in enumerate(target[2:])])
+
+    return max_unpool
 
 
 def _window_sum(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
@@ -60,7 +92,7 @@ def _window_sum(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilatio
     return summed.reshape(*x.shape[:2], *summed.shape[2:])
 
 
-@operator("AveragePool")
+@builtin("AveragePool")
 def _average_pool(node: Node) -> Function:
     kernel = node.attributes["kernel_shape"]
     n = len(kernel)
@@ -81,7 +113,7 @@ def _average_pool(node: Node) -> Function:
     return average_pool
 
 
-@operator("LpPool")
+@builtin("LpPool")
 def _lp_pool(node: Node) -> Function:
     kernel = node.attributes["kernel_shape"]
     n, power = len(kernel), node.attributes.get("p", 2)
@@ -97,7 +129,7 @@ def _lp_pool(node: Node) -> Function:
     return lp_pool
 
 
-@operator("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+@builtin("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def _global_pool(node: Node) -> Function:
     power = node.attributes.get("p", 2)
     if node.operator == "GlobalAveragePool":

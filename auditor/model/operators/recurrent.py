@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, UnsupportedError, operator
+from auditor.model.operators.registry import Function, UnsupportedError, builtin
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 DEFAULT = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@operator("RNN", "GRU", "LSTM")
+@builtin("RNN", "GRU", "LSTM")
 def _recurrent(node: Node) -> Function:
     kind, attributes = node.operator, node.attributes
     gates = GATES[kind]
@@ -35,8 +35,6 @@ def _recurrent(node: Node) -> Function:
     ]
     after = bool(attributes.get("linear_before_reset", 0))
     coupled = bool(attributes.get("input_forget", 0))
-    if coupled:
-        raise UnsupportedError(f"{kind} with coupled input and forget gates")
 
     def limited(x: Tensor) -> Tensor:
         return x if clip is None else x.clamp(-clip, clip)
@@ -78,7 +76,9 @@ def _recurrent(node: Node) -> Function:
                     i, o, f, g = torch.split(projected[t] + h @ r, width, -1)
                     if pi is not None and pf is not None:
                         i, f = i + pi * c, f + pf * c
-                    c = first(limited(f)) * c + first(limited(i)) * second(limited(g))
+                    admitted = first(limited(i))
+                    kept = 1 - admitted if coupled else first(limited(f))
+                    c = kept * c + admitted * second(limited(g))
                     o = o if po is None else o + po * c
                     h = first(limited(o)) * third(c)
                 else:

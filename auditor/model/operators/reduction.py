@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, integers, number, operator
+from auditor.model.operators.registry import Function, builtin, integers, number
 
 Reduce = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
@@ -30,12 +30,19 @@ def _product(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     return x
 
 
+def _nothing(x: Tensor, axes: tuple[int, ...], keep: bool, neutral: str) -> Tensor:
+    """Return the extremum of no values: the other end of the type."""
+    infinity = float("-inf") if neutral == "min" else float("inf")
+    value = infinity if x.is_floating_point() else getattr(torch.iinfo(x.dtype), neutral)
+    return torch.full_like(x.sum(axes, keepdim=keep), value, dtype=x.dtype)
+
+
 def _maximum(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
-    return x.amax(axes, keepdim=keep)
+    return x.amax(axes, keepdim=keep) if _count(x, axes) else _nothing(x, axes, keep, "min")
 
 
 def _minimum(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
-    return x.amin(axes, keepdim=keep)
+    return x.amin(axes, keepdim=keep) if _count(x, axes) else _nothing(x, axes, keep, "max")
 
 
 def _sum(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
@@ -56,7 +63,7 @@ REDUCTIONS: dict[str, Reduce] = {
 }
 
 
-@operator(*REDUCTIONS, numbers=(1,))
+@builtin(*REDUCTIONS, numbers=(1,))
 def _reduction(node: Node) -> Function:
     function = REDUCTIONS[node.operator]
     given, keep = node.attributes.get("axes"), bool(node.attributes.get("keepdims", 1))
@@ -73,7 +80,7 @@ def _reduction(node: Node) -> Function:
     return reduce
 
 
-@operator("ArgMax", "ArgMin")
+@builtin("ArgMax", "ArgMin")
 def _arg(node: Node) -> Function:
     axis, keep = node.attributes.get("axis", 0), bool(node.attributes.get("keepdims", 1))
     last = bool(node.attributes.get("select_last_index", 0))
@@ -87,14 +94,15 @@ def _arg(node: Node) -> Function:
     return arg
 
 
-@operator("TopK", numbers=(1,))
+@builtin("TopK", numbers=(1,))
 def _top(node: Node) -> Function:
     axis, largest = node.attributes.get("axis", -1), bool(node.attributes.get("largest", 1))
+    fixed = node.attributes.get("k", 1)  # up to opset 9
 
-    def top(x: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+    def top(x: Tensor, k: Tensor | None = None) -> tuple[Tensor, ...]:
         # Not torch.topk: equal values keep the order of their indices.
         values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
-        size = int(number(k, 1))
+        size = int(number(k, fixed))
         return values.narrow(axis, 0, size), indices.narrow(axis, 0, size)
 
     return top

@@ -4,7 +4,7 @@ A builder reads the node's attributes once and returns what runs at every call. 
 in attributes and newer ones in inputs are accepted in both places, so that one builder serves every version.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,16 +22,31 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """How to build a node, and which of its inputs are shapes, axes or counts: read as Python numbers."""
+    """How to build a node, and what its inputs are.
+
+    Attributes
+    ----------
+    build
+        Reads a node's attributes and returns the function of its inputs.
+    numbers
+        Inputs that are shapes, axes or counts: read as Python numbers.
+    weights
+        Inputs that hold trained weights, for operators that a user added; `trainable.WEIGHT_SLOTS` tells those of ours.
+    origin
+        The file that a user's operator comes from; empty for ours.
+    """
 
     build: Builder
     numbers: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    origin: str = ""
 
 
+Operators: TypeAlias = Mapping[tuple[str, str], Operator]
 OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
-def operator(*names: str, numbers: tuple[int, ...] = (), domain: str = "") -> Callable[[Builder], Builder]:
+def builtin(*names: str, numbers: tuple[int, ...] = (), domain: str = "") -> Callable[[Builder], Builder]:
     """Register a builder under one or more operator names."""
 
     def register(build: Builder) -> Builder:
@@ -54,6 +69,13 @@ def integers(value: Tensor | tuple[Any, ...] | None) -> tuple[int, ...] | None:
     if isinstance(value, Tensor):
         value = tuple(value.reshape(-1).tolist())
     return tuple(int(v) for v in value)
+
+
+def floats(value: Tensor | tuple[Any, ...] | None) -> tuple[float, ...]:
+    """Return scales or regions as Python floats; None gives none."""
+    if value is None:
+        return ()
+    return tuple(value.reshape(-1).tolist()) if isinstance(value, Tensor) else tuple(value)
 
 
 def number(value: Tensor | tuple[Any, ...] | None, default: float) -> float:

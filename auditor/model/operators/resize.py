@@ -7,52 +7,57 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, UnsupportedError, integers, operator
+from auditor.model.operators.registry import Function, UnsupportedError, builtin, floats, integers
 
 
-@operator("Resize", "Upsample", numbers=(1, 2, 3))
+@builtin("Resize", "Upsample", numbers=(1, 2, 3))
 def _resize(node: Node) -> Function:
     mode = node.attributes.get("mode", "nearest")
-    axes = node.attributes.get("axes")
     policy = node.attributes.get("keep_aspect_ratio_policy", "stretch")
+    crop = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
     old = node.operator == "Upsample"
-    if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        raise UnsupportedError("Resize of a crop")
-    if policy != "stretch":
-        raise UnsupportedError(f"Resize that keeps the aspect ratio ({policy})")
-    cache: dict[Any, Tensor] = {}
+    cache: dict[Any, tuple[Tensor, Tensor | None]] = {}
 
     def resize(x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> Tensor:
         if old:
             scales = node.attributes.get("scales", roi)
-        factors = _floats(scales)
-        extents = integers(sizes)
-        over = axes or tuple(range(len(extents or factors)))
+        factors, extents = floats(scales), integers(sizes) or ()
+        over = node.attributes.get("axes") or tuple(range(len(extents or factors)))
+        region = floats(roi) if crop else ()
+        if extents and policy != "stretch":
+            ratios = [wanted / x.shape[axis] for wanted, axis in zip(extents, over, strict=True)]
+            common = min(ratios) if policy == "not_larger" else max(ratios)
+            extents = tuple(math.floor(common * x.shape[axis] + 0.5) for axis in over)
+            factors = (common,) * len(over)
         for i, axis in enumerate(over):
             size = x.shape[axis]
-            target = extents[i] if extents else math.floor(size * factors[i])
-            factor = target / size if extents else factors[i]
-            if target == size and factor == 1.0:
+            bounds = (region[i], region[i + len(over)]) if crop else (0.0, 1.0)
+            target = extents[i] if extents else math.floor(size * (bounds[1] - bounds[0]) * factors[i])
+            factor = factors[i] if factors else target / size
+            if target == size and factor == 1.0 and bounds == (0.0, 1.0):
                 continue
             # The batch and channel axes are never resized; a file that fixed its batch may say otherwise.
             if extents and axis == 0:
                 continue
-            key = (size, target, factor, x.dtype, x.device)
+            key = (size, target, factor, bounds, x.dtype, x.device)
             if key not in cache:
-                cache[key] = _matrix(node, mode, size, target, factor, old).to(x)
-            x = (x.movedim(axis, -1) @ cache[key]).movedim(-1, axis)
+                source = _source(node, target, size, factor, bounds, old)
+                outside = (source < 0) | (source > size - 1)
+                cache[key] = (
+                    _matrix(node, mode, size, source, factor, old).to(x),
+                    outside.to(x.device) if crop and bool(outside.any()) else None,
+                )
+            matrix, beyond = cache[key]
+            x = x.movedim(axis, -1) @ matrix
+            if beyond is not None:
+                x = torch.where(beyond, x.new_tensor(node.attributes.get("extrapolation_value", 0.0)), x)
+            x = x.movedim(-1, axis)
         return x
 
     return resize
 
 
-def _floats(value: Any) -> tuple[float, ...]:
-    if value is None:
-        return ()
-    return tuple(value.reshape(-1).tolist()) if isinstance(value, Tensor) else tuple(value)
-
-
-def _source(node: Node, target: int, size: int, factor: float, old: bool) -> Tensor:
+def _source(node: Node, target: int, size: int, factor: float, bounds: tuple[float, float], old: bool) -> Tensor:
     """Return where each output pixel lies among the input pixels."""
     x = torch.arange(target, dtype=torch.float64)
     how = (
@@ -64,6 +69,11 @@ def _source(node: Node, target: int, size: int, factor: float, old: bool) -> Ten
         return x / factor
     if how == "align_corners":
         return x * (size - 1) / (target - 1) if target > 1 else torch.zeros_like(x)
+    if how == "tf_crop_and_resize":
+        begin, end = bounds
+        if target <= 1:
+            return torch.full_like(x, 0.5 * (begin + end) * (size - 1))
+        return begin * (size - 1) + x * (end - begin) * (size - 1) / (target - 1)
     if how == "pytorch_half_pixel" and target <= 1:
         return torch.zeros_like(x)
     if how == "half_pixel_symmetric":
@@ -74,9 +84,9 @@ def _source(node: Node, target: int, size: int, factor: float, old: bool) -> Ten
     raise UnsupportedError(f"Resize with coordinates {how}")
 
 
-def _matrix(node: Node, mode: str, size: int, target: int, factor: float, old: bool) -> Tensor:
+def _matrix(node: Node, mode: str, size: int, source: Tensor, factor: float, old: bool) -> Tensor:
     """Return the (size, target) matrix of one axis."""
-    source = _source(node, target, size, factor, old)
+    target = len(source)
     matrix = torch.zeros(size, target, dtype=torch.float64)
     columns = torch.arange(target)
     if mode == "nearest":

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from auditor.model.graph import Node
-from auditor.model.operators.registry import Function, integers, number, operator, simple
+from auditor.model.operators.registry import Function, builtin, integers, number, simple
 
 simple("SequenceEmpty", list)
 simple("SequenceConstruct", lambda *items: list(items))
 simple("SequenceLength", lambda items: torch.tensor(len(items)))
 
 
-@operator("SequenceAt", numbers=(1,))
+@builtin("SequenceAt", numbers=(1,))
 def _at(node: Node) -> Function:
     return lambda items, position: items[int(number(position, 0))]
 
 
-@operator("SequenceInsert", numbers=(2,))
+@builtin("SequenceInsert", numbers=(2,))
 def _insert(node: Node) -> Function:
     def insert(items: list[Tensor], item: Tensor, position: Any = None) -> list[Tensor]:
         at = int(number(position, len(items)))
@@ -28,7 +28,7 @@ def _insert(node: Node) -> Function:
     return insert
 
 
-@operator("SequenceErase", numbers=(1,))
+@builtin("SequenceErase", numbers=(1,))
 def _erase(node: Node) -> Function:
     def erase(items: list[Tensor], position: Any = None) -> list[Tensor]:
         at = int(number(position, -1)) % len(items)
@@ -37,13 +37,13 @@ def _erase(node: Node) -> Function:
     return erase
 
 
-@operator("ConcatFromSequence")
+@builtin("ConcatFromSequence")
 def _join(node: Node) -> Function:
     axis, stack = node.attributes["axis"], node.attributes.get("new_axis", 0)
     return lambda items: torch.stack(items, axis) if stack else torch.cat(items, axis)
 
 
-@operator("SplitToSequence", numbers=(1,))
+@builtin("SplitToSequence", numbers=(1,))
 def _cut(node: Node) -> Function:
     axis, keep = node.attributes.get("axis", 0), node.attributes.get("keepdims", 1)
 

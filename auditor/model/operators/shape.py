@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auditor.model.graph import DTYPES, Node
-from auditor.model.operators.registry import Function, UnsupportedError, integers, number, operator, simple
+from auditor.model.operators.registry import Function, UnsupportedError, builtin, integers, number, simple
 
 simple("Identity", lambda x: x)
 # Dropout is off, as in every gradient attack: what a client drops at random, nobody can repeat.
@@ -23,13 +23,13 @@ def resolved(shape: tuple[int, ...], x: Tensor, allow_zero: bool) -> tuple[int, 
     return shape if allow_zero else tuple(x.shape[i] if extent == 0 else extent for i, extent in enumerate(shape))
 
 
-@operator("Reshape", numbers=(1,))
+@builtin("Reshape", numbers=(1,))
 def _reshape(node: Node) -> Function:
     allow_zero = bool(node.attributes.get("allowzero", 0))
     return lambda x, shape: x.reshape(resolved(integers(shape) or (), x, allow_zero))
 
 
-@operator("Flatten")
+@builtin("Flatten")
 def _flatten(node: Node) -> Function:
     axis = node.attributes.get("axis", 1)
 
@@ -40,19 +40,19 @@ def _flatten(node: Node) -> Function:
     return flatten
 
 
-@operator("Transpose")
+@builtin("Transpose")
 def _transpose(node: Node) -> Function:
     order = node.attributes.get("perm")
     return lambda x: x.permute(order or tuple(reversed(range(x.dim()))))
 
 
-@operator("Shape")
+@builtin("Shape")
 def _shape(node: Node) -> Function:
     cut = slice(node.attributes.get("start", 0), node.attributes.get("end"))
     return lambda x: torch.tensor(list(x.shape)[cut], dtype=torch.int64)
 
 
-@operator("Unsqueeze", numbers=(1,))
+@builtin("Unsqueeze", numbers=(1,))
 def _unsqueeze(node: Node) -> Function:
     given = node.attributes.get("axes")
 
@@ -66,7 +66,7 @@ def _unsqueeze(node: Node) -> Function:
     return unsqueeze
 
 
-@operator("Squeeze", numbers=(1,))
+@builtin("Squeeze", numbers=(1,))
 def _squeeze(node: Node) -> Function:
     given = node.attributes.get("axes")
 
@@ -77,13 +77,13 @@ def _squeeze(node: Node) -> Function:
     return squeeze
 
 
-@operator("Concat")
+@builtin("Concat")
 def _concatenate(node: Node) -> Function:
     axis = node.attributes["axis"]
     return lambda *parts: torch.cat(parts, axis)
 
 
-@operator("Split", numbers=(1,))
+@builtin("Split", numbers=(1,))
 def _split(node: Node) -> Function:
     axis, given = node.attributes.get("axis", 0), node.attributes.get("split")
     count = node.attributes.get("num_outputs", len(node.outputs))
@@ -98,7 +98,7 @@ def _split(node: Node) -> Function:
     return split
 
 
-@operator("Slice", numbers=(1, 2, 3, 4))
+@builtin("Slice", numbers=(1, 2, 3, 4))
 def _slice(node: Node) -> Function:
     attributes = node.attributes
 
@@ -129,17 +129,17 @@ def broadcast(shape: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
     return tuple(b if a == 1 else a for a, b in pairs)[::-1]
 
 
-@operator("Expand", numbers=(1,))
+@builtin("Expand", numbers=(1,))
 def _expand(node: Node) -> Function:
     return lambda x, shape: x.expand(broadcast(x.shape, integers(shape) or ()))
 
 
-@operator("Tile", numbers=(1,))
+@builtin("Tile", numbers=(1,))
 def _tile(node: Node) -> Function:
     return lambda x, repeats: x.repeat(integers(repeats) or ())
 
 
-@operator("Cast")
+@builtin("Cast")
 def _cast(node: Node) -> Function:
     if node.attributes["to"] not in DTYPES:
         raise UnsupportedError("Cast to a type that torch does not compute with")
@@ -155,7 +155,7 @@ def _cast(node: Node) -> Function:
 simple("CastLike", lambda x, like: x.to(like.dtype))
 
 
-@operator("Pad", numbers=(1, 2, 3))
+@builtin("Pad", numbers=(1, 2, 3))
 def _pad(node: Node) -> Function:
     given, mode = node.attributes.get("pads"), node.attributes.get("mode", "constant")
     fill = node.attributes.get("value", 0.0)
@@ -191,7 +191,7 @@ def _border(size: int, before: int, after: int, mode: str) -> Tensor:
     raise UnsupportedError(f"Pad in mode {mode}")
 
 
-@operator("DepthToSpace", "SpaceToDepth")
+@builtin("DepthToSpace", "SpaceToDepth")
 def _blocks(node: Node) -> Function:
     block, mode = node.attributes["blocksize"], node.attributes.get("mode", "DCR")
 
@@ -210,3 +210,21 @@ def _blocks(node: Node) -> Function:
         return cells.reshape(n, c * block**2, h // block, w // block)
 
     return to_space if node.operator == "DepthToSpace" else to_depth
+
+
+@builtin("CenterCropPad", numbers=(1,))
+def _center(node: Node) -> Function:
+    axes = node.attributes.get("axes")
+
+    def center(x: Tensor, shape: Any) -> Tensor:
+        wanted = integers(shape) or ()
+        for axis, target in zip(axes or range(len(wanted)), wanted, strict=True):
+            size, at = x.shape[axis], axis % x.dim()
+            if target < size:
+                x = x.narrow(at, (size - target) // 2, target)
+            elif target > size:
+                before = (target - size) // 2
+                x = F.pad(x, [0, 0] * (x.dim() - 1 - at) + [before, target - size - before])
+        return x
+
+    return center
