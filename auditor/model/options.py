@@ -63,6 +63,7 @@ class LoadOptions:
         layout: Layout | None,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> InputSpec:
         """Describe the input; what the user said goes before what the source publishes.
 
@@ -76,6 +77,6 @@ class LoadOptions:
             layout=layout,
             mean=self.mean if self.mean is not None else mean,
             std=self.std if self.std is not None else std,
-            value_range=self.value_range,
+            value_range=self.value_range if self.value_range is not None else value_range,
             origin=origin,
         )

@@ -30,14 +30,15 @@ class HardSwish(nn.Module):
 MODULES: Mapping[type[nn.Module], type[nn.Module]] = {nn.Hardsigmoid: HardSigmoid, nn.Hardswish: HardSwish}
 
 
-def _distances(a: Tensor, b: Tensor, p: float = 2.0, **_: Any) -> Tensor:
+def distances(a: Tensor, b: Tensor, p: float = 2.0, *_: Any, **__: Any) -> Tensor:
+    """Return `torch.cdist` from vector norms."""
     return torch.linalg.vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1)
 
 
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.hardsigmoid: lambda x, inplace=False: hard_sigmoid(x),
     F.hardswish: lambda x, inplace=False: hard_swish(x),
-    torch.cdist: _distances,
+    torch.cdist: distances,
 }
 # What the functions above look like to a dispatch mode.
 NEEDED_FOR = ("aten::hardsigmoid", "aten::hardsigmoid_", "aten::hardswish", "aten::hardswish_", "aten::_cdist_forward")

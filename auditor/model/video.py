@@ -1,25 +1,26 @@
 """The one model that every other stage sees: clips in [0, 1] go in, logits come out."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from auditor.errors import UsageError
+from auditor.model.chance import random_modules
 from auditor.model.interpreter import OnnxModule
+from auditor.model.output import pooled, select
+from auditor.model.pytorch.inner import Archived
 from auditor.model.reading import observe
 from auditor.model.twice import Substitutes
-from auditor.records import BatchNormMode, Clips, InputSpec, Logits, TemporalPool
+from auditor.model.two_part import trained_part
+from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-def over_frames(logits: Float[Tensor, "clip frame *answer"], pool: TemporalPool) -> Float[Tensor, "clip *answer"]:
-    """Return one answer a clip from those of its frames."""
-    if pool == "max":
-        return logits.amax(1)
-    return logits[:, -1] if pool == "last" else logits.mean(1)
 
 
 class VideoModel(nn.Module):
@@ -37,27 +38,38 @@ class VideoModel(nn.Module):
     substitutes
         True when the network calls functions that have no second derivative, see `twice`.
     pool
-        Where the network answers for every frame: how its frames' logits become a clip's. The mean is what the mean
-        of the features would give too, since the last layer is linear.
+        How logits of frames become a clip's, see `output.pooled`; None takes what is usual.
+    output
+        Name or index of the output that is read, where the network returns several; None takes what is usual.
     """
 
     def __init__(
-        self, network: nn.Module, spec: InputSpec, substitutes: bool = False, pool: TemporalPool = "mean"
+        self,
+        network: nn.Module,
+        spec: InputSpec,
+        substitutes: bool = False,
+        pool: TemporalPool | None = None,
+        output: str | None = None,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "_network", network)
+        # BatchNorm and dropout of a frozen extractor are never switched: clients only run it.
+        prefix, trained = trained_part(network)
+        object.__setattr__(self, "_trained", trained)
+        self._prefix = prefix
         self._parameters = network._parameters
         self._buffers = network._buffers
         self._modules = network._modules
         self._spec = spec
         self._substitutes = substitutes
-        self._pool: TemporalPool = pool
+        self._pool, self._output = pool, output
         low, high = spec.value_range
         std = torch.tensor(spec.std)
         self._scale = (high - low) / std
         self._shift = (low - torch.tensor(spec.mean)) / std
         self._plain = bool((self._scale == 1).all() and (self._shift == 0).all())
-        self._statistics = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
+        self._statistics = [module for module in trained.modules() if isinstance(module, BATCH_NORMS)]
+        self._random = random_modules(trained)
         self._recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
         self._batchnorm: BatchNormMode = "eval"
 
@@ -79,9 +91,14 @@ class VideoModel(nn.Module):
         return self._substitutes
 
     @property
-    def pool(self) -> TemporalPool:
-        """How the logits of frames become those of a clip."""
-        return self._pool
+    def wanted_output(self) -> str | None:
+        """Name or index of the output that was asked for."""
+        return self._output
+
+    def over(self, network: nn.Module, substitutes: bool | None = None) -> "VideoModel":
+        """Return the same view of another network, e.g. of a copy in another precision."""
+        substitutes = self._substitutes if substitutes is None else substitutes
+        return VideoModel(network, self._spec, substitutes, self._pool, self._output)
 
     def prepare(self, clips: Clips) -> Tensor:
         """Return clips as the network reads them: rescaled, normalised and in its axis order."""
@@ -99,37 +116,77 @@ class VideoModel(nn.Module):
             return clips.flatten(0, 1).permute(0, 2, 3, 1)
         return clips
 
-    def forward(self, clips: Clips) -> Logits:
-        """Return logits; where the network answers for single frames, pooled over a clip's frames."""
+    def forward(self, clips: Clips) -> Tensor:
+        """Return logits `(clip, class)`; `(clip, frame, class)` where the network has some for every frame.
+
+        Where the network reads single frames, those of a clip are averaged unless told otherwise.
+        """
+        return pooled(select(self.outputs(clips), self._output), clips.shape[0], self._pool)
+
+    def outputs(self, clips: Clips) -> Any:
+        """Return everything that the network returns, as it returns it."""
         network = self.network
         x = self.prepare(clips)
         if isinstance(network, OnnxModule):
-            logits = network(x)
-        else:
-            with ExitStack() as stack:
-                # Fused attention and cuDNN's recurrent networks have no second derivative.
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-                stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-                torch.backends.mha.set_fastpath_enabled(False)
-                if self._recurrent and x.is_cuda:
-                    stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-                if self._substitutes:
-                    stack.enter_context(Substitutes())
-                logits = network(x)
-        if isinstance(logits, Tensor) and logits.shape[0] != clips.shape[0]:
-            return over_frames(logits.reshape(clips.shape[0], -1, *logits.shape[1:]), self._pool)
-        return logits
+            return network(x)
+        with ExitStack() as stack:
+            # Fused attention and cuDNN's recurrent networks have no second derivative.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
+            if self._recurrent and x.is_cuda:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            if self._substitutes:
+                stack.enter_context(Substitutes())
+            return network(x)
 
     def batchnorm(self, mode: BatchNormMode) -> None:
         """Use running (eval) or batch (train) statistics; running statistics never change."""
-        network = self.network
+        trained = self.__dict__["_trained"]
+        if mode == "train" and isinstance(trained, Archived) and not trained.switchable:
+            raise UsageError(
+                "the archive fixes its BatchNorm, so --bn train cannot be audited", "give the model as a factory"
+            )
         self._batchnorm = mode
-        if isinstance(network, OnnxModule):
-            network.batch_statistics = mode == "train"
+        if isinstance(trained, (OnnxModule, Archived)):
+            trained.batch_statistics = mode == "train"
         for module in self._statistics:
             module.training = mode == "train"
             # Without a momentum step torch still counts batches and updates in place, so updates go nowhere.
             module.track_running_stats = mode == "eval"
+
+    def dropout(self, on: bool) -> None:
+        """Draw dropout masks at every call from torch's generator, or none."""
+        trained = self.__dict__["_trained"]
+        if isinstance(trained, OnnxModule):
+            trained.drop = on
+        for module in self._random:
+            module.training = on
+
+    @property
+    def drops(self) -> int:
+        """How many places of the network drop values at random while it trains."""
+        trained = self.__dict__["_trained"]
+        return trained.drops if isinstance(trained, OnnxModule) else len(self._random)
+
+    @contextmanager
+    def statistics(self) -> Iterator[list[NormInput]]:
+        """Collect, while active, what every BatchNorm layer with running statistics sees, in order."""
+        seen: list[NormInput] = []
+        trained = self.__dict__["_trained"]
+        hooks = []
+        for name, module in trained.named_modules(prefix=self._prefix.removesuffix(".")):
+            if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
+                hooks.append(module.register_forward_pre_hook(_recorder(seen, name)))
+        if isinstance(trained, OnnxModule):
+            trained.norm_inputs = _Prefixed(seen, self._prefix) if self._prefix else seen
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+            if isinstance(trained, OnnxModule):
+                trained.norm_inputs = None
 
     def inputs_of(
         self, parameter: str, clips: Float[Tensor, "clip frame channel height width"]
@@ -151,3 +208,40 @@ class VideoModel(nn.Module):
         if len(readings) != 1:
             raise LookupError(f"{len(readings)} operations read '{parameter}'")
         return readings[0].input, readings[0].output
+
+
+class _Prefixed(list[NormInput]):
+    """Passes on what the head of a two-part network notes, under the names that the whole network gives it."""
+
+    def __init__(self, seen: list[NormInput], prefix: str) -> None:
+        super().__init__()
+        self._seen, self._prefix = seen, prefix
+
+    def append(self, value: NormInput) -> None:
+        """Add to the list of the whole network."""
+        start = self._prefix
+        named = {"site": start + value.site, "mean": start + value.mean, "variance": start + value.variance}
+        self._seen.append(replace(value, **named))  # type: ignore[arg-type]
+
+
+def _recorder(seen: list[NormInput], name: str) -> Any:
+    """Return a hook that notes what a BatchNorm module is about to read."""
+    path = f"{name}." if name else ""
+
+    def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        # Without a momentum torch keeps the plain average of all batches so far.
+        rate = module.momentum if module.momentum is not None else 1.0 / (float(module.num_batches_tracked) + 1.0)
+        seen.append(
+            NormInput(
+                site=name,
+                mean=f"{path}running_mean",
+                variance=f"{path}running_var",
+                old_mean=module.running_mean,
+                old_variance=module.running_var,
+                rate=rate,
+                unbiased=True,
+                input=inputs[0],
+            )
+        )
+
+    return note
