@@ -27,6 +27,7 @@ from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reexport import COMMAND, reexport_line
+from auditor.model.shadowed import separate
 from auditor.model.support import check_supported
 from auditor.model.trainable import Roles, roles
 from auditor.model.video import VideoModel
@@ -62,7 +63,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     classes = count_classes(model, clips[:1], options.classes)
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
     parity, batching, notes = compare(file.model, module, singles, both, bool(file.precisions))
-    notes = [*told, *notes]
+    notes = [*told, *found.notes, *notes]
     if file.precisions:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
     return described(
@@ -112,6 +113,7 @@ def understood(
     try:
         file = read_onnx(path)
         told = keep_output(file.model, output)
+        separate(file.model.graph)
         graph = read_graph(file.model)
         _check_signature(graph)
         notes = [*told, *check_supported(graph, operators)]

@@ -18,6 +18,7 @@ from auditor.text import printable
 
 BIG_NUMBER_OF_NODES = 200_000
 DEEPEST_NESTING = 16
+KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 
 # Every floating type becomes float32 and every integer type one that torch computes with.
 DTYPES: Mapping[int, torch.dtype] = {
@@ -72,12 +73,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """Nodes in an order in which they can run, and the constants they read (initializers and `Constant` nodes)."""
+    """Nodes in an order in which they can run, and the constants they read (initializers and `Constant` nodes).
+
+    `kinds` tells what a constant was in the program that was exported, PARAMETER or BUFFER, where the exporter
+    recorded it.
+    """
 
     nodes: tuple[Node, ...]
     constants: dict[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Node]:
         """Yield every node, those of nested graphs too."""
@@ -158,7 +164,14 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
             constants[node.output[0]] = _constant(node)
         else:
             nodes.append(_node(node, opsets, inner, depth))
-    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
+    kinds = {
+        value.name: entry.value
+        for value in proto.value_info
+        if value.name in constants
+        for entry in value.metadata_props
+        if entry.key == KIND
+    }
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output), kinds)
 
 
 def _reads(node: NodeProto) -> set[str]:

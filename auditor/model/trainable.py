@@ -34,21 +34,20 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "RNN": (1, 2, 3, 5),
     "PRelu": (1,),
     "Gather": (0,),
+    "Attention": (0, 1, 2),
 }
-ELEMENTWISE = ("Add", "Mul", "Sub", "Sum")
+STATES: Mapping[str, tuple[int, ...]] = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
+ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Where")
 MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
     "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad", "SplitToSequence", "SequenceAt",
 )  # fmt: skip
-ARITHMETIC = (
-    "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
-    "Reciprocal", "LpNormalization", "Tanh", "Sigmoid", "Neg", "Log", "Abs",
-)  # fmt: skip
 # What is made of constants before the clip comes in: learned queries go through norms and products first.
 COMPUTED = (
-    *ARITHMETIC, "MatMul", "Gemm", "Einsum", "Conv", "LayerNormalization", "RMSNormalization", "GroupNormalization",
-    "InstanceNormalization", "Softmax", "Relu", "Gelu", "Erf", "Max", "Min", "Attention", "Sum", "Mean", "HardSwish",
-    "Swish", "Sin", "Cos",
+    "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
+    "Reciprocal", "LpNormalization", "Tanh", "Sigmoid", "Neg", "Log", "Abs", "Sum", "Mean", "Max", "Min", "Sin", "Cos",
+    "Relu", "Gelu", "Erf", "Swish", "HardSwish", "Softmax", "MatMul", "Gemm", "Einsum", "Conv", "Attention",
+    "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization",
 )  # fmt: skip
 # Where a repeated number under an invented name is how an exporter spells "none".
 FILLED: Mapping[str, tuple[int, ...]] = {
@@ -63,6 +62,7 @@ FILLED: Mapping[str, tuple[int, ...]] = {
     "RNN": (3, 5),
 }
 SHOWN = 3
+LONGEST_CHAIN = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +136,8 @@ class _Search:
             seen.add((name, computed))
             if name in self.constants:
                 value = self.constants[name]
-                if value.is_floating_point() and not (computed and value.numel() == 1) and not self._fixed(name, value):
+                number = computed and value.numel() == 1 and self.kinds.get(name) != "PARAMETER"
+                if value.is_floating_point() and not number and not self._fixed(name, value):
                     yield name
                 continue
             node = self.producers.get(name)
@@ -187,7 +188,8 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
         for root in _trained(search, node, added):
             parameters.setdefault(root, search.constants[root])
             readers.setdefault(root, node)
-            if node.operator in (*ELEMENTWISE, "Concat"):
+            states = [node.inputs[i] for i in STATES.get(node.operator, ()) if i < len(node.inputs)]
+            if node.operator in (*ELEMENTWISE, "Concat", "Attention") or root in states:
                 combined.append(root)
     # Exporters merge equal initializers: a zero bias and a zero mean may be one. Then the bias decides.
     statistics = {name: value for name, value in statistics.items() if name not in parameters}
@@ -201,7 +203,7 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
 def _statistics(search: _Search, slot: str) -> list[str]:
     """Return the constants behind a running mean or variance, which the exporter may have recorded as buffers."""
     name = slot
-    for _ in range(len(search.nodes) + 1):
+    for _ in range(LONGEST_CHAIN):
         if name in search.constants:
             return [name] if search.constants[name].is_floating_point() else []
         node = search.producers.get(name)
@@ -214,9 +216,8 @@ def _statistics(search: _Search, slot: str) -> list[str]:
 def _notes(precomputed: Sequence[str], fixed: Sequence[str]) -> Iterator[str]:
     if precomputed:
         yield (
-            f"{len(precomputed)} value{'s' * (len(precomputed) > 1)} of the graph ({_listed(precomputed)}) was computed "
-            "at export, from parameters or fixed tables: an update holds the gradients of what lies behind. "
-            "An export with optimize=False keeps the parameters themselves."
+            f"The exporter computed {_listed(precomputed)} in advance, from parameters or fixed tables: an update "
+            "holds the gradients of what lies behind. An export with optimize=False keeps the parameters themselves."
         )
     if fixed:
         yield (
@@ -259,7 +260,9 @@ def _trained(search: _Search, node: Node, added: Mapping[tuple[str, str], tuple[
     for slot in node.inputs:
         for root in search.roots(slot, seen):
             value = search.constants[root]
-            if value.dim() == 0 or value.numel() == 1 or is_filler(root, value) or is_mask(value):
+            if search.kinds.get(root) != "PARAMETER" and (
+                value.numel() == 1 or is_filler(root, value) or is_mask(value)
+            ):
                 continue
             if not (on_pixels and is_per_channel(value)):
                 found.append(root)

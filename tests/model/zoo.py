@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import zoo_sequence
+import zoo_torchvision
+import zoo_video
 from torch import Tensor, nn
 
 CLASSES = 5
@@ -196,6 +199,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: FrameRecurrent(nn.LSTM),
     "squeeze-excite": SqueezeExcite,
 }
+# Nets of the families that deployers use; `test_model_zoo` compares each at every exporter.
+FAMILIES: dict[str, Callable[[], nn.Module]] = {**zoo_video.NETS, **zoo_sequence.NETS, **zoo_torchvision.NETS}
+LARGE: dict[str, Callable[[], nn.Module]] = zoo_torchvision.LARGE
 EXPORTERS = ("dynamo", "dynamo-plain", "legacy", "legacy-training")
 
 
@@ -206,12 +212,13 @@ def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         net(torch.zeros(1, *shape))  # gives lazy layers their shape
     generator = torch.Generator().manual_seed(seed)
+    buffers = dict(net.named_buffers())
     with torch.no_grad():
         for name, value in (*net.named_parameters(), *net.named_buffers()):
             noise = torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
             if name.endswith("running_var"):
                 value.copy_(0.5 + noise.abs())
-            elif not value.is_floating_point():
+            elif not value.is_floating_point() or (name in buffers and not name.endswith("running_mean")):
                 continue
             elif value.dim() > 1:
                 value.copy_(noise * (1.5 / max(value[0].numel(), 1)) ** 0.5)
@@ -226,13 +233,23 @@ def build(name: str, seed: int = 0) -> nn.Module:
     """Return a net of the zoo with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return randomised(NETS[name](), seed)
+        return randomised({**NETS, **FAMILIES, **LARGE}[name](), seed)
+
+
+def shape_of(net: nn.Module) -> tuple[int, ...]:
+    """Return the shape of one clip that a net of the zoo reads, without batch."""
+    return getattr(net, "input_shape", SHAPE)
 
 
 def export(
-    net: nn.Module, path: Path, exporter: str = "dynamo", shape: tuple[int, ...] = SHAPE, dynamic: bool = False
+    net: nn.Module,
+    path: Path,
+    exporter: str = "dynamo",
+    shape: tuple[int, ...] = SHAPE,
+    dynamic: bool = False,
+    opset: int | None = None,
 ) -> Path:
-    """Write a net as ONNX, in silence, in one of the ways of EXPORTERS."""
+    """Write a net as ONNX, in silence, in one of the ways of EXPORTERS; without opset at the exporter's own."""
     clip = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
@@ -246,12 +263,12 @@ def export(
             clip = clip.expand(2, *shape).clone() if dynamic else clip
             torch.onnx.export(
                 net, (clip,), str(path), dynamo=True, optimize=exporter == "dynamo", verbose=False,
-                external_data=False, **options,
+                external_data=False, opset_version=opset, **options,
             )  # fmt: skip
         else:
             options = {"input_names": ["clip"], "dynamic_axes": {"clip": {0: "batch"}}} if dynamic else {}
             if exporter == "legacy-training":
                 options |= {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False}
-            torch.onnx.export(net, (clip,), str(path), dynamo=False, **options)
+            torch.onnx.export(net, (clip,), str(path), dynamo=False, opset_version=opset, **options)
     net.eval()
     return path
