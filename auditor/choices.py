@@ -7,19 +7,47 @@ import typer
 
 from auditor.arguments import parse_arguments, parse_floats, parse_shape
 from auditor.errors import UsageError
-from auditor.records import TemporalPool
+from auditor.records import Join, TemporalPool
 from auditor.text import printable
 
 MODEL, CLIENT, AUDIT, OUTPUT = "Model", "What clients train and send", "The audit", "Output"
+PARTS = "Model of two parts"
 LAYOUTS = ("NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC")
 
 POOLS = get_args(TemporalPool)
+JOINS = get_args(Join)
+_SOURCES = "model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER"
 
 Model = Annotated[
     str,
     typer.Argument(
-        help="model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER",
+        help=_SOURCES,
         metavar="MODEL",
+    ),
+]
+OptionalModel = Annotated[
+    str | None, typer.Argument(help=f"{_SOURCES}; or leave it out and give --extractor and --head", metavar="[MODEL]")
+]
+Extractor = Annotated[
+    str | None,
+    typer.Option(
+        help="Frozen, public feature extractor of a two-part model: any source that MODEL takes.",
+        rich_help_panel=PARTS,
+    ),
+]
+Head = Annotated[
+    str | None, typer.Option(help="Head that clients train on its features: any source.", rich_help_panel=PARTS)
+]
+ExtractorWeights = Annotated[
+    Path | None, typer.Option(help="Weights for a PyTorch extractor.", rich_help_panel=PARTS)
+]
+HeadWeights = Annotated[Path | None, typer.Option(help="Weights for a PyTorch head.", rich_help_panel=PARTS)]
+JoinName = Annotated[
+    str | None,
+    typer.Option(
+        "--join",
+        help=f"How features enter the head, if it is not certain: {', '.join(JOINS[:-1])} or {JOINS[-1]}.",
+        rich_help_panel=PARTS,
     ),
 ]
 Weights = Annotated[
@@ -35,7 +63,7 @@ LayoutName = Annotated[
     ),
 ]
 Classes = Annotated[
-    int | None, typer.Option(help="Number of classes, if it cannot be read.", min=2, rich_help_panel=MODEL)
+    int | None, typer.Option(help="Number of classes, if it cannot be read.", min=1, rich_help_panel=MODEL)
 ]
 Mean = Annotated[
     str | None,
@@ -46,11 +74,17 @@ Range = Annotated[
     str | None, typer.Option("--range", help="Pixel values the model reads, e.g. 0,255.", rich_help_panel=MODEL)
 ]
 Pool = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--temporal-pool",
-        help=f"Logits of a clip from those of its frames, for image models: {', '.join(POOLS[:-1])} or {POOLS[-1]}.",
+        help=f"Logits of a clip from those of its frames: {', '.join(POOLS[:-1])} or {POOLS[-1]}.",
         rich_help_panel=MODEL,
+    ),
+]
+ModelOutput = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|INDEX", help="Output that the loss reads, if the model returns several.", rich_help_panel=MODEL
     ),
 ]
 Arguments = Annotated[
@@ -69,8 +103,32 @@ Trainable = Annotated[
     list[str] | None,
     typer.Option(help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=CLIENT),
 ]
+Batch = Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=CLIENT)]
 BatchNorm = Annotated[str, typer.Option("--bn", help="BatchNorm at the client: eval or train.", rich_help_panel=CLIENT)]
-Loss = Annotated[str, typer.Option(help="Loss that clients minimise: cross-entropy.", rich_help_panel=CLIENT)]
+Loss = Annotated[
+    str,
+    typer.Option(
+        help="Loss that clients minimise: cross-entropy, bce, mse, or path/file.py:name (executed).",
+        rich_help_panel=CLIENT,
+    ),
+]
+GuessedLoss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss", help="Loss that clients minimise [default: guessed from the output].", rich_help_panel=CLIENT
+    ),
+]
+Dropout = Annotated[
+    str, typer.Option(help="Dropout at the client: off or on, with masks of its own.", rich_help_panel=CLIENT)
+]
+SendBuffers = Annotated[
+    bool,
+    typer.Option(
+        "--send-buffers/--no-send-buffers",
+        help="BatchNorm running statistics travel with the update (FedAvg); needs --bn train.",
+        rich_help_panel=CLIENT,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, rich_help_panel=AUDIT)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=AUDIT)]
 
@@ -88,13 +146,57 @@ def one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
     return value
 
 
+def which_model(
+    model: str | None,
+    weights: Path | None,
+    extractor: str | None,
+    head: str | None,
+    extractor_weights: Path | None,
+    head_weights: Path | None,
+    join: str | None,
+) -> dict[str, Any]:
+    """Return what is to be audited, one model or two parts, by the names of `ScanOptions`.
+
+    Raises
+    ------
+    UsageError
+        Both, neither, half of the parts, or options of the other kind were given.
+    """
+    two = extractor is not None or head is not None
+    if model is not None and two:
+        raise UsageError(
+            "MODEL and --extractor or --head were given", "give MODEL alone, or --extractor and --head without MODEL"
+        )
+    if two and (extractor is None or head is None):
+        given, other = ("--head", "--extractor") if extractor is None else ("--extractor", "--head")
+        raise UsageError(f"{given} was given without {other}", f"add {other}, or give the whole model as MODEL")
+    if two and weights is not None:
+        raise UsageError("--weights does not say which part it is for", "give --extractor-weights or --head-weights")
+    if not two:
+        if model is None:
+            raise UsageError("no model was given", "give MODEL, or --extractor and --head")
+        options = {"--extractor-weights": extractor_weights, "--head-weights": head_weights, "--join": join}
+        stray = next((option for option, value in options.items() if value is not None), None)
+        if stray is not None:
+            raise UsageError(f"{stray} applies to two-part models only", "give --extractor and --head instead of MODEL")
+    return {
+        "model": model or "",
+        "weights": weights,
+        "extractor": extractor,
+        "head": head,
+        "extractor_weights": extractor_weights,
+        "head_weights": head_weights,
+        "join": one_of("--join", join, JOINS),
+    }
+
+
 def how_to_read(
     input_shape: str | None,
     layout: str | None,
     mean: str | None,
     std: str | None,
     value_range: str | None,
-    temporal_pool: str,
+    temporal_pool: str | None,
     arguments: list[str] | None,
     trust_model: bool,
 ) -> dict[str, Any]:

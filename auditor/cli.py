@@ -49,24 +49,32 @@ def _root(
 
 @app.command()
 def scan(
-    model: choices.Model,
+    model: choices.OptionalModel = None,
     weights: choices.Weights = None,
+    extractor: choices.Extractor = None,
+    head: choices.Head = None,
+    extractor_weights: choices.ExtractorWeights = None,
+    head_weights: choices.HeadWeights = None,
+    join: choices.JoinName = None,
     input_shape: choices.InputShape = None,
     layout: choices.LayoutName = None,
     classes: choices.Classes = None,
     mean: choices.Mean = None,
     std: choices.Std = None,
     value_range: choices.Range = None,
-    temporal_pool: choices.Pool = "mean",
+    temporal_pool: choices.Pool = None,
+    model_output: choices.ModelOutput = None,
     arg: choices.Arguments = None,
     trust_model: choices.Trust = False,
     trainable: choices.Trainable = None,
-    batch: Annotated[int, typer.Option(help="Clips per update.", min=1, max=64, rich_help_panel=choices.CLIENT)] = 1,
+    batch: choices.Batch = 1,
     labels: Annotated[
         str, typer.Option(help="Labels within a batch: distinct or equal.", rich_help_panel=choices.CLIENT)
     ] = "distinct",
     bn: choices.BatchNorm = "eval",
     loss: choices.Loss = "cross-entropy",
+    dropout: choices.Dropout = "off",
+    send_buffers: choices.SendBuffers = False,
     probes: Annotated[
         list[Path] | None,
         typer.Option(
@@ -115,14 +123,18 @@ def scan(
     Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
     """
     chosen = {
+        **choices.which_model(model, weights, extractor, head, extractor_weights, head_weights, join),
         **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model),
         "labels": choices.one_of("--labels", labels, ("distinct", "equal")),
         "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
+        "loss": loss,
+        "dropout": choices.one_of("--dropout", dropout, ("off", "on")),
+        "send_buffers": send_buffers,
+        "output": model_output,
         "preset": choices.one_of("--preset", preset, ("fast", "standard", "deep")),
         "fail_on": choices.one_of("--fail-on", fail_on, ("critical", "high", "medium", "low", "never")),
         "max_time": parse_seconds(max_time) if max_time else None,
     }
-    choices.one_of("--loss", loss, ("cross-entropy",))
     for path in probes or ():
         if not path.exists():
             raise UsageError(f"there is no {printable(str(path))}", "give --probes a video, a folder or an .npz")
@@ -132,12 +144,10 @@ def scan(
     with _no_empty_folders(targets):
         check_outputs(targets)
         results = _scan(
-            model=model,
-            weights=weights,
             classes=classes,
             probes=tuple(probes or ()),
             batch=batch,
-            trainable=tuple(trainable or ("*",)),
+            trainable=tuple(trainable or ()),
             seed=seed,
             device=device,
             what_if=what_if,
@@ -147,6 +157,129 @@ def scan(
     _write(results, targets, explicit=folder is None)
     _summarise(results, targets)
     raise typer.Exit(results["verdict"]["exit_code"])
+
+
+@app.command()
+def inspect(
+    model: choices.OptionalModel = None,
+    weights: choices.Weights = None,
+    extractor: choices.Extractor = None,
+    head: choices.Head = None,
+    extractor_weights: choices.ExtractorWeights = None,
+    head_weights: choices.HeadWeights = None,
+    join: choices.JoinName = None,
+    input_shape: choices.InputShape = None,
+    layout: choices.LayoutName = None,
+    classes: choices.Classes = None,
+    mean: choices.Mean = None,
+    std: choices.Std = None,
+    value_range: choices.Range = None,
+    temporal_pool: choices.Pool = None,
+    model_output: choices.ModelOutput = None,
+    arg: choices.Arguments = None,
+    trust_model: choices.Trust = False,
+    trainable: choices.Trainable = None,
+    batch: choices.Batch = 1,
+    bn: choices.BatchNorm = "eval",
+    loss: choices.GuessedLoss = None,
+    seed: choices.Seed = 0,
+    device: choices.Device = "cpu",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=choices.OUTPUT)
+    ] = False,
+    frame: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.png for a clip as the network reads it, which shows a wrong layout or normalisation.",
+            rich_help_panel=choices.OUTPUT,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every layer of a long model.", rich_help_panel=choices.OUTPUT)
+    ] = False,
+) -> None:
+    """Show how a model is read, and how faithfully, without attacking it.
+
+    Layers, parameters, operators, checks of the import, the guessed input and loss, and what layers expose by their
+    structure alone.
+
+    Exits 0 when the model can be audited, 2 when an option is wrong, 3 when the model cannot be audited.
+    """
+    if frame is not None and (frame.suffix.lower() != ".png" or frame.is_dir()):
+        raise UsageError(f"--frame {printable(str(frame))} is not a PNG file", "name it FILE.png")
+    chosen = {
+        **choices.which_model(model, weights, extractor, head, extractor_weights, head_weights, join),
+        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model),
+        "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
+        "loss": loss or "",
+    }
+    found = _inspect(
+        classes=classes,
+        output=model_output,
+        batch=batch,
+        trainable=tuple(trainable or ()),
+        seed=seed,
+        device=device,
+        **chosen,
+    )
+    if frame is not None:
+        _write_picture(frame, found.picture)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.document, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from auditor.report.inspection import inspection_view
+
+    shown = "" if frame is None else str(frame)
+    inspection_view(found.document, found.layers, found.target.name, Console(), everything=everything, frame=shown)
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="path/file.py:factory, or torchvision:NAME", metavar="SOURCE")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
+    weights: choices.Weights = None,
+    input_shape: choices.InputShape = None,
+    layout: choices.LayoutName = None,
+    classes: choices.Classes = None,
+    mean: choices.Mean = None,
+    std: choices.Std = None,
+    value_range: choices.Range = None,
+    temporal_pool: choices.Pool = None,
+    model_output: choices.ModelOutput = None,
+    arg: choices.Arguments = None,
+    trust_model: choices.Trust = False,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of the ONNX operators, 11 to 23 [default: 20].", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    seed: choices.Seed = 0,
+) -> None:
+    """Write a PyTorch model as ONNX so that its gradients are those that clients send.
+
+    torch.onnx.export with its defaults merges BatchNorm into other weights and drops parameters (r3d_18 keeps 21 of
+    62), so an audit of such a file gives an upper bound at best. This command keeps every parameter, BatchNorm and an
+    open batch. Before the file appears it is loaded, and its outputs, parameters and gradients are compared with the
+    module's.
+
+    Exits 0 when the file was written and verified, 2 when an option is wrong, 3 when no faithful file could be written.
+    """
+    chosen = choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model)
+    import warnings
+
+    from auditor.exporting import exported_text
+    from auditor.model.export import export_onnx
+
+    with warnings.catch_warnings(), _busy("exporting, then verifying"):
+        warnings.simplefilter("ignore")
+        made = export_onnx(
+            source, output, overwrite=force, opset=opset, weights=weights, classes=classes, output=model_output,
+            seed=seed, **chosen,
+        )  # fmt: skip
+    typer.echo(exported_text(made))
 
 
 @app.command()
@@ -238,6 +371,40 @@ def _scan(**options: Any) -> dict[str, Any]:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
         return dict(scan(wanted, watch).results)
+
+
+def _inspect(**options: Any) -> Any:
+    import warnings
+
+    from auditor.pipeline import ScanOptions, Silent
+    from auditor.pipeline.inspect import inspect
+
+    wanted = ScanOptions(**options)
+    with warnings.catch_warnings(), _busy("loading and checking the model"):
+        warnings.simplefilter("ignore")
+        return inspect(wanted, Silent())
+
+
+def _write_picture(path: Path, content: bytes) -> None:
+    from auditor.report.atomic import replace_file
+
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {printable(str(path))} ({error.strerror or type(error).__name__})", "name another file"
+        ) from error
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Say on a terminal that something is being done."""
+    console = _stderr()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
 
 
 def _write(results: dict[str, Any], targets: list[Path], *, explicit: bool) -> None:

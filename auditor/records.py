@@ -34,8 +34,9 @@ Logits: TypeAlias = Float[Tensor, "clip class"]
 
 Layout = Literal["NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC"]
 BatchNormMode = Literal["eval", "train"]
-TemporalPool = Literal["mean", "max", "last"]
+TemporalPool = Literal["each", "mean", "last", "max"]
 DropoutMode = Literal["off", "on"]
+Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
 # What a clip is trained as: a class, the set of classes that are present, or a value.
 Label: TypeAlias = int | float | tuple[int, ...]
@@ -229,12 +230,30 @@ class PublicModel(Protocol):
 
 
 @record
+class ModelPart:
+    """One part of a two-part model: the frozen extractor, or the head that clients train.
+
+    `tensors` and `elements` count its parameters; `fidelity` is of the part alone, without derivatives.
+    """
+
+    role: Literal["extractor", "head"]
+    name: str
+    source: str
+    format: str
+    sha256: str
+    tensors: int
+    elements: int
+    fidelity: Fidelity
+
+
+@record
 class Target:
     """A deployer's model, loaded.
 
     `source` is what the user typed, `format` one of onnx, pytorch, torchvision; `operators` counts ONNX operators
     (or module classes for PyTorch). `seconds` is what loading took. `frozen` names the parameters that the source
-    itself keeps from training, `dropout` counts the places where training would drop values at random.
+    itself keeps from training, `dropout` counts the places where training would drop values at random. `parts` are the
+    extractor and the head of a two-part model; empty for any other.
     """
 
     name: str
@@ -251,6 +270,7 @@ class Target:
     output: OutputSpec = OutputSpec()
     frozen: tuple[str, ...] = ()
     dropout: int = 0
+    parts: tuple[ModelPart, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Tensor]:

@@ -2,20 +2,18 @@
 
 import math
 
-import torch
 from torch import Tensor
 
-from auditor.records import Clips, View
+from auditor.records import Clips, Label, View
 
 # A float32 gradient reproduces itself to about 1e-6; a picture at 60 dB moves it by about 1e-3. Above 1e-2 the
 # reconstruction is visibly of something else.
 REPRODUCES = 1e-2
 
 
-def residual(view: View, clips: Clips, labels: tuple[int, ...]) -> float:
+def residual(view: View, clips: Clips, labels: tuple[Label, ...]) -> float:
     """Return ||g(x) - g*|| / ||g*|| over everything sent: 0 is a perfect reproduction, about 1 an unrelated clip."""
-    target = torch.tensor(labels, device=clips.device)
-    again = view.client(clips, target)
+    again = view.client(clips, view.client.targets(labels))
     return distance(again, dict(view.update.gradients))
 
 

@@ -1,7 +1,7 @@
 """Gradient matching for clips, composed from parts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -14,8 +14,9 @@ from auditor.attack.loop import Run, descend
 from auditor.attack.objective import Cosine, Objective
 from auditor.attack.prior import Prior, SpatialVariation, TemporalVariation
 from auditor.attack.start import Grey, ReferenceFrame, Start
+from auditor.attack.statistics import statistics_distance
 from auditor.attack.step import Schedule
-from auditor.records import Budget, Clips, Reconstruction, Skipped, View
+from auditor.records import BatchStatistics, Budget, Clips, Label, Reconstruction, Skipped, View
 
 # Below this the objective has hardly left its start; measured on the three-layer nets of the benchmarks.
 LEAST_STEPS = 60
@@ -29,6 +30,8 @@ class GradientMatching(Attack):
     ----------
     tau
         Relative width of the surrogate curvature of ReLU; 0 turns it off.
+    statistics
+        Weight of the batch statistics that BatchNorm buffers give away, where a client sends them.
     restarts
         Descents from different seeds; the lowest objective wins, which is all that the attacker can see.
     """
@@ -41,6 +44,7 @@ class GradientMatching(Attack):
     start: Start = field(default_factory=Grey)
     schedule: Schedule = field(default_factory=lambda: Schedule(anneal=0.03))
     tau: float = 0.3
+    statistics: float = 0.1
     restarts: int = 1
 
     def obstacle(self, view: View) -> str | None:
@@ -54,9 +58,10 @@ class GradientMatching(Attack):
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend from every start and keep the lowest objective."""
         device = next(iter(view.update.gradients.values())).device
-        target = torch.tensor(_labels(view), device=device)
+        target = view.client.targets(_labels(view))
         observed = dict(view.update.gradients)
-        return self.search(lambda x: self._distance(view, observed, x, target), view, budget, seed)
+        wanted = self._statistics(view, device)
+        return self.search(lambda x: self._distance(view, observed, wanted, x, target), view, budget, seed)
 
     def search(
         self, objective: Callable[[Clips], Tensor], view: View, budget: Budget, seed: int
@@ -93,15 +98,33 @@ class GradientMatching(Attack):
             seed=seed,
         )
 
-    def _distance(self, view: View, observed: dict[str, Tensor], x: Clips, labels: Tensor) -> Tensor:
+    def _distance(
+        self,
+        view: View,
+        observed: dict[str, Tensor],
+        wanted: Mapping[str, BatchStatistics],
+        x: Clips,
+        labels: Tensor,
+    ) -> Tensor:
         with SurrogateCurvature(self.tau) if self.tau > 0.0 else nullcontext():
-            return self.objective(view.client(x, labels, create_graph=True), observed)
+            if not wanted:
+                return self.objective(view.client(x, labels, create_graph=True), observed)
+            gradients, statistics = view.client.simulate(x, labels, create_graph=True)
+            off = statistics_distance(statistics, wanted)
+            return self.objective(gradients, observed) + self.statistics * off
+
+    def _statistics(self, view: View, device: torch.device) -> Mapping[str, BatchStatistics]:
+        """Return the exact statistics of the batch, where buffers were sent along."""
+        if not view.update.buffers or self.statistics == 0.0:
+            return {}
+        shape = (view.update.batch, *view.knowledge.clip_shape)
+        return view.client.batch_statistics(view.update.buffers, torch.zeros(shape, device=device))
 
     def _penalty(self, x: Clips, view: View) -> Tensor:
         return torch.stack([prior(x, view.knowledge) for prior in self.priors]).sum() if self.priors else x.sum() * 0.0
 
 
-def _labels(view: View) -> tuple[int, ...]:
+def _labels(view: View) -> tuple[Label, ...]:
     return view.knowledge.labels or tuple(0 for _ in range(view.update.batch))
 
 

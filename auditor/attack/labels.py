@@ -3,14 +3,21 @@
 import torch
 from torch import Tensor
 
+from auditor.attack.separate_labels import separate_labels
 from auditor.records import LabelGuess, Skipped, View
 
 
 def restore_labels(view: View) -> LabelGuess | Skipped:
-    """Restore the labels of a batch trained with cross-entropy, by the best rule that the update allows.
+    """Restore the labels of a batch, by the best rule that the loss and the update allow.
 
-    One clip: iDLG (Zhao et al. 2020, arXiv 2001.02610), exact. Several: iLRG (Ma et al., ICLR 2023, eq. 11-13).
+    Cross-entropy, one clip: iDLG (Zhao et al. 2020, arXiv 2001.02610), exact. Several: iLRG (Ma et al., ICLR 2023, eq.
+    11-13). Binary cross-entropy and the squared error: see `separate_labels`.
     """
+    if view.knowledge.loss in ("bce", "mse"):
+        found = separate_labels(view)
+        return _no_rule(found) if isinstance(found, str) else found
+    if view.knowledge.loss != "cross-entropy":
+        return _no_rule("no rule is known for a loss of the user's own")
     bias = _head_bias(view)
     weight = _head_weight(view)
     if view.update.batch == 1:
@@ -18,14 +25,13 @@ def restore_labels(view: View) -> LabelGuess | Skipped:
             return _idlg_bias(view.update.gradients[bias])
         if weight is not None:
             return _idlg_rows(_by_class(view.update.gradients[weight], view.knowledge.classes))
-    elif bias is not None and weight is not None:
+    elif bias is not None and weight is not None and not view.target.output.frames:
         return _ilrg(view, weight, bias)
-    return Skipped(
-        stage="invert",
-        what="label restoration",
-        because="not-applicable",
-        reason="the update holds no gradient of a classification head that a rule could read",
-    )
+    return _no_rule("the update holds no gradient of a classification head that a rule could read")
+
+
+def _no_rule(reason: str) -> Skipped:
+    return Skipped(stage="invert", what="label restoration", because="not-applicable", reason=reason)
 
 
 def _head_bias(view: View) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from auditor.attack.certificate import REPRODUCES, residual
 from auditor.attack.interface import Attack, skipped
 from auditor.attack.pixel_map import PixelMap, pixel_map
-from auditor.records import Budget, Clip, Clock, Layer, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clip, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
 
 # Singular values of the token gradients below float32's relative rounding (6e-8) of the largest are noise; ten
 # times that leaves a margin for the sums inside one gradient.
@@ -81,7 +81,7 @@ class PatchEmbeddingInversion(Attack):
         return self._solved(best, labels, clock, seed)
 
     def _solved(
-        self, best: tuple[float, Clip, str, int], labels: tuple[int, ...], clock: Clock, seed: int
+        self, best: tuple[float, Clip, str, int], labels: tuple[Label, ...], clock: Clock, seed: int
     ) -> Reconstruction:
         off, clip, where, rank = best
         return Reconstruction(

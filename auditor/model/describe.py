@@ -6,13 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from auditor.errors import NotAuditable, UsageError
+from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.clip_input import model_shape
-from auditor.model.fidelity import gradient_error, second_derivative
+from auditor.model.fidelity import gradient_error, second_derivative, smaller_clip
 from auditor.model.interpreter import WAYS_FORWARD, NodeError
 from auditor.model.layers import find_layers
 from auditor.model.options import LoadOptions
+from auditor.model.output import described_output, output_notes
 from auditor.model.reading import observe
+from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, InputSpec, Target
 from auditor.text import printable
@@ -45,18 +47,17 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
         raise NotAuditable(
             f"the graph does not run on a clip of shape {shape}: {error}", "check --input-shape, or " + WAYS_FORWARD
         ) from error
+    except AuditError:
+        raise
     except Exception as error:
         reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
         raise UsageError(
             f"the model fails on a clip of shape {shape}: {reason}", "check --input-shape and --layout"
         ) from error
-    if not isinstance(logits, Tensor):
-        kind = printable(type(logits).__name__)
-        raise NotAuditable(f"the model returns {kind}, not a tensor of logits", "return only the logits from forward")
-    if logits.dim() != 2 or logits.shape[0] != 1:
+    if logits.dim() not in (2, 3) or logits.shape[0] != 1:
         raise NotAuditable(
-            f"the model returns shape {tuple(logits.shape)} for one clip, not (1, classes)",
-            "audit a classifier that returns logits",
+            f"the model returns shape {tuple(logits.shape)} for one clip, not (1, classes) or (1, frames, classes)",
+            "audit a classifier that returns logits, or choose another output with --model-output",
         )
     if not logits.is_floating_point():
         raise NotAuditable("the model returns integers, not logits", "return the logits from forward")
@@ -64,9 +65,9 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
         raise NotAuditable(
             "the model returns NaN or infinity on a clip of noise", "check the weights and --mean, --std"
         )
-    if wanted is not None and logits.shape[1] != wanted:
-        raise UsageError(f"the model has {logits.shape[1]} classes, not {wanted}", "correct --classes or leave it out")
-    return int(logits.shape[1])
+    if wanted is not None and logits.shape[-1] != wanted:
+        raise UsageError(f"the model has {logits.shape[-1]} classes, not {wanted}", "correct --classes or leave it out")
+    return int(logits.shape[-1])
 
 
 def described(
@@ -79,10 +80,12 @@ def described(
     sha256: str,
     operators: Mapping[str, int],
     fidelity: Fidelity,
+    frozen: tuple[str, ...] = (),
 ) -> Target:
     """Observe the layers, check the derivatives, and put everything together.
 
-    `fidelity` holds what the source alone tells; what the checks find is added to it.
+    `fidelity` holds what the source alone tells; what the checks find is added to it. `frozen` names the parameters
+    that the source keeps from training.
 
     Raises
     ------
@@ -92,9 +95,17 @@ def described(
     notes, missing = list(fidelity.notes), list(fidelity.missing)
     clip = sample_clips(spec, 1, options.seed)
     seen = observe(model, clip)
-    layers = find_layers(model.network, dict(model.named_parameters()), seen.readings)
+    find = find_layers_of_parts if isinstance(model.network, TwoPart) else find_layers
+    layers = find(model.network, dict(model.named_parameters()), seen.readings)
     del seen
-    gradient = gradient_error(model, clip, options.seed)
+    checked = smaller_clip(model, clip)
+    if checked is not clip:
+        (frames, _, height, width), (low, narrow) = clip.shape[1:], checked.shape[-2:]
+        notes.append(
+            f"Derivatives were checked on clips of {frames}x{low}x{narrow}, which the network reads as well as "
+            f"{frames}x{height}x{width}: the functions are the same, and the whole size takes minutes."
+        )
+    gradient = gradient_error(model, checked, options.seed)
     if gradient is not None and gradient > WRONG_GRADIENT:
         raise NotAuditable(
             f"gradients disagree with finite differences by {gradient:.0%}", "report this model, and " + WAYS_FORWARD
@@ -106,7 +117,9 @@ def described(
         )
     elif gradient > ROUGH_GRADIENT:
         notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
-    failure = second_derivative(model, clip)
+    output = described_output(model, checked, model.wanted_output)
+    notes += output_notes(output, options.temporal_pool)
+    failure = second_derivative(model, checked)
     if failure:
         notes.append(
             f"Second derivatives are missing, so attacks that need them cannot run: {printable(failure, 200)}."
@@ -121,6 +134,9 @@ def described(
         classes=classes,
         layers=layers,
         operators=operators,
+        output=output,
+        frozen=frozen,
+        dropout=model.drops,
         fidelity=replace(
             fidelity,
             gradient_check=gradient,

@@ -8,15 +8,48 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.model.interpreter import NodeError
+from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
 
+# Clips of more values are made smaller for checks, by the first of these factors that leaves a side long enough.
+LARGE_CLIP = 3 * 8 * 64 * 64
+SHRINK = (8, 4, 2)
+SMALLEST_SIDE = 28
 LARGEST_IN_DOUBLE = 512 * 2**20
 PARAMETERS_CHECKED = 2
 SLOWEST_FORWARD = 2.0
 # Central differences err by h^2 and by rounding over h; where a ReLU switches inside the step they err by more, so a
 # second step is tried before a difference counts.
-STEPS = {torch.float64: (1e-6, 1e-5), torch.float32: (1e-2, 3e-3)}
+# The large steps are for parameters whose slope is so small (a layer scale of 1e-6) that rounding drowns small ones.
+STEPS = {torch.float64: (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), torch.float32: (1e-2, 3e-3)}
 GOOD = {torch.float64: 1e-5, torch.float32: 1e-2}
+
+
+def smaller_clip(
+    model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]
+) -> Float[Tensor, "1 frame channel smaller_height smaller_width"]:
+    """Return a corner of a large clip that the network reads as well, or the clip itself.
+
+    Derivatives are checked on it: the functions that are differentiated are the same at every size, and at 16x112x112
+    the checks would take longer than everything else in loading. All frames are kept. Networks whose size is fixed
+    (position embeddings, a head on all features) get the whole clip. Whoever uses it has to say so.
+    """
+    if clip.numel() <= LARGE_CLIP:
+        return clip
+    height, width = clip.shape[-2:]
+    with torch.no_grad():
+        for factor in SHRINK:
+            if height % factor or width % factor or min(height, width) // factor < SMALLEST_SIDE:
+                continue
+            corner = clip[..., : height // factor, : width // factor].contiguous()
+            try:
+                logits = model(corner)
+            except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AssertionError):
+                continue  # the network wants its own size
+            if logits.shape[0] == 1 and bool(torch.isfinite(logits).all()):
+                return corner
+    return clip
 
 
 def gradient_error(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"], seed: int) -> float | None:
@@ -26,6 +59,9 @@ def gradient_error(model: VideoModel, clip: Float[Tensor, "1 frame channel heigh
     network insists on float32: there the differences themselves are good to about 1e-2). None if nothing could be
     measured, or one forward pass takes so long that a dozen in float64 would take minutes.
     """
+    if isinstance(model.network, TwoPart):  # the frozen extractor has no gradient to check
+        with torch.no_grad():
+            model = model.over(model.network.holding(model.prepare(clip)))
     start = time.monotonic()
     with torch.no_grad():
         model(clip)
@@ -37,7 +73,7 @@ def gradient_error(model: VideoModel, clip: Float[Tensor, "1 frame channel heigh
     for dtype in dtypes:
         try:
             network = copy.deepcopy(model.network).to(dtype)
-            twin = VideoModel(network, model.spec, model.substitutes, model.pool)
+            twin = model.over(network)
             error = _directional_error(twin, clip.to(dtype), dtype, seed)
         except (RuntimeError, TypeError, ValueError):  # a cast to float32 inside the network
             continue
@@ -49,7 +85,7 @@ def _directional_error(model: VideoModel, clip: Tensor, dtype: torch.dtype, seed
     generator = torch.Generator().manual_seed(seed)
     logits = model(clip)
     weights = torch.randn(logits.shape, generator=generator, dtype=torch.float64).to(logits)
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad((logits * weights).sum(), parameters, allow_unused=True)
     order = torch.randperm(len(parameters), generator=generator).tolist()
     used = [i for i in order if gradients[i] is not None and bool(gradients[i].any())]
@@ -85,12 +121,10 @@ def _value(model: VideoModel, clip: Tensor, weights: Tensor, parameter: Tensor, 
 def second_derivative(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> str:
     """Differentiate the squared norm of the gradient by the clip; return an empty text, or why that failed."""
     clip = clip.clone().requires_grad_()
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        logits = model(clip)
-        loss = torch.nn.functional.cross_entropy(
-            logits, torch.zeros(logits.shape[0], dtype=torch.int64, device=logits.device)
-        )
+        # Any curved function of the outputs will do, and this one has a gradient for a single output too.
+        loss = torch.nn.functional.softplus(model(clip)).mean()
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
         if not squares:

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from auditor.errors import NotAuditable
 from auditor.model.batch import Moved, widen, widened_shape
+from auditor.model.demand import Demand
 from auditor.model.graph import Graph, Node
 from auditor.model.operators import OPERATORS, Function, Operators, UnsupportedError, integers
 from auditor.model.operators.custom import UserOperatorError
+from auditor.model.operators.registry import MOST_NUMBERS
 from auditor.model.support import CONTROL
 from auditor.model.trainable import Roles
 from auditor.records import NormInput
@@ -27,6 +29,7 @@ from auditor.text import printable
 
 ALIAS = ("Identity", "Dropout")
 LONGEST_LOOP = 10_000
+NAMES_PER_CALL = 50  # entering a graph copies the names around it: so many take the time of one operation
 WAYS_FORWARD = (
     "give the model as a PyTorch factory (path/file.py:factory), or export it again with "
     "torch.onnx.export(..., dynamo=True, optimize=False)"
@@ -100,6 +103,11 @@ class OnnxModule(nn.Module):
         self.drops = sum(dropped(node, graph) > 0 for node in graph.walk())
         self.norm_inputs: list[NormInput] | None = None  # filled while somebody collects statistics
         self._norms = Counter(node.inputs[3] for node in graph.walk() if node.operator == "BatchNormalization")
+        graphs = [graph, *(inner for node in graph.walk() for inner in node.subgraphs())]
+        weights = sum(
+            value.numel() for inner in graphs for value in inner.constants.values() if isinstance(value, Tensor)
+        )
+        self.extent = weights, sum(len(inner.nodes) for inner in graphs)
         self._plans: dict[Any, Plan] = {}
         self._reference: list[Moved] | None = None  # what every Reshape did at the traced batch
         self._slots: list[tuple[str, dict[str, Any], str]] = []
@@ -138,9 +146,9 @@ class OnnxModule(nn.Module):
 
     def noted(self, node: Node, normalise: Function) -> Function:
         """Return a batch normalisation that also notes what it reads, while somebody collects statistics."""
-        names = node.inputs[3:5]
-        if self._norms[names[0]] > 1:  # exporters merge equal initializers, but every client has its own buffers
-            names = [f"{name} ({node.outputs[0]})" for name in names]
+        mean_name, variance_name = node.inputs[3:5]
+        if self._norms[mean_name] > 1:  # exporters merge equal initializers, but every layer has buffers of its own
+            mean_name, variance_name = (f"{name} ({node.outputs[0]})" for name in node.inputs[3:5])
         # In the operator's definition momentum weighs the old value, and the variance counts n values.
         rate = 1.0 - float(node.attributes.get("momentum", 0.9))
 
@@ -149,8 +157,8 @@ class OnnxModule(nn.Module):
                 self.norm_inputs.append(
                     NormInput(
                         site=node.outputs[0],
-                        mean=names[0],
-                        variance=names[1],
+                        mean=mean_name,
+                        variance=variance_name,
                         old_mean=mean,
                         old_variance=variance,
                         rate=rate,
@@ -243,6 +251,7 @@ class _Tracer:
         self.registers: list[Any] = []
         self.reshapes: list[Moved] = []
         self.moved = moved
+        self.demand = Demand(x.numel(), *module.extent)
         # By identity of the constant; the constant is kept beside its register, or its identity could be reused.
         self.bound: dict[tuple[int, bool], tuple[int, Any]] = {}
 
@@ -255,7 +264,7 @@ class _Tracer:
             scope[name] = _Value(table[leaf].detach(), False, self._register())
         entry = self._register()
         scope[graph.inputs[0]] = _Value(self.x, False, entry)
-        with torch.no_grad():
+        with torch.no_grad(), self.demand:
             self._graph(graph, scope, keep=set(graph.outputs))
         result = scope[graph.outputs[0]]
         output = self._bind(result, False)
@@ -298,10 +307,11 @@ class _Tracer:
                 TypeError,
                 AttributeError,
                 ArithmeticError,
+                MemoryError,
                 UnsupportedError,
                 UserOperatorError,
             ) as error:
-                where = printable(node.name or node.outputs[0])
+                where = printable(node.name or next(iter(node.outputs), "unnamed"))
                 reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
                 raise NodeError(f"{printable(node.operator)} '{where}' failed: {reason}") from error
             for name in _names(node):
@@ -310,6 +320,7 @@ class _Tracer:
                     scope[name] = _Value(None, False, scope[name].register)
 
     def _node(self, node: Node, scope: dict[str, _Value]) -> None:
+        self.demand.spend(1)
         absent = _Value(None, True)
         operands = [scope[name] if name else absent for name in node.inputs]
         if node.operator in CONTROL and not node.domain:
@@ -369,6 +380,8 @@ class _Tracer:
         if key in self.bound:
             return self.bound[key][0]
         if isinstance(value, Tensor):
+            if as_numbers and value.numel() > MOST_NUMBERS:
+                raise UnsupportedError(f"a shape, axes or sizes of {value.numel()} numbers")
             if as_numbers:
                 placed: Any = tuple(value.reshape(-1).tolist())
             elif value.is_floating_point():
@@ -422,6 +435,7 @@ class _Tracer:
         return self._loop(node, operands, scope) if node.operator == "Loop" else self._scan(node, operands, scope)
 
     def _call(self, graph: Graph, arguments: Sequence[_Value], scope: dict[str, _Value]) -> list[_Value]:
+        self.demand.spend(1 + (len(scope) + len(graph.constants)) // NAMES_PER_CALL)
         inner = dict(scope)
         self._constants(graph, inner)
         for name, table, _ in self.module._slots:  # a parameter may live inside a branch

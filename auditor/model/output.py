@@ -73,7 +73,9 @@ def select(outputs: Any, wanted: str | None) -> Tensor:
     """
     if isinstance(outputs, Tensor):
         if wanted is not None and wanted not in ("0", "-1"):
-            raise UsageError(f"--model-output {printable(wanted)}: the model has a single output", "leave --model-output out")
+            raise UsageError(
+                f"--model-output {printable(wanted)}: the model has a single output", "leave --model-output out"
+            )
         return outputs
     named = parts(outputs)
     if not named:
@@ -82,7 +84,9 @@ def select(outputs: Any, wanted: str | None) -> Tensor:
     value = named[chosen(tuple(named), wanted, floating(named))]
     if not isinstance(value, Tensor):
         kind = printable(type(value).__name__)
-        raise UsageError(f"--model-output {printable(str(wanted))} is {kind}, not a tensor", f"use {_listed(floating(named))}")
+        raise UsageError(
+            f"--model-output {printable(str(wanted))} is {kind}, not a tensor", f"use {_listed(floating(named))}"
+        )
     return value
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from auditor.attack import restore_labels
-from auditor.federated import LocalClient, assign_labels, observe, select_parameters
+from auditor.errors import UsageError
+from auditor.federated import LocalClient, Loss, assign_labels, batch_labels, observe, select_parameters
 from auditor.probe import moving_texture
 from auditor.records import (
     Clip,
@@ -15,6 +16,7 @@ from auditor.records import (
     FederatedProtocol,
     InputSpec,
     Knowledge,
+    Label,
     LabelGuess,
     Probe,
     Skipped,
@@ -23,6 +25,7 @@ from auditor.records import (
     View,
     record,
 )
+from auditor.text import printable
 
 
 @record
@@ -34,7 +37,7 @@ class Observed:
 
     probe: Probe
     clips: Clips
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     update: Update
     guess: LabelGuess | Skipped
 
@@ -54,12 +57,46 @@ class Bench:
         """The model's input."""
         return self.target.input
 
+    def client_of(self, probe: Probe) -> LocalClient:
+        """Return the client that holds a probe: with dropout on it has masks of its own, which nobody else knows."""
+        return self.client.with_masks(unit_seed(self.seed, "dropout", probe.name))
 
-def set_up(target: Target, protocol: FederatedProtocol, device: torch.device, seed: int) -> Bench:
+
+def set_up(
+    target: Target, protocol: FederatedProtocol, device: torch.device, seed: int, loss: Loss | None = None
+) -> Bench:
     """Fix what is sent and make the client."""
-    sent = select_parameters(target.layers, list(target.parameters), protocol.trainable)
-    protocol = replace(protocol, sent=sent)
-    return Bench(target=target, protocol=protocol, client=LocalClient(target.model, protocol), device=device, seed=seed)
+    protocol = with_sent(target, protocol)
+    client = LocalClient(target.model, protocol, loss, target.classes)
+    return Bench(target=target, protocol=protocol, client=client, device=device, seed=seed)
+
+
+def with_sent(target: Target, protocol: FederatedProtocol) -> FederatedProtocol:
+    """Name the parameters that travel: those that match, less the frozen ones.
+
+    Of a two-part model the extractor never travels, whatever was asked for.
+
+    Raises
+    ------
+    UsageError
+        A pattern matches nothing, or nothing but the extractor.
+    """
+    names = list(target.parameters)
+    closed = extractor_parameters(target)
+    for pattern in protocol.trainable if closed else ():
+        if closed.issuperset(select_parameters(target.layers, names, (pattern,))):
+            raise UsageError(
+                f"--trainable {printable(pattern)} names parameters of the extractor only, which is frozen",
+                "name parameters of the head, or give the whole network as one MODEL to train the extractor too",
+            )
+    matching = select_parameters(target.layers, names, protocol.trainable)
+    left = closed | set(protocol.frozen)
+    return replace(protocol, sent=tuple(name for name in matching if name not in left))
+
+
+def extractor_parameters(target: Target) -> frozenset[str]:
+    """Return the names of what is frozen by architecture; empty but for two-part models."""
+    return frozenset(name for name in target.parameters if target.parts and name.startswith("extractor."))
 
 
 def observe_probes(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...]:
@@ -68,7 +105,8 @@ def observe_probes(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...
     No client holds a probe, or another view of the scene, of any other: each one's update is a null for the others.
     """
     batch, classes = bench.protocol.batch, bench.target.classes
-    own = assign_labels([p.name for p in probes], classes)
+    kind = bench.client.loss.kind
+    own = assign_labels([p.name for p in probes], classes, kind=kind)
     observed = []
     for i, probe in enumerate(probes):
         others = [
@@ -76,8 +114,8 @@ def observe_probes(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...
             for k in range(1, batch)
         ]
         clips = torch.stack([probe.clip, *others]).to(bench.device)
-        labels = _batch_labels(own[i], batch, classes, bench.protocol.labels == "distinct")
-        update = observe(bench.client, clips, torch.tensor(labels, device=bench.device))
+        labels = batch_labels(own[i], batch, classes, distinct=bench.protocol.labels == "distinct", kind=kind)
+        update = observe(bench.client_of(probe), clips, bench.client.targets(labels))
         view = _view(bench, update, None, None)
         observed.append(Observed(probe=probe, clips=clips, labels=labels, update=update, guess=restore_labels(view)))
     return tuple(observed)
@@ -93,7 +131,7 @@ def view_of(bench: Bench, observed: Observed, reference: Clip | None = None) -> 
 def _view(
     bench: Bench,
     update: Update,
-    labels: tuple[int, ...] | None,
+    labels: tuple[Label, ...] | None,
     reference: Clip | None,
     labels_from: str = "restored from the update",
 ) -> View:
@@ -104,12 +142,9 @@ def _view(
         labels=labels,
         labels_from=labels_from,
         reference=reference,
+        loss=bench.protocol.loss,
     )
     return View(target=bench.target, client=bench.client, update=update, knowledge=knowledge)
-
-
-def _batch_labels(first: int, batch: int, classes: int, distinct: bool) -> tuple[int, ...]:
-    return tuple((first + k) % classes if distinct else first for k in range(batch))
 
 
 def unit_seed(seed: int, *names: str) -> int:

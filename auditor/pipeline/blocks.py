@@ -11,7 +11,7 @@ from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import finding_assumes, summary
-from auditor.records import ClipScore, Exposure, Interval, Skipped
+from auditor.records import ClipScore, Exposure, Fidelity, Interval, Skipped
 from auditor.score import FORMULA, Severity, grade_clip
 from auditor.text import printable
 
@@ -69,7 +69,7 @@ def _result(f: Finding, r: Result, enhanced: tuple[Enhancement, ...], with_pictu
         "seconds": round(made.seconds, 2),
         "restart_objectives": [number(v) for v in made.restart_objectives],
         "certificate": {k: number(v) for k, v in made.certificate.items()},
-        "labels": list(made.labels),
+        "labels": [plain(label) for label in made.labels],
         "notes": [printable(n, 300) for n in made.notes],
         "grade": grade_clip(r.score, with_reference=f.reference).name,
         "score": _score(r.score),
@@ -202,3 +202,22 @@ def number(value: float | None) -> float | str | None:
 def plain(value: Any) -> Any:
     """A tuple as a list."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def fidelity_block(fidelity: Fidelity) -> dict[str, Any]:
+    """How far what is differentiated is what clients train."""
+    return {
+        "parity_max_error": number(fidelity.parity_max_error),
+        "gradient_check": number(fidelity.gradient_check),
+        "double_backward": fidelity.double_backward,
+        "batchnorm": fidelity.batchnorm,
+        "batch": fidelity.batch,
+        "upper_bound": fidelity.upper_bound,
+        "notes": list(fidelity.notes),
+        "origin": fidelity.origin,
+        "semantics": fidelity.semantics,
+        "batchnorm_evidence": fidelity.batchnorm_evidence,
+        "parity": {str(size): number(error) for size, error in fidelity.parity.items()},
+        "missing": list(fidelity.missing),
+        "reexport": fidelity.reexport,
+    }

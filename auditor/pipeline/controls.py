@@ -1,6 +1,7 @@
 """Controls: cases whose outcome is known, run in every audit."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from auditor.records import (
     Knowledge,
     Layer,
     Logits,
+    NormInput,
     Reconstruction,
     Target,
     View,
@@ -62,6 +64,16 @@ class _Tiny(nn.Module):
     def batchnorm(self, mode: BatchNormMode) -> None:
         """It has none."""
 
+    def outputs(self, clips: Clips) -> Logits:
+        return self(clips)
+
+    def dropout(self, on: bool) -> None:
+        """It has none."""
+
+    def statistics(self) -> AbstractContextManager[list[NormInput]]:
+        """It has no BatchNorm."""
+        return nullcontext([])
+
     def inputs_of(self, parameter: str, clips: Clips) -> tuple[torch.Tensor, torch.Tensor]:
         if not parameter.startswith(self._linear):
             raise LookupError(parameter)
@@ -80,8 +92,8 @@ def positive_controls(device: torch.device, progress: Callable[[float], None]) -
 
 def simulation_control(bench: Bench, observed: Observed) -> Control:
     """The objective at the truth must be zero: the client, run again on its own clips, sends the same update."""
-    labels = torch.tensor(observed.labels, device=bench.device)
-    off = distance(bench.client(observed.clips, labels), dict(observed.update.gradients))
+    again = bench.client_of(observed.probe)(observed.clips, bench.client.targets(observed.labels))
+    off = distance(again, dict(observed.update.gradients))
     return Control(
         name="the simulated client reproduces its own update",
         kind="simulation",

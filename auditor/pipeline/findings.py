@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from auditor.attack import Attack
 from auditor.pipeline.bench import Bench, Observed
 from auditor.pipeline.controls import Control
+from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.records import Clip, ClipScore, Grade, Interval, LabelGuess, Reconstruction, record
 from auditor.score import (
@@ -267,15 +268,13 @@ def blind_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:
     )
 
 
-def label_finding(observed: Sequence[Observed], classes: int) -> LabelFinding | None:
-    """Count the labels restored, one per clip of every batch; None where no rule applied."""
+def label_finding(observed: Sequence[Observed], classes: int, kind: str = "class") -> LabelFinding | None:
+    """Count the labels restored from every batch; None where no rule applied."""
     guesses = [(o, o.guess) for o in observed if isinstance(o.guess, LabelGuess)]
     if not guesses:
         return None
-    hits = sum(_matched(o.labels, g.labels) for o, g in guesses)
-    trials = sum(len(o.labels) for o, _ in guesses)
-    # Guessing B distinct classes of C at random finds a share of B / C of the labels.
-    interval = recall_interval(hits, trials, max(1, classes // len(observed[0].labels)))
+    interval = label_interval([o.labels for o, _ in guesses], [g.labels for _, g in guesses], classes, kind)
+    hits, trials = interval.hits, interval.trials
     grade = Grade.GIST if clearly_above_chance(interval) else Grade.NOT_SHOWN
     return LabelFinding(
         rule=guesses[0][1].rule,
@@ -283,13 +282,3 @@ def label_finding(observed: Sequence[Observed], classes: int) -> LabelFinding | 
         grade=grade,
         severity=severity(grade, psnr=0.0, reach=hits / trials, label_only=True),
     )
-
-
-def _matched(truth: Sequence[int], guess: Sequence[int]) -> int:
-    left = list(guess)
-    count = 0
-    for label in truth:
-        if label in left:
-            left.remove(label)
-            count += 1
-    return count

@@ -4,17 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from auditor.records import BatchNormMode, Layout, TemporalPool, record
+from auditor.records import BatchNormMode, DropoutMode, Join, Layout, TemporalPool, record
 
 
 @record
 class ScanOptions:
     """Every choice that a scan depends on; the same options and seed give the same audit on the same machine.
 
-    `max_time` is in seconds, for everything from loading to the last score; None takes the preset's.
+    Without `trainable` everything is trained but what the model itself freezes. `max_time` is in seconds, for
+    everything from loading to the last score; None takes the preset's.
     """
 
-    model: str
+    model: str = ""
+    extractor: str | None = None
+    head: str | None = None
+    extractor_weights: Path | None = None
+    head_weights: Path | None = None
+    join: Join | None = None
     weights: Path | None = None
     input_shape: tuple[int, ...] | None = None
     layout: Layout | None = None
@@ -22,14 +28,18 @@ class ScanOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     value_range: tuple[float, float] | None = None
-    temporal_pool: TemporalPool = "mean"
+    temporal_pool: TemporalPool | None = None
+    output: str | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
     trust_model: bool = False
     probes: tuple[Path, ...] = ()
     batch: int = 1
     labels: Literal["distinct", "equal"] = "distinct"
     batchnorm: BatchNormMode = "eval"
-    trainable: tuple[str, ...] = ("*",)
+    trainable: tuple[str, ...] = ()
+    loss: str = "cross-entropy"
+    dropout: DropoutMode = "off"
+    send_buffers: bool = False
     preset: str = "fast"
     max_time: float | None = None
     seed: int = 0

@@ -17,9 +17,9 @@ from auditor.pipeline.bench import Bench, Observed
 from auditor.pipeline.blocks import (
     control_block,
     exposure_block,
+    fidelity_block,
     finding_block,
     interval_block,
-    number,
     plain,
     severity_block,
     skipped_block,
@@ -183,7 +183,7 @@ def _tool(g: Gathered) -> dict[str, Any]:
 def _model(g: Gathered) -> dict[str, Any]:
     target, sent = g.bench.target, g.bench.protocol.sent
     parameters = target.parameters
-    spec, fidelity = target.input, target.fidelity
+    spec = target.input
     return {
         "name": printable(target.name),
         "source": printable(target.source, 300),
@@ -199,27 +199,28 @@ def _model(g: Gathered) -> dict[str, Any]:
             "sent_elements": sum(parameters[n].numel() for n in sent),
         },
         "operators": {printable(k): v for k, v in target.operators.items()},
-        "fidelity": {
-            "parity_max_error": number(fidelity.parity_max_error),
-            "gradient_check": number(fidelity.gradient_check),
-            "double_backward": fidelity.double_backward,
-            "batchnorm": fidelity.batchnorm,
-            "batch": fidelity.batch,
-            "upper_bound": fidelity.upper_bound,
-            "notes": list(fidelity.notes),
-        },
+        "fidelity": fidelity_block(target.fidelity),
     }
 
 
 def _protocol(g: Gathered) -> dict[str, Any]:
-    p = g.bench.protocol
+    p, target = g.bench.protocol, g.bench.target
     return {
         "algorithm": p.algorithm,
         "batch": p.batch,
-        "loss": p.loss,
+        "loss": printable(p.loss),
         "labels": p.labels,
         "batchnorm": p.batchnorm,
         "trainable": [printable(t) for t in p.trainable],
+        "frozen": len(p.frozen),
+        "dropout": p.dropout,
+        "output": {
+            "name": printable(target.output.name),
+            "frames": target.output.frames,
+            "activation": target.output.activation,
+            "pool": g.options.temporal_pool,
+        },
+        "update": {"gradients": len(p.sent), "buffers": [printable(n) for n in g.observed[0].update.buffers]},
         "threat_model": {
             "id": "C",
             "title": THREAT_TITLE,
@@ -239,7 +240,7 @@ def _probe(o: Observed) -> dict[str, Any]:
         "native_shape": list(p.native.shape),
         "source": printable(p.source, 300),
         "licence": printable(p.licence, 300),
-        "label": o.labels[0],
+        "label": plain(o.labels[0]),
     }
 
 

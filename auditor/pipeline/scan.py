@@ -3,25 +3,27 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from auditor.attack import LEAST_STEPS, PRESETS, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
-from auditor.model import load
-from auditor.pipeline.bench import Bench, Observed, observe_probes, set_up
+from auditor.model import load, load_two_part
+from auditor.pipeline.bench import Bench, Observed
 from auditor.pipeline.controls import Control, failed, positive_controls, simulation_control
 from auditor.pipeline.enhancement import enhance_results
 from auditor.pipeline.findings import blind_controls, label_finding, make_findings, null_controls
 from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
+from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.watch import Watch
 from auditor.pipeline.what_if import Variant, variants
 from auditor.probe import canary, gallery, shipped_probes, user_probes
-from auditor.records import Audit, Clips, Clock, FederatedProtocol, InputSpec, Probe, Skipped, Target
+from auditor.records import Audit, Clips, Clock, InputSpec, Probe, Skipped, Target
 
 # Shares of the time that is left when each part begins; attacks take the rest.
 _EXPOSURE, _WHAT_IF, _ENHANCE = 0.15, 0.3, 0.1
@@ -55,16 +57,16 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     watch.stage("loading the model")
-    target = _load(options, device)
+    target = load_target(options, device)
     watch.stage("making probes")
     probes = _probes(options, preset, target.input)
     galleries = {p.name: gallery(target.input, exclude=p).clips for p in probes}
     blind = galleries[probes[0].name]
-    bench = set_up(target, _protocol(options), device, options.seed)
+    bench = trained(target, options, loss_of(options.loss, target))
     variance = pixel_variance(blind)
     what_if = preset.what_if if options.what_if is None else options.what_if
     with threads_for(target):
-        observed = observe_probes(bench, probes)
+        observed = observe_all(bench, probes)
         pace = seconds_per_step(bench, observed[0])
         _enough_time(clock, pace)
         watch.stage("controls")
@@ -95,7 +97,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             failed=failed(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
-            labels=label_finding(observed, target.classes),
+            labels=label_finding(observed, target.classes, bench.client.loss.kind),
             enhanced=enhanced,
             variants=changes,
             skipped=(
@@ -133,28 +135,32 @@ def pixel_variance(clips: Clips) -> float:
     return float((clips - clips.mean(0, keepdim=True)).square().mean())
 
 
-def _load(options: ScanOptions, device: torch.device) -> Target:
-    return load(
-        options.model,
-        weights=options.weights,
-        input_shape=options.input_shape,
-        layout=options.layout,
-        classes=options.classes,
-        mean=options.mean,
-        std=options.std,
-        value_range=options.value_range,
-        temporal_pool=options.temporal_pool,
-        arguments=options.arguments,
-        trust_model=options.trust_model,
-        device=device,
-        seed=options.seed,
-    )
-
-
-def _protocol(options: ScanOptions) -> FederatedProtocol:
-    return FederatedProtocol(
-        batch=options.batch, labels=options.labels, batchnorm=options.batchnorm, trainable=options.trainable
-    )
+def load_target(options: ScanOptions, device: torch.device) -> Target:
+    """Load the model as the options say."""
+    choices: dict[str, Any] = {
+        "input_shape": options.input_shape,
+        "layout": options.layout,
+        "classes": options.classes,
+        "mean": options.mean,
+        "std": options.std,
+        "value_range": options.value_range,
+        "temporal_pool": options.temporal_pool,
+        "output": options.output,
+        "arguments": options.arguments,
+        "trust_model": options.trust_model,
+        "device": device,
+        "seed": options.seed,
+    }
+    if options.extractor is not None and options.head is not None:
+        return load_two_part(
+            options.extractor,
+            options.head,
+            extractor_weights=options.extractor_weights,
+            head_weights=options.head_weights,
+            join=options.join,
+            **choices,
+        )
+    return load(options.model, weights=options.weights, **choices)
 
 
 def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Probe, ...]:
@@ -197,6 +203,6 @@ def _controls(bench: Bench, observed: Sequence[Observed], watch: Watch) -> tuple
 
 
 def _exposure(bench: Bench, observed: Observed, variance: float, seconds: float, watch: Watch) -> Exposed | Skipped:
-    labels = torch.tensor(observed.labels, device=bench.device)
+    labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
     with watch.unit("mode exposure", seconds) as progress:
-        return expose(bench.client, observed.clips, labels, bench.target.layers, variance, seconds, progress)
+        return expose(client, observed.clips, labels, bench.target.layers, variance, seconds, progress)

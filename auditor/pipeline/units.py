@@ -138,7 +138,7 @@ def _afford(
 def seconds_per_step(bench: Bench, observed: Observed) -> float:
     """Measure one step of gradient matching (forward, double backward); the first pays one-time costs."""
     x = observed.clips.clone().requires_grad_(True)
-    labels = torch.tensor(observed.labels, device=bench.device)
+    labels = bench.client.targets(observed.labels)
     pace = 0.0
     for _ in range(3):
         clock = Clock(0.0)

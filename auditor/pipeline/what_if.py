@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from auditor.attack import CLOSED_FORMS, LEAST_STEPS, GradientMatching
 from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
-from auditor.federated import LocalClient, select_parameters
-from auditor.pipeline.bench import Bench, Observed, observe_probes, unit_seed, view_of
+from auditor.pipeline.bench import Bench, Observed, extractor_parameters, observe_probes, unit_seed, view_of, with_sent
 from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.watch import Watch
 from auditor.records import (
@@ -107,8 +104,19 @@ def _plans(bench: Bench) -> list[_Plan]:
         ),
     ]
     head = _head(bench)
-    everything = len(protocol.sent) == len(bench.target.parameters)
-    if everything:
+    two_part = bool(bench.target.parts)
+    everything = len(protocol.sent) == len(bench.target.parameters) - len(extractor_parameters(bench.target))
+    if everything and two_part:
+        plans.append(
+            _Plan(
+                name="last layer only",
+                change="only the last layer of the head is trained and sent",
+                action="Train and send the last layer of the head only.",
+                protocol=replace(protocol, trainable=head),
+                obstacle="" if 0 < len(head) < len(protocol.sent) else "the head has no other layer",
+            )
+        )
+    elif everything:
         plans.append(
             _Plan(
                 name="head only",
@@ -122,9 +130,9 @@ def _plans(bench: Bench) -> list[_Plan]:
         plans.append(
             _Plan(
                 name="everything trainable",
-                change="all parameters are trained and sent",
-                action="Train and send all parameters.",
-                protocol=replace(protocol, trainable=("*",)),
+                change=f"all parameters{' of the head' if two_part else ''} are trained and sent",
+                action=f"Train and send all parameters{' of the head' if two_part else ''}.",
+                protocol=replace(protocol, trainable=("*",), frozen=()),
             )
         )
     other_mode: BatchNormMode = "train" if protocol.batchnorm == "eval" else "eval"
@@ -134,7 +142,7 @@ def _plans(bench: Bench) -> list[_Plan]:
             name=f"BatchNorm {other_mode}",
             change=f"BatchNorm uses {'the batch' if other_mode == 'train' else 'its running'} statistics",
             action=f"Train with BatchNorm in {other_mode} mode.",
-            protocol=replace(protocol, batchnorm=other_mode),
+            protocol=replace(protocol, batchnorm=other_mode, send_buffers=False),
             obstacle="" if kind == "kept" else f"the model has no BatchNorm to switch ({kind})",
         )
     )
@@ -142,8 +150,12 @@ def _plans(bench: Bench) -> list[_Plan]:
 
 
 def _describe(protocol: FederatedProtocol) -> str:
-    sent = "all parameters" if protocol.trainable == ("*",) else "parameters matching " + ", ".join(protocol.trainable)
-    return f"batch {protocol.batch}, {sent} sent, BatchNorm {protocol.batchnorm}"
+    left = f" but {len(protocol.frozen)} frozen ones" if protocol.frozen else ""
+    matching = "parameters matching " + ", ".join(protocol.trainable)
+    sent = f"all parameters{left}" if protocol.trainable == ("*",) else matching
+    buffers = " with its running statistics sent" if protocol.send_buffers else ""
+    dropout = ", dropout on" if protocol.dropout == "on" else ""
+    return f"batch {protocol.batch}, {sent} sent, BatchNorm {protocol.batchnorm}{buffers}{dropout}"
 
 
 def _head(bench: Bench) -> tuple[str, ...]:
@@ -169,9 +181,8 @@ def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe]) -> tuple[Bench,
     if plan.obstacle:
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=plan.obstacle)
     try:
-        sent = select_parameters(bench.target.layers, list(bench.target.parameters), plan.protocol.trainable)
-        protocol = replace(plan.protocol, sent=sent)
-        changed = replace(bench, protocol=protocol, client=LocalClient(bench.target.model, protocol))
+        protocol = with_sent(bench.target, plan.protocol)
+        changed = replace(bench, protocol=protocol, client=bench.client.under(protocol))
         return changed, observe_probes(changed, probes[:1])[0]
     except (UsageError, RuntimeError, ValueError) as error:
         return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
@@ -187,9 +198,9 @@ def _measure(
     seconds: float,
     watch: Watch,
 ) -> Variant:
-    labels = torch.tensor(observed.labels, device=bench.device)
+    labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
     with watch.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = expose(bench.client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress)
+        found = expose(client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress)
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
     made = _strongest(plan, bench, observed, steps, watch)

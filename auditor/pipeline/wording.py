@@ -6,6 +6,7 @@ from auditor.pipeline.bench import Bench
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
 from auditor.records import Grade, Skipped
+from auditor.text import printable
 
 THREAT_TITLE = "Whoever sees one update: an honest-but-curious server, or an eavesdropper"
 OUT_OF_SCOPE = (
@@ -21,11 +22,20 @@ _WORTH_DB = 1.0
 def assumptions(bench: Bench) -> list[str]:
     """What the attacker of every finding is assumed to know."""
     protocol = bench.protocol
+    reads = f"the loss ({printable(protocol.loss)}), the batch size and the BatchNorm mode ({protocol.batchnorm})"
+    buffers = (
+        "the running statistics of BatchNorm after the step (FedAvg sends them with the weights)"
+        if protocol.send_buffers
+        else "no running statistics of BatchNorm: clients keep them (FedBN, Li et al. 2021)"
+    )
+    dropout = ["dropout is on at the client, and its masks are not known to the attacker"]
     return [
         "the model's architecture and its weights before the update (threat model C of Carletti et al. 2025)",
         f"the gradient of one FedSGD step on {protocol.batch} clip{'s' if protocol.batch > 1 else ''}, in float32, "
         f"for {len(protocol.sent)} of {len(bench.target.parameters)} parameter tensors",
-        f"the loss ({protocol.loss}), the batch size and the BatchNorm mode ({protocol.batchnorm})",
+        reads,
+        *([buffers] if bench.target.fidelity.batchnorm == "kept" else []),
+        *(dropout if protocol.dropout == "on" else []),
         f"pixel normalisation and clip size ({bench.input.frames} frames of {bench.input.height}x{bench.input.width})",
     ]
 

@@ -89,7 +89,7 @@ _result = fields(
     seconds=maybe(number),
     restart_objectives=many(maybe(decibel)),
     certificate=table(maybe(decibel)),
-    labels=maybe(many(scalar)),
+    labels=maybe(many(either(scalar, many(count)))),
     notes=many(text),
     grade=_grade,
     score=maybe(_score),
@@ -183,6 +183,14 @@ _document = fields(
         parameters=fields(tensors=count, elements=count, sent_tensors=count, sent_elements=count),
         operators=table(count),
         fidelity=fields(
+            {
+                "origin": text,
+                "semantics": text,
+                "batchnorm_evidence": text,
+                "parity": table(maybe(number)),
+                "missing": many(text),
+                "reexport": text,
+            },
             parity_max_error=maybe(number),
             gradient_check=maybe(number),
             double_backward=maybe(flag),
@@ -193,6 +201,12 @@ _document = fields(
         ),
     ),
     protocol=fields(
+        {
+            "frozen": count,
+            "dropout": text,
+            "output": fields(name=text, frames=count, activation=text, pool=maybe(text)),
+            "update": fields(gradients=count, buffers=many(text)),
+        },
         algorithm=text,
         batch=count,
         loss=text,
@@ -210,7 +224,7 @@ _document = fields(
             native_shape=maybe(many(count)),
             source=text,
             licence=maybe(text),
-            label=scalar,
+            label=either(scalar, many(count)),
         )
     ),
     controls=many(

@@ -44,8 +44,8 @@ def test_no_record_that_an_attack_gets_can_hold_the_truth():
     fields = {f.name for kind in (View, Update, Knowledge) for f in dataclasses.fields(kind)}
     assert fields == {
         "target", "client", "update", "knowledge",
-        "gradients", "batch", "precision",
-        "clip_shape", "classes", "threat_model", "labels", "labels_from", "reference",
+        "gradients", "batch", "precision", "buffers",
+        "clip_shape", "classes", "threat_model", "labels", "labels_from", "loss", "reference",
     }  # fmt: skip
 
 

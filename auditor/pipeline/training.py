@@ -1,0 +1,133 @@
+"""What the user said about training, fitted to the model: protocol, loss, and what the report must say about both."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import UsageError
+from auditor.federated import LOSSES, Loss, make_loss, output_remarks
+from auditor.model.user_file import executed
+from auditor.pipeline.bench import Bench, Observed, observe_probes, set_up
+from auditor.pipeline.options import ScanOptions
+from auditor.records import FederatedProtocol, Probe, Target
+from auditor.text import printable
+
+_ONE_VALUE = "more than 1 value per channel"
+
+
+def trained(target: Target, options: ScanOptions, loss: Loss) -> Bench:
+    """Return the set-up of an audit: the target with its notes, and a client that trains as the user said.
+
+    Raises
+    ------
+    UsageError
+        An option does not fit the model.
+    """
+    protocol = FederatedProtocol(
+        batch=options.batch,
+        loss=options.loss,
+        labels=options.labels,
+        batchnorm=options.batchnorm,
+        trainable=options.trainable or (("head.*",) if target.parts else ("*",)),
+        frozen=() if options.trainable else target.frozen,
+        dropout=options.dropout,
+        send_buffers=options.send_buffers,
+    )
+    _check(protocol, target)
+    notes = (*target.fidelity.notes, *output_remarks(loss, target.output), *_dropout_note(protocol, target))
+    noted = replace(target, fidelity=replace(target.fidelity, notes=notes))
+    return set_up(noted, protocol, next(iter(target.parameters.values())).device, options.seed, loss)
+
+
+def loss_of(name: str, target: Target) -> Loss:
+    """Return the loss of that name; `path/file.py:name` is executed.
+
+    Raises
+    ------
+    UsageError
+        There is no such loss, or it does not fit the model.
+    """
+    return make_loss(name, target.output, target.classes, None if name in LOSSES else user_function(name))
+
+
+def user_function(source: str) -> Callable[..., Any]:
+    """Return a user's function from `path/file.py:name`. The file is executed.
+
+    Raises
+    ------
+    UsageError
+        It is missing, raises, or is no function.
+    """
+    text, colon, name = source.rpartition(":")
+    remedy = f"use {', '.join(LOSSES)}, or path/file.py:name"
+    if not colon or not text:
+        raise UsageError(f"--loss {printable(source)} is unknown", remedy)
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(f"--loss: there is no file {printable(text)}", remedy)
+    function = getattr(executed(path, remedy), name, None)
+    if not callable(function):
+        raise UsageError(
+            f"{printable(path.name)} defines no function '{printable(name)}'", "name a function loss(outputs, targets)"
+        )
+    return function
+
+
+def observe_all(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...]:
+    """Let every client compute its update, and check the loss on the first.
+
+    Raises
+    ------
+    UsageError
+        BatchNorm has a single value a channel to normalise, or the user's loss does not work.
+    """
+    try:
+        observed = observe_probes(bench, probes)
+        if bench.protocol.loss not in LOSSES:
+            bench.client.check(observed[0].clips, bench.client.targets(observed[0].labels))
+    except UsageError:
+        raise
+    except Exception as error:
+        if _ONE_VALUE not in str(error):
+            raise
+        raise UsageError(
+            "with --bn train and one clip a BatchNorm layer sees a single value a channel, and nothing is left of it",
+            "give --batch 2 or more, or --bn eval",
+        ) from error
+    return observed
+
+
+def _check(protocol: FederatedProtocol, target: Target) -> None:
+    if protocol.send_buffers and target.fidelity.batchnorm != "kept":
+        raise UsageError(
+            "--send-buffers: the model has no BatchNorm whose running statistics could be sent",
+            "leave --send-buffers out",
+        )
+    if protocol.send_buffers and protocol.batchnorm == "eval":
+        raise UsageError(
+            "--send-buffers has nothing to send with --bn eval: running statistics change in train mode only",
+            "add --bn train, or leave --send-buffers out",
+        )
+    if protocol.dropout == "on" and not target.dropout:
+        raise UsageError(
+            "--dropout on: the model has no dropout that could be switched on (exports for evaluation leave it out, "
+            "and functions cannot be switched)",
+            "leave --dropout out, or export in training mode",
+        )
+
+
+def _dropout_note(protocol: FederatedProtocol, target: Target) -> list[str]:
+    if not target.dropout:
+        return []
+    places = f"{target.dropout} place{'s' if target.dropout > 1 else ''}"
+    if protocol.dropout == "off":
+        return [
+            f"Training drops values at random in {places} of the model; the audit leaves that off. Give --dropout on "
+            "to audit updates that were computed with it."
+        ]
+    return [
+        f"Updates are computed with dropout in {places}, by masks that the attacker does not know; the attacks "
+        "simulate the client without dropout. Attacks that search for the masks too (Scheliga et al. 2022, arXiv "
+        "2208.06163) can do better, so a low result is no protection."
+    ]
