@@ -1,6 +1,7 @@
 """An ONNX graph as plain Python: nodes with decoded attributes, constants as torch tensors."""
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import torch
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from auditor.errors import NotAuditable
+from auditor.model.inlining import inlined
 from auditor.text import printable
 
 BIG_NUMBER_OF_NODES = 200_000
@@ -107,11 +108,14 @@ def tensor_of(proto: TensorProto) -> Tensor:
             f"tensor '{printable(proto.name)}' has element type {kind}, which no gradient passes through",
             "export the model before quantisation, in float32",
         )
+    if proto.data_location == TensorProto.EXTERNAL:  # reading a file fills these, by its own rules
+        raise NotAuditable(f"tensor '{printable(proto.name)}' still lies in another file", "export the model again")
     try:
         array = numpy_helper.to_array(proto)
     except (ValueError, TypeError, OverflowError) as error:
+        shape = printable(str(tuple(proto.dims[:20])))
         raise NotAuditable(
-            f"tensor '{printable(proto.name)}' is damaged: its data do not fill shape {tuple(proto.dims)}",
+            f"tensor '{printable(proto.name)}' is damaged: its data do not fill shape {shape}",
             "export the model again",
         ) from error
     dtype = DTYPES[proto.data_type]
@@ -130,8 +134,7 @@ def read_graph(model: ModelProto) -> Graph:
     NotAuditable
         The graph is too large, too deeply nested, or a value is read that nothing produces.
     """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inlined(model)
     opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in model.opset_import}
     return _graph(model.graph, opsets, frozenset(), 0)
 
@@ -267,9 +270,10 @@ def _constant(node: NodeProto) -> Tensor:
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> Tensor:
-    values, indices = tensor_of(sparse.values), tensor_of(sparse.indices)
-    if indices.dim() == 1:
-        flat = torch.zeros(int(np.prod(sparse.dims)), dtype=values.dtype)
-        flat[indices] = values
-        return flat.reshape(tuple(sparse.dims))
-    return torch.sparse_coo_tensor(indices.t(), values, tuple(sparse.dims)).to_dense()
+    values, indices, shape = tensor_of(sparse.values), tensor_of(sparse.indices), tuple(sparse.dims)
+    if indices.dim() == 2:
+        indices = torch.from_numpy(np.ravel_multi_index(indices.t().numpy(), shape))
+    # Indexing checks every index against the shape; torch.sparse_coo_tensor(...).to_dense() would write anywhere.
+    flat = torch.zeros(math.prod(shape), dtype=values.dtype)
+    flat[indices] = values
+    return flat.reshape(shape)

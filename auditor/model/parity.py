@@ -1,13 +1,16 @@
 """The imported graph against ONNX Runtime: the witness that we differentiate what the file computes."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from google.protobuf.message import EncodeError
 from onnx import ModelProto
 from torch import Tensor
 
+from auditor.model.runtime_process import EndedError, Session
 from auditor.text import printable
 
 NEWEST_IR = 10
@@ -43,39 +46,32 @@ def as_evaluated(model: ModelProto) -> ModelProto:
 
 
 def runtime(model: ModelProto) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs a model in ONNX Runtime on the CPU, without a word on the terminal.
+    """Return a function that runs a model in ONNX Runtime on the CPU, in another process (see `runtime_process`).
 
     Raises
     ------
     NoRuntimeError
         It is not installed, or refuses the model.
     """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise NoRuntimeError("onnxruntime is not installed")
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise NoRuntimeError(f"onnxruntime cannot be imported ({_line(error)})") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        content = as_evaluated(model).SerializeToString()
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+        session = Session(as_evaluated(model).SerializeToString(), torch.get_num_threads())
+    except (EncodeError, ValueError) as error:  # beyond the 2 GiB that one message holds
+        raise NoRuntimeError(f"the file cannot be handed to ONNX Runtime ({_line(error)})") from error
+    except RuntimeError as error:
         raise NoRuntimeError(f"ONNX Runtime refuses the file ({_line(error)})") from error
-    entry = session.get_inputs()[0]
-    dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(
-        entry.type, np.float32
-    )
-    silent = onnxruntime.RunOptions()
-    silent.log_severity_level = 4
+    except EndedError as error:
+        raise NoRuntimeError(f"ONNX Runtime fails on the file: {error}") from error
 
     def run(x: Tensor) -> Tensor:
         try:
-            outputs = session.run(None, {entry.name: x.detach().cpu().numpy().astype(dtype)}, silent)
-        except Exception as error:
+            content, shape = session.run(x.detach().cpu().float().numpy().tobytes(), tuple(x.shape))
+        except RuntimeError as error:
             raise NoRuntimeError(f"ONNX Runtime cannot run the file ({_line(error)})") from error
-        return torch.from_numpy(np.asarray(outputs[0], dtype=np.float32))
+        except EndedError as error:
+            raise NoRuntimeError(f"ONNX Runtime fails on the file: {error}") from error
+        return torch.from_numpy(np.frombuffer(content, np.float32).reshape(shape).copy())
 
     return run
 

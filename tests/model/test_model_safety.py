@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from auditor.errors import NotAuditable
 from auditor.model import load
 from auditor.model import onnx_file as reading
+from auditor.model import opening
 
 
 def classifier(prefix: str = "") -> onnx.ModelProto:
@@ -109,9 +110,9 @@ def test_ranges_outside_the_data(tmp_path, length, offset) -> None:
 def test_limits(tmp_path, monkeypatch) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(classifier().SerializeToString())
-    monkeypatch.setattr(reading, "LARGEST_FILE", 100)
+    monkeypatch.setattr(opening, "LARGEST_FILE", 100)
     refused(str(path), "GiB are read")
-    monkeypatch.setattr(reading, "LARGEST_FILE", 10**9)
+    monkeypatch.setattr(opening, "LARGEST_FILE", 10**9)
     monkeypatch.setattr(reading, "MOST_TENSORS", 0)
     refused(str(path), "tensors")
     monkeypatch.undo()

@@ -43,6 +43,9 @@ class Operator:
 
 
 Operators: TypeAlias = Mapping[tuple[str, str], Operator]
+# A value has at most 64 axes, and is cut into at most some thousands of parts.
+MOST_NUMBERS = 2**16
+
 OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
@@ -67,6 +70,8 @@ def integers(value: Tensor | tuple[Any, ...] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
+        if value.numel() > MOST_NUMBERS:
+            raise UnsupportedError(f"a shape, axes or sizes of {value.numel()} numbers")
         value = tuple(value.reshape(-1).tolist())
     return tuple(int(v) for v in value)
 

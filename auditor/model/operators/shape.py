@@ -12,6 +12,8 @@ from torch import Tensor
 from auditor.model.graph import DTYPES, Node
 from auditor.model.operators.registry import Function, UnsupportedError, builtin, integers, number, simple
 
+MOST_AXES = 64  # of a torch tensor in elementwise operations
+
 simple("Identity", lambda x: x)
 # Dropout is off, as in every gradient attack: what a client drops at random, nobody can repeat.
 simple("Dropout", lambda x, *rest: x)
@@ -58,6 +60,8 @@ def _unsqueeze(node: Node) -> Function:
 
     def unsqueeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
         at: tuple[int, ...] = (given if axes is None else integers(axes)) or ()
+        if x.dim() + len(at) > MOST_AXES:
+            raise UnsupportedError(f"Unsqueeze to {x.dim() + len(at)} axes (at most {MOST_AXES})")
         shape = list(x.shape)
         for axis in sorted(axis % (x.dim() + len(at)) for axis in at):
             shape.insert(axis, 1)
@@ -91,6 +95,8 @@ def _split(node: Node) -> Function:
     def split(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         cut = given if sizes is None else integers(sizes)
         if cut is None:
+            if count > x.shape[axis]:
+                raise UnsupportedError(f"Split of {x.shape[axis]} rows into {count} parts")
             size = -(-x.shape[axis] // count)
             cut = [min(size, x.shape[axis] - i * size) for i in range(count)]
         return tuple(torch.split(x, list(cut), axis))
