@@ -38,9 +38,7 @@ Extractor = Annotated[
 Head = Annotated[
     str | None, typer.Option(help="Head that clients train on its features: any source.", rich_help_panel=PARTS)
 ]
-ExtractorWeights = Annotated[
-    Path | None, typer.Option(help="Weights for a PyTorch extractor.", rich_help_panel=PARTS)
-]
+ExtractorWeights = Annotated[Path | None, typer.Option(help="Weights for a PyTorch extractor.", rich_help_panel=PARTS)]
 HeadWeights = Annotated[Path | None, typer.Option(help="Weights for a PyTorch head.", rich_help_panel=PARTS)]
 JoinName = Annotated[
     str | None,

@@ -61,7 +61,9 @@ def batchnorm_state(graph: Graph, producer: str) -> BatchNormState:
         return BatchNormState(word="none", how="no convolution has a bias that it could be merged into")
     others = sorted({node.operator for node in nodes if node.operator in NORMS})
     if all(_recorded(node) for node in biased):
-        return BatchNormState(word="none", how="the exporter recorded the module of every node, and none normalises")
+        return BatchNormState(
+            word="none", how="the exporter recorded what each convolution was, and none was a BatchNorm"
+        )
     named = all(not INVENTED.match(node.inputs[2]) for node in biased)
     if producer == "pytorch" and named:
         return BatchNormState(

@@ -11,7 +11,7 @@ from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import finding_assumes, summary
-from auditor.records import ClipScore, Exposure, Fidelity, Interval, Skipped
+from auditor.records import ClipScore, Exposure, Fidelity, Interval, ModelPart, Skipped
 from auditor.score import FORMULA, Severity, grade_clip
 from auditor.text import printable
 
@@ -202,6 +202,21 @@ def number(value: float | None) -> float | str | None:
 def plain(value: Any) -> Any:
     """A tuple as a list."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def part_block(part: ModelPart) -> dict[str, Any]:
+    """One part of a two-part model."""
+    return {
+        "role": part.role,
+        "name": printable(part.name),
+        "source": printable(part.source, 300),
+        "format": part.format,
+        "sha256": part.sha256,
+        "trained": part.role == "head",
+        "tensors": part.tensors,
+        "elements": part.elements,
+        "fidelity": fidelity_block(part.fidelity),
+    }
 
 
 def fidelity_block(fidelity: Fidelity) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from auditor.pipeline.blocks import (
     fidelity_block,
     finding_block,
     interval_block,
+    part_block,
     plain,
     severity_block,
     skipped_block,
@@ -200,6 +201,7 @@ def _model(g: Gathered) -> dict[str, Any]:
         },
         "operators": {printable(k): v for k, v in target.operators.items()},
         "fidelity": fidelity_block(target.fidelity),
+        "parts": [part_block(part) for part in target.parts],
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures, wording
+from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.headline import headlines
 from auditor.report.plain import results_digest
 from auditor.text import printable
@@ -16,6 +17,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", ":": "&#58;",
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return verdict, the three numbers, findings, controls and actions; no pictures."""
     verdict, tool, model = results["verdict"], results["tool"], results["model"]
+    fidelity = model["fidelity"]
     lines = [
         f"## fl-audit: {verdict['word']}, {wording.VERDICTS[verdict['word']]}",
         "",
@@ -26,6 +28,11 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Measured", "Value", "Interval"), [(h.title, h.value, h.interval) for h in headlines(results)]),
         "",
+        "### Fidelity of the audited model",
+        "",
+        *_table(("Checked", "Result"), list(fidelity_rows(fidelity, model["parameters"]))),
+        "",
+        *_told(fidelity),
         "### Findings",
         "",
         *_table(
@@ -49,6 +56,13 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _told(fidelity: Mapping[str, Any]) -> list[str]:
+    """The upper bound, and every check that was not made."""
+    told = [f"**{_inert(UPPER_BOUND, 300)}** Export again: `{RECIPE}`"] if fidelity["upper_bound"] else []
+    told += [f"- {_inert(text, 300)}" for text in fidelity.get("missing", ())]
+    return [*told, ""] if told else []
 
 
 def _numbered(results: Mapping[str, Any]) -> list[tuple[int, Any]]:

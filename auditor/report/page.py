@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from auditor.report import charts, figures, wording
+from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
@@ -78,6 +79,9 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "cover_strip": _cover_strip(strongest, gallery),
         "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
         "matrices": matrices(results),
+        "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
+        "recipe": RECIPE,
+        "upper_bound": UPPER_BOUND,
         "remarks": remarks(results["layers"], results["exposure"]["reason"]),
         "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),

@@ -147,6 +147,36 @@ _what_if = fields(
     skipped=maybe(_skipped),
 )
 
+_fidelity = fields(
+    {
+        "origin": text,
+        "semantics": text,
+        "batchnorm_evidence": text,
+        "parity": table(maybe(number)),
+        "missing": many(text),
+        "reexport": text,
+    },
+    parity_max_error=maybe(number),
+    gradient_check=maybe(number),
+    double_backward=maybe(flag),
+    batchnorm=text,
+    batch=text,
+    upper_bound=flag,
+    notes=many(text),
+)
+
+_part = fields(
+    role=one_of("extractor", "head"),
+    name=text,
+    source=text,
+    format=text,
+    sha256=text,
+    trained=flag,
+    tensors=count,
+    elements=count,
+    fidelity=_fidelity,
+)
+
 _option = either(scalar, many(scalar))
 
 _document = fields(
@@ -164,6 +194,7 @@ _document = fields(
         max_time=maybe(number),
     ),
     model=fields(
+        {"parts": many(_part)},
         name=text,
         source=text,
         format=text,
@@ -182,23 +213,7 @@ _document = fields(
         ),
         parameters=fields(tensors=count, elements=count, sent_tensors=count, sent_elements=count),
         operators=table(count),
-        fidelity=fields(
-            {
-                "origin": text,
-                "semantics": text,
-                "batchnorm_evidence": text,
-                "parity": table(maybe(number)),
-                "missing": many(text),
-                "reexport": text,
-            },
-            parity_max_error=maybe(number),
-            gradient_check=maybe(number),
-            double_backward=maybe(flag),
-            batchnorm=text,
-            batch=text,
-            upper_bound=flag,
-            notes=many(text),
-        ),
+        fidelity=_fidelity,
     ),
     protocol=fields(
         {

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditor.report import figures, wording
+from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
 from auditor.text import printable
 
@@ -66,6 +67,7 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
     yield "label", _labelled("Best attack", _best(results))
     yield "label", _labelled("Exposed", _exposed(results))
     yield "label", _labelled("Controls", _controls(results))
+    yield "label", _labelled("Fidelity", in_short(results["model"]["fidelity"]))
     yield "label", _labelled("Not tested", _not_tested(results))
     if results["actions"]:
         yield "text", ""

@@ -29,8 +29,12 @@ def confidence(
         grave.append("a control failed")
     if fidelity.upper_bound:
         doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
-    if fidelity.gradient_check is None:
-        doubts.append("the gradient was not checked against finite differences")
+    if fidelity.batchnorm == "maybe folded":
+        doubts.append("BatchNorm may have been merged into other weights: the file does not tell")
+    if fidelity.missing or fidelity.gradient_check is None:
+        doubts.append(_missing(fidelity))
+    if not fidelity.double_backward:
+        doubts.append("the model has no second derivatives: attacks that need them did not run")
     if not exact:
         if out_of_budget:
             doubts.append(f"{len(out_of_budget)} attack runs were cut short or left out by the budget")
@@ -43,3 +47,14 @@ def confidence(
     if exact:
         fine.append("an exact recovery depends on neither seeds nor budget")
     return Confidence(level, tuple(grave + doubts or fine))
+
+
+def _missing(fidelity: Fidelity) -> str:
+    """Name the checks of the import that were not made."""
+    names = []
+    if fidelity.gradient_check is None:
+        names.append("the gradient was not checked against finite differences")
+    others = len(fidelity.missing) - len(names)
+    if fidelity.parity_max_error is None and others > 0:
+        names.append("the outputs were not compared with ONNX Runtime")
+    return "; ".join(names) or f"{len(fidelity.missing)} checks of the import were not made"

@@ -1,0 +1,134 @@
+"""What a model is, how it is read and how faithfully, without attacking it."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from auditor.exposure import closed_form_flags
+from auditor.federated import guess_loss
+from auditor.pipeline.bench import Bench
+from auditor.pipeline.blocks import fidelity_block, number, plain
+from auditor.pipeline.frame import Entering, entering, frame_picture
+from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.scan import choose_device, load_target
+from auditor.pipeline.training import loss_of, trained
+from auditor.pipeline.watch import Watch
+from auditor.probe import shipped_probes
+from auditor.records import Layer, Target, record
+from auditor.text import printable
+
+LONGEST_NAME = 300
+
+
+@record
+class Inspection:
+    """What was found out.
+
+    Attributes
+    ----------
+    document
+        What `fl-audit inspect --json` prints.
+    target, layers
+        The model, and its layers with the shapes of their parameters.
+    picture
+        The probe frame as a PNG.
+    """
+
+    document: dict[str, Any]
+    target: Target
+    layers: tuple[Layer, ...]
+    picture: bytes
+
+
+def inspect(options: ScanOptions, watch: Watch) -> Inspection:
+    """Load a model and describe it.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        See `errors`.
+    """
+    device = choose_device(options.device)
+    watch.stage("loading the model")
+    target = load_target(options, device)
+    guess, why = guess_loss(target.classes, target.output)
+    name = options.loss or guess
+    bench = trained(target, replace(options, loss=name), loss_of(name, target))
+    clip = shipped_probes(target.input, 1)[0].clip
+    with torch.no_grad():
+        seen = entering(target, clip)
+    flags = closed_form_flags(target.layers, bench.protocol, target.classes)
+    document = {
+        "format": target.format,
+        "sha256": target.sha256,
+        "input": _input(options, target, seen),
+        "parameters": _parameters(bench),
+        "operators": {printable(name, LONGEST_NAME): count for name, count in target.operators.items()},
+        "fidelity": {
+            **fidelity_block(bench.target.fidelity),
+            "loss": bench.protocol.loss,
+            "loss_guess": {"loss": guess, "because": why},
+            "classes": target.classes,
+            "client_batchnorm": bench.protocol.batchnorm,
+            "seconds_to_load": round(target.seconds, 2),
+        },
+        "flags": [
+            {"layer": printable(layer.name, LONGEST_NAME), "kind": layer.kind, "text": text}
+            for layer in target.layers
+            for text in flags.get(layer.index, ())
+        ],
+    }
+    return Inspection(document=document, target=target, layers=target.layers, picture=frame_picture(clip, seen))
+
+
+def _parameters(bench: Bench) -> list[dict[str, Any]]:
+    owner = {name: layer.name for layer in bench.target.layers for name in layer.parameters}
+    sent = frozenset(bench.protocol.sent)
+    return [
+        {
+            "name": printable(name, LONGEST_NAME),
+            "shape": list(value.shape),
+            "trainable": name in sent,
+            "layer": printable(owner[name], LONGEST_NAME) if name in owner else None,
+        }
+        for name, value in bench.target.parameters.items()
+    ]
+
+
+def _input(options: ScanOptions, target: Target, seen: Entering) -> dict[str, Any]:
+    spec = target.input
+    return {
+        **{name: plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
+        "origins": _origins(options, target),
+        "entering": {
+            "shape": list(seen.shape),
+            "minimum": number(seen.minimum),
+            "maximum": number(seen.maximum),
+            "mean": [number(v) for v in seen.mean],
+            "std": [number(v) for v in seen.std],
+        },
+        "first_layer": {"name": seen.reader, "shape": list(seen.read_shape), "how": seen.how},
+    }
+
+
+def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
+    """Say where each part of the input's description comes from."""
+    spec, published = target.input, target.input.origin
+    return {
+        "size": "given by --input-shape" if options.input_shape else published,
+        "layout": "given by --layout" if options.layout else "deduced from the only axis that can hold colour",
+        "mean": _origin("--mean", options.mean, spec.mean != (0.0,), published, "taken as 0: the source states none"),
+        "std": _origin("--std", options.std, spec.std != (1.0,), published, "taken as 1: the source states none"),
+        "value_range": _origin(
+            "--range",
+            options.value_range,
+            spec.value_range != (0.0, 1.0),
+            published,
+            "taken as [0, 1]: it is not stated",
+        ),
+    }
+
+
+def _origin(option: str, given: object, stated: bool, published: str, otherwise: str) -> str:
+    return f"given by {option}" if given else published if stated else otherwise
