@@ -29,6 +29,7 @@ from auditor.text import printable
 
 ALIAS = ("Identity", "Dropout")
 LONGEST_LOOP = 10_000
+DEEPEST_NAME = 64  # torch walks nested modules by recursion
 NAMES_PER_CALL = 50  # entering a graph copies the names around it: so many take the time of one operation
 WAYS_FORWARD = (
     "give the model as a PyTorch factory (path/file.py:factory), or export it again with "
@@ -119,7 +120,8 @@ class OnnxModule(nn.Module):
     def _keep(self, name: str, value: Tensor) -> None:
         """Register a tensor so that `named_parameters` spells it as the file does, dots included."""
         owner: nn.Module = self
-        *path, leaf = name.split(".") if all(name.split(".")) else [name]
+        parts = name.split(".", DEEPEST_NAME + 1)
+        *path, leaf = parts if all(parts) and len(parts) <= DEEPEST_NAME else [name]
         if not path and leaf == "training":  # assigned by nn.Module.train, so it must not be a parameter of this module
             path = [""]
         for part in path:

@@ -131,7 +131,8 @@ def activation(output: Tensor) -> Activation:
 def described_output(model: Any, clip: Tensor, wanted: str | None) -> OutputSpec:
     """Run one clip and say what of the output is read, how many frames have one of their own, and what it ends in."""
     with torch.enable_grad():
-        outputs, logits = model.outputs(clip), model(clip)
+        outputs = model.outputs(clip)
+        logits = model.logits_of(outputs, clip.shape[0])
     named = {} if isinstance(outputs, Tensor) else parts(outputs)
     name = chosen(tuple(named), wanted, floating(named)) if named else ""
     return OutputSpec(

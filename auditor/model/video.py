@@ -121,7 +121,11 @@ class VideoModel(nn.Module):
 
         Where the network reads single frames, those of a clip are averaged unless told otherwise.
         """
-        return pooled(select(self.outputs(clips), self._output), clips.shape[0], self._pool)
+        return self.logits_of(self.outputs(clips), clips.shape[0])
+
+    def logits_of(self, outputs: Any, clips: int) -> Tensor:
+        """Return the logits among what the network returned for a number of clips; see `forward`."""
+        return pooled(select(outputs, self._output), clips, self._pool)
 
     def outputs(self, clips: Clips) -> Any:
         """Return everything that the network returns, as it returns it."""
