@@ -80,7 +80,10 @@ class Demand(TorchDispatchMode):  # type: ignore[misc]
             self._value(*_measured(func._schema.name.removeprefix("aten::"), args, kwargs))
         elif func._schema.name in ("aten::split", "aten::split_with_sizes", "aten::unbind"):
             self.spend(_parts(args))
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.dim() > MOST_AXES:
+            raise DemandError(f"it makes a value of {result.dim()} axes (at most {MOST_AXES})")
+        return result
 
     def _value(self, numbers: int, work: int) -> None:
         if numbers > self.largest:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -83,8 +84,10 @@ def scope(node: Node) -> str:
     recorded = node.metadata.get("pkg.torch.onnx.name_scopes", "")
     if recorded.startswith("[") and len(recorded) < 10_000:
         try:
-            scopes = ast.literal_eval(recorded)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            with warnings.catch_warnings():  # of escapes in a text that is not ours
+                warnings.simplefilter("ignore")
+                scopes = ast.literal_eval(recorded)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             scopes = []
         named = [item for item in scopes[:-1] if isinstance(item, str) and item]
         return named[-1] if named else ""

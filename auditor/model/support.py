@@ -15,6 +15,8 @@ ADD_OR_REPLACE = (
     "--onnx-ops ops.py, see docs/operators.md"
 )
 
+MOST_SHOWN = 60  # kinds of operators in one message: models have fewer, crafted files any number
+
 
 def check_supported(graph: Graph, operators: Operators = OPERATORS) -> list[str]:
     """Raise one error that lists every operator without an implementation; return what else is to be told.
@@ -40,15 +42,15 @@ def check_supported(graph: Graph, operators: Operators = OPERATORS) -> list[str]
     if missing:
         lines = [
             f"{printable(what)} x{len(names)} ({', '.join(printable(name, 60) for name in names[:3])})"
-            for what, names in sorted(missing.items())
+            for what, names in sorted(missing.items())[:MOST_SHOWN]
         ]
+        if len(missing) > MOST_SHOWN:
+            lines.append(f"and {len(missing) - MOST_SHOWN} more")
         raise NotAuditable(f"the graph uses operators that have no gradient here: {'; '.join(lines)}", ADD_OR_REPLACE)
-    notes = [f"{what} has its default, and is not known here otherwise." for what in sorted(harmless)]
+    notes = [f"{what} has its default, and is not known here otherwise." for what in sorted(harmless)[:MOST_SHOWN]]
     newest = max((node.opset for node in graph.walk() if not node.domain), default=0)
     if newest > NEWEST:
-        notes.append(
-            f"The file declares operator set {newest}; it was read as set {NEWEST}, the newest known."
-        )
+        notes.append(f"The file declares operator set {newest}; it was read as set {NEWEST}, the newest known.")
     return [*notes, *_added(graph, operators)]
 
 
