@@ -37,10 +37,8 @@ def second_derivative(model: nn.Module, x: Tensor) -> Tensor:
     return second
 
 
-def runtime_outputs(path: str, x: Tensor) -> Tensor:
-    """Return what ONNX Runtime computes for every clip by itself, with dropout off and running statistics."""
-    import onnxruntime
-
+def evaluating(path: str) -> onnx.ModelProto:
+    """Return a file's model with dropout off and running statistics, fit for ONNX Runtime."""
     model = onnx.load(path)
     model.ir_version = min(model.ir_version, NEWEST_IR)
     made = {name: node.op_type for node in model.graph.node for name in node.output}
@@ -53,12 +51,24 @@ def runtime_outputs(path: str, x: Tensor) -> Tensor:
             del node.input[1:]
         if node.op_type == "Conv" and len(node.input) == 3 and made.get(node.input[2]) == "Expand":
             del node.input[2:]  # "no bias", written in a way that the runtime refuses
+    return model
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """Return the first output of ONNX Runtime on the CPU."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return torch.cat([torch.from_numpy(session.run(None, {name: clip[None].numpy()})[0]) for clip in x])
+    outputs = [session.run(None, {session.get_inputs()[0].name: clip[None]})[0] for clip in x]
+    return np.concatenate(outputs)
+
+
+def runtime_outputs(path: str, x: Tensor) -> Tensor:
+    """Return what ONNX Runtime computes for every clip by itself."""
+    return torch.from_numpy(run(evaluating(path), x.numpy()))
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
@@ -79,7 +89,7 @@ def counterparts(net: nn.Module) -> Iterator[tuple[tuple[str, ...], "Linear"]]:
         yield (name,), Linear("plain")
         if value.dim() == 2:
             yield (name,), Linear("transposed")
-        if name.endswith("in_proj_weight") or name.endswith("in_proj_bias") or "qkv" in name:
+        if name.endswith(("in_proj_weight", "in_proj_bias")) or "qkv" in name:
             for part in ((0, 1), (1, 2), (2, 3), (1, 3), (0, 2)):
                 yield (name,), Linear("thirds", part)
                 if value.dim() == 2:
@@ -160,19 +170,11 @@ def with_batch_statistics(net: nn.Module) -> nn.Module:
 
 def slope(path: str, x: np.ndarray, name: str, direction: np.ndarray, weights: np.ndarray, step: float) -> float:
     """Return the central difference, by ONNX Runtime, of a weighted sum of logits along a direction of one tensor."""
-    import onnxruntime
-
     values = []
     for sign in (1, -1):
-        model = onnx.load(path)
-        model.ir_version = min(model.ir_version, NEWEST_IR)
+        model = evaluating(path)
         tensor = next(t for t in model.graph.initializer if t.name == name)
         moved = onnx.numpy_helper.to_array(tensor).astype(np.float64) + sign * step * direction
         tensor.CopyFrom(onnx.numpy_helper.from_array(moved.astype(np.float32), name))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, {session.get_inputs()[0].name: x})[0]
-        values.append(float((outputs.astype(np.float64) * weights).sum()))
+        values.append(float((run(model, x).astype(np.float64) * weights).sum()))
     return (values[0] - values[1]) / (2 * step)

@@ -180,23 +180,34 @@ class Queries(nn.Module):
 
 
 class Shared(nn.Module):
-    """One block applied three times, and two layers with one weight between them."""
+    """One block applied three times."""
 
     def __init__(self) -> None:
         super().__init__()
         self.frames = Frames()
         self.block = nn.Linear(16, 16)
         self.norm = nn.LayerNorm(16)
-        self.code, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
-        self.second.weight = self.code.weight
         self.head = nn.Linear(16, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.frames(x)
         for _ in range(3):
             y = y + F.gelu(self.block(self.norm(y)))
-        y = self.second(torch.sigmoid(self.code(y)))
         return self.head(y.mean(1))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = Frames()
+        self.code, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.second.weight = self.code.weight
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(torch.sigmoid(self.code(self.frames(x)))).mean(1))
 
 
 NETS = {
@@ -211,4 +222,5 @@ NETS = {
     "relative-bias": RelativeBias,
     "queries": Queries,
     "shared": Shared,
+    "tied": Tied,
 }

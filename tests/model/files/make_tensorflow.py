@@ -41,7 +41,8 @@ def main(folder: Path) -> None:
         for weight in model.weights:
             noise = generator.standard_normal(weight.shape)
             scale = 0.2 if noise.ndim < 2 else (1.5 / np.prod(noise.shape[:-1])) ** 0.5
-            values.append(np.abs(noise) + 0.5 if "variance" in weight.path else scale * noise + ("gamma" in weight.path))
+            around = scale * noise + ("gamma" in weight.path)
+            values.append(np.abs(noise) + 0.5 if "variance" in weight.path else around)
         model.set_weights(values)
         signature = (tf.TensorSpec((None, 4, 16, 16, 3), tf.float32, name="clip"),)
         path = folder / f"{build.__name__}_tf2onnx.onnx"
