@@ -16,7 +16,7 @@ from auditor.pipeline.training import loss_of, trained
 from auditor.pipeline.watch import Watch
 from auditor.probe import shipped_probes
 from auditor.records import Layer, Target, record
-from auditor.text import printable
+from auditor.text import distinct, printable
 
 LONGEST_NAME = 300
 
@@ -83,11 +83,12 @@ def inspect(options: ScanOptions, watch: Watch) -> Inspection:
 
 
 def _parameters(bench: Bench) -> list[dict[str, Any]]:
+    names = distinct(bench.target.parameters, LONGEST_NAME)
     owner = {name: layer.name for layer in bench.target.layers for name in layer.parameters}
     sent = frozenset(bench.protocol.sent)
     return [
         {
-            "name": printable(name, LONGEST_NAME),
+            "name": names[name],
             "shape": list(value.shape),
             "trainable": name in sent,
             "layer": printable(owner[name], LONGEST_NAME) if name in owner else None,

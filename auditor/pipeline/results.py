@@ -43,7 +43,7 @@ from auditor.records import (
     record,
 )
 from auditor.score import Severity, Verdict, confidence, decide, gate, severity
-from auditor.text import printable
+from auditor.text import distinct, printable
 
 
 @record
@@ -279,18 +279,19 @@ def _exposure_block(g: Gathered) -> dict[str, Any]:
 
 def _layers(g: Gathered) -> list[dict[str, Any]]:
     flags = closed_form_flags(g.bench.target.layers, g.bench.protocol, g.bench.target.classes)
-    return [_layer(g, layer, flags.get(layer.index, ())) for layer in g.bench.target.layers]
+    names = distinct(g.bench.target.parameters)
+    return [_layer(g, layer, flags.get(layer.index, ()), names) for layer in g.bench.target.layers]
 
 
-def _layer(g: Gathered, layer: Layer, flags: tuple[str, ...]) -> dict[str, Any]:
+def _layer(g: Gathered, layer: Layer, flags: tuple[str, ...], names: Mapping[str, str]) -> dict[str, Any]:
     sent = any(n in g.bench.protocol.sent for n in layer.parameters)
     exposure = g.exposed.layers.get(layer.index) if g.exposed is not None and sent else None
     reason = "" if exposure else "not sent" if not sent else _exposure_block(g)["reason"]
     return {
         "index": layer.index,
-        "name": printable(layer.name),
+        "name": layer.name,
         "kind": layer.kind,
-        "parameters": [printable(n) for n in layer.parameters],
+        "parameters": [names[n] for n in layer.parameters],
         "elements": layer.elements,
         "sent": sent,
         "rows": layer.rows,
