@@ -1,7 +1,7 @@
 """Loading: a model file becomes a Target whose gradients are those that clients send."""
 
 from auditor.model.interpreter import OnnxModule
-from auditor.model.loading import load
+from auditor.model.loading import load, load_two_part
 from auditor.model.video import VideoModel
 
-__all__ = ["OnnxModule", "VideoModel", "load"]
+__all__ = ["OnnxModule", "VideoModel", "load", "load_two_part"]

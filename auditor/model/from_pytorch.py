@@ -100,26 +100,8 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     """
     opened = open_pytorch(source, form, weights, options)
     built, network = opened.built, opened.network
-    shape, layout, origin = built.shape, built.layout, built.origin
-    if options.input_shape is not None:
-        shape, origin = options.input_shape, "given by the user"
-        # A source of clips says nothing about the order of a shape that has another number of axes.
-        layout = layout if layout is None or len(without_batch(shape, None)) - len(AXES[layout]) in (0, 1) else None
-    if shape is None:
-        raise UsageError(
-            f"the size of a clip is unknown: {printable(source)} has no attribute input_shape",
-            "give --input-shape, e.g. 3,16,112,112",
-        )
     check_parameters(network)
-    shape = without_batch(shape, None)
-    spec = options.spec(
-        shape,
-        origin,
-        layout=options.layout or layout,
-        mean=built.mean,
-        std=built.std,
-        value_range=built.value_range,
-    )
+    shape, spec = input_of(built, source, options)
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.output)
     clip = sample_clips(spec, 1, options.seed)
@@ -132,7 +114,8 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     model = model.over(network, substitutes)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(
-        model, spec, classes, options, built.name, form, digest(network.state_dict()), class_counts(network),
+        model, spec, classes, options, built.name, form, digest(network.state_dict()),
+        class_counts(network) if built.operators is None else built.operators,
         Fidelity(
             parity_max_error=None,
             gradient_check=None,
@@ -147,11 +130,41 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     )  # fmt: skip
 
 
+def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int, ...], InputSpec]:
+    """Return the shape of one clip without batch as it was given or stated, and the input in full.
+
+    Raises
+    ------
+    UsageError
+        Nothing tells the shape, or what tells it contradicts itself.
+    """
+    shape, layout, origin = built.shape, built.layout, built.origin
+    if options.input_shape is not None:
+        shape, origin = options.input_shape, "given by the user"
+        # A source of clips says nothing about the order of a shape that has another number of axes.
+        layout = layout if layout is None or len(without_batch(shape, None)) - len(AXES[layout]) in (0, 1) else None
+    if shape is None:
+        raise UsageError(
+            f"the size of a clip is unknown: {printable(source)} has no attribute input_shape",
+            "give --input-shape, e.g. 3,16,112,112",
+        )
+    shape = without_batch(shape, None)
+    spec = options.spec(
+        shape,
+        origin,
+        layout=options.layout or layout,
+        mean=built.mean,
+        std=built.std,
+        value_range=built.value_range,
+    )
+    return shape, spec
+
+
 def _other_layout(model: VideoModel, shape: tuple[int, ...], seed: int) -> str:
     """Return what to give where the network runs on the same clip in another axis order; empty if it does not."""
     specs = [model.spec]
     with suppress(UsageError):  # raised where the shape alone does not tell its order
-        specs.append(_respelled(model.spec, shape))
+        specs.insert(0, _respelled(model.spec, shape))
     for spec in specs:
         for layout in AXES:
             other = replace(spec, layout=layout)

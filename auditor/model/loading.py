@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import UsageError
+from auditor.errors import NotAuditable, UsageError
+from auditor.model.composing import compose
 from auditor.model.from_onnx import load_onnx
 from auditor.model.from_pytorch import load_pytorch
 from auditor.model.options import LoadOptions
+from auditor.model.parts import Part, Role, onnx_part, pytorch_part
 from auditor.model.sources import form_of
 from auditor.records import Target
 from auditor.text import printable
@@ -36,6 +38,8 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
     """
     begun = time.monotonic()
     options = LoadOptions(**choices)
+    if options.join is not None:
+        raise UsageError("--join applies to two-part models only", "leave --join out, or give --extractor and --head")
     form = form_of(source, trusted=options.trust_model)
     if form == "onnx":
         if weights is not None:
@@ -46,3 +50,52 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
     else:
         target = load_pytorch(source, form, weights, options)
     return replace(target, source=printable(source, 500), seconds=time.monotonic() - begun)
+
+
+def load_two_part(
+    extractor: str,
+    head: str,
+    *,
+    extractor_weights: Path | None = None,
+    head_weights: Path | None = None,
+    **choices: Any,
+) -> Target:
+    """Load a frozen feature extractor and a head that clients train as one model, see docs/two-part.md.
+
+    Parameters
+    ----------
+    extractor, head
+        Any source that `load` takes.
+    extractor_weights, head_weights
+        As `weights` of `load`, for each part.
+    choices
+        Fields of `LoadOptions`; the shape, layout and normalisation of clips are the extractor's, classes the head's.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        As `load`; or the parts do not fit each other.
+    """
+    begun = time.monotonic()
+    options = LoadOptions(**choices)
+    if options.arguments:
+        raise UsageError("--arg does not say which part it is for", "write factories that need no arguments")
+    parts = (_part(extractor, extractor_weights, "extractor", options), _part(head, head_weights, "head", options))
+    target = compose(*parts, options)
+    source = f"{printable(extractor, 250)} and {printable(head, 250)}"
+    return replace(target, source=source, seconds=time.monotonic() - begun)
+
+
+def _part(source: str, weights: Path | None, role: Role, options: LoadOptions) -> Part:
+    try:
+        form = form_of(source, trusted=options.trust_model)
+        if form != "onnx":
+            return pytorch_part(source, form, weights, role, options)
+        if weights is not None:
+            raise UsageError(
+                f"--{role}-weights does not apply to an ONNX file, which carries its own",
+                f"leave --{role}-weights out",
+            )
+        return onnx_part(Path(source), role, options)
+    except (UsageError, NotAuditable) as error:
+        raise type(error)(f"--{role}: {error.cause}", error.remedy) from error

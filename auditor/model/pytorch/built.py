@@ -28,6 +28,10 @@ class Built:
         False where the weights are random.
     batch, batchnorm
         As in `records.Fidelity`; an empty `batchnorm` is to be told from the modules.
+    evidence
+        How `batchnorm` was told.
+    operators
+        How often each operation occurs; None counts modules.
     """
 
     module: nn.Module
@@ -43,6 +47,7 @@ class Built:
     batch: str = "dynamic"
     batchnorm: str = ""
     evidence: str = ""
+    operators: Mapping[str, int] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -1,5 +1,6 @@
 """Programs that torch.export saved (.pt2): reading one can run code, so only where the user trusts it."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def from_exported(path: Path) -> Built:
     try:
         program = torch.export.load(path)
         module = program.module(check_guards=False)
+        module._forward_pre_hooks.clear()  # they compare the input's shape with that of the example
     except Exception as error:
         raise NotAuditable(
             f"{shown} cannot be read as a torch.export program ({in_a_line(error)})", "export it with this torch"
@@ -108,6 +110,7 @@ def from_exported(path: Path) -> Built:
         origin="read from the exported program",
         batch=batch,
         batchnorm="fixed" if fixed else "kept" if switchable else "none",
+        operators=_operators(program.graph),
         evidence=f"operation {fixed} in the program" if fixed else "operations of the exported program",
         notes=(
             "The operations are those of the exported program: checks that Python made before tracing are gone.",
@@ -120,6 +123,11 @@ def from_exported(path: Path) -> Built:
 def _operator(node: Any) -> str:
     packet = getattr(node.target, "overloadpacket", None) if node.op == "call_function" else None
     return getattr(packet, "__name__", "")
+
+
+def _operators(graph: Any) -> dict[str, int]:
+    names = (str(node.target) for node in graph.nodes if _operator(node))
+    return {printable(name): count for name, count in Counter(names).most_common()}
 
 
 def _clip_inputs(program: Any) -> list[Tensor]:
@@ -144,7 +152,7 @@ def _rewritten(module: Any) -> list[str]:
             graph.erase_node(node)
     module.recompile()
     if dropped:
-        notes.append(f"The program was exported in training mode: {dropped} dropout operations were switched off.")
+        notes.append(f"The program was exported in training mode; its dropout ({dropped}x) was switched off.")
     return notes
 
 

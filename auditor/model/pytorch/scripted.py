@@ -31,6 +31,14 @@ class ScriptedNetwork(Archived):
                 return self.inner(x)
             return self._with_batch_statistics(x)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ScriptedNetwork":
+        with torch.no_grad():  # else the copy's parameters would hang on the originals as results of a clone
+            twin = super().__deepcopy__(memo)
+        assert isinstance(twin, ScriptedNetwork)
+        for parameter, original in zip(twin.parameters(), self.parameters(), strict=True):
+            parameter.requires_grad_(original.requires_grad)
+        return twin
+
     def _with_batch_statistics(self, x: Tensor) -> Any:
         """Run BatchNorm in training mode on copies of the running statistics, which therefore never change."""
         norms = batch_norms(self.inner)

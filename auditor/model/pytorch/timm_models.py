@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.model.pytorch.arguments import check_arguments
+from auditor.model.pytorch.arguments import check_arguments, constructor_error
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.torchvision_models import FRAMES, refuse_fetching
 from auditor.model.user_file import in_a_line
@@ -42,7 +42,7 @@ def from_timm(name: str, classes: int | None, arguments: Mapping[str, Any]) -> B
     try:
         network = timm.create_model(name, pretrained=False, **(options | dict(arguments)))
     except Exception as error:
-        raise UsageError(f"{shown} raised {in_a_line(error)}", "correct --arg") from error
+        raise constructor_error(shown, error, arguments, lambda: timm.create_model(name, pretrained=False)) from error
     config = getattr(network, "pretrained_cfg", None) or {}
     return Built(
         network,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.model.pytorch.arguments import check_arguments
+from auditor.model.pytorch.arguments import check_arguments, constructor_error
 from auditor.model.pytorch.built import Built
 from auditor.model.user_file import in_a_line
 from auditor.text import printable
@@ -49,7 +49,7 @@ def from_torchvision(name: str, classes: int | None, arguments: Mapping[str, Any
     try:
         network = models.get_model(name, weights=None, **(options | dict(arguments)))
     except Exception as error:
-        raise UsageError(f"{shown} raised {in_a_line(error)}", "correct --arg") from error
+        raise constructor_error(shown, error, arguments, lambda: models.get_model(name, weights=None)) from error
     mean, std = _published_normalisation(name)
     video = name in videos
     return Built(
