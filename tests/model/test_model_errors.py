@@ -97,7 +97,7 @@ def test_an_empty_file(tmp_path) -> None:
 
 def test_text_that_is_called_onnx(tmp_path) -> None:
     (tmp_path / "m.onnx").write_text("hello world, this is no model\n")
-    fails(NotAuditable, "is not an ONNX file", source=str(tmp_path / "m.onnx"))
+    fails(NotAuditable, "is a text file", source=str(tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])
