@@ -84,17 +84,16 @@ def gradients(fidelity: Mapping[str, Any]) -> str:
     )
 
 
-def in_short(fidelity: Mapping[str, Any]) -> str:
-    """The block in one line of a terminal."""
+def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
+    """The block in one line of a terminal, or in two where an export would help."""
     if fidelity["upper_bound"]:
-        return f"UPPER BOUND, BatchNorm folded; export again: {RECIPE}"
+        return "UPPER BOUND: BatchNorm was folded at export, clients train another graph", f"Run {RECIPE}"
     parity, gradient = fidelity["parity_max_error"], fidelity["gradient_check"]
-    module = _is_module(fidelity)
-    parts = [
-        f"outputs {figures.tiny(parity)}" if parity is not None else "module itself" if module else "outputs unchecked",
-        f"gradients {figures.tiny(gradient)}" if gradient is not None else "gradients unchecked",
-        "second order " + ("yes" if fidelity["double_backward"] else "no"),
+    outputs_in_short = "module itself" if _is_module(fidelity) else "outputs unchecked"
+    parts = (
         f"BatchNorm {fidelity['batchnorm']}",
-        f"batch {fidelity['batch']}",
-    ]
-    return ", ".join(parts)
+        outputs_in_short if parity is None else f"outputs {figures.tiny(parity)}",
+        "gradients unchecked" if gradient is None else f"gradients {figures.tiny(gradient)}",
+        "2nd order yes" if fidelity["double_backward"] else "2nd order no",
+    )
+    return (", ".join(parts),)

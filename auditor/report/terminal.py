@@ -67,7 +67,8 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
     yield "label", _labelled("Best attack", _best(results))
     yield "label", _labelled("Exposed", _exposed(results))
     yield "label", _labelled("Controls", _controls(results))
-    yield "label", _labelled("Fidelity", in_short(results["model"]["fidelity"]))
+    for index, line in enumerate(in_short(results["model"]["fidelity"])):
+        yield "label", _labelled("" if index else "Fidelity", line)
     yield "label", _labelled("Not tested", _not_tested(results))
     if results["actions"]:
         yield "text", ""

@@ -21,6 +21,10 @@ SENTENCES = {
     "PASS": "No attack in this audit recovered more than a blind guess, and every control behaved as it must.",
     "INCONCLUSIVE": "A positive control did not succeed, so a failed attack proves nothing about this model.",
 }
+REEXPORT = (
+    'torch.onnx.export(model.eval(), (torch.rand(2, 3, 8, 32, 32),), "model.onnx", dynamo=True, optimize=False, '
+    'opset_version=20, dynamic_shapes=({0: torch.export.Dim("batch")},))'
+)
 GRADES = {"FAIL": "EXACT", "WARN": "GIST", "PASS": "NOT_SHOWN", "INCONCLUSIVE": "NOT_SHOWN"}
 SEVERITIES = {"FAIL": (9.3, "critical"), "WARN": (4.6, "medium"), "PASS": (0.0, "none"), "INCONCLUSIVE": (0.0, "none")}
 EXITS = {"FAIL": 1, "WARN": 0, "PASS": 0, "INCONCLUSIVE": 4}
@@ -396,8 +400,15 @@ def sample_results(
                 "batch": "unfrozen",
                 "upper_bound": True,
                 "notes": [
-                    "BatchNorm was folded at export: export with `training=TRAINING` to audit what clients train."
+                    "Weights in float16 were converted to float32.",
+                    f"Batch normalisation was merged into other weights at export. Export again with {REEXPORT}.",
                 ],
+                "origin": "ONNX, opset 20, written by pytorch 2.15.0",
+                "semantics": "eval",
+                "batchnorm_evidence": "recognised by biases that the exporter made: onnx::Conv_27, onnx::Conv_30",
+                "parity": {"1": 3.1e-6, "2": 2.8e-6},
+                "missing": [],
+                "reexport": REEXPORT,
             },
         },
         "protocol": {
