@@ -97,6 +97,14 @@ Trust = Annotated[
         "--trust-model", help="Read .pt2, TorchScript and pickled modules, which run code.", rich_help_panel=MODEL
     ),
 ]
+OnnxOps = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--onnx-ops",
+        help="Python FILE that adds operators to ONNX, see docs/operators.md; executed; repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
 Trainable = Annotated[
     list[str] | None,
     typer.Option(help="GLOB of parameters or layers that clients train and send; repeatable.", rich_help_panel=CLIENT),
@@ -197,6 +205,7 @@ def how_to_read(
     temporal_pool: str | None,
     arguments: list[str] | None,
     trust_model: bool,
+    onnx_ops: list[Path] | None = None,
 ) -> dict[str, Any]:
     """Return what the user said about reading the model, parsed, by the names of `LoadOptions`.
 
@@ -214,4 +223,5 @@ def how_to_read(
         "temporal_pool": one_of("--temporal-pool", temporal_pool, POOLS),
         "arguments": parse_arguments(arguments or ()),
         "trust_model": trust_model,
+        "onnx_ops": tuple(onnx_ops or ()),
     }

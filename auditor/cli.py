@@ -66,6 +66,7 @@ def scan(
     model_output: choices.ModelOutput = None,
     arg: choices.Arguments = None,
     trust_model: choices.Trust = False,
+    onnx_ops: choices.OnnxOps = None,
     trainable: choices.Trainable = None,
     batch: choices.Batch = 1,
     labels: Annotated[
@@ -124,7 +125,7 @@ def scan(
     """
     chosen = {
         **choices.which_model(model, weights, extractor, head, extractor_weights, head_weights, join),
-        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model),
+        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model, onnx_ops),
         "labels": choices.one_of("--labels", labels, ("distinct", "equal")),
         "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
         "loss": loss,
@@ -178,6 +179,7 @@ def inspect(
     model_output: choices.ModelOutput = None,
     arg: choices.Arguments = None,
     trust_model: choices.Trust = False,
+    onnx_ops: choices.OnnxOps = None,
     trainable: choices.Trainable = None,
     batch: choices.Batch = 1,
     bn: choices.BatchNorm = "eval",
@@ -209,7 +211,7 @@ def inspect(
         raise UsageError(f"--frame {printable(str(frame))} is not a PNG file", "name it FILE.png")
     chosen = {
         **choices.which_model(model, weights, extractor, head, extractor_weights, head_weights, join),
-        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model),
+        **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model, onnx_ops),
         "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
         "loss": loss or "",
     }

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import NotAuditable, UsageError
+from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.composing import compose
 from auditor.model.from_onnx import load_onnx
 from auditor.model.from_pytorch import load_pytorch
@@ -14,6 +14,8 @@ from auditor.model.parts import Part, Role, onnx_part, pytorch_part
 from auditor.model.sources import form_of
 from auditor.records import Target
 from auditor.text import printable
+
+UNFORESEEN = "cannot be loaded"
 
 
 def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
@@ -46,10 +48,25 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
             raise UsageError("--weights does not apply to an ONNX file, which carries its own", "leave --weights out")
         if options.arguments:
             raise UsageError("--arg does not apply to an ONNX file", "leave --arg out")
-        target = load_onnx(Path(source), options)
+        target = _load_onnx(Path(source), options)
+    elif options.onnx_ops:
+        raise UsageError("--onnx-ops applies to ONNX files only", "leave --onnx-ops out")
     else:
         target = load_pytorch(source, form, weights, options)
     return replace(target, source=printable(source, 500), seconds=time.monotonic() - begun)
+
+
+def _load_onnx(path: Path, options: LoadOptions) -> Target:
+    """Load an ONNX file; what nobody foresaw in it ends in one line as well."""
+    try:
+        return load_onnx(path, options)
+    except AuditError:
+        raise
+    except Exception as error:
+        what = printable(f"{type(error).__name__}: {error}".split("\n")[0], 200)
+        raise NotAuditable(
+            f"{printable(path.name)} {UNFORESEEN} ({what})", "export the model again, or report this file"
+        ) from error
 
 
 def load_two_part(

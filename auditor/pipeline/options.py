@@ -32,6 +32,7 @@ class ScanOptions:
     output: str | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
     trust_model: bool = False
+    onnx_ops: tuple[Path, ...] = ()
     probes: tuple[Path, ...] = ()
     batch: int = 1
     labels: Literal["distinct", "equal"] = "distinct"

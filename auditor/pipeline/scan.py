@@ -148,6 +148,7 @@ def load_target(options: ScanOptions, device: torch.device) -> Target:
         "output": options.output,
         "arguments": options.arguments,
         "trust_model": options.trust_model,
+        "onnx_ops": options.onnx_ops,
         "device": device,
         "seed": options.seed,
     }

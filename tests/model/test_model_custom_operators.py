@@ -1,5 +1,6 @@
 """Operators that a user adds, and attributes and operator sets that nobody knows."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,22 @@ def test_newer_operator_sets_work_with_a_note() -> None:
     ]  # fmt: skip
     with pytest.raises(NotAuditable, match="Conv of operator set 6"):
         supported(node, opset=6)
+
+
+def test_the_command_line_takes_them(
+    gated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from auditor.cli import main
+
+    monkeypatch.setattr("sys.argv", ["fl-audit", "inspect", str(gated), "--onnx-ops", str(EXAMPLE), "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["operators"]["com.example.GatedConv"] == 1
+    assert any("onnx_operators.py" in note for note in told["fidelity"]["notes"])
+
+
+def test_they_do_not_apply_to_pytorch() -> None:
+    with pytest.raises(UsageError, match="ONNX files only"):
+        load("torchvision:r3d_18", onnx_ops=(EXAMPLE,))

@@ -1,7 +1,9 @@
 """ONNX's own node cases for every operator of the importer, and second derivatives of each."""
 
 import warnings
+from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from node_cases import KNOWN, all_cases, check, left_out, names_by_operator, operators_of, prepare
@@ -43,6 +45,17 @@ def test_every_operator_of_the_importer_has_cases() -> None:
     assert KNOWN - covered <= NO_CASE
 
 
+def test_the_document_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(str(root))
+    from benchmarks.operators import document
+
+    text = (root / "docs" / "operators.md").read_text(encoding="utf-8")
+    if f"onnx {onnx.__version__} " not in text:
+        pytest.skip("the document was written with another version of onnx")
+    assert text == document(run=False), "run python benchmarks/operators.py"
+
+
 def test_every_attribute_is_looked_at() -> None:
     read: set[tuple[str, str]] = set()
     names = dict(names_by_operator())
@@ -57,8 +70,6 @@ def test_every_attribute_is_looked_at() -> None:
 
 
 def test_the_newest_operator_set_is_known() -> None:
-    import onnx
-
     assert onnx.defs.onnx_opset_version() <= NEWEST, "read the changes of the operator set, then raise NEWEST"
 
 
