@@ -1,5 +1,6 @@
 """What every model goes through, whatever it was loaded from: run once, observed, and its derivatives checked."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,11 +21,18 @@ from auditor.records import Fidelity, InputSpec, Target
 from auditor.text import printable
 
 WRONG_GRADIENT = 0.05
+LARGEST_CLIP = 2**26  # 128 frames of 418 by 418 pixels in colour
 ROUGH_GRADIENT = 1e-3
 
 
 def sample_clips(spec: InputSpec, clips: int, seed: int) -> Tensor:
     """Return random clips whose pixels are whole steps of 1/255, so that integer inputs hold them too."""
+    size = math.prod(spec.clip_shape)
+    if size > LARGEST_CLIP:
+        raise UsageError(
+            f"a clip of shape {spec.clip_shape} has {size:.1e} numbers (at most {LARGEST_CLIP:.1e})",
+            "give a smaller --input-shape, or export the model for a smaller clip",
+        )
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (clips, *spec.clip_shape), generator=generator).float() / 255
 

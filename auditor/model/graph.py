@@ -219,6 +219,11 @@ def _in_order(proto: GraphProto, known: frozenset[str]) -> list[NodeProto]:
     return ordered
 
 
+def _text(value: str | bytes) -> str:
+    """Return a text field; what is no UTF-8 is parsed as bytes."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
 def _node(proto: NodeProto, opsets: Mapping[str, int], known: frozenset[str], depth: int) -> Node:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     outputs = list(proto.output)
@@ -230,7 +235,7 @@ def _node(proto: NodeProto, opsets: Mapping[str, int], known: frozenset[str], de
         name=proto.name,
         domain=domain,
         opset=opsets.get(domain, 0),
-        metadata={entry.key: entry.value for entry in proto.metadata_props},
+        metadata={_text(entry.key): _text(entry.value) for entry in proto.metadata_props},
     )
 
 

@@ -103,7 +103,9 @@ class OnnxModule(nn.Module):
         self.drop = False
         self.drops = sum(dropped(node, graph) > 0 for node in graph.walk())
         self.norm_inputs: list[NormInput] | None = None  # filled while somebody collects statistics
-        self._norms = Counter(node.inputs[3] for node in graph.walk() if node.operator == "BatchNormalization")
+        self._norms = Counter(
+            node.inputs[3] for node in graph.walk() if node.operator == "BatchNormalization" and len(node.inputs) > 3
+        )
         graphs = [graph, *(inner for node in graph.walk() for inner in node.subgraphs())]
         weights = sum(
             value.numel() for inner in graphs for value in inner.constants.values() if isinstance(value, Tensor)
@@ -224,10 +226,14 @@ def dropped(node: Node, graph: Graph) -> float:
     """Return the share of values that a Dropout node drops in training; 0 for any other node."""
     if node.operator != "Dropout" or node.domain:
         return 0.0
-    if "ratio" in node.attributes:  # up to opset 11
-        return float(node.attributes["ratio"])
     ratio = graph.constants.get(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
-    return 0.5 if ratio is None else float(ratio)
+    ratio = node.attributes.get("ratio", ratio)  # an attribute up to opset 11
+    try:
+        return 0.5 if ratio is None else float(ratio)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NotAuditable(
+            f"Dropout '{printable(node.name)}' has a ratio that is no number", "export the model again"
+        ) from error
 
 
 def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:

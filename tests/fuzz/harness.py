@@ -41,12 +41,15 @@ def judge(path: str) -> tuple[str, str]:
     """Load a file and say what happened."""
     from auditor.errors import NotAuditable, UsageError
     from auditor.model import load
+    from auditor.model.loading import UNFORESEEN
 
     try:
         target = load(path)
     except (UsageError, NotAuditable) as error:
         text = str(error)
         plain = text.isprintable() and len(text) < 4000
+        if UNFORESEEN in text:  # one line, but nobody thought of it
+            return "unforeseen", text
         return (type(error).__name__ if plain else "many lines"), text
     except Exception as error:
         return type(error).__name__, f"{error!r:.300} at {_place(error)}"

@@ -1,0 +1,97 @@
+"""Hostile files end in success or one line, within 20 s and 2 GiB: the ones that once did not, and random ones."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from corpus import CORPUS
+from harness import GIB, Outcome, run
+from mutate import mutant
+from seeds import NETS, seeds
+
+from auditor.errors import AuditError
+from auditor.model import load
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and counters are Linux's")
+SAVED = sorted((Path(__file__).parent / "corpus").glob("*.onnx"))
+SECONDS, MEMORY = 20.0, 2 * GIB
+
+
+def told(path: Path) -> str:
+    """Load a file; return what was said, after checking that it was one line, or an empty text."""
+    begun = time.process_time()
+    try:
+        load(str(path))
+    except AuditError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 4000
+        assert error.remedy
+        return str(error)
+    finally:
+        assert time.process_time() - begun < SECONDS
+    return ""
+
+
+@pytest.mark.parametrize(("make", "words"), CORPUS, ids=lambda v: getattr(v, "__name__", None))
+def test_the_corpus(make, words, tmp_path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(make().SerializeToString())
+    said = told(path)
+    assert (words in said) if words else not said
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_saved_files(path) -> None:
+    told(path)
+
+
+def fuzzed(count: int, seed: int, folder: Path, nets: tuple[tuple[str, str], ...]) -> list[Outcome]:
+    made = seeds(folder, nets)
+    return list(
+        run(lambda n: mutant(made, seed, n)[1], list(range(count)), processes=2, memory=MEMORY, seconds=SECONDS)
+    )
+
+
+def test_random_files(tmp_path) -> None:
+    outcomes = fuzzed(150, 7, tmp_path, NETS[:1])
+    assert not [o for o in outcomes if o.defect]
+    assert len(outcomes) == 150
+    # Damage that never damages, or always, tests nothing.
+    assert 10 < sum(o.kind == "loaded" for o in outcomes) < 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_ten_thousand_random_files(tmp_path) -> None:
+    outcomes = fuzzed(10_000, 0, tmp_path, NETS)
+    assert not [o for o in outcomes if o.defect]
+    assert len(outcomes) == 10_000
+
+
+def test_the_harness_sees_what_goes_wrong(tmp_path, monkeypatch) -> None:
+    """A fuzzer that finds nothing is worth what it would have found."""
+    import harness
+
+    def broken(path: str) -> tuple[str, str]:
+        import ctypes
+        import os
+
+        what = Path(path).read_bytes()
+        if what == b"crash":
+            ctypes.string_at(0)
+        if what == b"hang":
+            time.sleep(60)
+        if what == b"memory":
+            try:
+                bytearray(4 * GIB)
+            except MemoryError:
+                return "MemoryError", os.fspath(path)
+        return "loaded", ""
+
+    monkeypatch.setattr(harness, "judge", broken)
+    monkeypatch.setattr(harness, "PATIENCE", 1)
+    content = {0: b"crash", 1: b"hang", 2: b"memory", 3: b"fine"}
+    found = {o.number: o for o in run(content.__getitem__, [0, 1, 2, 3], processes=1, memory=GIB, seconds=2.0)}
+    assert {n: o.kind for n, o in found.items()} == {0: "crash", 1: "hang", 2: "MemoryError", 3: "loaded"}
+    assert [found[n].defect for n in range(4)] == [True, True, True, False]
