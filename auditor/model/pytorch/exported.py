@@ -53,23 +53,25 @@ class ExportedNetwork(Archived):
         self.training = mode
         return self
 
-    @property  # type: ignore[override]
+    @property
     def batch_statistics(self) -> bool:
         """Whether BatchNorm uses the statistics of the batch."""
         return any(node.args[TRAINING] for node in self._norms())
 
     @batch_statistics.setter
     def batch_statistics(self, wanted: bool) -> None:
+        program: Any = self.inner
         norms = self._norms()
         if all(node.args[TRAINING] == wanted and node.args[MOMENTUM] == 0.0 for node in norms):
             return
         for node in norms:
             node.update_arg(TRAINING, wanted)
             node.update_arg(MOMENTUM, 0.0)  # running statistics never change
-        self.inner.recompile()
+        program.recompile()
 
     def _norms(self) -> list[Any]:
-        return [node for node in self.inner.graph.nodes if _operator(node) == "batch_norm"]
+        program: Any = self.inner
+        return [node for node in program.graph.nodes if _operator(node) == "batch_norm"]
 
 
 def from_exported(path: Path) -> Built:

@@ -74,10 +74,10 @@ def from_huggingface(folder: Path, classes: int | None, weights: Weights | None)
 
 def _classifier(settings: Mapping[str, Any], shown: str) -> str:
     """Return the name of the class in transformers."""
-    kind = settings.get("model_type")
+    kind = str(settings.get("model_type"))
     if kind not in CLASSIFIERS:
         raise NotAuditable(
-            f"{shown} holds a model of type {printable(str(kind), 40)}",
+            f"{shown} holds a model of type {printable(kind, 40)}",
             f"give one of type {', '.join(CLASSIFIERS)}, or load it in a factory (path/file.py:factory)",
         )
     stated = settings.get("architectures") or [CLASSIFIERS[kind]]

@@ -40,7 +40,7 @@ class Inner(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Inner":
-        self.inner._apply(fn, recurse)
+        self.inner._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Inner":

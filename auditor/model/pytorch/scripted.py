@@ -26,7 +26,7 @@ class ScriptedNetwork(Archived):
 
     def forward(self, x: Tensor) -> Any:
         """Return what the module returns."""
-        with torch.jit.optimized_execution(False):
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             if not self.batch_statistics:
                 return self.inner(x)
             return self._with_batch_statistics(x)
@@ -75,7 +75,7 @@ def from_torchscript(path: Path) -> Built:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated; that is the user's to know
-            module = torch.jit.load(path, map_location="cpu")
+            module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
         raise NotAuditable(
             f"{shown} cannot be read as a TorchScript archive ({in_a_line(error)})", "save it with this torch"
