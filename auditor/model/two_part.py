@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from auditor.model.layers import find_layers
+from auditor.model.layers import LEAVES, find_layers
 from auditor.model.output import select
 from auditor.model.reading import Reading
 from auditor.records import Join, Layer
@@ -138,7 +138,7 @@ def find_layers_of_parts(
             replace(
                 layer,
                 index=len(layers) + layer.index,
-                name=start + layer.name,
+                name=role if LEAVES.match(layer.name) else start + layer.name,  # a part that is a single module
                 parameters=tuple(start + name for name in layer.parameters),
             )
             for layer in find_layers(part, own, seen)

@@ -31,6 +31,7 @@ def assumptions(bench: Bench) -> list[str]:
     dropout = ["dropout is on at the client, and its masks are not known to the attacker"]
     return [
         "the model's architecture and its weights before the update (threat model C of Carletti et al. 2025)",
+        *(["the extractor, which is public and never trained"] if bench.target.parts else []),
         f"the gradient of one FedSGD step on {protocol.batch} clip{'s' if protocol.batch > 1 else ''}, in float32, "
         f"for {len(protocol.sent)} of {len(bench.target.parameters)} parameter tensors",
         reads,
