@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
@@ -163,18 +162,18 @@ def _operators(document: Mapping[str, Any]) -> str:
 
 def _layers(document: Mapping[str, Any], layers: Sequence[Layer], everything: bool) -> Table:
     trained = {p["name"] for p in document["parameters"] if p["trainable"]}
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, ratio=3)
-    table.add_column("kind", overflow="ellipsis", no_wrap=True)
-    table.add_column("elements", justify="right", no_wrap=True)
-    table.add_column("output", overflow="ellipsis", no_wrap=True, ratio=2)
-    table.add_column("trained", no_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right", no_wrap=True, min_width=2)
+    table.add_column("layer", overflow="ellipsis", no_wrap=True, min_width=20)
+    table.add_column("kind", overflow="ellipsis", no_wrap=True, min_width=8)
+    table.add_column("elements", justify="right", no_wrap=True, min_width=10)
+    table.add_column("output", overflow="ellipsis", no_wrap=True, min_width=12)
+    table.add_column("trained", no_wrap=True, min_width=7)
     short = len(layers) > LONG and not everything
     for position, layer in enumerate(layers):
         if short and position == ENDS:
             left = len(layers) - 2 * ENDS
-            table.add_row("", Text(f"… {left} more; --all lists them", style="dim"), "", "", "", "")
+            table.add_row("", Text(f"… {left} more: --all", style="dim"), "", "", "", "")
         if short and ENDS <= position < len(layers) - ENDS:
             continue
         sent = [printable(name, 300) in trained for name in layer.parameters]
@@ -183,7 +182,7 @@ def _layers(document: Mapping[str, Any], layers: Sequence[Layer], everything: bo
             escape(printable(layer.name, 120)),
             layer.kind,
             figures.whole(layer.elements),
-            _shape(layer.output_shape),
+            "x".join(map(str, layer.output_shape)) or "-",
             "yes" if all(sent) else "in part" if any(sent) else "no",
         )
     return table
