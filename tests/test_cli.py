@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from auditor import cli
 from auditor.attack import PRESETS
+from auditor.errors import UsageError
 
 MODELS = Path(__file__).parent / "models_for_scans.py"
 
@@ -289,3 +290,29 @@ def test_out_of_memory_is_told_as_such(run, tmp_path, monkeypatch):
     code, _, err = run("scan", "net.onnx")
     assert code == 5
     assert "out of memory" in the_error(err)
+
+
+def test_arguments_pools_and_trust_reach_the_model(run, monkeypatch):
+    wanted = {}
+
+    def refuse(source, **options):
+        wanted.update(options, source=source)
+        raise UsageError("stop here", "nothing to do")
+
+    monkeypatch.setattr("auditor.pipeline.scan.load", refuse)
+    given = ("--arg", "depth=4", "--arg", "kind=slow", "--temporal-pool", "max", "--trust-model")
+    assert run("scan", "timm:resnet18", *given)[0] == 2
+    assert wanted["arguments"] == (("depth", 4), ("kind", "slow"))
+    assert (wanted["temporal_pool"], wanted["trust_model"], wanted["source"]) == ("max", True, "timm:resnet18")
+    for wrong in (("--arg", "depth"), ("--arg", "a=1", "--arg", "a=2"), ("--temporal-pool", "median")):
+        code, _, err = run("scan", "timm:resnet18", *wrong)
+        assert code == 2
+        assert wrong[0] in the_error(err)
+
+
+def test_a_file_that_can_run_code_exits_with_3(run, tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "m.onnx")
+    code, _, err = run("scan", str(tmp_path / "m.onnx"))
+    assert code == 3
+    assert "python -c" in the_error(err)
+    assert "--trust-model" in err
