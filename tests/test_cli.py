@@ -1,5 +1,6 @@
 """The command line as a user meets it: codes, one-line errors, and files that are whole or not there."""
 
+import importlib
 import os
 import re
 import signal
@@ -299,7 +300,8 @@ def test_arguments_pools_and_trust_reach_the_model(run, monkeypatch):
         wanted.update(options, source=source)
         raise UsageError("stop here", "nothing to do")
 
-    monkeypatch.setattr("auditor.pipeline.scan.load", refuse)
+    importlib.import_module("auditor.pipeline.scan")
+    monkeypatch.setattr(sys.modules["auditor.pipeline.scan"], "load", refuse)
     given = ("--arg", "depth=4", "--arg", "kind=slow", "--temporal-pool", "max", "--trust-model")
     assert run("scan", "timm:resnet18", *given)[0] == 2
     assert wanted["arguments"] == (("depth", 4), ("kind", "slow"))
