@@ -22,6 +22,7 @@ from auditor.model.interpreter import (
     in_parts,
     operator_counts,
 )
+from auditor.model.merged import taken_apart
 from auditor.model.onnx_file import OnnxFile, read_onnx
 from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
@@ -114,7 +115,8 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
         separate(file.model.graph)
         graph = read_graph(file.model)
         _check_signature(graph)
-        notes = [*told, *check_supported(graph, operators)]
+        graph, merged = taken_apart(graph)
+        notes = [*told, *check_supported(graph, operators), *merged]
         found = roles(graph, {key: operator.weights for key, operator in operators.items() if operator.origin})
     except AuditError:
         raise

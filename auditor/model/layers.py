@@ -19,6 +19,7 @@ LINEAR = ("addmm", "mm", "bmm", "baddbmm", "linear", "addmv", "mv", "dot", "addb
 TABLES = ("embedding", "index_select", "gather", "index", "cat", "stack", "copy_", "index_put", "where")
 SHIFTS, SCALES = ("add", "add_", "sub", "sub_"), ("mul", "mul_")
 RECURRENT = ("GRU", "LSTM", "RNN")
+SCOPES = "pkg.torch.onnx.name_scopes"
 LEAVES = re.compile(r"^(weight|bias|gamma|beta|scale|in_proj_\w+|(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?)$")
 
 
@@ -81,7 +82,7 @@ def scope(node: Node) -> str:
     >>> scope(Node("MatMul", (), (), name="/blocks.0/attn/MatMul_1"))
     'blocks.0.attn'
     """
-    recorded = node.metadata.get("pkg.torch.onnx.name_scopes", "")
+    recorded = node.metadata.get(SCOPES, "")
     if recorded.startswith("[") and len(recorded) < 10_000:
         try:
             with warnings.catch_warnings():  # of escapes in a text that is not ours

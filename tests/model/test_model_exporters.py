@@ -2,7 +2,8 @@
 
 How the files of `files/` were made: `conv3d_tf2onnx`, `frames_gru_tf2onnx` by make_tensorflow.py with TensorFlow
 2.21.0, Keras 3.15.1, tf2onnx 1.17.0; `slowfast_onnxsim` (exported by legacy-training, opset 17) and
-`gru_onnxslim` (gru-pooled by legacy, opset 17) by make_simplified.py with onnxsim 0.8.1 and onnxslim 0.1.98 from PyTorch 2.15.0.
+`gru_onnxslim` (gru-pooled by legacy, opset 17) by make_simplified.py with onnxsim 0.8.1 and onnxslim 0.1.98 from
+PyTorch 2.15.0.
 """
 
 from pathlib import Path
