@@ -1,5 +1,6 @@
 """Which way into PyTorch a source takes: told by its prefix, or by what its file holds."""
 
+import os
 from pathlib import Path
 
 from auditor.errors import NotAuditable, UsageError
@@ -30,7 +31,7 @@ def form_of(source: str, *, trusted: bool) -> str:
         return "pytorch"
     path = Path(source)
     shown = printable(source, 300)
-    if not path.exists():
+    if not os.path.exists(path):  # also false for what can be no path
         raise UsageError(f"there is no file {shown}", f"give {SOURCES}")
     if path.is_dir():
         found = folder(path)

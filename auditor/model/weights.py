@@ -3,7 +3,9 @@
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,7 +122,11 @@ def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, A
     if not head.startswith((ZIP, PICKLE)):
         raise NotAuditable(f"{name} is neither safetensors nor a PyTorch state dict", SAVE_AGAIN)
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), ExitStack() as stack:
+            warnings.simplefilter("ignore")  # of pickle protocols: what matters is said below
+            # An open file: torch goes by the suffix of a path.
+            stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise NotAuditable(
             f"{name} is damaged, or holds Python objects, which run code when loaded", SAVE_AGAIN

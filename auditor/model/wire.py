@@ -50,7 +50,7 @@ def count_fields(content: bytes) -> int:
                 if at + size > end:
                     raise DamagedError
                 inner = messages.get(tag >> 3)
-                if inner is not None:
+                if inner is not None and size:
                     if depth >= DEEPEST:
                         raise DamagedError
                     left.append((at, at + size, _messages(inner), depth + 1))
