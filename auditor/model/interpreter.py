@@ -115,7 +115,7 @@ class OnnxModule(nn.Module):
         self._reference: list[Moved] | None = None  # what every Reshape did at the traced batch
         self._slots: list[tuple[str, dict[str, Any], str]] = []
         for name, value in roles.parameters.items():
-            self._keep(name, nn.Parameter(value.clone()))
+            self._keep(name, nn.Parameter(value))  # not a copy: a graph makes one module, and weights are large
         for name, value in roles.statistics.items():
             self._keep(name, value.clone())
 
@@ -137,7 +137,11 @@ class OnnxModule(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxModule":
         roles = Roles(
-            {name: table[leaf].detach() for name, table, leaf in self._slots if isinstance(table[leaf], nn.Parameter)},
+            {
+                name: table[leaf].detach().clone()
+                for name, table, leaf in self._slots
+                if isinstance(table[leaf], nn.Parameter)
+            },
             {name: table[leaf] for name, table, leaf in self._slots if not isinstance(table[leaf], nn.Parameter)},
             self.readers,
         )
@@ -190,9 +194,13 @@ class OnnxModule(nn.Module):
         key = (x.shape, x.dtype, x.device, self.batch_statistics, self.drop)
         plan = self._plans.get(key)
         if plan is None:
-            plan, result = self._trace(x)
+            # Tracing runs the graph once more: that must neither be noted nor cost the masks about to be drawn.
+            noted, self.norm_inputs = self.norm_inputs, None
+            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=self.drop):
+                plan, result = self._trace(x)
             self._plans[key] = plan
-            if not torch.is_grad_enabled():
+            self.norm_inputs = noted
+            if not torch.is_grad_enabled() and noted is None:
                 return result
         registers = plan.registers.copy()
         for i, (_, table, leaf) in enumerate(self._slots):

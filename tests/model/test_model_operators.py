@@ -18,6 +18,7 @@ NO_CASE = {"ConcatFromSequence", "GlobalLpPool", "SequenceErase", "SequenceEmpty
 # Attributes that no case sets.
 NOT_SET = {
     ("BatchNormalization", "epsilon"),  # read behind the interpreter's own copy of the attributes
+    ("BatchNormalization", "momentum"),
     ("BatchNormalization", "spatial"),
     ("ConcatFromSequence", "axis"),
     ("ConcatFromSequence", "new_axis"),
