@@ -35,7 +35,7 @@ def separate_labels(view: View) -> LabelGuess | str:
     if _loss(view) == "bce":
         if bias is not None:
             return _by_sign(view, head, weight, bias)
-        return _by_rows(view, weight) if weight is not None else "neither weight nor bias of the head is sent"
+        return _by_rows(view, head, weight) if weight is not None else "neither weight nor bias of the head is sent"
     if weight is None or bias is None or view.target.output.frames:
         return "the squared error's labels need weight and bias of a head that sees a clip as one row"
     return _by_value(view, head, weight, bias)
@@ -102,10 +102,10 @@ def _by_sign(view: View, head: Layer, weight: str | None, bias: str) -> LabelGue
     return LabelGuess(rule="sign of the bias gradient (BCE)", labels=(_label(view, present),), certain=certain)
 
 
-def _by_rows(view: View, weight: str) -> LabelGuess | str:
+def _by_rows(view: View, head: Layer, weight: str) -> LabelGuess | str:
     """Without a bias d W = a f, a_c = (sigmoid(z_c) - y_c) / C, gives f but for its length, and y but for f's sign.
 
-    Only the right sign explains the gradient: sigmoid(s W_c u) - y_c = C d W_c u / s for some length s > 0.
+    Only the right sign explains the gradient: sigmoid(s W_c u + b_c) - y_c = C d W_c u / s for some length s > 0.
     """
     if view.target.output.frames or view.target.output.activation != "none":
         return "without the head's bias the labels can be read only where the head sees a clip as one row of logits"
@@ -114,28 +114,32 @@ def _by_rows(view: View, weight: str) -> LabelGuess | str:
     u = torch.linalg.svd(dw, full_matrices=False)[2][0]
     if float((dw - torch.outer(dw @ u, u)).norm()) > _FITS * float(dw.norm()):
         return "the head's weight gradient is not of rank one"
+    parameters = view.target.parameters
+    biases = [parameters[n] for n in head.parameters if n != weight and parameters[n].numel() == classes]
+    offset = biases[0].detach().double().reshape(-1) if biases else torch.zeros(classes).to(dw)
     low, high, count = _SCALES
-    scales = torch.logspace(low, high, count, dtype=torch.float64)
+    scales = torch.logspace(low, high, count).to(dw)
     found: list[tuple[float, Tensor]] = []
     for sign in (1.0, -1.0):
         slope, projected = classes * (dw @ (sign * u)), w @ (sign * u)
         present = slope < 0
-        found.append((_best_fit(slope, projected, present, scales), present))
+        found.append((_best_fit(slope, projected, offset, present, scales), present))
     found.sort(key=lambda pair: pair[0])
     certain = found[0][0] <= max(_CLEARLY * found[1][0], _ROUNDING) < found[1][0]
     return LabelGuess(rule="rows of the weight gradient (BCE)", labels=(_label(view, found[0][1]),), certain=certain)
 
 
-def _best_fit(slope: Tensor, projected: Tensor, present: Tensor, scales: Tensor) -> float:
-    """Return the smallest largest error of sigmoid(s w_c) - y_c = r_c / s over s, refined around the best of a grid."""
+def _best_fit(slope: Tensor, projected: Tensor, offset: Tensor, present: Tensor, scales: Tensor) -> float:
+    """Return the least relative error of sigmoid(s w_c + b_c) - y_c = r_c / s over s, refined around a grid's best."""
     best = float("inf")
     for _ in range(3):
-        wanted = torch.sigmoid(scales[:, None] * projected) - present.to(slope)
-        errors = (wanted - slope / scales[:, None]).abs().amax(1)
+        wanted = torch.sigmoid(scales[:, None] * projected + offset) - present.to(slope)
+        explained = slope / scales[:, None]
+        errors = (wanted - explained).norm(dim=1) / explained.norm(dim=1)
         index = int(errors.argmin())
         best = min(best, float(errors[index]))
         near = scales[max(index - 1, 0)], scales[min(index + 1, len(scales) - 1)]
-        scales = torch.linspace(float(near[0]), float(near[1]), len(scales), dtype=torch.float64)
+        scales = torch.linspace(float(near[0]), float(near[1]), len(scales)).to(scales)
     return best
 
 

@@ -124,10 +124,10 @@ class UserLoss:
             It is not one number.
         """
         value = self.function(outputs, targets)
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        if not isinstance(value, Tensor) or value.dim() != 0 or not value.is_floating_point():
             shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else printable(type(value).__name__)
             raise UsageError(f"{printable(self.name)} returned {shape}, not one number", "return the mean as a tensor")
-        return value.reshape(())
+        return value
 
 
 def make_loss(name: str, output: OutputSpec, classes: int, function: Callable[..., Any] | None = None) -> Loss:
@@ -222,7 +222,7 @@ def check_twice(loss: Loss, outputs: Any, targets: Tensor, clips: Tensor) -> Non
     try:
         value = loss(outputs, targets)
         if not bool(torch.isfinite(value)):
-            raise UsageError(f"{name} is {float(value):g} on a probe clip", "return a finite number")
+            raise UsageError(f"{name} is {float(value.detach()):g} on a probe clip", "return a finite number")
         (first,) = torch.autograd.grad(value, clips, create_graph=True)
         torch.autograd.grad(first.square().sum(), clips)
     except UsageError:

@@ -108,7 +108,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     try:
         classes = count_classes(model, clip, options.classes or built.classes)
     except UsageError as error:
-        hint = _other_layout(model, shape, options.seed)
+        hint = "" if "--model-output" in error.cause else _other_layout(model, shape, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     substitutes = not observe(model, clip).operators.isdisjoint(NEEDED_FOR)
     model = model.over(network, substitutes)

@@ -233,8 +233,10 @@ def _recorder(seen: list[NormInput], name: str) -> Any:
     path = f"{name}." if name else ""
 
     def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        # Without a momentum torch keeps the plain average of all batches so far.
-        rate = module.momentum if module.momentum is not None else 1.0 / (float(module.num_batches_tracked) + 1.0)
+        rate = module.momentum
+        if rate is None:  # then torch keeps the plain average of all calls so far
+            earlier = sum(call.site == name for call in seen)
+            rate = 1.0 / (float(module.num_batches_tracked) + earlier + 1.0)
         seen.append(
             NormInput(
                 site=name,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.federated import LOSSES, Loss, make_loss, output_remarks
+from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks
 from auditor.model.user_file import executed
 from auditor.pipeline.bench import Bench, Observed, observe_probes, set_up
 from auditor.pipeline.options import ScanOptions
@@ -83,9 +83,9 @@ def observe_all(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...]:
         BatchNorm has a single value a channel to normalise, or the user's loss does not work.
     """
     try:
-        observed = observe_probes(bench, probes)
         if bench.protocol.loss not in LOSSES:
-            bench.client.check(observed[0].clips, bench.client.targets(observed[0].labels))
+            _try_out(bench, probes[0])
+        return observe_probes(bench, probes)
     except UsageError:
         raise
     except Exception as error:
@@ -95,7 +95,14 @@ def observe_all(bench: Bench, probes: Sequence[Probe]) -> tuple[Observed, ...]:
             "with --bn train and one clip a BatchNorm layer sees a single value a channel, and nothing is left of it",
             "give --batch 2 or more, or --bn eval",
         ) from error
-    return observed
+
+
+def _try_out(bench: Bench, probe: Probe) -> None:
+    """Differentiate a user's loss twice before anything is measured with it."""
+    kind, client = bench.client.loss.kind, bench.client
+    label = assign_labels([probe.name], bench.target.classes, kind=kind)[0]
+    labels = batch_labels(label, bench.protocol.batch, bench.target.classes, kind=kind)
+    client.check(probe.clip.to(bench.device).expand(len(labels), *probe.clip.shape), client.targets(labels))
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:
