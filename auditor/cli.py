@@ -184,6 +184,8 @@ def inspect(
     batch: choices.Batch = 1,
     bn: choices.BatchNorm = "eval",
     loss: choices.GuessedLoss = None,
+    dropout: choices.Dropout = "off",
+    send_buffers: choices.SendBuffers = False,
     seed: choices.Seed = 0,
     device: choices.Device = "cpu",
     as_json: Annotated[
@@ -214,6 +216,8 @@ def inspect(
         **choices.how_to_read(input_shape, layout, mean, std, value_range, temporal_pool, arg, trust_model, onnx_ops),
         "batchnorm": choices.one_of("--bn", bn, ("eval", "train")),
         "loss": loss or "",
+        "dropout": choices.one_of("--dropout", dropout, ("off", "on")),
+        "send_buffers": send_buffers,
     }
     found = _inspect(
         classes=classes,

@@ -149,3 +149,10 @@ def test_confidence_falls_with_every_doubt():
     folded = level(fidelity=dataclasses.replace(FAITHFUL, upper_bound=True))
     assert folded.level == "medium"
     assert "upper bound" in folded.reasons[0]
+    unsure = level(fidelity=dataclasses.replace(FAITHFUL, batchnorm="maybe folded"))
+    assert (unsure.level, "does not tell" in unsure.reasons[0]) == ("medium", True)
+    unchecked = dataclasses.replace(FAITHFUL, gradient_check=None, missing=("Gradients were not compared.",))
+    assert level(fidelity=unchecked).reasons == ("the gradient was not checked against finite differences",)
+    alone = dataclasses.replace(FAITHFUL, parity_max_error=None, missing=("Outputs were not compared.",))
+    assert level(fidelity=alone).reasons == ("the outputs were not compared with ONNX Runtime",)
+    assert level(fidelity=dataclasses.replace(FAITHFUL, double_backward=False)).level == "medium"
