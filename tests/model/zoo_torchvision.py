@@ -47,9 +47,9 @@ def narrow_mvit() -> nn.Module:
 NETS = {"swin-narrow": narrow_swin, "mvit-narrow": narrow_mvit}
 # Millions of parameters each: seconds to export, so they run with the slow tests.
 LARGE = {
-    "r3d_18": _named("r3d_18", (3, 4, 16, 16)),
-    "mc3_18": _named("mc3_18", (3, 4, 16, 16)),
-    "r2plus1d_18": _named("r2plus1d_18", (3, 4, 16, 16)),
+    "r3d_18": _named("r3d_18", (3, 8, 32, 32)),
+    "mc3_18": _named("mc3_18", (3, 8, 32, 32)),
+    "r2plus1d_18": _named("r2plus1d_18", (3, 8, 32, 32)),
     "s3d": _named("s3d", (3, 16, 32, 32)),
     "swin3d_t": _named("swin3d_t", (3, 4, 32, 32)),
     "mvit_v1_b": _named("mvit_v1_b", (3, 4, 64, 64), temporal_size=4, spatial_size=(64, 64)),
