@@ -4,6 +4,14 @@ from collections.abc import Collection
 
 from auditor.records import FederatedProtocol, Layer
 
+# What a head's gradient tells of the labels, by loss, and for one clip or several.
+_LABELS = {
+    ("cross-entropy", True): "the label of a single clip can be read off exactly (iDLG)",
+    ("cross-entropy", False): "the labels of the batch can be estimated (iLRG)",
+    ("bce", True): "every class that is present in a single clip can be read off exactly (sign of the bias gradient)",
+    ("mse", True): "the label of a single clip can be solved for (weight and bias of the head)",
+}
+
 
 def closed_form_flags(
     layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int
@@ -23,11 +31,14 @@ def closed_form_flags(
                 "its gradient is the gradient at every token: with a patch embedding right before it, "
                 "all patches can be solved for"
             )
+        if protocol.send_buffers and layer.kind == "norm":
+            flags[layer.index].append(
+                "if it is a BatchNorm, its buffers give mean and variance of the batch in every channel exactly"
+            )
     head = _head(layers, sent, classes)
-    if head is not None and protocol.batch == 1:
-        flags[head.index].append("the label of a single clip can be read off exactly (iDLG)")
-    elif head is not None:
-        flags[head.index].append("the labels of the batch can be estimated (iLRG)")
+    said = _LABELS.get((protocol.loss, protocol.batch == 1))
+    if head is not None and said is not None:
+        flags[head.index].append(said)
     return {index: tuple(found) for index, found in flags.items()}
 
 
