@@ -177,8 +177,19 @@ def _tool(g: Gathered) -> dict[str, Any]:
         "seed": g.options.seed,
         "command": [printable(c, 300) for c in g.options.command],
         "max_time": g.clock.seconds,
-        "options": g.options.as_json(),
+        "options": _plain_texts(g.options.as_json()),
     }
+
+
+def _plain_texts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with their texts made printable: paths are what somebody called a file."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [shown(item) for item in value]
+        return printable(value, 300) if isinstance(value, str) else value
+
+    return {name: shown(value) for name, value in options.items()}
 
 
 def _model(g: Gathered) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def judge(path: str) -> tuple[str, str]:
         if UNFORESEEN in text:  # one line, but nobody thought of it
             return "unforeseen", text
         return (type(error).__name__ if plain else "many lines"), text
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # any other type is the finding
         return type(error).__name__, f"{error!r:.300} at {_place(error)}"
     return "loaded", target.fidelity.batch
 
