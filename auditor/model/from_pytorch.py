@@ -13,13 +13,14 @@ from auditor.model.describe import count_classes, described, sample_clips
 from auditor.model.fitting import CLASSES, fill
 from auditor.model.frozen import frozen_parameters
 from auditor.model.options import LoadOptions
+from auditor.model.parity import TOLERANCE, difference
 from auditor.model.pytorch import Built
 from auditor.model.pytorch.built import class_counts, digest, trained_form
 from auditor.model.pytorch.exported import from_exported
 from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.huggingface import from_huggingface
 from auditor.model.pytorch.pickled import from_pickle
-from auditor.model.pytorch.scripted import from_torchscript
+from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
 from auditor.model.pytorch.timm_models import from_timm
 from auditor.model.pytorch.torchvision_models import from_torchvision
 from auditor.model.reading import observe
@@ -110,6 +111,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     except UsageError as error:
         hint = "" if "--model-output" in error.cause else _other_layout(model, shape, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
+    batch, told = _settled_batch(model, built, options.seed)
     substitutes = not observe(model, clip).operators.isdisjoint(NEEDED_FOR)
     model = model.over(network, substitutes)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
@@ -121,8 +123,8 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             gradient_check=None,
             double_backward=False,
             batchnorm=built.batchnorm or ("kept" if norms else "none"),
-            batch=built.batch,
-            notes=opened.notes,
+            batch=batch,
+            notes=(*opened.notes, *told),
             origin=ORIGINS.get(form, "PyTorch module, run as it is"),
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
         ),
@@ -158,6 +160,28 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
         value_range=built.value_range,
     )
     return shape, spec
+
+
+def _settled_batch(model: VideoModel, built: Built, seed: int) -> tuple[str, tuple[str, ...]]:
+    """Return how batches run; a traced archive may hold the batch of its example, and then runs clip by clip."""
+    network = model.network
+    if not isinstance(network, ScriptedNetwork):
+        return built.batch, ()
+    clips = sample_clips(model.spec, 2, seed)
+    with torch.no_grad():
+        apart = torch.cat([model(clip[None]) for clip in clips])
+        try:
+            together = model(clips)
+        except RuntimeError:  # torch.jit.Error included
+            together = None
+    if together is not None and together.shape == apart.shape and difference(together, apart) <= TOLERANCE:
+        return built.batch, ()
+    rows = model.spec.frames if model.spec.layout in ("NCHW", "NHWC") else 1
+    network.parts = rows
+    return "frozen at 1", (
+        "The archive works for one clip only: batches run clip by clip, which is exact with running statistics; with "
+        "batch statistics every clip has its own.",
+    )
 
 
 def _other_layout(model: VideoModel, shape: tuple[int, ...], seed: int) -> str:

@@ -112,6 +112,15 @@ def test_an_exported_batch_that_cannot_be_released(tmp_path, clips) -> None:
     assert target.model(clips).shape == (3, 6)
 
 
+def test_a_traced_batch_that_cannot_be_released(tmp_path, clips) -> None:
+    whole = net(Net(fold=0))
+    path = archive(whole, "traced", tmp_path / "m.pt")
+    target = load(str(path), trust_model=True, input_shape=CLIP)
+    assert target.fidelity.batch == "frozen at 1"
+    expected = torch.cat([whole(clip[None].transpose(1, 2)) for clip in clips])
+    torch.testing.assert_close(target.model(clips), expected)
+
+
 def test_dropout_of_a_program_in_training_mode(archives, clips) -> None:
     target = load(str(archives["exported-train"]), trust_model=True)
     assert any("dropout" in note for note in target.fidelity.notes)

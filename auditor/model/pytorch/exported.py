@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from auditor.errors import NotAuditable
 from auditor.model.interpreter import in_parts
@@ -35,14 +35,10 @@ TWICE: dict[str, Callable[..., Tensor]] = {
 
 
 class ExportedNetwork(Archived):
-    """An exported program, with a switch for BatchNorm; `parts` is the batch it insists on, if any.
+    """An exported program, with a switch for BatchNorm.
 
     A program has no modes of its own: what differs between training and evaluation is written into its operations.
     """
-
-    def __init__(self, inner: nn.Module, parts: int | None = None) -> None:
-        super().__init__(inner)
-        self.parts = parts
 
     def forward(self, x: Tensor) -> Any:
         """Return what the program returns."""

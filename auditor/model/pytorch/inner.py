@@ -64,7 +64,10 @@ class Archived(Inner):
         True while BatchNorm uses the statistics of the batch.
     switchable
         False where the archive fixes the mode of its BatchNorm.
+    parts
+        The batch that the archive insists on; None where it takes any.
     """
 
     batch_statistics: bool = False
     switchable: bool = True
+    parts: int | None = None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.errors import NotAuditable
+from auditor.model.interpreter import in_parts
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.inner import Archived
 from auditor.model.user_file import in_a_line
@@ -27,9 +28,8 @@ class ScriptedNetwork(Archived):
     def forward(self, x: Tensor) -> Any:
         """Return what the module returns."""
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            if not self.batch_statistics:
-                return self.inner(x)
-            return self._with_batch_statistics(x)
+            run = self._with_batch_statistics if self.batch_statistics else self.inner
+            return run(x) if self.parts is None else in_parts(run, x, self.parts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ScriptedNetwork":
         with torch.no_grad():  # else the copy's parameters would hang on the originals as results of a clone
