@@ -109,7 +109,8 @@ def document(rows: list[dict[str, Any]], versions: dict[str, str], tools: list[s
     files = [row for row in rows if row["path"]]
     text = f"""# ONNX converters compared
 
-Made by `benchmarks/converters.py` (`--nets` chooses other nets than those shown) on {datetime.date.today().isoformat()}: {len(files)} files, from
+Made by `benchmarks/converters.py` (`--nets` chooses other nets than those shown) on
+{datetime.date.today().isoformat()}: {len(files)} files, from
 {len({row["net"] for row in rows})} small video nets of `tests/model/zoo.py` with random weights, by PyTorch
 {versions["torch"]} (onnx {versions["onnx"]}, Python {platform.python_version()}).
 
