@@ -35,7 +35,7 @@ class DemandError(UnsupportedError):
     """A graph asks for more than a model of its size needs."""
 
 
-class Demand(TorchDispatchMode):  # type: ignore[misc]
+class Demand(TorchDispatchMode):
     """While active, every torch operation is counted, and refused before it runs when it exceeds the limits.
 
     Parameters

@@ -115,7 +115,7 @@ def _opened_by_path(folder: Path, parts: list[str]) -> int:
     for part in parts:
         path = path / part
         looked = os.lstat(path)
-        if stat.S_ISLNK(looked.st_mode) or getattr(looked, "st_reparse_tag", 0):
+        if stat.S_ISLNK(looked.st_mode) or getattr(looked, "st_reparse_tag", False):
             raise OSError("a link")
     descriptor = os.open(path, FLAGS)
     if not os.path.samestat(looked, os.fstat(descriptor)):

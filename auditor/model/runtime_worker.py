@@ -7,7 +7,6 @@ of a JSON header, the header, and as many bytes as its `size` says.
 import json
 import os
 import struct
-import sys
 from typing import Any, BinaryIO
 
 DTYPES = {"tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
@@ -62,6 +61,7 @@ def main() -> None:
     import onnxruntime
 
     sessions: dict[int, Any] = {}
+    answer: dict[str, Any]
     while True:
         try:
             request, content = read(source)
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,7 +7,7 @@ would fill any memory. Here the bytes are walked without building anything; the 
 from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 # r3d_18 has 2,000 fields and a transformer of 48 blocks 100,000.

@@ -268,6 +268,6 @@ def versions(r: random.Random, model: ModelProto) -> None:
 
 
 STRUCTURE: tuple[Callable[[random.Random, ModelProto], None], ...] = (
-    attribute_value, attribute_value, attribute_type, attribute_dropped, tensor_dims, tensor_type, tensor_data, tensor_data, sparse,
-    external, operator, operator, inputs, inputs, outputs, names, nodes, signature, versions,
+    attribute_value, attribute_value, attribute_type, attribute_dropped, tensor_dims, tensor_type, tensor_data,
+    tensor_data, sparse, external, operator, operator, inputs, inputs, outputs, names, nodes, signature, versions,
 )  # fmt: skip
