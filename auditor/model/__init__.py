@@ -2,6 +2,7 @@
 
 from auditor.model.interpreter import OnnxModule
 from auditor.model.loading import load, load_two_part
+from auditor.model.reading import first_input
 from auditor.model.video import VideoModel
 
-__all__ = ["OnnxModule", "VideoModel", "load", "load_two_part"]
+__all__ = ["OnnxModule", "VideoModel", "first_input", "load", "load_two_part"]

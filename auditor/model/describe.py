@@ -103,14 +103,17 @@ def described(
     notes, missing = list(fidelity.notes), list(fidelity.missing)
     clip = sample_clips(spec, 1, options.seed)
     seen = observe(model, clip)
-    find = find_layers_of_parts if isinstance(model.network, TwoPart) else find_layers
-    layers = find(model.network, dict(model.named_parameters()), seen.readings)
+    parameters = dict(model.named_parameters())
+    if isinstance(model.network, TwoPart):
+        layers = find_layers_of_parts(model.network, parameters, seen.readings)
+    else:
+        layers = find_layers(model.network, parameters, seen.readings)
     del seen
     checked = smaller_clip(model, clip)
     if checked is not clip:
-        (frames, _, height, width), (low, narrow) = clip.shape[1:], checked.shape[-2:]
+        (frames, _, height, width), (fewer, _, low, narrow) = clip.shape[1:], checked.shape[1:]
         notes.append(
-            f"Derivatives were checked on clips of {frames}x{low}x{narrow}, which the network reads as well as "
+            f"Derivatives were checked on clips of {fewer}x{low}x{narrow}, which the network reads as well as "
             f"{frames}x{height}x{width}: the functions are the same, and the whole size takes minutes."
         )
     gradient = gradient_error(model, checked, options.seed)

@@ -16,6 +16,7 @@ from auditor.model.video import VideoModel
 LARGE_CLIP = 3 * 8 * 64 * 64
 SHRINK = (8, 4, 2)
 SMALLEST_SIDE = 28
+FEWEST_FRAMES = 8
 LARGEST_IN_DOUBLE = 512 * 2**20
 PARAMETERS_CHECKED = 2
 SLOWEST_FORWARD = 2.0
@@ -28,12 +29,13 @@ GOOD = {torch.float64: 1e-4, torch.float32: 1e-2}
 
 def smaller_clip(
     model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]
-) -> Float[Tensor, "1 frame channel smaller_height smaller_width"]:
+) -> Float[Tensor, "1 fewer channel smaller_height smaller_width"]:
     """Return a corner of a large clip that the network reads as well, or the clip itself.
 
     Derivatives are checked on it: the functions that are differentiated are the same at every size, and at 16x112x112
-    the checks would take longer than everything else in loading. All frames are kept. Networks whose size is fixed
-    (position embeddings, a head on all features) get the whole clip. Whoever uses it has to say so.
+    the checks would take longer than everything else in loading. Half of many frames do where the network takes them.
+    Networks whose size is fixed (position embeddings, a head on all features) get the whole clip. Whoever uses it has
+    to say so.
     """
     if clip.numel() <= LARGE_CLIP:
         return clip
@@ -42,13 +44,16 @@ def smaller_clip(
         for factor in SHRINK:
             if height % factor or width % factor or min(height, width) // factor < SMALLEST_SIDE:
                 continue
-            corner = clip[..., : height // factor, : width // factor].contiguous()
-            try:
-                logits = model(corner)
-            except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AssertionError):
-                continue  # the network wants its own size
-            if logits.shape[0] == 1 and bool(torch.isfinite(logits).all()):
-                return corner
+            for frames in (clip.shape[1] // 2, clip.shape[1]):
+                if frames < min(FEWEST_FRAMES, clip.shape[1]):
+                    continue
+                corner = clip[:, :frames, :, : height // factor, : width // factor].contiguous()
+                try:
+                    logits = model(corner)
+                except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AssertionError):
+                    continue  # the network wants its own size
+                if logits.shape[0] == 1 and bool(torch.isfinite(logits).all()):
+                    return corner
     return clip
 
 

@@ -1,8 +1,10 @@
 """An ONNX file becomes a Target: imported, compared with ONNX Runtime, its batch released where that is exact."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import field
 from pathlib import Path
+from threading import Thread
 
 import torch
 from onnx import ModelProto
@@ -28,6 +30,7 @@ from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reexport import COMMAND, reexport_line
+from auditor.model.runtime_process import warm_up
 from auditor.model.shadowed import separate
 from auditor.model.support import check_supported
 from auditor.model.trainable import Roles, roles
@@ -52,6 +55,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     UsageError, NotAuditable
         See `loading.load`.
     """
+    warm_up()  # it imports while the file is parsed
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
     file, graph, found, told = understood(path, operators, options.output)
     shape, batch, layout = declared_input(file.model, options)
@@ -61,9 +65,10 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
-    classes = count_classes(model, clips[:1], options.classes)
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
-    parity, batching, notes = compare(file.model, module, singles, both, bool(file.precisions))
+    theirs = witnessed(file.model, singles, batch)
+    classes = count_classes(model, clips[:1], options.classes)
+    parity, batching, notes = compare(theirs, module, singles, both, bool(file.precisions))
     notes = [*told, *found.notes, *notes]
     if file.precisions:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
@@ -187,12 +192,31 @@ def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, 
     return shape, batch, layout
 
 
+def witnessed(proto: ModelProto, singles: Sequence[Tensor], fixed: int | None) -> Future[list[Tensor]]:
+    """Start ONNX Runtime on inputs of one clip each, in its own process and beside the importer.
+
+    `fixed` is the batch that the file was written for. The result raises `NoRuntimeError`.
+    """
+    answer: Future[list[Tensor]] = Future()
+
+    def ask() -> None:
+        try:
+            run = runtime(proto)
+            answer.set_result([in_parts(run, x, fixed or x.shape[0]) for x in singles])
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True, name="onnxruntime").start()
+    return answer
+
+
 def compare(
-    proto: ModelProto, module: OnnxModule, singles: Sequence[Tensor], both: Tensor, narrow: bool
+    witness: Future[list[Tensor]], module: OnnxModule, singles: Sequence[Tensor], both: Tensor, narrow: bool
 ) -> tuple[Parity, str, list[str]]:
     """Compare outputs with ONNX Runtime at batch 1 and 2, and settle how batches run: at once, released, or in parts.
 
-    `singles` are two inputs as the file reads them, `both` the same as one batch.
+    `witness` holds what ONNX Runtime makes of `singles`, two inputs as the file reads them; `both` is the same as one
+    batch.
 
     Returns
     -------
@@ -203,8 +227,7 @@ def compare(
     notes: list[str] = []
     missing: tuple[str, ...] = ()
     try:
-        run = runtime(proto)
-        theirs = [in_parts(run, x, fixed or x.shape[0]) for x in singles]
+        theirs = witness.result()
     except NoRuntimeError as absent:
         missing = (f"Outputs were not compared with ONNX Runtime: {absent.reason}.",)
         theirs = []

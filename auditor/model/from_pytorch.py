@@ -10,6 +10,7 @@ from torch import nn
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.describe import count_classes, described, sample_clips
+from auditor.model.fidelity import smaller_clip
 from auditor.model.fitting import CLASSES, fill
 from auditor.model.frozen import frozen_parameters
 from auditor.model.options import LoadOptions
@@ -112,7 +113,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
         hint = "" if "--model-output" in error.cause else _other_layout(model, shape, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
-    substitutes = not observe(model, clip).operators.isdisjoint(NEEDED_FOR)
+    substitutes = not observe(model, smaller_clip(model, clip)).operators.isdisjoint(NEEDED_FOR)
     model = model.over(network, substitutes)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from auditor.errors import UsageError
 from auditor.model.custom import read_operators
-from auditor.model.from_onnx import compare, declared_input, file_fidelity, understood
+from auditor.model.from_onnx import compare, declared_input, file_fidelity, understood, witnessed
 from auditor.model.from_pytorch import check_parameters, input_of, open_pytorch
 from auditor.model.graph import Graph
 from auditor.model.interpreter import NodeError, OnnxModule, in_parts, operator_counts
@@ -199,7 +199,8 @@ def settle(part: Part, singles: Sequence[Tensor], both: Tensor) -> Part:
     assert part.graph is not None
     if part.fixed is not None and part.fixed > 1:
         module.clip_by_clip = not _runs(module, singles[0])
-    parity, batch, notes = compare(part.file.model, module, singles, both, bool(part.file.precisions))
+    theirs = witnessed(part.file.model, singles, module.traced_batch)
+    parity, batch, notes = compare(theirs, module, singles, both, bool(part.file.precisions))
     found = file_fidelity(part.file.model, part.graph, tuple(singles[0].shape[1:]), parity, batch, [])
     if part.role == EXTRACTOR:
         # Nobody trains it: what was merged into its weights changes no gradient that is sent.

@@ -75,6 +75,24 @@ def observe(model: nn.Module, clips: Tensor) -> Observation:
     return Observation(tuple(watcher.readings), frozenset(watcher.operators), output)
 
 
+class _Seen(Exception):
+    """The operation that was waited for has run."""
+
+
+def first_input(model: nn.Module, parameter: str, clips: Tensor) -> Tensor | None:
+    """Return the input of the first operation that reads `parameter`, detached; the network runs no further than that.
+
+    None if no operation that the clips reach reads it.
+    """
+    watcher = _Watcher(dict(model.named_parameters()), clips, until=parameter)
+    try:
+        with torch.no_grad(), watcher:
+            model(clips)
+    except _Seen:
+        return watcher.readings[-1].input.detach()
+    return None
+
+
 @dataclass(slots=True)
 class _Colour:
     """Storages of one colour, kept alive so that their addresses stay theirs."""
@@ -91,8 +109,9 @@ class _Colour:
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, parameters: dict[str, Tensor], clips: Tensor) -> None:
+    def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.until = until
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
         self.clip = _Colour()
@@ -127,6 +146,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 place = next(i for i, v in enumerate(operands) if v is largest)
                 first = bool(matrices) and matrices[-1] < place
                 self.readings.append(Reading(name, weights, largest, outputs[0], first, largest in self.scores))
+                if self.until is not None and self.until in self.readings[-1].parameters:
+                    raise _Seen
             for value in outputs if name not in BLANK else ():
                 self.clip.add(value)
                 if (name in PRODUCTS and not weights) or (name in ELEMENTWISE and any(v in self.scores for v in alive)):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from auditor.model import VideoModel
+from auditor.model import VideoModel, first_input
 from auditor.records import Clip, Target, record
 from auditor.text import printable
 
@@ -81,12 +81,11 @@ def _read(target: Target, clips: Tensor) -> tuple[str, Tensor, tuple[Tensor, ...
     first = next((layer for layer in target.layers if layer.parameters), None)
     if first is None or first.kind not in CONVOLUTIONS:
         return nothing
-    try:
-        x = target.model.inputs_of(first.parameters[0], clips)[0].detach().cpu()
-    except LookupError:
+    assert isinstance(target.model, VideoModel)
+    x = first_input(target.model, first.parameters[0], clips)
+    if x is None or x.dim() != CONVOLUTIONS[first.kind]:
         return nothing
-    if x.dim() != CONVOLUTIONS[first.kind]:
-        return nothing
+    x = x.cpu()
     channels = x.shape[1]
     frames = x[0].unbind(1) if first.kind == "conv3d" else x.unbind(0)
     cut = "batch, channel, time, height, width" if first.kind == "conv3d" else "batch, channel, height, width"
