@@ -106,7 +106,7 @@ def scan(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for results.json, report.html and report.pdf [default: fl-audit-report].",
+            help="Folder for results.json, report.html and report.pdf (default: fl-audit-report).",
             rich_help_panel=choices.OUTPUT,
         ),
     ] = None,
@@ -292,7 +292,7 @@ def export(
 def report(
     results: Annotated[Path, typer.Argument(help="results.json of an earlier scan", metavar="RESULTS")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.html and report.pdf [default: beside RESULTS].")
+        Path | None, typer.Option(help="Folder for report.html and report.pdf (default: beside RESULTS).")
     ] = None,
     output: Annotated[
         list[Path] | None, typer.Option("-o", help="FILE to write (.html .pdf .md .json); repeatable.")
