@@ -83,7 +83,8 @@ def paint(spec: InputSpec, payload: tuple[int, ...]) -> Clip:
     for scale, sign in zip(layout, torch.split(signs, [s.grid**2 for s in layout]), strict=True):
         time, rows, columns = _patterns(spec, scale)
         blocks = sign.reshape(scale.grid, scale.grid)
-        clip += _SWING / len(layout) * torch.einsum("t,ih,jw,ij->thw", time, rows, columns, blocks)
+        # Matrix products rather than one einsum, which would build (block, frame, height, width) on the way.
+        clip += _SWING / len(layout) * time[:, None, None] * (rows.T @ blocks @ columns)
     return clip.float()[:, None].expand(spec.clip_shape).contiguous()
 
 
@@ -102,7 +103,7 @@ def read(clip: Clip, *, spec: InputSpec, seed: int) -> tuple[int, ...]:
 def _filter(image: Float[Tensor, "frame height width"], spec: InputSpec, scale: Scale) -> Float[Tensor, "row column"]:
     """Return the least-squares amplitude of every block's pattern."""
     time, rows, columns = _patterns(spec, scale)
-    inner = torch.einsum("t,ih,jw,thw->ij", time, rows, columns, image)
+    inner = rows @ torch.einsum("t,thw->hw", time, image) @ columns.T
     norms = time.square().sum() * rows.square().sum(1)[:, None] * columns.square().sum(1)[None, :]
     return inner / norms
 
