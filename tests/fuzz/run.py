@@ -4,6 +4,7 @@ python tests/fuzz/run.py --count 10000 --seed 1 --save /tmp/found
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "model")]
 
 from harness import GIB, Outcome, gist, run  # noqa: E402
 from mutate import mutant  # noqa: E402
-from seeds import seeds  # noqa: E402
+from seeds import NETS, seeds  # noqa: E402
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
     options.add_argument("--memory", type=float, default=2.0, help="GiB of one load")
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--seeds", type=Path, help="folder where exported seeds are kept")
+    options.add_argument("--nets", type=int, help="how many of the small nets to start from (default: all)")
     options.add_argument("--save", type=Path, help="folder for the files that show a defect")
     chosen = options.parse_args()
     import torch
@@ -39,7 +41,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.seeds or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        made = seeds(folder)
+        made = seeds(folder, NETS[: chosen.nets])
 
         def content(number: int) -> bytes:
             return mutant(made, chosen.seed, number)[1]
@@ -63,7 +65,8 @@ def main() -> int:
     print("slowest:", ", ".join(f"{o.number} {o.seconds:.1f} s" for o in slowest))
     print("most memory:", ", ".join(f"{o.number} {o.memory / 2**20:.0f} MiB" for o in widest))
     counts = Counter(o.kind for o in outcomes)
-    print(f"{len(outcomes)} files in {time.monotonic() - begun:.0f} s: {dict(counts)}")
+    print(f"{len(outcomes)} files in {time.monotonic() - begun:.0f} s")
+    print(json.dumps(counts))
     return int(any(o.defect for o in outcomes))
 
 
