@@ -5,6 +5,8 @@ from auditor.score.clip import score_clip
 from auditor.score.confidence import Confidence, confidence
 from auditor.score.grade import clearly_above_chance, grade_clip, grade_finding, merged, reach
 from auditor.score.intervals import bits_interval, recall_interval
+from auditor.score.membership import MembershipTest
+from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.pairing import pair
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank
@@ -15,10 +17,12 @@ from auditor.score.verdict import Verdict, decide, gate
 __all__ = [
     "FORMULA",
     "Confidence",
+    "MembershipTest",
     "Severity",
     "Verdict",
     "bits_interval",
     "blind_guesses",
+    "calibrate_membership",
     "clearly_above_chance",
     "confidence",
     "decide",
