@@ -1,5 +1,6 @@
 """Operators from the files that a user gave with `--onnx-ops`, for one load."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def read_operators(paths: Iterable[Path]) -> dict[tuple[str, str], Operator]:
     found: dict[tuple[str, str], Operator] = {}
     for path in paths:
         shown = printable(str(path), 200)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UsageError(f"there is no file {shown}", "give --onnx-ops a Python file")
         operators = declared(vars(executed(path, "give --onnx-ops a Python file")), printable(path.name, 100))
         if not operators:

@@ -32,6 +32,7 @@ from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, diff
 from auditor.model.reexport import COMMAND, reexport_line
 from auditor.model.runtime_process import warm_up
 from auditor.model.shadowed import separate
+from auditor.model.stochastic_depth import keep_branches
 from auditor.model.support import check_supported
 from auditor.model.trainable import Roles, roles
 from auditor.model.video import VideoModel
@@ -118,6 +119,7 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
         file = read_onnx(path)
         told = keep_output(file.model, output)
         separate(file.model.graph)
+        told += keep_branches(file.model.graph)
         graph = read_graph(file.model)
         _check_signature(graph)
         graph, merged = taken_apart(graph)

@@ -95,7 +95,7 @@ def _opened(folder: Path, parts: list[str], shown: str) -> int:
         return at
     except (OSError, ValueError) as error:
         path = folder.joinpath(*parts)
-        if any(parent.is_symlink() for parent in (path, *list(path.parents)[: len(parts) - 1])):
+        if any(os.path.islink(parent) for parent in (path, *list(path.parents)[: len(parts) - 1])):
             raise NotAuditable(
                 f"the model's external data '{shown}' is a link, which may lead outside its folder",
                 "copy the data file itself beside the model",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def read_weights(path: Path) -> Weights:
         It holds anything but named tensors, or numbers that are not finite.
     """
     name = printable(path.name)
-    if not path.exists():
+    if not os.path.exists(path):  # also false for what can be no path
         raise UsageError(f"there is no weights file {printable(str(path))}", "check the path given to --weights")
     if not path.is_file():
         raise UsageError(

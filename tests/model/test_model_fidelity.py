@@ -7,8 +7,11 @@ from zoo import EXPORTERS, build, export, randomised
 
 from auditor.model import load
 from auditor.model.batchnorm import batchnorm_state
+from auditor.model.fidelity import gradient_error
 from auditor.model.graph import read_graph
 from auditor.model.onnx_file import read_onnx
+from auditor.model.options import LoadOptions
+from auditor.model.video import VideoModel
 
 
 class Biased(nn.Module):
@@ -31,6 +34,29 @@ class BeforeConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(torch.relu(self.conv(self.norm(x))).mean((2, 3, 4)))
+
+
+class Keyed(nn.Module):
+    """Attention over frames: softmax cancels the bias of the keys, so its gradient is rounding alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key, self.head = nn.Linear(48, 1), nn.Linear(48, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.mean(-1).flatten(2).transpose(1, 2).reshape(len(x), 8, 48)
+        return self.head((frames * torch.softmax(self.key(frames), 1)).sum(1))
+
+
+def test_a_parameter_without_influence_is_no_wrong_gradient() -> None:
+    model = VideoModel(randomised(Keyed()), LoadOptions().spec((8, 3, 16, 16), "", layout=None))
+    clip = torch.rand(1, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    gradient = torch.autograd.grad(model(clip).sum(), model.network.key.bias)[0]
+    assert abs(float(gradient)) < 1e-5
+    for seed in range(8):  # every pair of the four parameters is met
+        error = gradient_error(model, clip, seed)
+        assert error is not None
+        assert error < 1e-6
 
 
 def state(path):

@@ -15,8 +15,9 @@ import torch
 from test_model_safety import classifier, external
 from torch import nn
 
-from auditor.errors import AuditError
+from auditor.errors import AuditError, UsageError
 from auditor.model import load, opening, wire
+from auditor.model.weights import read_weights
 
 FACTORY = "import torch\ndef factory():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
 
@@ -145,11 +146,22 @@ def refused(source: str) -> str:
     "location",
     [
         "https://example.com/data", "file:///etc/passwd", "//host/share", "./data", "a//b", "data/", "~/data", "$HOME",
-        "CON:", "data\x1b[31m", "\u202eatad", "x" * 1_000_000, "proc/self/fd/0", "data/../data",
+        "CON:", "data\x1b[31m", "\u202eatad", "x" * 1_000_000, "x" * 300, "/".join(["sub"] * 2000),
+        "proc/self/fd/0", "data/../data",
     ],
 )  # fmt: skip
 def test_strange_locations(location, tmp_path) -> None:
     refused(external(tmp_path, location))
+
+
+@pytest.mark.parametrize("source", ["x" * 5000, "x" * 5000 + ".py:make", "x" * 5000 + ":make", "hf:" + "x" * 5000])
+def test_sources_that_can_be_no_path(source) -> None:
+    assert len(refused(source)) < 1000
+
+
+def test_a_weights_path_that_can_be_no_path() -> None:
+    with pytest.raises(UsageError, match="there is no weights file"):
+        read_weights(Path("x" * 5000))
 
 
 def test_a_folder_that_is_a_link(tmp_path) -> None:

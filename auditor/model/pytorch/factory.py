@@ -27,7 +27,7 @@ DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 def names_a_factory(source: str) -> bool:
     """Tell `path/file.py:name` and `package.module:name` from the path of a file."""
     path, colon, name = source.rpartition(":")
-    if not colon or Path(source).exists():
+    if not colon or os.path.exists(source):  # also false for what can be no path
         return False
     return path.endswith(".py") or (name.isidentifier() and len(path) > 1)
 
@@ -72,7 +72,7 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
 
 def _imported(text: str) -> ModuleType:
     if text.endswith(".py"):
-        if not Path(text).is_file():
+        if not os.path.isfile(text):
             raise UsageError(f"there is no file {printable(text)}", "give path/file.py:factory")
         return executed(Path(text))
     shown = printable(text)

@@ -1,6 +1,7 @@
 """Video classifiers in a local Hugging Face folder: its configuration and weights are read, code never."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def from_huggingface(folder: Path, classes: int | None, weights: Weights | None)
         It holds no video classifier that is supported, or weights that do not fit it.
     """
     shown = printable(str(folder), 200)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"there is no folder {shown}", "give hf:FOLDER with its config.json; nothing is downloaded")
     settings = _read_json(folder / "config.json")
     if settings is None:
