@@ -7,13 +7,16 @@ from torch import Tensor
 
 from auditor.attack.gradient_matching import GradientMatching
 from auditor.attack.interface import skipped
-from auditor.attack.linear_input import LinearInput, recover_linear_input
+from auditor.attack.linear_input import LinearInput
+from auditor.attack.mean_input import recover_mean_input
 from auditor.records import Budget, Clips, Reconstruction, Skipped, View
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureInversion(GradientMatching):
     """min over x of ||phi(x) - f||^2 / ||f||^2 + priors(x), f the exact input of a Linear layer seen by one sample.
+
+    Where the layer sees T rows of a clip whose answers are averaged, f and phi are means over the rows.
 
     A single backward pass a step, and far better conditioned than matching gradients where f is large. After
     Mahendran & Vedaldi 2015 (arXiv 1412.0035), with f from the closed form of `linear_input`.
@@ -44,19 +47,21 @@ class FeatureInversion(GradientMatching):
 
         def distance(x: Clips) -> Tensor:
             seen, _ = view.target.model.inputs_of(found.weight, x)
-            return (seen.reshape(-1) - wanted).square().sum() / scale
+            return (seen.reshape(-1, wanted.numel()).mean(0) - wanted).square().sum() / scale
 
         result = self.search(distance, view, budget, seed)
         if isinstance(result, Skipped):
             return result
-        note = f"towards the {wanted.numel()} exact input features of {found.layer.name}"
+        rows = found.layer.rows or 1
+        what = "exact input features" if rows == 1 else f"input features, averaged exactly over {rows} rows,"
+        note = f"towards the {wanted.numel()} {what} of {found.layer.name}"
         return _with(result, note, found.rank_one_residual)
 
 
 def _features(view: View) -> Iterator[LinearInput]:
     for layer in view.target.layers:
-        if layer.kind == "linear" and layer.rows == 1:
-            found = recover_linear_input(view, layer)
+        if layer.kind == "linear":
+            found = recover_mean_input(view, layer)
             if found is not None:
                 yield found
 
