@@ -4,7 +4,9 @@
     python benchmarks/converters.py --python PEERS/bin/python   # the others in an environment of their own
 
 The others are installed by `pip install onnx2torch==1.5.15 onnx2pytorch==0.6.0 onnx2fx==0.0.1`, or with `--no-deps`
-where torch and onnx are there already. Writes docs/converters.md, and with `--json FILE` every number.
+where torch and onnx are there already. Writes docs/converters.md, and with `--json FILE` every number. With
+`--cache FOLDER` exports and outcomes are kept there, so that a run that was stopped goes on where it was; delete
+`FOLDER/TOOL/` to measure a converter again.
 """
 
 import argparse
@@ -28,18 +30,25 @@ COLUMNS = {"loads": "loads", "outputs": "outputs", "gradients": "gradients", "do
            "kept": "all parameters"}  # fmt: skip
 
 
-def exported(folder: Path, names: list[str], modes: tuple[tuple[str, int], ...]) -> Iterator[dict[str, Any]]:
-    """Export every net in every mode beside what it must compute; yield one job for each file."""
+def exported(folder: Path, names: list[str], tools: list[str]) -> Iterator[dict[str, Any]]:
+    """Export every net in every mode beside what it must compute; yield one job for each file.
+
+    What lies in the folder, or has the outcomes of all converters there, is not exported again.
+    """
     import torch
     import witness
     import zoo
 
     for name in names:
-        for exporter, opset in modes:
-            net = zoo.build(name)
-            shape = zoo.shape_of(net)
+        for exporter, opset in MODES:
             job = {"net": name, "exporter": exporter, "opset": opset}
             path = folder / f"{name}-{exporter}-{opset}.onnx"
+            truth_path = path.with_suffix(".pt")
+            if truth_path.exists() or all((folder / tool / f"{path.stem}.json").exists() for tool in tools):
+                yield job | {"path": str(path)}
+                continue
+            net = zoo.build(name)
+            shape = zoo.shape_of(net)
             try:
                 zoo.export(net, path, exporter, shape, opset=opset)
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises, there is no file to compare
@@ -54,38 +63,54 @@ def exported(folder: Path, names: list[str], modes: tuple[tuple[str, int], ...])
                 for names, function in witness.counterparts(net)
             ]  # fmt: skip
             truth = {"x": x, "outputs": net(x).detach(), "parameters": list(gradients), "counterparts": counterparts}
-            torch.save(truth, path.with_suffix(".pt"))
+            unfinished = truth_path.with_suffix(".part")
+            torch.save(truth, unfinished)
+            unfinished.rename(truth_path)
             yield job | {"path": str(path)}
 
 
-def outcomes(tool: str, python: str, jobs: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """Convert every file in child processes; a crash or a time-out costs one file, and the next child goes on."""
-    results: list[dict[str, Any]] = []
-    while len(results) < len(jobs):
-        rest = [job["path"] for job in jobs[len(results) :]]
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
-            json.dump(rest, listed)
-            listed.flush()
-            command = [python, str(ROOT / "benchmarks" / "converting.py"), tool, listed.name]
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            lines: queue.Queue[str | None] = queue.Queue()
-            threading.Thread(target=_read, args=(child, lines), daemon=True).start()
-            done = 0
-            while done < len(rest):
-                try:
-                    line = lines.get(timeout=seconds + (30 if not done else 0))  # the first file pays for the imports
-                except queue.Empty:
-                    child.kill()
-                    results.append({"reason": f"no answer in {seconds:.0f} s"})
-                    break
-                if line is None:
-                    results.append({"reason": f"the process ended with code {child.wait()}"})
-                    break
-                if line.startswith("{"):
-                    results.append(json.loads(line))
-                    done += 1
-            child.wait()
-    return results
+def outcomes(tool: str, python: str, jobs: list[dict[str, Any]], seconds: float, kept: Path) -> list[dict[str, Any]]:
+    """Convert every file in child processes; a crash or a time-out costs one file, and the next child goes on.
+
+    An outcome that lies in the folder `kept` is not measured again; new ones are written there.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
+    places = [kept / f"{Path(job['path']).stem}.json" for job in jobs]
+    missing = [(job["path"], place) for job, place in zip(jobs, places, strict=True) if not place.exists()]
+    while missing:
+        done = 0
+        for result in _converted(tool, python, [path for path, _ in missing], seconds):
+            result["day"] = datetime.date.today().isoformat()
+            missing[done][1].write_text(json.dumps(result))
+            done += 1
+        missing = missing[done:]
+    return [json.loads(place.read_text()) for place in places]
+
+
+def _converted(tool: str, python: str, paths: list[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield the outcomes of one child process, which ends early where a file kills it."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
+        json.dump(paths, listed)
+        listed.flush()
+        command = [python, str(ROOT / "benchmarks" / "converting.py"), tool, listed.name]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+        done = 0
+        while done < len(paths):
+            try:
+                line = lines.get(timeout=seconds + (30 if not done else 0))  # the first file pays for the imports
+            except queue.Empty:
+                child.kill()
+                yield {"reason": f"no answer in {seconds:.0f} s"}
+                break
+            if line is None:
+                yield {"reason": f"the process ended with code {child.wait()}"}
+                break
+            if line.startswith("{"):
+                yield json.loads(line)
+                done += 1
+        child.wait()
 
 
 def _read(child: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") -> None:
@@ -109,8 +134,8 @@ def document(rows: list[dict[str, Any]], versions: dict[str, str], tools: list[s
     files = [row for row in rows if row["path"]]
     text = f"""# ONNX converters compared
 
-Made by `benchmarks/converters.py` (`--nets` chooses other nets than those shown) on
-{datetime.date.today().isoformat()}: {len(files)} files, from
+Made by `benchmarks/converters.py` (`--nets` chooses other nets than those shown), measured
+{_when(files, tools)}: {len(files)} files, from
 {len({row["net"] for row in rows})} small video nets of `tests/model/zoo.py` with random weights, by PyTorch
 {versions["torch"]} (onnx {versions["onnx"]}, Python {platform.python_version()}).
 
@@ -148,6 +173,11 @@ A tensor counts as a parameter if the returned module holds it as an `nn.Paramet
     return text
 
 
+def _when(files: list[dict[str, Any]], tools: list[str]) -> str:
+    days = sorted({row[tool]["day"] for row in files for tool in tools})
+    return f"on {days[0]}" if len(days) == 1 else f"from {days[0]} to {days[-1]}"
+
+
 def _spelled(exporter: str, opset: int) -> str:
     return {
         "dynamo": f"dynamo=True (the default), opset {opset}",
@@ -178,18 +208,21 @@ def main() -> None:
     parser.add_argument("--nets", nargs="*", default=[*zoo.NETS, *zoo.FAMILIES], help="nets of tests/model/zoo.py")
     parser.add_argument("--large", action="store_true", help="also torchvision's full-size models (minutes)")
     parser.add_argument("--seconds", type=float, default=60, help="time limit of one conversion and its checks")
+    parser.add_argument("--cache", type=Path, help="folder that keeps exports and outcomes between runs")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "converters.md")
     given = parser.parse_args()
     versions = versions_of(given.python)
     tools = ["fl-audit", *(tool for tool in TOOLS[1:] if tool in versions)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.cache or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         names = [*given.nets, *(zoo.LARGE if given.large else ())]
-        rows = list(exported(Path(folder), names, MODES))
+        rows = list(exported(folder, names, tools))
         files = [row for row in rows if row["path"]]
         for tool in tools:
             python = sys.executable if tool == "fl-audit" else given.python
-            for row, result in zip(files, outcomes(tool, python, files, given.seconds), strict=True):
+            for row, result in zip(files, outcomes(tool, python, files, given.seconds, folder / tool), strict=True):
                 row[tool] = result
             print(tool, "done", flush=True)
     for row in rows:
