@@ -267,9 +267,9 @@ def export(
     """Write a PyTorch model as ONNX so that its gradients are those that clients send.
 
     torch.onnx.export with its defaults merges BatchNorm into other weights and drops parameters (r3d_18 keeps 21 of
-    62), so an audit of such a file gives an upper bound at best. This command keeps every parameter, BatchNorm and an
-    open batch. Before the file appears it is loaded, and its outputs, parameters and gradients are compared with the
-    module's.
+    62, 20 of them with other values), so an audit of such a file gives an upper bound at best. This command keeps every
+    parameter, BatchNorm and an open batch. Before the file appears it is loaded, and its outputs, parameters and
+    gradients are compared with the module's.
 
     Exits 0 when the file was written and verified, 2 when an option is wrong, 3 when no faithful file could be written.
     """
@@ -451,8 +451,20 @@ def main() -> NoReturn:
         code = ExitCode.INTERRUPTED
     # Typer turns an interrupt inside a command into a bare exit with this code.
     if code == ExitCode.INTERRUPTED:
-        _tell("interrupted; no report was written", ExitCode.INTERRUPTED)
+        _tell(_unfinished(sys.argv[1:]), ExitCode.INTERRUPTED)
     sys.exit(int(code or 0))
+
+
+def _unfinished(arguments: list[str]) -> str:
+    """Say what an interrupt left undone."""
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    left = {
+        "scan": "no report was written",
+        "export": "no file was written",
+        "inspect": "the model was not attacked, and nothing was written",
+        "report": "files that were not finished are as they were",
+    }
+    return f"interrupted; {left[command]}" if command in left else "interrupted"
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -32,9 +32,13 @@ def diagnose() -> tuple[Check, ...]:
                 True,
             ),
             ("ONNX Runtime", _onnxruntime, "pip install onnxruntime-gpu (or onnxruntime, never both)", True),
+            ("ONNX Runtime worker", _worker, "no model file can be compared with ONNX Runtime until it runs", True),
             ("shipped probes", _probes, "reinstall fl-audit", True),
             ("super-resolution weights", _weights, "reinstall fl-audit", False),
             ("PDF", _pdf, "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0", False),
+            ("export to ONNX", lambda: _extra("onnxscript"), "pip install 'fl-audit[export]'", False),
+            ("timm models", lambda: _extra("timm"), "pip install 'fl-audit[timm]'", False),
+            ("Hugging Face models", lambda: _extra("transformers"), "pip install 'fl-audit[hf]'", False),
             ("GPU", _gpu, "none is needed; audits take longer on a CPU", False),
         )
     )
@@ -66,6 +70,32 @@ def _onnxruntime() -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
+
+
+def _worker() -> str:
+    import array
+
+    from onnx import TensorProto, helper
+
+    from auditor.model.runtime_process import Session
+
+    place = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negation", place[:1], place[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    content, _ = Session(model.SerializeToString(), 1).run(array.array("f", [2.0]).tobytes(), (1,))
+    if array.array("f", content)[0] != -2.0:
+        raise AuditError("it computes wrongly")
+    return "a process of its own runs a model"
+
+
+def _extra(package: str) -> str:
+    """Version of an optional package, which is not imported: some take seconds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError as error:
+        raise AuditError(f"{package} is not installed (optional)") from error
 
 
 def _probes() -> str:

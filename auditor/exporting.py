@@ -1,11 +1,14 @@
 """What `fl-audit export` prints: the file, and the proof that it is faithful."""
 
+import shlex
+
 from auditor.model.export import DYNAMO, Exported
 from auditor.text import printable
 
 WHY = (
     "torch.onnx.export with its defaults would not do: it merges BatchNorm into other weights and drops names "
-    "(torchvision's r3d_18 keeps 21 of 62 parameters), so its gradients are not those that clients send."
+    "(torchvision's r3d_18 keeps 21 of 62 parameters, 20 of them with other values), so its gradients are not those "
+    "that clients send."
 )
 
 
@@ -31,7 +34,7 @@ def exported_text(exported: Exported) -> str:
     size = f"{exported.size / 2**20:.1f} MiB" if exported.size > 2**20 else f"{exported.size / 2**10:.0f} KiB"
     head = f"wrote {path} ({size}, opset {exported.opset}, by {exported.exporter}), and verified it:"
     body = "\n".join(f"  {label:<11} {text}" for label, text in rows)
-    return f"{head}\n{body}\n\n{WHY}\n\nnext: fl-audit scan {path}{_how_to_read(exported)}"
+    return f"{head}\n{body}\n\n{WHY}\n\nnext: fl-audit scan {shlex.quote(path)}{_how_to_read(exported)}"
 
 
 def _runtime(exported: Exported) -> str:
@@ -55,4 +58,6 @@ def _how_to_read(exported: Exported) -> str:
         options += f" --std {','.join(f'{v:g}' for v in spec.std)}"
     if spec.value_range != (0.0, 1.0):
         options += f" --range {','.join(f'{v:g}' for v in spec.value_range)}"
+    if exported.temporal_pool is not None:
+        options += f" --temporal-pool {exported.temporal_pool}"
     return options

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,36 @@ def test_doctor_finds_a_working_installation(run):
     code, out, _ = run("doctor")
     assert code == 0, out
     assert "shipped probes: 7 clips" in out
+    assert "ONNX Runtime worker: a process of its own runs a model" in out
+    for package in ("onnxscript", "timm", "transformers"):
+        assert package in out
+
+
+def test_doctor_notes_what_is_optional_and_missing(run, monkeypatch):
+    def missing(package):
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    code, out, _ = run("doctor")
+    assert code == 0, out
+    assert "note  timm models: timm is not installed (optional) -> pip install 'fl-audit[timm]'" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["scan", "m.onnx"], "no report was written"),
+        (["export", "m.py:net", "-o", "m.onnx"], "no file was written"),
+        (["inspect", "m.onnx"], "nothing was written"),
+        (["report", "results.json"], "not finished"),
+        (["doctor"], "interrupted"),
+        ([], "interrupted"),
+    ],
+)
+def test_an_interrupt_tells_what_the_command_left_undone(arguments, told):
+    text = cli._unfinished(arguments)
+    assert text.startswith("interrupted")
+    assert told in text
 
 
 def test_an_internal_error_is_one_line_with_its_own_code(run, tmp_path, monkeypatch):

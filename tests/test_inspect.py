@@ -142,6 +142,36 @@ def test_export_verifies_what_it_writes_and_inspect_reads_it_as_kept(nets, tmp_p
     assert "--force" in again.stderr
 
 
+FRAME_NET = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made.append(nn.Linear(6, 5))
+    return made
+"""
+
+
+def test_the_next_line_repeats_what_the_file_does_not_say_and_quotes_it(tmp_path) -> None:
+    import shlex
+
+    (tmp_path / "frames.py").write_text(FRAME_NET)
+    done = run(
+        "export", "frames.py:net", "-o", "my net.onnx", "--layout", "NCHW", "--input-shape", "4,3,16,16",
+        "--temporal-pool", "max", "--mean", "0.5,0.5,0.5", cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[:4] == ["next:", "fl-audit", "scan", "my net.onnx"]
+    assert words[words.index("--temporal-pool") + 1] == "max"
+    again = run("inspect", *words[3:], "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert (found["input"]["frames"], found["input"]["layout"], found["input"]["mean"]) == (4, "NCHW", [0.5] * 3)
+
+
 def test_names_of_a_hostile_file_are_inert(nets, tmp_path) -> None:
     from rich.console import Console
 

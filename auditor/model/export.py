@@ -23,7 +23,7 @@ from auditor.model.loading import load
 from auditor.model.reexport import NEWEST_OPSET, OLDEST_OPSET
 from auditor.model.verify import Agreement, verify
 from auditor.model.video import VideoModel
-from auditor.records import InputSpec, Target, record
+from auditor.records import InputSpec, Target, TemporalPool, record
 from auditor.text import printable
 
 DEFAULT_OPSET = 20
@@ -48,6 +48,8 @@ class Exported:
         Why it was not the newer one; empty if it was.
     size
         In bytes.
+    temporal_pool
+        As it was asked for; a file does not say it.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Exported:
     agreement: Agreement
     target: Target
     parity: Mapping[int, float] = field(default_factory=dict)
+    temporal_pool: TemporalPool | None = None
 
 
 def export_onnx(
@@ -102,14 +105,15 @@ def export_onnx(
         )
     aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:80]}."))
     try:
-        found = _first_faithful(target, network, aside / out.name, opset or DEFAULT_OPSET)
+        pool = choices.get("temporal_pool")
+        found = _first_faithful(target, network, aside / out.name, opset or DEFAULT_OPSET, pool)
         os.replace(aside / out.name, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     exporter, fallback, version, agreement, parity = found
     return Exported(
         path=out, exporter=exporter, fallback=fallback, opset=version, size=out.stat().st_size,
-        agreement=agreement, target=target, parity=parity,
+        agreement=agreement, target=target, parity=parity, temporal_pool=pool,
     )  # fmt: skip
 
 
@@ -143,7 +147,7 @@ def _network_of(target: Target) -> nn.Module:
 
 
 def _first_faithful(
-    target: Target, network: nn.Module, path: Path, opset: int
+    target: Target, network: nn.Module, path: Path, opset: int, pool: TemporalPool | None
 ) -> tuple[str, str, int, Agreement, Mapping[int, float]]:
     """Write with the newer exporter, then with the older one, until a file proves to be faithful."""
     reasons: list[str] = []
@@ -154,7 +158,7 @@ def _first_faithful(
         path.unlink(missing_ok=True)
         try:
             _write(exporter, target, network, path, version)
-            again = _read_back(path, target.input)
+            again = _read_back(path, target.input, pool)
         except (AuditError, _ExportError) as error:
             reasons.append(printable(getattr(error, "cause", str(error)), 300))
             continue
@@ -220,13 +224,14 @@ def _without_private_notes(path: Path) -> None:
     onnx.save(proto, str(path))
 
 
-def _read_back(path: Path, spec: InputSpec) -> Target:
+def _read_back(path: Path, spec: InputSpec, pool: TemporalPool | None) -> Target:
     shape = model_shape(spec)
     if len(shape) == 3:
         shape = (spec.frames, *shape)
     return load(
-        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, value_range=spec.value_range
-    )
+        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, value_range=spec.value_range,
+        temporal_pool=pool,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
