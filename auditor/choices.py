@@ -1,21 +1,21 @@
 """The options that several commands share, each told once."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from auditor.arguments import parse_arguments, parse_floats, parse_shape
 from auditor.errors import UsageError
-from auditor.records import Join, TemporalPool
 from auditor.text import printable
 
 MODEL, CLIENT, AUDIT, OUTPUT = "Model", "What clients train and send", "The audit", "Output"
 PARTS = "Model of two parts"
 LAYOUTS = ("NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC")
 
-POOLS = get_args(TemporalPool)
-JOINS = get_args(Join)
+# Those of `records`, which would import torch: help must not wait for that.
+POOLS = ("each", "mean", "last", "max")
+JOINS = ("none", "sequence", "flatten", "pool", "pool-sequence", "mean")
 _SOURCES = "model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER"
 
 Model = Annotated[

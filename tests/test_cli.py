@@ -9,6 +9,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -16,9 +17,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from auditor import cli
+from auditor import choices, cli
 from auditor.attack import PRESETS
 from auditor.errors import UsageError
+from auditor.records import Join, TemporalPool
 
 MODELS = Path(__file__).parent / "models_for_scans.py"
 
@@ -253,6 +255,11 @@ def test_help_and_version_need_no_torch():
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+def test_words_of_options_are_those_of_the_records():
+    assert get_args(TemporalPool) == choices.POOLS
+    assert get_args(Join) == choices.JOINS
 
 
 def test_list_names_every_attack_and_probe(run):
