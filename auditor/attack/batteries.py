@@ -8,6 +8,7 @@ from auditor.attack.interface import Attack
 from auditor.attack.linear_input import LinearInversion
 from auditor.attack.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariation
+from auditor.attack.spear import SpearInversion
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.attack.step import Schedule
 
@@ -23,7 +24,7 @@ R1 = GradientMatching(
 )
 
 
-CLOSED_FORMS: tuple[Attack, ...] = (LinearInversion(), PatchEmbeddingInversion())
+CLOSED_FORMS: tuple[Attack, ...] = (LinearInversion(), PatchEmbeddingInversion(), SpearInversion())
 
 
 def _battery(restarts: int) -> tuple[Attack, ...]:
