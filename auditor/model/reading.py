@@ -75,7 +75,7 @@ def observe(model: nn.Module, clips: Tensor) -> Observation:
     return Observation(tuple(watcher.readings), frozenset(watcher.operators), output)
 
 
-class _Seen(Exception):
+class _Seen(BaseException):
     """The operation that was waited for has run."""
 
 

@@ -220,7 +220,7 @@ def test_a_condition_that_depends_on_the_clip(tmp_path) -> None:
     )
 
 
-def test_softmax_at_the_end_is_noted(tmp_path) -> None:
+def test_softmax_at_the_end_is_recognised(tmp_path) -> None:
     proto = classifier()
     proto.graph.node[1].output[0] = "raw"
     proto.graph.node.append(helper.make_node("Softmax", ["raw"], ["logits"]))
