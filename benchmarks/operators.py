@@ -29,7 +29,7 @@ REFUSED = {
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
         "MatMulInteger",
     ),
-    "drawn at random at every call, so no update can be repeated": (
+    "drawn at random at every call (stochastic depth of PyTorch's exports is switched off)": (
         "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
     ),
     "texts, images or tables, not part of a network": (

@@ -358,7 +358,9 @@ class _Tracer:
         return self._emit(lambda x: F.dropout(x, share), [self._bind(operand, False)], [operand.value])
 
     def _operation(self, node: Node, operands: list[_Value]) -> list[_Value]:
-        operator = self.module.operators[node.domain, node.operator]
+        operator = self.module.operators.get((node.domain, node.operator))
+        if operator is None:
+            raise UnsupportedError("it has no implementation here")
         if node.operator == "BatchNormalization":
             mode = {**node.attributes, "training_mode": int(self.module.batch_statistics)}
             node = replace(node, attributes=mode)
