@@ -60,7 +60,7 @@ def _obstacle(node: Node, operators: Operators, harmless: Counter[str]) -> str:
     if key not in operators:
         if node.operator in CONTROL and not node.domain:
             return ""
-        return f"{node.domain}.{node.operator}" if node.domain else node.operator
+        return f"{node.domain}.{node.operator}" if node.domain else node.operator or "an operator without a name"
     if not operators[key].origin:
         if not node.domain and 0 < node.opset < OLDEST:
             return f"{node.operator} of operator set {node.opset}"

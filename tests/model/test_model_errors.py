@@ -151,6 +151,12 @@ def test_all_unsupported_operators_are_listed_at_once(tmp_path) -> None:
     assert "--onnx-ops" in text
 
 
+def test_an_operator_without_a_name(tmp_path) -> None:
+    proto = classifier()
+    proto.graph.node[0].op_type = ""
+    fails(NotAuditable, "an operator without a name x1", source=saved(proto, tmp_path))
+
+
 def test_a_graph_without_parameters(tmp_path) -> None:
     nodes = [helper.make_node("ReduceMean", ["clip"], ["logits"], axes=[2, 3, 4], keepdims=0)]
     fails(NotAuditable, "no trainable float parameter", source=saved(model(nodes, []), tmp_path))
