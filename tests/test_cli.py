@@ -160,7 +160,7 @@ def test_a_bad_model_is_one_line_and_leaves_nothing(run, tmp_path, make, code, s
         (["-o", "report.docx"], 2, ".docx"),
         (["--no-such-option"], 2, "--no-such-option"),
         (["--fail-on", "sometimes"], 2, "--fail-on"),
-        (["--loss", "mse"], 2, "--loss"),
+        (["--loss", "huber"], 2, "--loss"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )

@@ -14,6 +14,7 @@ from auditor.records import (
     BatchNormMode,
     Budget,
     Clips,
+    Clock,
     FederatedProtocol,
     Fidelity,
     InputSpec,
@@ -33,6 +34,8 @@ CLOSED_FORM_DB = 60.0
 # Measured over ten seeds of the net: 28.0 to 30.3 dB, grey 15.6 dB. 6 dB over grey is half the error.
 OPTIMISER_GAIN_DB = 6.0
 _OPTIMISER_STEPS = 200
+# Generous: the steps are what counts, and they take one to three seconds.
+_CEILING = 60.0
 # Simulating the client twice on the same clips differs by rounding alone: 0 on a CPU, up to 1e-5 with CUDA atomics.
 _SAME_UPDATE = 1e-4
 
@@ -83,11 +86,15 @@ class _Tiny(nn.Module):
         return x, self.net[-1](x)
 
 
-def positive_controls(device: torch.device, progress: Callable[[float], None]) -> tuple[Control, ...]:
-    """Run one case with a closed form and one tiny net known to leak through the same attacks as the audit."""
+def positive_controls(device: torch.device, seconds: float, progress: Callable[[float], None]) -> tuple[Control, ...]:
+    """Run one case with a closed form and one tiny net known to leak through the same attacks as the audit.
+
+    The second takes a fixed number of steps; when `seconds` do not hold them, its `passed` is None.
+    """
+    clock = Clock(seconds)
     closed = _closed_form(device)
     progress(0.2)
-    return (closed, _optimiser(device, lambda f: progress(0.2 + 0.8 * f)))
+    return (closed, _optimiser(device, clock, lambda f: progress(0.2 + 0.8 * f)))
 
 
 def simulation_control(bench: Bench, observed: Observed) -> Control:
@@ -107,7 +114,7 @@ def simulation_control(bench: Bench, observed: Observed) -> Control:
 def _closed_form(device: torch.device) -> Control:
     spec = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
     torch_net = _seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 10)))
-    score, _ = _attack(torch_net, "net.1", spec, LinearInversion(), device, steps=1)
+    score, _, _ = _attack(torch_net, "net.1", spec, LinearInversion(), device, Budget(seconds=_CEILING, steps=1))
     return Control(
         name="closed form on a Linear that sees one clip",
         kind="positive",
@@ -119,7 +126,7 @@ def _closed_form(device: torch.device) -> Control:
     )
 
 
-def _optimiser(device: torch.device, progress: Callable[[float], None]) -> Control:
+def _optimiser(device: torch.device, clock: Clock, progress: Callable[[float], None]) -> Control:
     spec = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
     net = _seeded(
         lambda: nn.Sequential(
@@ -131,12 +138,16 @@ def _optimiser(device: torch.device, progress: Callable[[float], None]) -> Contr
             nn.Linear(24 * 2 * 8 * 8, 10),
         )
     )
-    score, blind = _attack(net, "net.5", spec, GradientMatching(), device, steps=_OPTIMISER_STEPS, progress=progress)
+    budget = Budget(seconds=min(_CEILING, max(0.0, clock.left)), steps=_OPTIMISER_STEPS, progress=progress)
+    score, blind, steps = _attack(net, "net.5", spec, GradientMatching(), device, budget)
+    # On a machine so slow that steps were saved, a low score would say nothing about the optimiser.
+    whole = steps >= _OPTIMISER_STEPS or score - blind >= OPTIMISER_GAIN_DB
+    measured = f"{score:.1f} dB, grey scores {blind:.1f} dB"
     return Control(
         name="gradient matching on a tiny net known to leak",
         kind="positive",
-        passed=score - blind >= OPTIMISER_GAIN_DB,
-        measured=f"{score:.1f} dB, grey scores {blind:.1f} dB",
+        passed=score - blind >= OPTIMISER_GAIN_DB if whole else None,
+        measured=measured if whole else f"not run: {budget.seconds:.1f} s do not hold its {_OPTIMISER_STEPS} steps",
         expected=f"at least {OPTIMISER_GAIN_DB:.0f} dB over grey",
         why="if the optimiser cannot recover a clip known to be recoverable, its failures elsewhere mean nothing",
         attack="gradient-matching",
@@ -149,10 +160,9 @@ def _attack(
     spec: InputSpec,
     attack: LinearInversion | GradientMatching,
     device: torch.device,
-    steps: int,
-    progress: Callable[[float], None] = lambda fraction: None,
-) -> tuple[float, float]:
-    """Return the PSNR of the attack and of mid grey, in dB."""
+    budget: Budget,
+) -> tuple[float, float, int]:
+    """Return the PSNR of the attack and of mid grey, in dB, and the steps taken."""
     model = _Tiny(net, linear).to(device).eval()
     names = tuple(n for n, _ in model.named_parameters())
     protocol = FederatedProtocol(sent=names)
@@ -188,12 +198,11 @@ def _attack(
         update=observe(client, truth[None], label),
         knowledge=Knowledge(clip_shape=spec.clip_shape, batch=1, classes=10, labels=(3,)),
     )
-    # A generous ceiling in seconds: the steps are what counts, and they take one to three seconds.
-    result = attack.invert(view, Budget(seconds=60.0, steps=steps, progress=progress), seed=0)
+    result = attack.invert(view, budget, seed=0)
     blind = float(psnr(truth, torch.full_like(truth, 0.5)))
     if not isinstance(result, Reconstruction):
-        return blind, blind
-    return min(float(psnr(truth, result.clips[0])), 200.0), blind
+        return blind, blind, 0
+    return min(float(psnr(truth, result.clips[0])), 200.0), blind, result.steps
 
 
 def _seeded(make: Callable[[], nn.Sequential]) -> nn.Sequential:
@@ -208,4 +217,9 @@ def failed(controls: tuple[Control, ...]) -> tuple[str, ...]:
     return tuple(c.name for c in controls if c.kind in ("positive", "simulation") and c.passed is False)
 
 
-__all__ = ["Control", "failed", "positive_controls", "simulation_control"]
+def not_run(controls: tuple[Control, ...]) -> tuple[str, ...]:
+    """Names of the positive controls for which there was no time."""
+    return tuple(c.name for c in controls if c.kind == "positive" and c.passed is None)
+
+
+__all__ = ["Control", "failed", "not_run", "positive_controls", "simulation_control"]

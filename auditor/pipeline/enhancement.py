@@ -8,6 +8,7 @@ from auditor.enhance import DatLight, bicubic
 from auditor.errors import AuditError
 from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.watch import Watch
+from auditor.probe import Galleries
 from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
 from auditor.score import psnr, rank, ssim_frames
 
@@ -38,7 +39,7 @@ class Enhancement:
 
 
 def enhance_results(
-    findings: Sequence[Finding], galleries: dict[str, Clips], seconds: float, watch: Watch
+    findings: Sequence[Finding], galleries: Galleries, seconds: float, watch: Watch
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
     """Enhance the best clip of every finding while time lasts; keyed by `id(result)`.
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from auditor.attack import Attack
 from auditor.pipeline.bench import Bench, Observed
 from auditor.pipeline.controls import Control
 from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.units import Ran, uses_reference
-from auditor.records import Clip, ClipScore, Grade, Interval, LabelGuess, Reconstruction, record
+from auditor.probe import Galleries
+from auditor.records import Clip, ClipScore, Clock, Grade, Interval, LabelGuess, Probe, Reconstruction, record
 from auditor.score import (
     Severity,
     bits_interval,
@@ -79,7 +82,7 @@ class LabelFinding:
 
 
 def make_findings(
-    bench: Bench, observed: Sequence[Observed], ran: Sequence[Ran], galleries: Mapping[str, Clip]
+    bench: Bench, observed: Sequence[Observed], ran: Sequence[Ran], galleries: Galleries
 ) -> tuple[Finding, ...]:
     """Group the units by attack, worst finding first."""
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
@@ -89,6 +92,13 @@ def make_findings(
     ]
     kept = [f for f in found if f is not None]
     return tuple(sorted(kept, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
+
+
+def seconds_to_score(probe: Probe, gallery: Clip) -> float:
+    """Measure what one unit costs when it is scored: its clip and its null's."""
+    clock = Clock(0.0)
+    score_clip(probe, torch.full_like(probe.clip, 0.5), gallery)
+    return 2.0 * clock.used
 
 
 def best_of(results: Sequence[Result], reference: bool) -> Result:
@@ -103,9 +113,7 @@ def _best(finding: Finding) -> float:
     return max(r.score.gain for r in finding.results)
 
 
-def _finding(
-    observed: Sequence[Observed], ran: list[Ran], attack: Attack, galleries: Mapping[str, Clip]
-) -> Finding | None:
+def _finding(observed: Sequence[Observed], ran: list[Ran], attack: Attack, galleries: Galleries) -> Finding | None:
     reference = uses_reference(attack)
     looks = len(observed[0].labels)
     results = [_result(observed, r, ran, reference, galleries) for r in ran if not r.unit.is_null]
@@ -144,7 +152,7 @@ def _restored(results: Sequence[Result]) -> bool:
 
 
 def _result(
-    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool, galleries: Mapping[str, Clip]
+    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool, galleries: Galleries
 ) -> Result:
     truth = observed[ran.unit.truth]
     made = ran.result

@@ -59,4 +59,5 @@ class ScanOptions:
             elif isinstance(value, tuple):
                 value = [str(v) if isinstance(v, Path) else v for v in value]
             plain[name] = value
+        plain["arguments"] = [f"{name}={value}" for name, value in self.arguments]
         return plain

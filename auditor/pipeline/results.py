@@ -58,6 +58,7 @@ class Gathered:
     observed: tuple[Observed, ...]
     controls: tuple[Control, ...]
     failed: tuple[str, ...]
+    untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
     labels: LabelFinding | None
@@ -124,6 +125,8 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
     uncounted = [f for f in g.findings if not f.counts and f.grade > Grade.NOT_SHOWN]
     grade = max(grades, default=Grade.NOT_SHOWN)
     blocked = g.failed
+    if grade < Grade.RECOGNISABLE:
+        blocked += tuple(f"{name} could not be run" for name in g.untested)
     if uncounted and grade < Grade.RECOGNISABLE:
         blocked += tuple(
             f"null update: {f.attack.title} "

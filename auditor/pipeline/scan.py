@@ -12,9 +12,15 @@ from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
 from auditor.pipeline.bench import Bench, Observed
-from auditor.pipeline.controls import Control, failed, positive_controls, simulation_control
+from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.enhancement import enhance_results
-from auditor.pipeline.findings import blind_controls, label_finding, make_findings, null_controls
+from auditor.pipeline.findings import (
+    blind_controls,
+    label_finding,
+    make_findings,
+    null_controls,
+    seconds_to_score,
+)
 from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
@@ -22,13 +28,17 @@ from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.watch import Watch
 from auditor.pipeline.what_if import Variant, variants
-from auditor.probe import canary, gallery, shipped_probes, user_probes
+from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Audit, Clips, Clock, InputSpec, Probe, Skipped, Target
 
 # Shares of the time that is left when each part begins; attacks take the rest.
 _EXPOSURE, _WHAT_IF, _ENHANCE = 0.15, 0.3, 0.1
-# Controls take about three seconds on two cores; less than that plus a few units cannot say anything.
+# Controls take about three seconds on an idle core.
 _CONTROL_SECONDS = 4.0
+# With less than this left after a first step not even a closed form and its controls can run.
+_LEAST_SECONDS = 1.0
+# Steps that the exposure analysis costs before it can tell how long it takes.
+_STEPS_TO_EXPOSE = 3.0
 # Half a grey level of 8-bit video, root mean square: nothing to recognise.
 _BLANK = 0.5 / 255
 
@@ -37,7 +47,7 @@ _NO_WHAT_IF = Skipped(
     stage="what-if",
     what="what-if variants",
     because="out-of-budget",
-    reason="the time was used up before them",
+    reason="too little time was left for them",
     remedy="give more --max-time",
 )
 
@@ -60,22 +70,23 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     target = load_target(options, device)
     watch.stage("making probes")
     probes = _probes(options, preset, target.input)
-    galleries = {p.name: gallery(target.input, exclude=p).clips for p in probes}
-    blind = galleries[probes[0].name]
     bench = trained(target, options, loss_of(options.loss, target))
-    variance = pixel_variance(blind)
     what_if = preset.what_if if options.what_if is None else options.what_if
     with threads_for(target):
         observed = observe_all(bench, probes)
         pace = seconds_per_step(bench, observed[0])
         _enough_time(clock, pace)
+        galleries = Galleries(target.input, probes)
+        blind = galleries[probes[0].name]
+        variance = pixel_variance(blind)
+        scoring = seconds_to_score(observed[0].probe, blind)
         watch.stage("controls")
-        controls = _controls(bench, observed, watch)
+        controls = _controls(bench, observed, 0.5 * clock.left, watch)
         watch.stage("exposure")
-        exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, watch)
+        exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, pace, watch)
         watch.stage("attacks")
         later = (_ENHANCE + (_WHAT_IF if what_if else 0.0)) * clock.left
-        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), watch)
+        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch)
     findings = make_findings(bench, observed, ran, galleries)
     watch.stage("enhancement")
     share = max(0.0, clock.left) * (_ENHANCE / (_ENHANCE + _WHAT_IF) if what_if else 1.0)
@@ -84,7 +95,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     if what_if and clock.left > 0.0:
         watch.stage("what if")
         with threads_for(target):
-            changes = variants(bench, probes, blind, variance, clock.left, watch)
+            changes = variants(bench, probes, blind, variance, clock.left, pace, watch)
     return assemble(
         Gathered(
             options=options,
@@ -95,6 +106,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             observed=observed,
             controls=(*controls, *null_controls(findings), *blind_controls(findings)),
             failed=failed(controls),
+            untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
             labels=label_finding(observed, target.classes, bench.client.loss.kind),
@@ -188,9 +200,9 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
 
 
 def _enough_time(clock: Clock, pace: float) -> None:
-    """Stop before anything is written when not even the controls and one pair of attacks can run."""
+    """Stop before anything is written when no attack can run, not even a closed form."""
     least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
-    if clock.left < _CONTROL_SECONDS:
+    if clock.left < _LEAST_SECONDS:
         raise Inconclusive(
             f"inconclusive: loading, probes and a first step took {clock.used:.0f} s "
             f"of --max-time {clock.seconds:.0f}s, and nothing was attacked",
@@ -198,12 +210,22 @@ def _enough_time(clock: Clock, pace: float) -> None:
         )
 
 
-def _controls(bench: Bench, observed: Sequence[Observed], watch: Watch) -> tuple[Control, ...]:
+def _controls(bench: Bench, observed: Sequence[Observed], seconds: float, watch: Watch) -> tuple[Control, ...]:
     with watch.unit("positive controls", _CONTROL_SECONDS) as progress:
-        return (*positive_controls(bench.device, progress), simulation_control(bench, observed[0]))
+        return (*positive_controls(bench.device, seconds, progress), simulation_control(bench, observed[0]))
 
 
-def _exposure(bench: Bench, observed: Observed, variance: float, seconds: float, watch: Watch) -> Exposed | Skipped:
+def _exposure(
+    bench: Bench, observed: Observed, variance: float, seconds: float, pace: float, watch: Watch
+) -> Exposed | Skipped:
+    if _STEPS_TO_EXPOSE * pace > seconds:
+        return Skipped(
+            stage="expose",
+            what="mode exposure",
+            because="out-of-budget",
+            reason=f"one step takes {pace:.2g} s and the share of exposure is {max(0.0, seconds):.0f} s",
+            remedy="give more --max-time",
+        )
     labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
     with watch.unit("mode exposure", seconds) as progress:
         return expose(client, observed.clips, labels, bench.target.layers, variance, seconds, progress)

@@ -12,6 +12,8 @@ from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
 _MARGIN = 1.25
+# Feature inversion goes back through the net once, gradient matching twice: its step takes a third to a half as long.
+_CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
 
@@ -92,15 +94,24 @@ def _foreign(observed: Sequence[Observed], truth: int) -> int:
 
 
 def run_units(
-    bench: Bench, observed: Sequence[Observed], preset: Preset, clock: Clock, watch: Watch
+    bench: Bench, observed: Sequence[Observed], preset: Preset, clock: Clock, pace: float, scoring: float, watch: Watch
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
-    """Run what applies and fits into the time left on `clock`; say of everything else why it did not run."""
+    """Run what applies and fits into the time left on `clock`; say of everything else why it did not run.
+
+    Parameters
+    ----------
+    pace
+        Seconds that one step of gradient matching takes.
+    scoring
+        Seconds that every unit costs afterwards, when it is scored.
+    """
     units, skipped = _applicable(bench, observed, plan(preset, observed))
     closed = [u for u in units if u.attack.closed_form]
     searches = [u for u in units if not u.attack.closed_form]
     ran = [_run(bench, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), watch) for u in closed]
-    searches, dropped = _afford(bench, observed, searches, clock)
+    searches, dropped = _afford(searches, clock.left - scoring * len(ran), pace, scoring)
     skipped = [*skipped, *dropped]
+    clock = Clock(clock.left - scoring * (len(ran) + len(searches)))
     for position, unit in enumerate(searches):
         share = clock.left / (len(searches) - position)
         if share <= 0.0:
@@ -122,15 +133,12 @@ def _applicable(bench: Bench, observed: Sequence[Observed], units: Sequence[Unit
     return kept, skipped
 
 
-def _afford(
-    bench: Bench, observed: Sequence[Observed], units: list[Unit], clock: Clock
-) -> tuple[list[Unit], list[Skipped]]:
+def _afford(units: list[Unit], left: float, pace: float, scoring: float) -> tuple[list[Unit], list[Skipped]]:
     """Drop the last units when the time left does not hold the least number of steps for all."""
-    if not units:
-        return [], []
-    pace = seconds_per_step(bench, observed[0])
-    left = max(0.0, clock.left)
-    affordable = max(0, int(left / (pace * LEAST_STEPS * _MARGIN)))
+    left = max(0.0, left)
+    affordable = int(left / (pace * LEAST_STEPS * _MARGIN + scoring))
+    if not affordable and left > pace * LEAST_STEPS * _CHEAPEST + scoring:
+        affordable = 1  # it measures its own step
     why = f"one step takes {pace:.2g} s and {left:.0f} s were left for {len(units)} runs"
     return units[:affordable], [_no_time(u, why) for u in units[affordable:]]
 

@@ -29,8 +29,10 @@ from auditor.score import grade_clip, pair, score_clip
 # Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
 # exhaust.
 _MOST_STEPS = 300
-# The number of steps is what ends a variant's descent.
-_NO_LIMIT = 1e6
+# The number of steps is what ends a variant's descent; time ends it only on a machine that got this much busier.
+_SLOWER = 1.5
+# Steps of the audited protocol that preparing and timing all variants costs; one of them has four clips.
+_STEPS_TO_PREPARE = 20.0
 
 
 @record
@@ -68,17 +70,23 @@ def variants(
     gallery: Clip,
     pixel_variance: float,
     seconds: float,
+    pace: float,
     watch: Watch,
 ) -> tuple[Variant, ...]:
-    """Measure exposure and one attack on the first probe for the audited protocol and each change of it."""
+    """Measure exposure and one attack on the first probe for the audited protocol and each change of it.
+
+    Nothing is returned when `seconds` do not even hold the preparation, at `pace` seconds a step.
+    """
     clock = Clock(seconds)
+    if _STEPS_TO_PREPARE * pace > seconds:
+        return ()
     plans = _plans(bench)
     prepared = [(p, _prepare(bench, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
     # A third of the time for exposure, the rest for descents of equal length.
     steps = min(_MOST_STEPS, int(0.6 * clock.left / max(sum(paces) * 1.25, 1e-9)))
-    results = []
+    results: list[Variant] = []
     for plan, ready in prepared:
         if isinstance(ready, Skipped):
             results.append(
@@ -86,7 +94,8 @@ def variants(
             )
             continue
         share = 0.3 * seconds / max(1, len(runnable))
-        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, watch))
+        limit = _SLOWER * max(0.0, clock.left) / max(1, len(plans) - len(results))
+        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, limit, watch))
     return tuple(results)
 
 
@@ -196,6 +205,7 @@ def _measure(
     pixel_variance: float,
     steps: int,
     seconds: float,
+    limit: float,
     watch: Watch,
 ) -> Variant:
     labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
@@ -203,7 +213,7 @@ def _measure(
         found = expose(client, observed.clips, labels, bench.target.layers, pixel_variance, seconds, progress)
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
-    made = _strongest(plan, bench, observed, steps, watch)
+    made = _strongest(plan, bench, observed, steps, limit, watch)
     if isinstance(made, Skipped):
         return replace(variant, skipped=made)
     order = pair(observed.clips.cpu(), made.clips.cpu())
@@ -211,13 +221,15 @@ def _measure(
     return replace(variant, attack=made.attack, score=score, grade=grade_clip(score), steps=made.steps)
 
 
-def _strongest(plan: _Plan, bench: Bench, observed: Observed, steps: int, watch: Watch) -> Reconstruction | Skipped:
+def _strongest(
+    plan: _Plan, bench: Bench, observed: Observed, steps: int, limit: float, watch: Watch
+) -> Reconstruction | Skipped:
     """Use a closed form if one solves this variant, else gradient matching with the common number of steps."""
     view = view_of(bench, observed)
     seed = unit_seed(bench.seed, "what-if", plan.name)
     for closed in CLOSED_FORMS:
         if closed.obstacle(view) is None:
-            solved = closed.invert(view, Budget(seconds=_NO_LIMIT, steps=1), seed)
+            solved = closed.invert(view, Budget(seconds=limit, steps=1), seed)
             if isinstance(solved, Reconstruction) and solved.outcome is Outcome.SOLVED:
                 return solved
     attack = GradientMatching()
@@ -225,12 +237,15 @@ def _strongest(plan: _Plan, bench: Bench, observed: Observed, steps: int, watch:
     if obstacle:
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
     if steps < LEAST_STEPS:
-        return Skipped(
-            stage="what-if",
-            what=plan.name,
-            because="out-of-budget",
-            reason=f"only {steps} steps fit into the time of each variant",
-            remedy="give more --max-time",
-        )
+        return _no_time(plan, f"only {steps} steps fit into the time of each variant")
     with watch.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
-        return attack.invert(view, Budget(seconds=_NO_LIMIT, steps=steps, progress=progress), seed)
+        made = attack.invert(view, Budget(seconds=limit, steps=steps, progress=progress), seed)
+    if isinstance(made, Reconstruction) and made.outcome is not Outcome.DIVERGED and made.steps < steps:
+        return _no_time(plan, f"the machine got slower: {made.steps} of {steps} steps do not compare with the others")
+    return made
+
+
+def _no_time(plan: _Plan, reason: str) -> Skipped:
+    return Skipped(
+        stage="what-if", what=plan.name, because="out-of-budget", reason=reason, remedy="give more --max-time"
+    )

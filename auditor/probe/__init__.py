@@ -1,9 +1,9 @@
 """Make clips with a known truth: shipped, the user's own, machine-readable canaries and moving textures."""
 
 from auditor.probe.canary import canary
-from auditor.probe.gallery import Gallery, gallery
+from auditor.probe.gallery import Galleries, Gallery, gallery
 from auditor.probe.real import shipped_probes
 from auditor.probe.texture import moving_texture
 from auditor.probe.user import user_probes
 
-__all__ = ["Gallery", "canary", "gallery", "moving_texture", "shipped_probes", "user_probes"]
+__all__ = ["Galleries", "Gallery", "canary", "gallery", "moving_texture", "shipped_probes", "user_probes"]

@@ -129,7 +129,7 @@ def _exposed(results: Mapping[str, Any]) -> str:
 
 def _controls(results: Mapping[str, Any]) -> str:
     controls = results["controls"]
-    states = [control["passed"] for control in controls if control["passed"] is not None or control["measured"] is None]
+    states = [control["passed"] for control in controls if control["passed"] is not None or control["kind"] != "blind"]
     failed = [printable(control["name"], 40) for control in controls if control["passed"] is False]
     counts = f"{states.count(True)} passed, {len(failed)} failed, {states.count(None)} not run"
     return f"{counts}: {', '.join(failed)}" if failed else counts

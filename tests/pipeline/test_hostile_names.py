@@ -104,3 +104,10 @@ def test_reports_are_inert_and_small(results, tmp_path):
     terminal_summary(read, Console(file=screen, width=80, no_color=True))
     assert not INVISIBLE.search(screen.getvalue())
     assert len(screen.getvalue().splitlines()) <= 30
+
+
+def test_arguments_of_a_factory_are_stored_as_they_were_given():
+    from auditor.pipeline import ScanOptions
+
+    options = ScanOptions(model="nets.py:net", arguments=(("width", 6), ("name", "a")))
+    assert options.as_json()["arguments"] == ["width=6", "name=a"]

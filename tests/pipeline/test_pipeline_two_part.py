@@ -54,6 +54,22 @@ def test_the_features_are_recovered_exactly_and_inverted(results):
     assert all(c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation"))
 
 
+@pytest.mark.slow
+def test_features_of_a_head_show_the_clip():
+    """200 steps towards 1024 exact features of clips of 24,576 values: measured +0.65 and +0.76 dB, nulls -0.7 dB."""
+    only = tuple(a for a in SHORT.attacks if a.name == "feature-inversion")
+    PRESETS["two-part"] = dataclasses.replace(SHORT, steps=200, attacks=only)
+    try:
+        found = scan(ScanOptions(**PAIR, preset="two-part"), Silent()).results
+    finally:
+        del PRESETS["two-part"]
+    inverted = next(f for f in found["findings"] if f["attack"] == "feature-inversion")
+    real = [r for r in inverted["results"] if r["kind"] == "real"]
+    assert len(real) == 2
+    assert min(r["score"]["gain"] for r in real) > 0.4
+    assert min(r["score"]["gain"] - r["null"]["gain"] for r in real) > 1.0
+
+
 def test_results_and_report_say_what_each_part_is(results, tmp_path):
     write_json(results, tmp_path / "results.json")
     extractor, head = results["model"]["parts"]
