@@ -46,6 +46,12 @@ class _SurrogateRelu(torch.autograd.Function):
         return grads[0] * _Step.apply(x, width), None
 
 
+# Names of functions whose slope jumps; a net without any of them has a smooth gradient.
+_RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardswish", "hardsigmoid")
+_BOUNDS = ("abs", "clamp", "clip", "maximum", "minimum", "amax", "amin", "max", "min", "sort", "topk")
+_POOLS = tuple(f"{kind}max_pool{n}d" for n in (1, 2, 3) for kind in ("", "adaptive_"))
+_KINKED = frozenset((*_RECTIFIERS, *_BOUNDS, *_POOLS))
+
 _RELUS = {torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_, F.relu_}
 
 
@@ -70,4 +76,21 @@ class SurrogateCurvature(TorchFunctionMode):
             if inplace:
                 return x.copy_(_SurrogateRelu.apply(x.clone(), self.tau))
             return _SurrogateRelu.apply(x, self.tau)
+        return func(*args, **(kwargs or {}))
+
+
+class Kinks(TorchFunctionMode):
+    """While active, note by name every function of the forward pass whose slope jumps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Note the name, change nothing."""
+        name = getattr(func, "__name__", "").removesuffix("_with_indices").rstrip("_")
+        if name in _KINKED:
+            self.seen.add(name)
         return func(*args, **(kwargs or {}))

@@ -8,6 +8,7 @@ from torch import Tensor
 from auditor.attack.gradient_matching import GradientMatching
 from auditor.attack.interface import skipped
 from auditor.attack.linear_input import LinearInput
+from auditor.attack.loop import alone
 from auditor.attack.mean_input import recover_mean_input
 from auditor.records import Budget, Clips, Reconstruction, Skipped, View
 
@@ -49,7 +50,7 @@ class FeatureInversion(GradientMatching):
             seen, _ = view.target.model.inputs_of(found.weight, x)
             return (seen.reshape(-1, wanted.numel()).mean(0) - wanted).square().sum() / scale
 
-        result = self.search(distance, view, budget, seed)
+        result = self.search(lambda way: alone(distance), (self.own_way,), view, budget, seed)
         if isinstance(result, Skipped):
             return result
         rows = found.layer.rows or 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from auditor.attack.parametrisation import Parametrisation, Pixels
 from auditor.attack.step import Schedule, soft_sign
 from auditor.records import Budget, Clips, Clock, Outcome, Trace
 
@@ -18,13 +19,19 @@ _TRACE_POINTS = 60
 _STILL_FALLING = 0.8
 _SETTLED = 0.1
 
+Objective = Callable[[Clips, float], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class Run:
-    """One descent: the best iterate paired with its own objective, and its course."""
+    """One descent: the best iterate paired with its own objective, and its course.
+
+    `variable` is what stood for the best iterate: where another descent with the same parametrisation can go on.
+    """
 
     clips: Clips
     objective: float
+    variable: Tensor
     trace: tuple[Trace, ...]
     steps: int
     seconds: float
@@ -32,35 +39,51 @@ class Run:
 
 
 def descend(
-    objective: Callable[[Clips], Tensor],
+    objective: Objective,
     priors: Callable[[Clips], Tensor],
     start: Clips,
     schedule: Schedule,
     budget: Budget,
     least_steps: int,
+    parametrisation: Parametrisation | None = None,
+    warm: Tensor | None = None,
+    pace: float | None = None,
 ) -> Run | float:
-    """Minimise objective(x) + prior_weight * priors(x) over clips in [0, 1] by Adam on soft-signed gradients.
+    """Minimise slope(x) + prior_weight * priors(x) by Adam on soft-signed gradients; keep the x of lowest score.
 
     The number of steps is fixed from a measured step before the descent proper, so that the schedule, and with it
     the result, depends on the machine only through that number.
 
     Parameters
     ----------
+    objective
+        Called with clips and progress, a share in [0, 1): returns what is descended and the score that the best iterate
+        is kept by. The score must not depend on progress; the slope may (surrogate curvature).
     least_steps
         Fewer than this would be pretence: the measured seconds per step are returned instead.
+    parametrisation
+        What moves; pixels in the box [0, 1] unless given.
+    warm
+        The variable of an earlier run to go on from, in place of `start`.
+    pace
+        Seconds of one step, if they were measured; then `budget.steps` are made as long as time allows.
 
     Returns
     -------
     A `Run`, or the seconds that one step takes when the budget does not hold `least_steps` of them.
     """
     clock = Clock(budget.seconds)
-    x = start.clone().requires_grad_(True)
-    pace = _measure(objective, priors, x)
-    steps = min(budget.steps, int((budget.seconds - clock.used) / pace))
+    variables = (parametrisation or Pixels()).bind(start)
+    z = (variables.of(start) if warm is None else warm.clone()).requires_grad_(True)
+    if pace is None:
+        pace = measure(objective, priors, start, parametrisation)
+        steps = min(budget.steps, int((budget.seconds - clock.used) / pace))
+    else:
+        steps = budget.steps
     if steps < least_steps:
         return pace
-    adam = torch.optim.Adam([x], lr=schedule.rate, betas=(0.9, 0.99))
-    best, best_objective = x.detach().clone(), math.inf
+    adam = torch.optim.Adam([z], lr=schedule.rate, betas=(0.9, 0.99))
+    best, best_objective, kept = start.detach().clone(), math.inf, z.detach().clone()
     first = halfway = best
     trace: list[Trace] = []
     every = max(1, steps // _TRACE_POINTS)
@@ -68,10 +91,11 @@ def descend(
     for step in range(steps):
         progress = step / steps
         weight = schedule.prior_weight(progress)
-        matched = objective(x)
+        x = variables.clips(z, progress)
+        matched, score = objective(x, progress)
         loss = matched + weight * priors(x)
-        (gradient,) = torch.autograd.grad(loss, x)
-        value = float(matched.detach())
+        (gradient,) = torch.autograd.grad(loss, z)
+        value = float(score.detach())
         if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
             outcome = Outcome.DIVERGED
             break
@@ -79,15 +103,14 @@ def descend(
         if step == steps // 2:
             halfway = best
         if value < best_objective:
-            best, best_objective = x.detach().clone(), value
+            best, best_objective, kept = x.detach().clone(), value, z.detach().clone()
         if step % every == 0 or step == steps - 1:
             trace.append(Trace(step=step, seconds=clock.used, objective=value))
             budget.progress(progress)
         adam.param_groups[0]["lr"] = schedule.step_size(progress)
-        x.grad = soft_sign(gradient)
+        z.grad = soft_sign(gradient)
         adam.step()
-        with torch.no_grad():
-            x.clamp_(0.0, 1.0)
+        variables.confine(z)
         # A machine that got busier since the pace was measured must not run on for ever.
         if clock.used > 1.1 * budget.seconds:
             outcome = Outcome.OUT_OF_BUDGET
@@ -95,8 +118,9 @@ def descend(
     if taken < least_steps and outcome is Outcome.OUT_OF_BUDGET:
         return clock.used / taken
     return Run(
-        clips=best,
+        clips=best.clamp(0.0, 1.0),
         objective=best_objective,
+        variable=kept,
         trace=tuple(trace),
         steps=taken,
         seconds=clock.used,
@@ -104,15 +128,33 @@ def descend(
     )
 
 
-def _measure(objective: Callable[[Clips], Tensor], priors: Callable[[Clips], Tensor], x: Clips) -> float:
-    """Seconds of one step, the first one left out."""
+def alone(distance: Callable[[Clips], Tensor]) -> Objective:
+    """Return the objective that descends one distance and keeps the clips that are nearest by it."""
+
+    def objective(clips: Clips, progress: float) -> tuple[Tensor, Tensor]:
+        value = distance(clips)
+        return value, value.detach()
+
+    return objective
+
+
+def measure(
+    objective: Objective,
+    priors: Callable[[Clips], Tensor],
+    start: Clips,
+    parametrisation: Parametrisation | None = None,
+) -> float:
+    """Return the seconds of one step, the first one left out."""
+    variables = (parametrisation or Pixels()).bind(start)
+    variable = variables.of(start).requires_grad_(True)
     clock = Clock(0.0)
     times = []
     for _ in range(_MEASURED):
         before = clock.used
-        torch.autograd.grad(objective(x) + priors(x), x)
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
+        x = variables.clips(variable, 0.0)
+        torch.autograd.grad(objective(x, 0.0)[0] + priors(x), variable)
+        if variable.is_cuda:
+            torch.cuda.synchronize(variable.device)
         times.append(clock.used - before)
         if clock.used > 5.0:
             break

@@ -6,7 +6,7 @@ from bench_nets import clip, flat, seeded, view_of
 
 from auditor.attack import GradientMatching
 from auditor.attack.curvature import SurrogateCurvature
-from auditor.attack.loop import descend
+from auditor.attack.loop import alone, descend
 from auditor.attack.objective import Cosine, SquaredError
 from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.start import Grey, ReferenceFrame
@@ -119,7 +119,12 @@ def test_the_loop_minimises_and_pairs_the_best_clip_with_its_own_objective():
         return (x - goal).square().mean()
 
     run = descend(
-        objective, lambda x: x.sum() * 0, torch.full_like(goal, 0.5), Schedule(), Budget(seconds=60, steps=300), 10
+        alone(objective),
+        lambda x: x.sum() * 0,
+        torch.full_like(goal, 0.5),
+        Schedule(),
+        Budget(seconds=60, steps=300),
+        10,
     )
     assert not isinstance(run, float)
     assert run.steps == 300
@@ -131,14 +136,14 @@ def test_the_loop_minimises_and_pairs_the_best_clip_with_its_own_objective():
 def test_a_plateau_is_told_from_a_fall():
     goal = clip(4)[None]
     flat_run = descend(
-        lambda x: (x - goal).square().mean() * 0 + 1.0 + (x * 0).sum(), lambda x: x.sum() * 0, goal, Schedule(),
+        alone(lambda x: (x - goal).square().mean() * 0 + 1.0 + (x * 0).sum()), lambda x: x.sum() * 0, goal, Schedule(),
         Budget(seconds=60, steps=100), 10,
     )  # fmt: skip
     assert not isinstance(flat_run, float)
     assert flat_run.outcome is Outcome.CONVERGED
     weight = torch.linspace(0.01, 1.0, goal.numel()).view_as(goal)
     settled = descend(
-        lambda x: (weight * (x - goal)).abs().mean(),
+        alone(lambda x: (weight * (x - goal)).abs().mean()),
         lambda x: x.sum() * 0,
         goal.clone(),
         Schedule(),
@@ -161,7 +166,12 @@ def test_a_nan_is_a_divergence_and_the_iterate_before_it_survives():
         return x.sum() * (float("nan") if len(calls) > 30 else 1.0)
 
     run = descend(
-        objective, lambda x: x.sum() * 0, torch.full((1, 2, 1, 4, 4), 0.5), Schedule(), Budget(seconds=60, steps=100), 5
+        alone(objective),
+        lambda x: x.sum() * 0,
+        torch.full((1, 2, 1, 4, 4), 0.5),
+        Schedule(),
+        Budget(seconds=60, steps=100),
+        5,
     )
     assert not isinstance(run, float)
     assert run.outcome is Outcome.DIVERGED
@@ -176,7 +186,7 @@ def test_a_budget_too_small_is_not_pretended():
         return x.square().sum()
 
     pace = descend(
-        slow, lambda x: x.sum() * 0, torch.rand(1, 2, 1, 4, 4), Schedule(), Budget(seconds=0.5, steps=1000), 60
+        alone(slow), lambda x: x.sum() * 0, torch.rand(1, 2, 1, 4, 4), Schedule(), Budget(seconds=0.5, steps=1000), 60
     )
     assert isinstance(pace, float)
     assert pace >= 0.05
