@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from auditor.text import printable
 BIG_NUMBER_OF_NODES = 200_000
 DEEPEST_NESTING = 16
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+ORIGINAL = "pkg.torch.onnx.original_node_name"
+FOLDED = "pkg.onnxscript.optimizer.folded_from"
+QUOTED = re.compile(r"'([^']{0,200})'")
 
 # Every floating type becomes float32 and every integer type one that torch computes with.
 DTYPES: Mapping[int, torch.dtype] = {
@@ -76,8 +80,9 @@ class Node:
 class Graph:
     """Nodes in an order in which they can run, and the constants they read (initializers and `Constant` nodes).
 
-    `kinds` tells what a constant was in the program that was exported, PARAMETER or BUFFER, where the exporter
-    recorded it.
+    `kinds` tells what a constant was in the program that was exported, PARAMETER or BUFFER, `originals` how that
+    program spelled it, and `folded` the values that the exporter computed it from: each where the exporter recorded it.
+    `initializers` are the constants that are no `Constant` nodes.
     """
 
     nodes: tuple[Node, ...]
@@ -85,6 +90,9 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)
+    originals: Mapping[str, str] = field(default_factory=dict)
+    folded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    initializers: frozenset[str] = frozenset()
 
     def walk(self) -> Iterator[Node]:
         """Yield every node, those of nested graphs too."""
@@ -151,6 +159,7 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
     constants = {tensor.name: tensor_of(tensor) for tensor in proto.initializer}
     for sparse in proto.sparse_initializer:
         constants[sparse.values.name] = _dense(sparse)
+    initializers = frozenset(constants)
     inputs = tuple(value.name for value in proto.input if value.name not in constants)
     known = outer | constants.keys() | set(inputs)
     outputs = [name for node in proto.node for name in node.output if name]
@@ -167,14 +176,14 @@ def _graph(proto: GraphProto, opsets: Mapping[str, int], outer: frozenset[str], 
             constants[node.output[0]] = _constant(node)
         else:
             nodes.append(_node(node, opsets, inner, depth))
-    kinds = {
-        value.name: entry.value
-        for value in proto.value_info
-        if value.name in constants
-        for entry in value.metadata_props
-        if entry.key == KIND
-    }
-    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output), kinds)
+    recorded: dict[str, dict[str, str]] = {KIND: {}, ORIGINAL: {}, FOLDED: {}}
+    for value in proto.value_info:
+        for entry in value.metadata_props if value.name in constants else ():
+            if entry.key in recorded:
+                recorded[entry.key][value.name] = _text(entry.value)
+    given = tuple(value.name for value in proto.output)
+    folded = {name: tuple(QUOTED.findall(text)) for name, text in recorded[FOLDED].items()}
+    return Graph(tuple(nodes), constants, inputs, given, recorded[KIND], recorded[ORIGINAL], folded, initializers)
 
 
 def _reads(node: NodeProto) -> set[str]:

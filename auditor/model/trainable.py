@@ -6,6 +6,7 @@ embeddings, biases) or Concat (class tokens) whose other operand depends on the 
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -38,7 +39,7 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "Attention": (0, 1, 2),
 }
 STATES: Mapping[str, tuple[int, ...]] = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
-ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Where")
+ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Where", "Div", "Pow", "Max", "Min", "ScatterND", "ScatterElements")
 MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
     "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad", "SplitToSequence", "SequenceAt",
@@ -48,12 +49,25 @@ COMPUTED = (
     "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
     "Reciprocal", "LpNormalization", "Tanh", "Sigmoid", "Neg", "Log", "Abs", "Sum", "Mean", "Max", "Min", "Sin", "Cos",
     "Relu", "Gelu", "Erf", "Swish", "HardSwish", "Softmax", "MatMul", "Gemm", "Einsum", "Conv", "Attention",
-    "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization",
+    "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "Softplus", "Softsign",
+    "HardSigmoid", "LeakyRelu", "Elu", "Mish", "LogSoftmax", "ScatterND", "ScatterElements",
 )  # fmt: skip
+# The same with numbers beside the value that are no part of it: sizes, limits, axes.
+COMPUTED_FROM_FIRST = (
+    "Clip", "Resize", "Upsample", "ReduceL1", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp", "CumSum",
+    "Trilu", "AveragePool", "MaxPool", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth", "Dropout",
+)  # fmt: skip
+# How PyTorch spells parameters and buffers; other programs put slashes and colons into the names of constants.
+SPELLED = re.compile(r"^[A-Za-z_]\w*(\.\w+)*$")
+MADE_BY_TORCHSCRIPT = re.compile(r"^onnx::\w+_\d+$")
+TRAINED_NAMES = re.compile(
+    r"weight|bias|gamma|beta|(^|[._])(cls|mask|class|dist|pos|position|time|temporal|spatial)[._]?(token|embed\w*)|embed"
+)
 # Where a repeated number under an invented name is how an exporter spells "none".
 FILLED: Mapping[str, tuple[int, ...]] = {
     "Conv": (2,),
     "ConvTranspose": (2,),
+    "BatchNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
     "GroupNormalization": (1, 2),
     "LayerNormalization": (1, 2),
@@ -95,6 +109,8 @@ class _Search:
     def __init__(self, graph: Graph) -> None:
         self.constants = dict(graph.constants)
         self.kinds = graph.kinds
+        self.folded = graph.folded
+        self.initializers = graph.initializers
         self.recorded: dict[str, str] = {}
         self.verdicts: dict[str, bool] = {}
         self.seen: dict[tuple[object, ...], set[tuple[str, bool]]] = {}
@@ -137,20 +153,31 @@ class _Search:
             seen.add((name, computed))
             if name in self.constants:
                 value = self.constants[name]
-                number = computed and value.numel() == 1 and self.kinds.get(name) != "PARAMETER"
+                number = computed and value.numel() == 1 and not self.may_be_trained(name)
                 if value.is_floating_point() and not number and not self._fixed(name, value):
                     yield name
                 continue
             node = self.producers.get(name)
             if node is None or node.domain:
                 continue
-            inner = computed or node.operator in COMPUTED
+            inner = computed or node.operator in COMPUTED or node.operator in COMPUTED_FROM_FIRST
             if node.operator in ("Concat", *COMPUTED):
                 waiting += [(source, inner) for source in reversed(node.inputs)]
-            elif node.operator in MOVEMENT:
+            elif node.operator in (*MOVEMENT, *COMPUTED_FROM_FIRST):
                 waiting += [(source, inner) for source in node.inputs[:1]]
             elif node.operator == "Where":
                 waiting += [(source, inner) for source in reversed(node.inputs[1:])]
+
+    def is_filler(self, name: str) -> bool:
+        """Tell whether a constant is one repeated number that stands for none, not computed from a named value."""
+        behind = any(SPELLED.match(source) and not INVENTED.match(source) for source in self.folded.get(name, ()))
+        return not behind and is_filler(name, self.constants[name])
+
+    def may_be_trained(self, name: str) -> bool:
+        """Tell whether a single number may be a parameter: recorded as one, or named as PyTorch names them."""
+        if self.kinds:
+            return self.kinds.get(name) == "PARAMETER"
+        return bool(SPELLED.match(name)) and not INVENTED.match(name) and name in self.initializers
 
     def _fixed(self, name: str, value: Tensor) -> bool:
         """Tell whether a constant is known not to be trained, by what the exporter recorded or by its numbers."""
@@ -197,8 +224,48 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
     precomputed = [
         name for name in parameters if PRECOMPUTED.match(name) or (name in combined and INVENTED.match(name))
     ]
+    precomputed += [name for name in _computed_at_export(search) if name not in precomputed]
     fixed = [name for name, found in search.verdicts.items() if found]
-    return Roles(parameters, statistics, readers, tuple(_notes(precomputed, fixed)), tuple(precomputed))
+    passed = [name for name in _unclaimed(search) if name not in parameters and name not in statistics]
+    guessed = [name for name in parameters if _may_be_a_buffer(search, name)]
+    notes = tuple(_notes(precomputed, fixed, passed, guessed))
+    return Roles(parameters, statistics, readers, notes, tuple(name for name in precomputed if name in parameters))
+
+
+def _computed_at_export(search: _Search) -> Iterator[str]:
+    """Yield what stands beside the parameters it was computed from, or in the place of some: their norms, powers."""
+    for node in search.nodes:
+        for name in node.inputs:
+            if any(search.kinds.get(source) == "PARAMETER" for source in search.folded.get(name, ())):
+                if search.constants[name].numel() == 1 and search.constants[name].is_floating_point():
+                    yield name
+            elif MADE_BY_TORCHSCRIPT.match(name) and name in search.constants:
+                weight = node.operator == "Conv" and name == node.inputs[1]
+                merged = len(node.inputs) > 2 and not SPELLED.match(node.inputs[2])  # batch normalisation
+                if (
+                    search.constants[name].is_floating_point()
+                    and search.constants[name].numel() > 1
+                    and ((weight and not merged) or node.operator in (*COMPUTED_FROM_FIRST, "Expand", "Sqrt"))
+                ):
+                    yield name
+
+
+def _unclaimed(search: _Search) -> Iterator[str]:
+    """Yield constants with names that PyTorch gives, in the order of the graph, that may be parameters all the same."""
+    seen: set[str] = set()
+    for node in search.nodes:
+        for name in node.inputs if node.operator not in ("Resize", "Upsample") else node.inputs[:1]:
+            value = search.constants.get(name)
+            if name in seen or value is None or not value.is_floating_point() or search.verdicts.get(name):
+                continue
+            seen.add(name)
+            if search.may_be_trained(name):
+                yield name
+
+
+def _may_be_a_buffer(search: _Search, name: str) -> bool:
+    """Tell whether a parameter may be a fixed table: nothing is recorded, and its name is not what layers use."""
+    return name not in search.kinds and search.may_be_trained(name) and not TRAINED_NAMES.search(name)
 
 
 def _statistics(search: _Search, slot: str) -> list[str]:
@@ -214,7 +281,19 @@ def _statistics(search: _Search, slot: str) -> list[str]:
     return []
 
 
-def _notes(precomputed: Sequence[str], fixed: Sequence[str]) -> Iterator[str]:
+def _notes(
+    precomputed: Sequence[str], fixed: Sequence[str], passed: Sequence[str], guessed: Sequence[str]
+) -> Iterator[str]:
+    if passed:
+        yield (
+            f"{_listed(passed)} may be trained, but is taken as fixed by its place and its numbers: if clients train "
+            "it, its gradient is missing here."
+        )
+    if guessed:
+        yield (
+            f"{_listed(guessed)} is taken as trained, as the file does not record it: if it is a fixed table, leave it "
+            "out with --trainable."
+        )
     if precomputed:
         yield (
             f"The exporter computed {_listed(precomputed)} in advance, from parameters or fixed tables: an update "
@@ -247,7 +326,7 @@ def _trained(search: _Search, node: Node, added: Mapping[tuple[str, str], tuple[
             filled = not node.domain and place in FILLED.get(node.operator, ())
             seen = search.seen.setdefault(("weight", filled), set())
             for root in search.roots(node.inputs[place], seen) if place < len(node.inputs) else ():
-                if not (filled and is_filler(root, search.constants[root])):
+                if not (filled and search.is_filler(root)):
                     found.append(root)
         for root in found:
             _finite(root, search.constants[root])
@@ -261,11 +340,12 @@ def _trained(search: _Search, node: Node, added: Mapping[tuple[str, str], tuple[
     for slot in node.inputs:
         for root in search.roots(slot, seen):
             value = search.constants[root]
-            if search.kinds.get(root) != "PARAMETER" and (
-                value.numel() == 1 or is_filler(root, value) or is_mask(value)
-            ):
+            recorded = search.kinds.get(root) == "PARAMETER"
+            if not recorded and not search.may_be_trained(root) and value.numel() == 1:
                 continue
-            if not (on_pixels and is_per_channel(value)):
+            if not recorded and (search.is_filler(root) or is_mask(value)):
+                continue
+            if recorded or not (on_pixels and (is_per_channel(value) or value.numel() == 1)):
                 found.append(root)
     return found
 

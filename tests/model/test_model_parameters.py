@@ -1,0 +1,85 @@
+"""Parameters in unusual places are found, and what cannot be told is said."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import witness
+from torch import Tensor, nn
+from zoo import export
+
+from auditor.model import load
+
+SHAPE = (3, 8, 16, 16)
+
+
+class Unusual(nn.Module):
+    """Learned numbers, divisors, exponents, limits and written tokens, and a buffer that multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(768, 6)
+        self.gate, self.power = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor([1.5]))
+        self.divisor, self.floor = nn.Parameter(torch.rand(6) + 0.5), nn.Parameter(torch.rand(6) * 0.1)
+        self.token, self.scale = nn.Parameter(torch.rand(6)), nn.Parameter(torch.tensor([[0.3]]))
+        self.register_buffer("window", torch.rand(6))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.embed(x.transpose(1, 2).flatten(2))) / self.divisor
+        x = torch.cat([x[:, :3], x[:, 3:4] * 0 + self.token, x[:, 4:]], 1)
+        x = torch.maximum(x**self.power, self.floor) * self.window
+        x = x + self.gate * torch.tanh(x) * self.scale.clamp(max=4.6).exp()
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("exporter", ["legacy-training", "dynamo-plain"])
+def test_learned_numbers_divisors_and_exponents_are_parameters(exporter, tmp_path) -> None:
+    torch.manual_seed(0)
+    net = Unusual().eval()
+    target = load(str(export(net, tmp_path / "m.onnx", exporter)))
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    theirs, ours = witness.gradients(net, x), witness.gradients(target.model, x.transpose(1, 2).contiguous())
+    for name in ("gate", "power", "divisor", "floor", "token", "scale"):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-7)
+    notes = " ".join(target.fidelity.notes)
+    if exporter == "dynamo-plain":  # it records which constants are buffers
+        assert set(ours) == set(theirs)
+    else:
+        assert "taken as trained" in notes
+
+
+def test_a_norm_computed_at_export_is_told(tmp_path) -> None:
+    class Cosine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.classes = nn.Linear(6144, 6), nn.Parameter(torch.randn(5, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(F.normalize(self.embed(x.flatten(1)), dim=1), F.normalize(self.classes, dim=1))
+
+    torch.manual_seed(0)
+    net = Cosine().eval()
+    target = load(str(export(net, tmp_path / "m.onnx", "legacy")), input_shape=SHAPE)
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    theirs, ours = witness.gradients(net, x), witness.gradients(target.model, x.transpose(1, 2).contiguous())
+    right = "classes" in ours and torch.allclose(ours["classes"], theirs["classes"], rtol=1e-3, atol=1e-7)
+    assert right or any("in advance" in note for note in target.fidelity.notes)
+
+
+def test_a_single_learned_number_does_not_end_the_check(tmp_path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    input_shape = (3, 8, 16, 16)\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a = torch.nn.Parameter(torch.tensor(0.5))\n"
+        "        self.b = torch.nn.Parameter(torch.tensor(-0.5))\n"
+        "    def forward(self, x):\n"
+        "        m = x.mean((1, 3, 4))\n"
+        "        return torch.tanh(m * self.a) + m.square() * self.b\n"
+    )
+    for seed in range(4):
+        fidelity = load(f"{tmp_path / 'net.py'}:Net", seed=seed).fidelity
+        assert fidelity.gradient_check is not None
+        assert fidelity.gradient_check < 1e-4
