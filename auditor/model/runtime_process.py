@@ -133,7 +133,9 @@ class Session:
         memory = MEMORY + MEMORY_PER_BYTE * self.size + MEMORY_PER_PIXEL * pixels
         seconds = SECONDS + (self.size + MEMORY_PER_PIXEL * pixels) / BYTES_PER_SECOND
         with _lock:
-            answer, result = self.worker.ask({**header, "session": self.number, "memory": memory}, content, seconds)
+            answer, result = self.worker.ask(
+                {**header, "session": self.number, "memory": memory, "seconds": seconds}, content, seconds
+            )
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer, result

@@ -7,6 +7,7 @@ of a JSON header, the header, and as many bytes as its `size` says.
 import json
 import os
 import struct
+import time
 from typing import Any, BinaryIO
 
 DTYPES = {"tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
@@ -38,8 +39,11 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
     return header, content
 
 
-def limit(extra: int) -> None:
-    """Let this process have so many bytes more than it has now, where the system can hold it to that."""
+def limit(extra: int, seconds: float) -> None:
+    """Let this process have so many bytes and seconds of computing more than now, where the system can hold it to that.
+
+    Whoever asked also waits no longer than that, but may have been killed meanwhile: then nobody else would end it.
+    """
     try:
         import resource
 
@@ -47,6 +51,11 @@ def limit(extra: int) -> None:
             now = int(stream.read().split()[0]) * resource.getpagesize()
     except (ImportError, OSError):
         return
+    _, longest = resource.getrlimit(resource.RLIMIT_CPU)
+    until = int(time.process_time() + seconds * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (until if longest == resource.RLIM_INFINITY else min(until, longest), longest)
+    )
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = now + extra
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -71,7 +80,7 @@ def main() -> None:
         if request["do"] == "close":
             sessions.pop(number, None)
             continue
-        limit(request["memory"])
+        limit(request["memory"], request["seconds"])
         try:
             if request["do"] == "open":
                 options = onnxruntime.SessionOptions()
