@@ -28,7 +28,10 @@ def looping(rounds: int) -> bytes:
         [helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)], "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
-        [helper.make_tensor("n", TensorProto.INT64, [], [rounds]), helper.make_tensor("yes", TensorProto.BOOL, [], [True])],
+        [
+            helper.make_tensor("n", TensorProto.INT64, [], [rounds]),
+            helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+        ],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 10
@@ -55,7 +58,7 @@ def test_a_worker_whose_owner_is_gone_ends_by_itself() -> None:
 def test_an_answer_that_does_not_come_is_told_and_the_next_model_runs(monkeypatch) -> None:
     session = Session(looping(10**12), 1)
     monkeypatch.setattr("auditor.model.runtime_process.SECONDS", 1.0)
-    with pytest.raises(EndedError, match="did not end within|ended with signal"):
+    with pytest.raises(EndedError, match=r"did not end within|ended with signal"):
         session.run(CLIP.tobytes(), (4,))
     monkeypatch.undo()
     assert Session(looping(1), 1).run(CLIP.tobytes(), (4,))[1] == (4,)
