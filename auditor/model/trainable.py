@@ -291,7 +291,7 @@ def _notes(
         )
     if guessed:
         yield (
-            f"{_listed(guessed)} is taken as trained, as the file does not record it: if it is a fixed table, leave it "
+            f"Taken as trained, as the file does not record whether they are: {_listed(guessed)}. Leave fixed tables "
             "out with --trainable."
         )
     if precomputed:

@@ -7,6 +7,7 @@ import witness
 from torch import Tensor, nn
 from zoo import export
 
+from auditor.errors import NotAuditable
 from auditor.model import load
 
 SHAPE = (3, 8, 16, 16)
@@ -45,7 +46,7 @@ def test_learned_numbers_divisors_and_exponents_are_parameters(exporter, tmp_pat
     if exporter == "dynamo-plain":  # it records which constants are buffers
         assert set(ours) == set(theirs)
     else:
-        assert "taken as trained" in notes
+        assert "Taken as trained" in notes
 
 
 def test_a_norm_computed_at_export_is_told(tmp_path) -> None:
@@ -83,3 +84,36 @@ def test_a_single_learned_number_does_not_end_the_check(tmp_path) -> None:
         fidelity = load(f"{tmp_path / 'net.py'}:Net", seed=seed).fidelity
         assert fidelity.gradient_check is not None
         assert fidelity.gradient_check < 1e-4
+
+
+NETS = """
+import torch
+class Drawing(torch.nn.Module):
+    input_shape = (3, 4, 8, 8)
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(768, 5)
+    def forward(self, x):
+        return self.head(torch.nn.functional.dropout(x.flatten(1), 0.5, True))
+class Rounding(torch.nn.Module):
+    input_shape = (3, 4, 8, 8)
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Linear(768, 8), torch.nn.Linear(8, 5)
+    def forward(self, x):
+        h = self.embed(x.flatten(1))
+        return self.head(h + (h.round() - h).detach())
+"""
+
+
+def test_a_network_that_draws_in_forward_is_refused_for_that(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    with pytest.raises(NotAuditable, match="answers differently each time"):
+        load(f"{tmp_path / 'nets.py'}:Drawing")
+
+
+def test_derivatives_of_a_network_s_own_are_audited_and_told(tmp_path) -> None:
+    """Whoever trains a straight-through estimator computes the same gradients."""
+    (tmp_path / "nets.py").write_text(NETS)
+    fidelity = load(f"{tmp_path / 'nets.py'}:Rounding").fidelity
+    assert any("derivatives of its own" in text for text in fidelity.missing)
