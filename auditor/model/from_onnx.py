@@ -1,7 +1,8 @@
 """An ONNX file becomes a Target: imported, compared with ONNX Runtime, its batch released where that is exact."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
 from threading import Thread
@@ -30,7 +31,7 @@ from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reexport import COMMAND, reexport_line
-from auditor.model.runtime_process import warm_up
+from auditor.model.runtime_process import abandon, warm_up
 from auditor.model.shadowed import separate
 from auditor.model.stochastic_depth import keep_branches
 from auditor.model.support import check_supported
@@ -67,9 +68,9 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
-    theirs = witnessed(file.model, singles, batch)
-    classes = count_classes(model, clips[:1], options.classes)
-    parity, batching, notes = compare(theirs, module, singles, both, bool(file.precisions))
+    with needed(witnessed(file.model, singles, batch)) as theirs:
+        classes = count_classes(model, clips[:1], options.classes)
+        parity, batching, notes = compare(theirs, module, singles, both, bool(file.precisions))
     notes = [*told, *found.notes, *notes]
     if file.precisions:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
@@ -204,12 +205,26 @@ def witnessed(proto: ModelProto, singles: Sequence[Tensor], fixed: int | None) -
     def ask() -> None:
         try:
             run = runtime(proto)
-            answer.set_result([in_parts(run, x, fixed or x.shape[0]) for x in singles])
+            found = [] if answer.cancelled() else [in_parts(run, x, fixed or x.shape[0]) for x in singles]
+            with suppress(InvalidStateError):  # nobody asks any more
+                answer.set_result(found)
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
-            answer.set_exception(error)
+            with suppress(InvalidStateError):
+                answer.set_exception(error)
 
     Thread(target=ask, daemon=True, name="onnxruntime").start()
     return answer
+
+
+@contextmanager
+def needed(witness: Future[list[Tensor]]) -> Iterator[Future[list[Tensor]]]:
+    """Give up the witness when the importer refuses the file: what made it refuse may keep the other busy for long."""
+    try:
+        yield witness
+    except BaseException:
+        if witness.cancel():
+            abandon()
+        raise
 
 
 def compare(

@@ -88,8 +88,18 @@ def warm_up() -> None:
             _worker = _Worker()
 
 
+def abandon() -> None:
+    """End the process whatever it is doing; who waits for an answer gets `EndedError`, and the next model a new one."""
+    worker = _worker  # without the lock, which whoever waits for an answer holds
+    if worker is not None and worker.owner == os.getpid():
+        worker.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(5.0)
+
+
 @atexit.register
 def _end() -> None:
+    abandon()
     if _worker is not None and _worker.owner == os.getpid():
         _worker.stop()
 
