@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,19 +74,23 @@ def read_onnx(path: Path) -> OnnxFile:
     del content
     found = _walked(model, name)
     outside = [tensor for tensor in found.tensors if tensor.data_location == TensorProto.EXTERNAL]
-    files = {}
-    for location in sorted({_entry(tensor, "location") for tensor in outside}):
-        files[location] = opening.read_beside(path.parent, location)
-        digest.update(files[location])
-        if sum(map(len, files.values())) > opening.LARGEST_FILE:
-            raise NotAuditable(f"{name} has more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data", AGAIN)
-    room = opening.LARGEST_FILE
-    for tensor in outside:
-        room -= _fill(tensor, files[_entry(tensor, "location")])
-        if room < 0:  # many tensors may share one part of a file
-            raise NotAuditable(
-                f"the tensors of {name} need more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data", AGAIN
-            )
+    with ThreadPoolExecutor(1) as hashing:  # beside the copying; one worker keeps the order
+        files = {}
+        for location in sorted({_entry(tensor, "location") for tensor in outside}):
+            files[location] = opening.read_beside(path.parent, location)
+            hashing.submit(digest.update, files[location])
+            if sum(map(len, files.values())) > opening.LARGEST_FILE:
+                raise NotAuditable(
+                    f"{name} has more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data", AGAIN
+                )
+        room = opening.LARGEST_FILE
+        for tensor in outside:
+            room -= _fill(tensor, files[_entry(tensor, "location")])
+            if room < 0:  # many tensors may share one part of a file
+                raise NotAuditable(
+                    f"the tensors of {name} need more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data",
+                    AGAIN,
+                )
     used = {NARROW_OR_WIDE[t.data_type] for t in found.tensors if t.data_type in NARROW_OR_WIDE and len(t.dims)}
     return OnnxFile(model, digest.hexdigest(), tuple(sorted(used)))
 
