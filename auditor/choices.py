@@ -18,13 +18,6 @@ POOLS = ("each", "mean", "last", "max")
 JOINS = ("none", "sequence", "flatten", "pool", "pool-sequence", "mean")
 _SOURCES = "model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER"
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help=_SOURCES,
-        metavar="MODEL",
-    ),
-]
 OptionalModel = Annotated[
     str | None, typer.Argument(help=f"{_SOURCES}; or leave it out and give --extractor and --head", metavar="[MODEL]")
 ]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditor.attack.certificate import REPRODUCES, residual
+from auditor.attack.certificate import residual, solved
 from auditor.attack.interface import Attack, skipped
 from auditor.attack.pixel_map import pixel_map
-from auditor.records import Budget, Clock, Layer, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clock, Layer, Reconstruction, Skipped, View
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,18 @@ class LinearInversion(Attack):
                 continue
             clips = pixels.to_clip(found.value)[None]
             off = residual(view, clips, labels)
-            return Reconstruction(
-                attack=self.name,
-                clips=clips,
-                labels=labels,
-                outcome=Outcome.SOLVED if off < REPRODUCES else Outcome.UNVERIFIED,
-                objective=off,
-                certificate={
+            return solved(
+                self.name,
+                clips,
+                labels,
+                {
                     "update_residual": off,
                     "rank_one_residual": found.rank_one_residual,
                     "pixel_coverage": pixels.coverage,
                 },
                 seconds=clock.used,
                 seed=seed,
-                notes=(f"read off {layer.name}",),
+                note=f"read off {layer.name}",
             )
         if features:
             return skipped(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditor.attack.certificate import REPRODUCES, residual
+from auditor.attack.certificate import residual, solved
 from auditor.attack.interface import Attack, skipped
 from auditor.attack.pixel_map import PixelMap, pixel_map
-from auditor.records import Budget, Clip, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clip, Clock, Label, Layer, Reconstruction, Skipped, View
 
 # Singular values of the token gradients below float32's relative rounding (6e-8) of the largest are noise; ten
 # times that leaves a margin for the sums inside one gradient.
@@ -84,16 +84,14 @@ class PatchEmbeddingInversion(Attack):
         self, best: tuple[float, Clip, str, int], labels: tuple[Label, ...], clock: Clock, seed: int
     ) -> Reconstruction:
         off, clip, where, rank = best
-        return Reconstruction(
-            attack=self.name,
-            clips=clip[None],
-            labels=labels,
-            outcome=Outcome.SOLVED if off < REPRODUCES else Outcome.UNVERIFIED,
-            objective=off,
-            certificate={"update_residual": off, "rank": float(rank)},
+        return solved(
+            self.name,
+            clip[None],
+            labels,
+            {"update_residual": off, "rank": float(rank)},
             seconds=clock.used,
             seed=seed,
-            notes=(f"solved {where}",),
+            note=f"solved {where}",
         )
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditor.attack.certificate import REPRODUCES, residual
+from auditor.attack.certificate import residual, solved
 from auditor.attack.interface import Attack, skipped
 from auditor.attack.pixel_map import pixel_map
 from auditor.attack.relu_batch import CERTAIN, BatchInputs, recover_relu_batch
-from auditor.records import Budget, Clips, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Clock, Label, Layer, Reconstruction, Skipped, View
 
 # Sampling finds a batch of eight in seconds or not at all; a larger budget goes to other attacks.
 _LONGEST = 60.0
@@ -67,20 +67,18 @@ class SpearInversion(Attack):
     ) -> Reconstruction:
         labels = _labels(view, layer, clips, rows.slopes)
         off = residual(view, clips, labels)
-        return Reconstruction(
-            attack=self.name,
-            clips=clips,
-            labels=labels,
-            outcome=Outcome.SOLVED if off < REPRODUCES else Outcome.UNVERIFIED,
-            objective=off,
-            certificate={
+        return solved(
+            self.name,
+            clips,
+            labels,
+            {
                 "update_residual": off,
                 "relu_agreement": rows.agreement,
                 "factorisation_residual": rows.residual,
             },
             seconds=clock.used,
             seed=seed,
-            notes=(f"read off {layer.name}",),
+            note=f"read off {layer.name}",
         )
 
 

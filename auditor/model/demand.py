@@ -25,7 +25,6 @@ WORK, WORK_PER_PIXEL = 2**32, 2**23
 CALLS, CALLS_PER_NODE = 100_000, 50
 MOST_AXES = 64
 
-COPIES = frozenset({"clone", "contiguous", "_to_copy", "lift_fresh", "_unsafe_view", "detach"})
 PRODUCTS = frozenset({"mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "addbmm"})
 SIZED = ("upsample", "_upsample", "adaptive", "_adaptive", "col2im", "max_unpool", "im2col")
 FACTORIES = frozenset({"new_full", "new_zeros", "new_ones", "new_empty", "affine_grid_generator"})
