@@ -19,8 +19,8 @@ _STAGE_ENDS = (0, 2, 4, 10)
 class EfficientNetLite0(nn.Module):
     """Features of single frames by EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946; the Lite variant of 2020).
 
-    Frames are `(frame, 3, height, width)` in [0, 1]; the network's own normalisation, (255 x - 127) / 128, is part of the
-    module. Trained at 224 x 224; any even size of 32 or more runs.
+    Frames are `(frame, 3, height, width)` in [0, 1]; the network's own normalisation, (255 x - 127) / 128, is part of
+    the module. Trained at 224 x 224; any even size of 32 or more runs.
 
     Raises
     ------
