@@ -19,7 +19,10 @@ POOLS = ("each", "mean", "last", "max")
 ALGORITHMS = {"fedsgd": "FedSGD", "fedavg": "FedAvg"}
 EPOCHS, RATE = 5, 0.01
 JOINS = ("none", "sequence", "flatten", "pool", "pool-sequence", "mean")
-_SOURCES = "model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER"
+_SOURCES = (
+    "model.onnx, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, hf:FOLDER, or "
+    "pretrained:efficientnet-lite0"
+)
 
 OptionalModel = Annotated[
     str | None, typer.Argument(help=f"{_SOURCES}; or leave it out and give --extractor and --head", metavar="[MODEL]")

@@ -123,3 +123,7 @@ def texture_extractor() -> nn.Module:
 
 def texture_head() -> nn.Module:
     return built(12, lambda: nn.Linear(16 * 4 * 4 * 4, 10))
+
+
+def of_lite0() -> nn.Module:
+    return built(12, lambda: nn.Linear(1280, 5))

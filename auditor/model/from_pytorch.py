@@ -21,6 +21,7 @@ from auditor.model.pytorch.exported import from_exported
 from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.huggingface import from_huggingface
 from auditor.model.pytorch.pickled import from_pickle
+from auditor.model.pytorch.pretrained_models import from_pretrained
 from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
 from auditor.model.pytorch.timm_models import from_timm
 from auditor.model.pytorch.torchvision_models import from_torchvision
@@ -32,7 +33,7 @@ from auditor.records import Fidelity, InputSpec, Target
 from auditor.text import printable
 
 ARCHIVES = {"exported": from_exported, "torchscript": from_torchscript, "pickle": from_pickle}
-WITH_ARGUMENTS = ("pytorch", "torchvision", "timm")
+WITH_ARGUMENTS = ("pytorch", "torchvision", "timm", "pretrained")
 ORIGINS = {
     "exported": "torch.export program, run as it is (trusted by the user)",
     "torchscript": "TorchScript archive, run as it is (trusted by the user)",
@@ -54,7 +55,7 @@ class Opened:
 def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOptions) -> Opened:
     """Build a module and load its weights.
 
-    `form` is pytorch (a factory), torchvision, timm, hf, or an archive: exported, torchscript, pickle.
+    `form` is pytorch (a factory), torchvision, timm, hf, pretrained, or an archive: exported, torchscript, pickle.
 
     Raises
     ------
@@ -85,6 +86,8 @@ def _build(source: str, form: str, given: Weights | None, options: LoadOptions) 
         return from_torchvision(source.removeprefix("torchvision:"), options.classes, arguments)
     if form == "timm":
         return from_timm(source.removeprefix("timm:"), options.classes, arguments)
+    if form == "pretrained":
+        return from_pretrained(source.removeprefix("pretrained:"), options.classes, arguments)
     if form == "hf":
         return from_huggingface(Path(source.removeprefix("hf:")), options.classes, given)
     if form in ARCHIVES:

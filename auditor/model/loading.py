@@ -25,7 +25,7 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
     ----------
     source
         A file (told by its content), `path/file.py:factory` or `package.module:factory` (executed),
-        `torchvision:NAME`, `timm:NAME`, or `hf:FOLDER`.
+        `torchvision:NAME`, `timm:NAME`, `hf:FOLDER`, or `pretrained:NAME`.
     weights
         Safetensors or a state dict, for PyTorch models; without it they keep what the factory gives them.
     choices

@@ -10,12 +10,15 @@ from auditor.model.pytorch.factory import names_a_factory
 from auditor.model.resave import resave_line
 from auditor.text import printable
 
-PREFIXES = ("torchvision", "timm", "hf")
-SOURCES = "an ONNX file, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, or hf:FOLDER"
+PREFIXES = ("torchvision", "timm", "hf", "pretrained")
+SOURCES = (
+    "an ONNX file, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, hf:FOLDER, or "
+    "pretrained:NAME"
+)
 
 
 def form_of(source: str, *, trusted: bool) -> str:
-    """Return onnx, pytorch (a factory), torchvision, timm, hf, exported, torchscript or pickle.
+    """Return onnx, pytorch (a factory), torchvision, timm, hf, pretrained, exported, torchscript or pickle.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from auditor.score.intervals import bits_interval, recall_interval
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.pairing import pair
+from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank
 from auditor.score.severity import FORMULA, Severity, severity
@@ -35,6 +36,7 @@ __all__ = [
     "grade_finding",
     "merged",
     "pair",
+    "perceptual_distance",
     "psnr",
     "rank",
     "reach",
