@@ -36,14 +36,19 @@ class EfficientNetLite0(nn.Module):
         """Return the features of the last convolution, averaged over positions."""
         return self.net.extract_features(_normalised(frames)).mean((2, 3))
 
-    def stages(self, frames: Float[Tensor, "frame 3 height width"]) -> tuple[Tensor, ...]:
-        """Return the maps after the blocks that end each resolution and after the last convolution, finest first."""
+    def stages(self, frames: Float[Tensor, "frame 3 height width"], count: int = 5) -> tuple[Tensor, ...]:
+        """Return the maps after the blocks that end each resolution and after the last convolution, finest first.
+
+        Only the first `count` are computed.
+        """
         net, found = self.net, []
         x = net._swish(net._bn0(net._conv_stem(_normalised(frames))))
         for index, block in enumerate(net._blocks):
             x = block(x)
             if index in _STAGE_ENDS:
                 found.append(x)
+            if len(found) == count:
+                return tuple(found)
         return (*found, net._swish(net._bn1(net._conv_head(x))))
 
 

@@ -4,6 +4,7 @@ from auditor.score.baselines import blind_guesses
 from auditor.score.clip import score_clip
 from auditor.score.confidence import Confidence, confidence
 from auditor.score.credibility import Conclusion, Evidence, conclude
+from auditor.score.embedding import embedding_rank
 from auditor.score.grade import clearly_above_chance, grade_clip, grade_finding, merged, reach
 from auditor.score.intervals import bits_interval, recall_interval
 from auditor.score.membership import MembershipTest
@@ -31,6 +32,7 @@ __all__ = [
     "conclude",
     "confidence",
     "decide",
+    "embedding_rank",
     "gate",
     "grade_clip",
     "grade_finding",
