@@ -1,6 +1,7 @@
 """The options that several commands share, each told once."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,8 +172,26 @@ SendBuffers = Annotated[
         rich_help_panel=CLIENT,
     ),
 ]
+References = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reference",
+        metavar="FILE|first:K",
+        help="Frames of the scene for attackers who hold some: a picture, a folder of frames or a clip; repeatable. Or "
+        "first:K, the first K frames of the attacked clip [default: first:1, and first:3 for attacks with several].",
+        show_default=False,
+        rich_help_panel=AUDIT,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, rich_help_panel=AUDIT)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=AUDIT)]
+
+
+def check_references(given: Sequence[str]) -> None:
+    """Raise UsageError now, rather than after loading the model, if a reference is not there."""
+    for text in given:
+        if not text.startswith("first:") and not Path(text).exists():
+            raise UsageError(f"there is no {shown(Path(text))}", "give --reference a picture, a folder or a clip")
 
 
 def shown(path: Path) -> str:

@@ -86,6 +86,7 @@ def scan(
             help="Your own clips: video, folder of frames, .npz, or a folder of these.", rich_help_panel=choices.AUDIT
         ),
     ] = None,
+    reference: choices.References = None,
     preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=choices.AUDIT)] = "fast",
     what_if: Annotated[
         bool | None,
@@ -154,6 +155,7 @@ def scan(
     for path in probes or ():
         if not path.exists():
             raise UsageError(f"there is no {printable(str(path))}", "give --probes a video, a folder or an .npz")
+    choices.check_references(reference or ())
     targets, folder = _targets(out, output)
     from auditor.report import check_outputs
 
@@ -162,6 +164,7 @@ def scan(
         results = _scan(
             classes=classes,
             probes=tuple(probes or ()),
+            references=tuple(reference or ()),
             batch=batch,
             trainable=tuple(trainable or ()),
             seed=seed,

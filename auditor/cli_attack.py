@@ -8,7 +8,6 @@ import typer
 
 from auditor import choices
 from auditor.arguments import parse_seconds
-from auditor.errors import UsageError
 
 EXPERIMENT = "The attack"
 DEFAULT_FOLDER = Path("fl-audit-attack")
@@ -52,13 +51,7 @@ def attack(
             show_default=False,
         ),
     ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="Picture or clip of the scene, for attacks with a reference frame [default: the clip's first frame].",
-            rich_help_panel=EXPERIMENT,
-        ),
-    ] = None,
+    reference: choices.References = None,
     diagnose: Annotated[
         bool,
         typer.Option(
@@ -131,8 +124,7 @@ def attack(
         "device": device,
         "command": ("fl-audit", *sys.argv[1:]),
     }
-    if reference is not None and not reference.exists():
-        raise UsageError(f"there is no {choices.shown(reference)}", "give --reference a picture or a clip")
+    choices.check_references(reference or ())
     document = _run(
         setup,
         output,
@@ -140,7 +132,7 @@ def attack(
         clip=clip,
         label=label,
         label_known=label_known,
-        reference=reference,
+        references=tuple(reference or ()),
         restarts=restarts,
         steps=steps,
         diagnose=diagnose,

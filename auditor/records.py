@@ -686,6 +686,38 @@ class Grade(enum.IntEnum):
 
 
 @record
+class CopyScore:
+    """What an attacker's reference frames are by themselves, without any update, and what came of them.
+
+    Attributes
+    ----------
+    psnr
+        Of the copy that is nearest to the truth, dB.
+    gain
+        PSNR of the reconstruction less that.
+    motion_gain
+        The largest motion gain of any copy: 0 for a frame that is held, more where frames are interpolated.
+    motion_beyond
+        Motion gain of the reconstruction less that, dB.
+    followed
+        How far the reconstruction x went from the copy c towards the truth y: (x - c)(y - c) / |y - c|^2. 0 is where it
+        started, 1 the truth; what goes elsewhere adds nothing.
+    pasted
+        Whether the reconstruction is the copy, to within a tenth of the copy's squared error.
+    bits
+        Canary bits that a copy reads correctly, or None.
+    """
+
+    psnr: float
+    gain: float
+    motion_gain: float
+    motion_beyond: float
+    followed: float
+    pasted: bool
+    bits: int | None = None
+
+
+@record
 class ClipScore:
     """One reconstruction against one truth; dB for PSNR, [-1, 1] for SSIM.
 
@@ -704,7 +736,9 @@ class ClipScore:
     rank
         1 is the true clip on top of the gallery; `gallery` is how many candidates there were.
     bits
-        Canary bits read correctly, or None.
+        Canary bits read correctly, or None. With reference frames chance is what their copy reads.
+    copy
+        The reference frames by themselves; None for an attacker without.
     """
 
     psnr: float
@@ -717,6 +751,7 @@ class ClipScore:
     rank: int
     gallery: int
     bits: Interval | None = None
+    copy: CopyScore | None = None
 
 
 # --------------------------------------------------------------------------------------------------------- expose

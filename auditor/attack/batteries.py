@@ -2,20 +2,34 @@
 
 from dataclasses import dataclass, replace
 
-from auditor.attack.catalogue import CLOSED_FORMS, FEATURES, LEAST_SQUARES, R1, RECURSION
+from auditor.attack.catalogue import (
+    CLOSED_FORMS,
+    FEATURES,
+    LEAST_SQUARES,
+    LEAST_SQUARES_R1,
+    LEAST_SQUARES_RK,
+    R1,
+    RECURSION,
+    RECURSION_R1,
+    RECURSION_RK,
+)
 from auditor.attack.gradient_matching import MODE_MATCHING
 from auditor.attack.interface import Attack
 
+# With a frame of the scene: ahead of gradient matching from it on every net that was tried (benchmarks/README.md).
+_WITH_ONE: tuple[Attack, ...] = (RECURSION_R1, LEAST_SQUARES_R1)
+_WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, LEAST_SQUARES_RK)
 
-def _battery(restarts: int, *more: Attack) -> tuple[Attack, ...]:
-    """Return the decisive and cheap attacks first; `more` come before the one that needs a reference frame."""
+
+def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_ONE) -> tuple[Attack, ...]:
+    """Return the decisive and cheap attacks first; `informed` are those that hold frames of the scene."""
     return (
         *CLOSED_FORMS,
         RECURSION,
         replace(LEAST_SQUARES, restarts=restarts),
         replace(FEATURES, restarts=restarts),
         *more,
-        replace(R1, restarts=restarts),
+        *informed,
     )
 
 
@@ -48,13 +62,19 @@ class Preset:
     what_if: bool
     diagnose: bool = False
 
+    def with_several_references(self) -> "Preset":
+        """Return the preset with the attacks that hold several frames of the scene, where it has none."""
+        if any(a.frames_of_scene > 1 for a in self.attacks):
+            return self
+        return replace(self, attacks=(*self.attacks, *_WITH_SEVERAL))
+
 
 PRESETS = {
     "fast": Preset(name="fast", seconds=120.0, attacks=_battery(1), steps=1500, probes=3, seeds=1, what_if=False),
     "standard": Preset(
         name="standard",
         seconds=900.0,
-        attacks=_battery(2, MODE_MATCHING),
+        attacks=_battery(2, MODE_MATCHING, informed=(*_WITH_ONE, *_WITH_SEVERAL)),
         steps=3000,
         probes=5,
         seeds=2,
@@ -64,7 +84,7 @@ PRESETS = {
     "deep": Preset(
         name="deep",
         seconds=7200.0,
-        attacks=_battery(4, replace(MODE_MATCHING, restarts=2)),
+        attacks=_battery(4, replace(MODE_MATCHING, restarts=2), informed=(*_WITH_ONE, *_WITH_SEVERAL, R1)),
         steps=6000,
         probes=7,
         seeds=3,

@@ -1,5 +1,7 @@
 """Every attack by its name, whether or not a preset runs it."""
 
+from dataclasses import replace
+
 from auditor.attack.april import April
 from auditor.attack.cocktail_party import CocktailParty
 from auditor.attack.feature_inversion import FeatureInversion
@@ -14,6 +16,7 @@ from auditor.attack.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.published import PUBLISHED
 from auditor.attack.spear import SpearInversion
+from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.attack.step import Schedule
 
@@ -33,6 +36,46 @@ PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
 
+# Rk: up to this many frames; a scan holds three, the user's references may be more.
+_MOST = 8
+RK = replace(
+    R1,
+    name="gradient-matching-rk",
+    title="Gradient matching from several reference frames",
+    source="Rasul et al. 2025 (arXiv 2509.09742), Rk; objective of Geiping et al. 2020 (arXiv 2003.14053)",
+    start=ReferenceFrame(count=_MOST),
+    priors=(TemporalVariation(0.1), SpatialVariation(0.03), NearReference(0.1, _MOST)),
+)
+LEAST_SQUARES_R1 = replace(
+    LEAST_SQUARES,
+    name="least-squares-matching-r1",
+    title="Least squares around one reference frame",
+    references=1,
+    spectrum=FROM_ONE,
+)
+LEAST_SQUARES_RK = replace(
+    LEAST_SQUARES,
+    name="least-squares-matching-rk",
+    title="Least squares around several reference frames",
+    references=_MOST,
+    spectrum=FROM_SEVERAL,
+)
+RECURSION_R1 = replace(
+    RECURSION,
+    name="layer-recursion-r1",
+    title="Layer-wise recursion, least squares around one reference frame",
+    references=1,
+    spectrum=FROM_ONE,
+)
+RECURSION_RK = replace(
+    RECURSION,
+    name="layer-recursion-rk",
+    title="Layer-wise recursion, least squares around several reference frames",
+    references=_MOST,
+    spectrum=FROM_SEVERAL,
+)
+REFERENCED: tuple[Attack, ...] = (R1, RK, LEAST_SQUARES_R1, LEAST_SQUARES_RK, RECURSION_R1, RECURSION_RK)
+
 ATTACKS: tuple[Attack, ...] = (
     *CLOSED_FORMS,
     April(),
@@ -40,7 +83,7 @@ ATTACKS: tuple[Attack, ...] = (
     FEATURES,
     LEAST_SQUARES,
     PLAIN,
-    R1,
+    *REFERENCED,
     MODE_MATCHING,
     RECURSION,
     *PUBLISHED,

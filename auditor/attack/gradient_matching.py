@@ -75,9 +75,14 @@ class GradientMatching(Attack):
     ways: tuple[Way, ...] = ()
     smooth_ways: tuple[Way, ...] = ()
 
+    @property
+    def frames_of_scene(self) -> int:
+        """How many reference frames its start holds or interpolates."""
+        return self.start.count if isinstance(self.start, ReferenceFrame) else 0
+
     def obstacle(self, view: View) -> str | None:
         """Need a gradient that is not zero, and a reference frame for R1."""
-        if isinstance(self.start, ReferenceFrame) and view.knowledge.reference is None:
+        if self.frames_of_scene and view.knowledge.reference is None:
             return "this attacker has no reference frame"
         if all(float(g.abs().max()) == 0.0 for g in view.update.gradients.values()):
             return "the update is zero"

@@ -28,6 +28,11 @@ class Attack(abc.ABC):
     source: str
     closed_form: bool = False
 
+    @property
+    def frames_of_scene(self) -> int:
+        """How many frames of the scene this attacker holds at most: 0 for R0, 1 for R1, more for Rk."""
+        return 0
+
     @abc.abstractmethod
     def obstacle(self, view: View) -> str | None:
         """Say in one clause why the attack cannot apply to this view, or None when it can."""

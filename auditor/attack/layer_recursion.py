@@ -16,6 +16,7 @@ from auditor.attack.pixel_map import PixelMap, pixel_map
 from auditor.attack.recursion import Descent, descend
 from auditor.attack.smoothing import SmoothRectifiers
 from auditor.attack.spectrum import Spectrum
+from auditor.attack.start import reference_copy
 from auditor.attack.weight_system import columns
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, Trace, View
@@ -118,6 +119,9 @@ class LayerRecursion(Attack):
         Smoothing of rectifiers, relative to the admitted error.
     adapt
         Whether the prior is fitted to the clip.
+    references
+        How many frames of the scene the attacker holds at most (R1, Rk). The prior's mean is then their copy, not mid
+        grey, and `spectrum` is of what the copy leaves of a clip.
     """
 
     name: str = "layer-recursion"
@@ -127,10 +131,18 @@ class LayerRecursion(Attack):
     )
     width: float = 1.0
     adapt: bool = True
+    references: int = 0
     spectrum: Spectrum = field(default_factory=Spectrum)
+
+    @property
+    def frames_of_scene(self) -> int:
+        """How many reference frames it searches around."""
+        return self.references
 
     def obstacle(self, view: View) -> str | None:
         """Need one clip, one gradient, no unknown masks, and finite numbers of which some are not zero."""
+        if self.references and view.knowledge.reference is None:
+            return "this attacker has no reference frame"
         if view.update.batch != 1:
             return f"{view.update.batch} clips share the update; the recursion needs one"
         if not view.one_gradient:
@@ -206,20 +218,21 @@ class LayerRecursion(Attack):
         spectrum = self.spectrum
         deviation = spectrum.variance(shape).sqrt().to(like)
         z = like.clone()
-        best = 0.5 + transform.clips(z)
+        centre = reference_copy(view.knowledge, self.references).to(like) if self.references else like + 0.5
+        best = centre + transform.clips(z)
         least, products, steps = math.inf, float(_FIRST), 0
         trace: list[Trace] = []
         outcome = Outcome.CONVERGED
         for level, error in enumerate(_LEVELS):
 
             def off(variable: Tensor, error: float = error, scale: Tensor = deviation) -> Sequence[Tensor]:
-                return equations(0.5 + transform.clips(variable * scale), error)
+                return equations(centre + transform.clips(variable * scale), error)
 
             most = min(int(products), _MOST, max(budget.steps - steps, 1))
             step = gauss_newton(off, z, most, _TOLERANCE, clock)
             z, steps = step.variable, steps + step.products
             products *= _GROWTH
-            clips = (0.5 + transform.clips(z * deviation)).clamp(0.0, 1.0)
+            clips = (centre + transform.clips(z * deviation)).clamp(0.0, 1.0)
             now = equations.misfit(clips)
             trace.append(Trace(step=steps, seconds=clock.used, objective=now))
             budget.progress((level + 1) / len(_LEVELS))

@@ -13,10 +13,10 @@ from auditor.attack.interface import Attack
 from auditor.attack.least_squares import gauss_newton
 from auditor.attack.loop import checkpoint
 from auditor.attack.parametrisation import Modes
-from auditor.attack.prior import SpatialVariation, TemporalVariation
+from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.smoothing import SmoothRectifiers
 from auditor.attack.spectrum import Spectrum
-from auditor.attack.start import GivenClips
+from auditor.attack.start import GivenClips, Grey, ReferenceFrame, reference_copy
 from auditor.attack.step import Schedule
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Checkpoint, Clips, Clock, Outcome, Reconstruction, Skipped, Trace, View
@@ -58,8 +58,11 @@ class LeastSquaresMatching(Attack):
     rival, polish
         Shares of the budget, in nets with kinks: for soft-signed descent over the same modes from grey, which is better
         where the update determines the clip well; and for polishing the nearer of the two. 0 for none.
+    references
+        How many frames of the scene the attacker holds at most (R1, Rk). The prior's mean is then their copy, not mid
+        grey, and `spectrum` is of what the copy leaves of a clip.
     restarts
-        Searches: the first from mid grey, the others from draws of the prior; the lowest distance wins.
+        Searches: the first from the prior's mean, the others from draws of the prior; the lowest distance wins.
     """
 
     name: str = "least-squares-matching"
@@ -77,10 +80,18 @@ class LeastSquaresMatching(Attack):
     rival: float = 0.3
     polish: float = 0.3
     restarts: int = 1
+    references: int = 0
     spectrum: Spectrum = field(default_factory=Spectrum)
 
+    @property
+    def frames_of_scene(self) -> int:
+        """How many reference frames it searches around."""
+        return self.references
+
     def obstacle(self, view: View) -> str | None:
-        """Need finite gradients that are not all zero."""
+        """Need finite gradients that are not all zero, and a reference where the search is around one."""
+        if self.references and view.knowledge.reference is None:
+            return "this attacker has no reference frame"
         gradients = [g for g in view.update.gradients.values() if g.numel()]
         if not all(bool(torch.isfinite(g).all()) for g in gradients):
             return "the update holds values that are not finite"
@@ -113,15 +124,18 @@ class LeastSquaresMatching(Attack):
         if not kinked:
             return best
         # Descent with few steps does better where fine modes move little: up to 4 dB in a net with two pathways.
+        near = (NearReference(0.1, self.references),) if self.references else ()
         descent = GradientMatching(
-            priors=(TemporalVariation(0.1), SpatialVariation(0.01)),
+            start=ReferenceFrame(count=self.references) if self.references else Grey(),
+            priors=(TemporalVariation(0.1), SpatialVariation(0.01), *near),
             schedule=Schedule(rate=0.1, anneal=0.03),
             parametrisation=Modes(),
         )
-        best = _nearer(best, descent, "descent from grey", view, _portion(budget, own, self.rival), seed)
+        origin = "descent from the reference" if self.references else "descent from grey"
+        best = _nearer(best, descent, origin, view, _portion(budget, own, self.rival), seed)
         polish = GradientMatching(
             start=GivenClips(best.clips),
-            priors=(TemporalVariation(0.02), SpatialVariation(0.002)),
+            priors=(TemporalVariation(0.02), SpatialVariation(0.002), *(replace(n, weight=0.02) for n in near)),
             schedule=Schedule(rate=0.03, anneal=0.3),
             parametrisation=Modes(spectrum=self.spectrum),
         )
@@ -175,6 +189,9 @@ class _Search:
         device = next(iter(self._observed.values())).device
         shape = (view.update.batch, *view.knowledge.clip_shape)
         self._like = torch.zeros(shape, device=device)
+        self._centre: Tensor | float = 0.5
+        if attack.references:
+            self._centre = reference_copy(view.knowledge, attack.references).to(self._like)
         variance = attack.spectrum.variance(view.knowledge.clip_shape)
         # Constant modes vary far more than others; measured, conjugate gradients lose up to 1.6 dB on that.
         variance[0, :, 0, 0] = variance[0, :, 0, min(1, variance.shape[3] - 1)]
@@ -239,7 +256,7 @@ class _Search:
 
     def clips(self, z: Tensor) -> Clips:
         """Return the clips that modes in units of the prior's deviation stand for."""
-        return 0.5 + self._transform.clips(z * self._deviation)
+        return self._centre + self._transform.clips(z * self._deviation)
 
     def _share(self, level: int, levels: int, total: int) -> int:
         """Return the products of a level: they grow geometrically, and all of them together are `total`."""

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.attack.start import reference_copy
 from auditor.records import Clips, Knowledge
 
 
@@ -42,15 +43,22 @@ class TemporalVariation:
 
 @dataclass(frozen=True)
 class NearReference:
-    """Mean absolute difference to the reference frame: much of a scene stays as it was seen (R1)."""
+    """Mean absolute difference to the reference copy: much of a scene stays as it was seen (R1, Rk).
+
+    Attributes
+    ----------
+    count
+        How many of the newest frames the copy is made of, as in `ReferenceFrame`.
+    """
 
     weight: float
+    count: int = 1
 
     def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
-        """Return weight * mean |x_t - r|; without a reference nothing is added."""
+        """Return weight * mean |x_t - r_t|; without a reference nothing is added."""
         if knowledge.reference is None:
             return clips.sum() * 0.0
-        return self.weight * (clips - knowledge.reference[-1].to(clips)).abs().mean()
+        return self.weight * (clips - reference_copy(knowledge, self.count).to(clips)).abs().mean()
 
 
 def _variation(clips: Clips, axis: int) -> Float[Tensor, ""]:

@@ -70,6 +70,31 @@ class StaticBackground:
 
 
 @dataclass(frozen=True)
+class KnownBackground:
+    """Mean of sqrt(d^2 + e^2) - e, d a pixel's distance to the background that reference frames show.
+
+    The background is the per-pixel median of the frames (of one frame: the frame), held: a camera that stands still
+    and few pixels that move, but freely (Charbonnier et al. 1994).
+
+    Attributes
+    ----------
+    count
+        How many of the newest reference frames the median is taken of.
+    """
+
+    weight: float
+    count: int = 1
+    softness: float = 0.01
+
+    def __call__(self, clips: Clips, knowledge: Knowledge) -> Float[Tensor, ""]:
+        """Return the penalty; without a reference nothing is added."""
+        if knowledge.reference is None or not len(knowledge.reference):
+            return clips.sum() * 0.0
+        off = clips - knowledge.reference[-self.count :].contiguous().median(dim=0).values.to(clips)
+        return self.weight * ((off.square() + self.softness**2).sqrt() - self.softness).mean()
+
+
+@dataclass(frozen=True)
 class SparseForeground:
     """Mean of sqrt(d^2 + e^2) - e, d a pixel's distance to its own temporal median: few pixels move, but freely.
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Clips, Knowledge
+from auditor.records import Clip, Clips, Knowledge
 
 
 @runtime_checkable
@@ -111,18 +111,29 @@ class ReferenceFrame:
         LookupError
             This attacker knows no reference frame.
         """
-        if knowledge.reference is None:
-            raise LookupError("no reference frame is known")
-        over_time = _over_time(knowledge.reference[-self.count :].cpu(), knowledge.clip_shape[0])
+        over_time = reference_copy(knowledge, self.count).cpu()
         shape = (knowledge.batch, *knowledge.clip_shape)
         return (over_time[None] + self.noise * torch.randn(shape, generator=generator)).clamp(0.0, 1.0)
+
+
+def reference_copy(knowledge: Knowledge, count: int) -> Clip:
+    """Return the newest `count` reference frames over time: one held, several interpolated, the oldest first.
+
+    Raises
+    ------
+    LookupError
+        This attacker knows no reference frame.
+    """
+    if knowledge.reference is None or not len(knowledge.reference):
+        raise LookupError("no reference frame is known")
+    return _over_time(knowledge.reference[-count:], knowledge.clip_shape[0])
 
 
 def _over_time(frames: Float[Tensor, "k c h w"], count: int) -> Float[Tensor, "t c h w"]:
     """Interpolate linearly: the first frame at the start, the last at the end."""
     if len(frames) == 1:
         return frames.expand(count, -1, -1, -1)
-    at = torch.linspace(0.0, len(frames) - 1.0, count)
+    at = torch.linspace(0.0, len(frames) - 1.0, count, device=frames.device)
     before = at.floor().clamp(max=len(frames) - 2).long()
     share = (at - before).view(-1, 1, 1, 1)
     return (1.0 - share) * frames[before] + share * frames[before + 1]

@@ -36,6 +36,8 @@ def attack_document(a: Attacked) -> dict[str, Any]:
             "configuration": repr(a.attack),
             "closed_form": a.attack.closed_form,
             "reference": _reference(a),
+            "reference_frames": 0 if a.knowledge.reference is None else len(a.knowledge.reference),
+            "reference_notes": [printable(note, 300) for note in a.reference_notes],
         },
         "clip": _clip(a),
         "knowledge": {
@@ -82,8 +84,7 @@ def _protocol(a: Attacked) -> dict[str, Any]:
 def _reference(a: Attacked) -> str | None:
     if not uses_reference(a.attack):
         return None
-    given = a.options.reference
-    return "first frame of the clip" if given is None else printable(str(given), 300)
+    return printable(a.references.source, 300)
 
 
 def _clip(a: Attacked) -> dict[str, Any]:

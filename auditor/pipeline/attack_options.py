@@ -35,8 +35,8 @@ class AttackOptions:
     label_known
         Whether the attacker knows the labels (True) or has to restore them (False); None as in a scan: restored where
         a rule is certain, else known.
-    reference
-        A picture or clip of the scene for attacks with a reference frame; without, the clip's own first frame.
+    references
+        Frames of the scene for attacks that hold some, as `references_from` reads them; without, the clip's own first.
     restarts, steps
         In place of the attack's own, and of `STEPS`.
     diagnose
@@ -48,7 +48,7 @@ class AttackOptions:
     clip: str
     label: str | None = None
     label_known: bool | None = None
-    reference: Path | None = None
+    references: tuple[str, ...] = ()
     restarts: int | None = None
     steps: int | None = None
     diagnose: bool = False

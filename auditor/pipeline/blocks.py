@@ -11,9 +11,10 @@ from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.pictures import pictured, strips
+from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import finding_assumes, summary
-from auditor.records import ClipScore, Exposure, Fidelity, Interval, ModelPart, Reconstruction, Skipped
+from auditor.records import ClipScore, CopyScore, Exposure, Fidelity, Interval, ModelPart, Reconstruction, Skipped
 from auditor.score import FORMULA, Severity, grade_clip
 from auditor.text import printable
 
@@ -46,7 +47,8 @@ def finding_block(
         "grade": f.grade.name,
         "severity": {"score": f.severity.score, "band": f.severity.band, "vector": f.severity.vector},
         "threat_model": "C",
-        "reference": "R1" if f.reference else "R0",
+        "reference": reference_kind(f),
+        "reference_frames": max((len(r.held) for r in f.results if r.held is not None), default=0),
         "assumes": finding_assumes(f),
         "summary": printable(summary(f), 600),
         "counts": f.counts,
@@ -57,6 +59,41 @@ def finding_block(
         "bits": interval_block(f.bits),
         "diagnosis": _diagnosed(diagnosed) if diagnosed is not None and diagnosed.finding is f else None,
         "results": [_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results],
+    }
+
+
+def reference_kind(f: Finding) -> str:
+    """R0 without reference frames, R1 with one, Rk with several."""
+    if not f.reference:
+        return "R0"
+    return "R1" if f.attack.frames_of_scene == 1 else "Rk"
+
+
+def references_block(references: References, copied: Sequence[Copied], used: bool) -> dict[str, Any] | None:
+    """Which frames attackers held, and how near these alone come to every clip; None where none was held."""
+    if not used:
+        return None
+    return {
+        "source": printable(references.source, 300),
+        "given": references.given is not None,
+        "frames": None if references.given is None else len(references.given),
+        "notes": [printable(n, 300) for n in (*references.notes, *(n for c in copied for n in c.notes))],
+        "copies": [
+            {"probe": printable(c.probe), "frames": c.frames, "psnr": number(c.psnr), "blind": number(c.blind)}
+            for c in copied
+        ],
+    }
+
+
+def _copy(c: CopyScore) -> dict[str, Any]:
+    return {
+        "psnr": number(c.psnr),
+        "gain": number(c.gain),
+        "motion_gain": number(c.motion_gain),
+        "motion_beyond": number(c.motion_beyond),
+        "followed": number(c.followed),
+        "pasted": c.pasted,
+        "bits": c.bits,
     }
 
 
@@ -145,6 +182,7 @@ def score_block(s: ClipScore) -> dict[str, Any]:
         "rank": s.rank,
         "gallery": s.gallery,
         "bits": interval_block(s.bits),
+        **({} if s.copy is None else {"copy": _copy(s.copy)}),
     }
 
 

@@ -10,6 +10,7 @@ from auditor.pipeline.controls import Control
 from auditor.pipeline.credibility import Point
 from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.pairing import alike, own_clip
+from auditor.pipeline.references import References
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.probe import Galleries
 from auditor.records import Clip, ClipScore, Clock, Grade, Interval, LabelGuess, Probe, Reconstruction, record
@@ -32,7 +33,7 @@ from auditor.score import (
 class Result:
     """One reconstruction with its score, and the same attack's null for the same truth (None if there was none).
 
-    `curve` is the score along the way, where it was kept.
+    `curve` is the score along the way, where it was kept; `held` the reference frames of the attacker.
     """
 
     observed: Observed
@@ -44,6 +45,7 @@ class Result:
     null: ClipScore | None
     guesses: Mapping[str, Clip]
     curve: tuple[Point, ...] = ()
+    held: Clip | None = None
 
 
 @record
@@ -83,15 +85,22 @@ class LabelFinding:
 
 # Of a null: is the clip found, are the canary's bits read?
 _QUESTIONS = 2
+# Guesses that need no update, but frames of the scene.
+_COPIES = ("reference copy", "newest reference", "reference median")
 
 
 def make_findings(
-    bench: Bench, observed: Sequence[Observed], ran: Sequence[Ran], galleries: Galleries
+    bench: Bench,
+    observed: Sequence[Observed],
+    ran: Sequence[Ran],
+    galleries: Galleries,
+    references: References | None = None,
 ) -> tuple[Finding, ...]:
     """Group the units by attack, worst finding first."""
+    references = references or References()
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
     found = [
-        _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, galleries, len(attacks))
+        _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, galleries, len(attacks), references)
         for name, attack in attacks.items()
     ]
     kept = [f for f in found if f is not None]
@@ -118,11 +127,16 @@ def _best(finding: Finding) -> float:
 
 
 def _finding(
-    observed: Sequence[Observed], ran: list[Ran], attack: Attack, galleries: Galleries, attacks: int
+    observed: Sequence[Observed],
+    ran: list[Ran],
+    attack: Attack,
+    galleries: Galleries,
+    attacks: int,
+    references: References,
 ) -> Finding | None:
     reference = uses_reference(attack)
     looks = len(observed[0].labels)
-    results = [_result(observed, r, ran, reference, galleries) for r in ran if not r.unit.is_null]
+    results = [_result(observed, r, ran, references, galleries) for r in ran if not r.unit.is_null]
     if not results:
         return None
     recall, bits = _evidence([r.score for r in results], _first(results, [r.score for r in results]), reference)
@@ -162,25 +176,26 @@ def _restored(results: Sequence[Result]) -> bool:
 
 
 def _result(
-    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool, galleries: Galleries
+    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], references: References, galleries: Galleries
 ) -> Result:
     truth = observed[ran.unit.truth]
     made = ran.result
     assert isinstance(made, Reconstruction)
     clip = own_clip(truth, made)
-    null_clip = _null_clip(observed, ran, siblings, reference)
-    frame = truth.probe.clip[:1] if reference else None
+    frames = references.held(ran.unit.attack, truth.probe)
+    null_clip = _null_clip(observed, ran, siblings, frames is not None)
     gallery = galleries[truth.probe.name]
     return Result(
         observed=truth,
         reconstruction=made,
         clip=clip,
-        score=score_clip(truth.probe, clip, gallery, frame),
+        score=score_clip(truth.probe, clip, gallery, frames),
         repetition=ran.unit.repetition,
         null_clip=null_clip,
-        null=None if null_clip is None else score_clip(truth.probe, null_clip, gallery, frame),
-        guesses=blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), frame),
+        null=None if null_clip is None else score_clip(truth.probe, null_clip, gallery, frames),
+        guesses=blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), frames),
         curve=ran.curve,
+        held=frames,
     )
 
 
@@ -211,8 +226,8 @@ def _evidence(
     recall = None
     if real and not reference:
         recall = recall_interval(sum(s.rank == 1 for s in real), len(real), min(s.gallery for s in real))
-    correct, trials = merged([s.bits for s in first])
-    return recall, bits_interval(correct, trials) if trials else None
+    correct, trials, chance = merged([s.bits for s in first])
+    return recall, bits_interval(correct, trials, chance) if trials else None
 
 
 def _at_chance(
@@ -255,7 +270,7 @@ def blind_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:
     best: dict[str, tuple[str, float]] = {}
     for f in findings:
         for r in f.results:
-            blind = {k: v for k, v in r.score.baselines.items() if k != "reference copy"}
+            blind = {k: v for k, v in r.score.baselines.items() if k not in _COPIES}
             guess = max(blind.items(), key=lambda item: item[1])
             if guess[1] > best.get(r.observed.probe.name, ("", -1.0))[1]:
                 best[r.observed.probe.name] = guess

@@ -18,12 +18,13 @@ from auditor.pipeline.attack_options import (
 from auditor.pipeline.bench import Bench, Observed, public_weights, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_curve, diagnose
 from auditor.pipeline.pairing import alike, in_order
+from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.scan import choose_device, load_target, pixel_variance
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
 from auditor.pipeline.watch import Watch
-from auditor.probe import Galleries, reference_frame, shipped_probes
+from auditor.probe import Galleries, shipped_probes
 from auditor.records import (
     Budget,
     Clip,
@@ -59,6 +60,8 @@ class Attacked:
         The best blind guess for the clip, and its name.
     curve
         The score along the way; empty for closed forms.
+    references, reference_notes
+        The frames of the scene that such an attacker holds, and what is to be told about them.
     """
 
     options: AttackOptions
@@ -79,6 +82,8 @@ class Attacked:
     guess_name: str
     curve: tuple[Point, ...]
     diagnosis: Diagnosis | None
+    references: References
+    reference_notes: tuple[str, ...]
 
 
 def attack_one(options: AttackOptions, watch: Watch) -> Attacked:
@@ -97,7 +102,7 @@ def attack_one(options: AttackOptions, watch: Watch) -> Attacked:
     """
     started, clock, setup = datetime.datetime.now(datetime.UTC), Clock(0.0), options.setup
     attack = attack_named(options.attack, options.restarts)
-    if options.reference is not None and not uses_reference(attack):
+    if options.references and not uses_reference(attack):
         raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
     check_clip(options.clip)
     device = choose_device(setup.device)
@@ -106,19 +111,24 @@ def attack_one(options: AttackOptions, watch: Watch) -> Attacked:
     bench = trained(target, setup, loss_of(setup.loss, target))
     probe = clip_named(options.clip, target.input, setup.seed)
     label = label_of(options.label, probe.name, target.classes, bench.client.loss.kind)
-    frame = _frame(options, attack, probe, bench)
+    references = references_from(options.references, target.input)
+    reason = references.obstacle(attack, probe)
+    if reason is not None:
+        raise UsageError(f"the attack {attack.name} does not apply: {reason}", "give --reference more frames")
+    frames = references.held(attack, probe)
     with threads_for(target):
         (observed,) = observe_all(bench, [probe], [label])
-        view = _view(bench, observed, options.label_known, frame)
+        view = _view(bench, observed, options.label_known, frames)
         made = _invert(options, attack, view, probe, watch)
         clips = in_order(observed, made.clips)
         other = next(p for p in shipped_probes(target.input) if not alike(p, probe))
         galleries = Galleries(target.input, (probe, other))
         gallery = galleries[probe.name]
-        score = score_clip(probe, clips[0], gallery, frame)
-        grade = grade_clip(score, with_reference=frame is not None)
+        score = score_clip(probe, clips[0], gallery, frames)
+        grade = grade_clip(score, with_reference=frames is not None)
         diagnosis = _diagnosis(options, bench, observed, attack, view, made, grade, gallery, watch)
-    guesses = blind_guesses(gallery, (target.input.height, target.input.width), frame)
+    guesses = blind_guesses(gallery, (target.input.height, target.input.width), frames)
+    alone = copied(references, attack, probe, gallery)
     best = max(score.baselines, key=lambda name: score.baselines[name])
     return Attacked(
         options=options,
@@ -139,19 +149,14 @@ def attack_one(options: AttackOptions, watch: Watch) -> Attacked:
         guess_name=best,
         curve=budget_curve(observed, made),
         diagnosis=diagnosis,
+        references=references,
+        reference_notes=() if alone is None else (*references.notes, *alone.notes),
     )
 
 
-def _frame(options: AttackOptions, attack: Attack, probe: Probe, bench: Bench) -> Clip | None:
-    """The reference frame of an attack that has one: the user's, or the clip's own first."""
-    if not uses_reference(attack):
-        return None
-    return probe.clip[:1] if options.reference is None else reference_frame(options.reference, bench.input)
-
-
-def _view(bench: Bench, observed: Observed, known: bool | None, frame: Clip | None) -> View:
+def _view(bench: Bench, observed: Observed, known: bool | None, frames: Clip | None) -> View:
     """What the attacker sees, with labels known, restored, or as in a scan."""
-    view = view_of(bench, observed, None if frame is None else frame.to(bench.device))
+    view = view_of(bench, observed, None if frames is None else frames.to(bench.device))
     if known is None:
         return view
     if known:

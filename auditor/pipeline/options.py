@@ -14,6 +14,7 @@ class ScanOptions:
     Without `trainable` everything is trained but what the model itself freezes. `local_epochs`, `local_batch` (0 is all
     clips), `learning_rate` and `momentum` are those of FedAvg. `max_time` is in seconds, for
     everything from loading to the last score; None takes the preset's.
+    `references` are as `references_from` reads them.
     """
 
     model: str = ""
@@ -35,6 +36,7 @@ class ScanOptions:
     trust_model: bool = False
     onnx_ops: tuple[Path, ...] = ()
     probes: tuple[Path, ...] = ()
+    references: tuple[str, ...] = ()
     batch: int = 1
     labels: Literal["distinct", "equal"] = "distinct"
     batchnorm: BatchNormMode = "eval"

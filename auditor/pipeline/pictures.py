@@ -11,6 +11,7 @@ from torch.nn import functional
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.records import Clip
+from auditor.score import reference_copies
 
 FRAMES = 8
 _LONGEST_SIDE = 160
@@ -39,8 +40,18 @@ def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> dict[str, A
         "enhanced_method": None if best is None else best.method,
         "baseline": None if guess is None else _strip(guess, shown),
         "baseline_name": name,
+        "reference": _reference(result, shown),
         "null": None if result.null_clip is None else _strip(result.null_clip, shown),
     }
+
+
+def _reference(result: Result, frames: list[int]) -> list[str] | None:
+    """The reference copy over the same frames: what this attacker started from."""
+    if result.held is None:
+        return None
+    clip = result.observed.probe.clip
+    copy = reference_copies(result.held, len(clip), (clip.shape[-2], clip.shape[-1]))["reference copy"]
+    return _strip(copy, frames)
 
 
 def _blind(result: Result) -> tuple[str, Clip | None]:

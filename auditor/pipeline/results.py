@@ -19,6 +19,7 @@ from auditor.pipeline.blocks import (
     interval_block,
     part_block,
     plain,
+    references_block,
     severity_block,
     skipped_block,
     what_if_block,
@@ -31,6 +32,7 @@ from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.malicious_block import malicious_block
 from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import THREAT_TITLE, actions, assumptions, local_batch, out_of_scope
 from auditor.records import (
@@ -68,6 +70,8 @@ class Gathered:
     enhanced: Mapping[int, tuple[Enhancement, ...]]
     variants: tuple[Variant, ...]
     malicious: MaliciousServer | None
+    references: References
+    copied: tuple[Copied, ...]
     skipped: tuple[Skipped, ...]
     device: torch.device
     pace: float
@@ -101,6 +105,7 @@ def assemble(g: Gathered) -> Audit:
             "exposure": _exposure_block(g),
             "layers": _layers(g),
             "what_if": what_if_block(g.variants),
+            "references": references_block(g.references, g.copied, any(f.reference for f in g.findings)),
             "malicious_server": malicious_block(g.malicious),
             "skipped": [skipped_block(s) for s in g.skipped],
             "verdict": {

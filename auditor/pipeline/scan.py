@@ -24,6 +24,7 @@ from auditor.pipeline.findings import (
 )
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
@@ -74,6 +75,9 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     target = load_target(options, device)
     watch.stage("making probes")
     probes = _probes(options, preset, target.input)
+    references = references_from(options.references, target.input)
+    if references.several:
+        preset = preset.with_several_references()
     bench = trained(target, options, loss_of(options.loss, target))
     what_if = preset.what_if if options.what_if is None else options.what_if
     malicious = preset.what_if and what_if if options.malicious is None else options.malicious
@@ -93,8 +97,9 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         watch.stage("attacks")
         telling = _DIAGNOSE if preset.diagnose else 0.0
         later = (_ENHANCE + changing + server + telling) * clock.left
-        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch)
-    findings = make_findings(bench, observed, ran, galleries)
+        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch, references)
+    findings = make_findings(bench, observed, ran, galleries, references)
+    held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
         watch.stage("diagnosis")
@@ -134,6 +139,8 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             enhanced=enhanced,
             variants=changes,
             malicious=manipulated,
+            references=references,
+            copied=each_copied(references, held, galleries),
             skipped=(
                 *skipped,
                 *not_enhanced,

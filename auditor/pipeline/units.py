@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import LEAST_STEPS, Attack, GradientMatching, Preset, ReferenceFrame
+from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.bench import Bench, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, Point, budget_curve
+from auditor.pipeline.references import References
 from auditor.pipeline.watch import Watch
 from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
 
@@ -19,6 +20,7 @@ _CHEAPEST = 0.35
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
+_OWN_FRAMES = References()
 
 
 @record
@@ -49,14 +51,14 @@ class Ran:
 
 
 def uses_reference(attack: Attack) -> bool:
-    """Tell whether the attacker holds a frame of the scene (R1)."""
-    return isinstance(attack, GradientMatching) and isinstance(attack.start, ReferenceFrame)
+    """Tell whether the attacker holds frames of the scene (R1, Rk)."""
+    return attack.frames_of_scene > 0
 
 
-def unit_view(bench: Bench, observed: Sequence[Observed], unit: Unit) -> View:
-    """Return the attacker's view: the update of one clip, and for R1 the first frame of the clip of `truth`."""
-    reference = observed[unit.truth].probe.clip[:1].to(bench.device) if uses_reference(unit.attack) else None
-    return view_of(bench, observed[unit.update], reference)
+def unit_view(bench: Bench, observed: Sequence[Observed], unit: Unit, references: References = _OWN_FRAMES) -> View:
+    """Return the attacker's view: the update of one clip, and for R1 and Rk frames of the scene of `truth`."""
+    held = references.held(unit.attack, observed[unit.truth].probe)
+    return view_of(bench, observed[unit.update], None if held is None else held.to(bench.device))
 
 
 def plan(preset: Preset, observed: Sequence[Observed]) -> tuple[Unit, ...]:
@@ -98,7 +100,14 @@ def _foreign(observed: Sequence[Observed], truth: int) -> int:
 
 
 def run_units(
-    bench: Bench, observed: Sequence[Observed], preset: Preset, clock: Clock, pace: float, scoring: float, watch: Watch
+    bench: Bench,
+    observed: Sequence[Observed],
+    preset: Preset,
+    clock: Clock,
+    pace: float,
+    scoring: float,
+    watch: Watch,
+    references: References = _OWN_FRAMES,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
     """Run what applies and fits into the time left on `clock`; say of everything else why it did not run.
 
@@ -108,11 +117,13 @@ def run_units(
         Seconds that one step of gradient matching takes.
     scoring
         Seconds that every unit costs afterwards, when it is scored.
+    references
+        What attackers hold of the scene.
     """
-    units, skipped = _applicable(bench, observed, plan(preset, observed))
+    units, skipped = _applicable(bench, observed, plan(preset, observed), references)
     closed = [u for u in units if u.attack.closed_form]
     searches = [u for u in units if not u.attack.closed_form]
-    ran = [_run(bench, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), watch) for u in closed]
+    ran = [_run(bench, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), watch, references) for u in closed]
     clock = Clock(clock.left - scoring * len(ran))
     count = _affordable(len(searches), clock.left, pace, scoring)
     why = f"one step takes {pace:.2g} s and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
@@ -126,7 +137,7 @@ def run_units(
             continue
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
-        ran.append(_run(bench, observed, unit, budget, watch))
+        ran.append(_run(bench, observed, unit, budget, watch, references))
         scored += 1
         if not due:
             # Searches that ended before their time leave it to those that there was none for.
@@ -137,10 +148,13 @@ def run_units(
     return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
 
 
-def _applicable(bench: Bench, observed: Sequence[Observed], units: Sequence[Unit]) -> tuple[list[Unit], list[Skipped]]:
+def _applicable(
+    bench: Bench, observed: Sequence[Observed], units: Sequence[Unit], references: References
+) -> tuple[list[Unit], list[Skipped]]:
     kept, skipped = [], []
     for unit in units:
-        obstacle = unit.attack.obstacle(unit_view(bench, observed, unit))
+        obstacle = references.obstacle(unit.attack, observed[unit.truth].probe)
+        obstacle = obstacle or unit.attack.obstacle(unit_view(bench, observed, unit, references))
         if obstacle is None:
             kept.append(unit)
         else:
@@ -179,13 +193,16 @@ def seconds_per_step(bench: Bench, observed: Observed) -> float:
     return max(pace, 1e-4)
 
 
-def _run(bench: Bench, observed: Sequence[Observed], unit: Unit, budget: Budget, watch: Watch) -> Ran:
+def _run(
+    bench: Bench, observed: Sequence[Observed], unit: Unit, budget: Budget, watch: Watch, references: References
+) -> Ran:
     probe = observed[unit.truth].probe.name
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
     seed = unit_seed(bench.seed, unit.attack.name, probe, str(unit.repetition))
     with watch.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
         try:
-            result = unit.attack.invert(unit_view(bench, observed, unit), replace(budget, progress=progress), seed)
+            view = unit_view(bench, observed, unit, references)
+            result = unit.attack.invert(view, replace(budget, progress=progress), seed)
         except _DEFECTS as error:
             # One attack that breaks on this net must not cost the others' results; it is counted and shown.
             first = (str(error).strip().splitlines() or [""])[0]

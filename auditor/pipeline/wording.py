@@ -77,7 +77,9 @@ def finding_assumes(finding: Finding) -> list[str]:
     """What this attacker needs beyond the common assumptions."""
     extra = []
     if finding.reference:
-        extra.append("the first frame of the client's clip, or one that looks like it (R1)")
+        count = finding.attack.frames_of_scene
+        what = "one frame of the scene (R1)" if count == 1 else "several frames of the scene (Rk)"
+        extra.append(f"{what}, such as the first of the client's clip")
     if finding.severity.vector.find("K:labels") >= 0:
         extra.append("the label of the clip, which no rule could restore here")
     return extra

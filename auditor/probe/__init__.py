@@ -4,15 +4,16 @@ from auditor.probe.canary import canary
 from auditor.probe.gallery import Galleries, Gallery, gallery
 from auditor.probe.real import shipped_names, shipped_probes
 from auditor.probe.texture import moving_texture
-from auditor.probe.user import reference_frame, user_probes
+from auditor.probe.user import SceneFrames, reference_frames, user_probes
 
 __all__ = [
     "Galleries",
     "Gallery",
+    "SceneFrames",
     "canary",
     "gallery",
     "moving_texture",
-    "reference_frame",
+    "reference_frames",
     "shipped_names",
     "shipped_probes",
     "user_probes",

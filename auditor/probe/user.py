@@ -6,16 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from auditor.errors import UsageError
 from auditor.probe.array import read_npz
 from auditor.probe.fit import fit, own_window
 from auditor.probe.video import read_images, read_video
-from auditor.records import Clip, InputSpec, Probe
+from auditor.records import Clip, InputSpec, Probe, record
 from auditor.text import printable
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 # A longer clip is read up to here: an audit needs a window, not a film.
 _MOST_FRAMES = 128
+# A scene is known by few frames: attacks interpolate between them.
+_MOST_REFERENCES = 8
 
 
 def user_probes(path: Path, spec: InputSpec) -> tuple[Probe, ...]:
@@ -42,8 +46,18 @@ def user_probes(path: Path, spec: InputSpec) -> tuple[Probe, ...]:
     return tuple(_probe(clip, spec) for clip in clips)
 
 
-def reference_frame(path: Path, spec: InputSpec) -> Clip:
-    """Return one frame of a scene, (1, channel, height, width): a picture, or the first frame of a clip.
+@record
+class SceneFrames:
+    """Frames of a scene at the model's size, oldest first, and what is to be told of them."""
+
+    frames: Clip
+    notes: tuple[str, ...] = ()
+
+
+def reference_frames(path: Path, spec: InputSpec) -> SceneFrames:
+    """Return frames of a scene: a picture, the frames of a folder, or those of a clip.
+
+    More than eight are thinned out evenly, from the first to the last of the first 128.
 
     Raises
     ------
@@ -51,16 +65,31 @@ def reference_frame(path: Path, spec: InputSpec) -> Clip:
         As `user_probes`.
     """
     if not path.exists():
-        raise UsageError(f"{_name(path)} does not exist", "check the path of the reference frame")
+        raise UsageError(f"{_name(path)} does not exist", "check the path of the reference frames")
     if path.is_dir():
-        files = sorted((f for f in _entries(path) if f.suffix.lower() in IMAGES), key=_natural)[:1]
+        files = sorted((f for f in _entries(path) if f.suffix.lower() in IMAGES), key=_natural)
         if not files:
             raise UsageError(f"the folder {_name(path)} holds no frames", "give a picture, a video or an .npz")
     else:
         files = [path]
-    picture = files[0].suffix.lower() in IMAGES
-    frames = read_images(files, _name(path)) if picture else _reader(path, files, spec)(_name(path), 1)
-    return fit(frames[:1], replace(spec, frames=1), 0, 1)[0]
+    if files[0].suffix.lower() in IMAGES:
+        # Pictures of one scene may differ in size.
+        chosen = [files[i] for i in _evenly(len(files))]
+        read = [read_images([file], _name(file))[:1] for file in chosen]
+    else:
+        shown = _reader(path, files, spec)(_name(path), _MOST_FRAMES)[:_MOST_FRAMES]
+        read = [shown[i : i + 1] for i in _evenly(len(shown))]
+    made = torch.cat([fit(frame, replace(spec, frames=1), 0, 1)[0] for frame in read])
+    sizes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in read} - {(spec.height, spec.width)})
+    resized = ", ".join(f"{height}x{width}" for height, width in sizes)
+    notes = (f"resized from {resized} to the model's {spec.height}x{spec.width}",) if sizes else ()
+    return SceneFrames(frames=made, notes=notes)
+
+
+def _evenly(count: int) -> list[int]:
+    if count <= _MOST_REFERENCES:
+        return list(range(count))
+    return [round(i * (count - 1) / (_MOST_REFERENCES - 1)) for i in range(_MOST_REFERENCES)]
 
 
 def _clips(path: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 from auditor.report.figures import decibels, fixed, tiny
+from auditor.report.references import copy_sentence
 
 _LABEL = 14
 
@@ -24,6 +25,9 @@ def _rows(d: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
     yield "PSNR", f"{decibels(score['psnr'])}, best frame {decibels(score['psnr_best'])}"
     yield "SSIM", f"{fixed(score['ssim_median'])} in the median frame"
     yield "gain", f"{decibels(score['gain'], signed=True)} over the best blind guess ({d['blind']})"
+    if score.get("copy"):
+        yield "reference", copy_sentence(score)
+    yield from (("note", note) for note in d["attack"].get("reference_notes", ()))
     yield "rank", f"{score['rank']} among {score['gallery']} clips"
     if score["bits"] is not None:
         yield "bits", f"{score['bits']['hits']} of {score['bits']['trials']} read"

@@ -39,7 +39,26 @@ _exposure = fields(psnr=decibel, ceiling=decibel, prior=decibel, sigma=maybe(num
 
 _skipped = fields(stage=text, what=text, because=text, reason=text, remedy=maybe(text))
 
+_copy = fields(
+    psnr=maybe(decibel),
+    gain=maybe(decibel),
+    motion_gain=maybe(decibel),
+    motion_beyond=maybe(decibel),
+    followed=maybe(number),
+    pasted=flag,
+    bits=maybe(count),
+)
+
+_references = fields(
+    source=text,
+    given=flag,
+    frames=maybe(count),
+    notes=many(text),
+    copies=many(fields(probe=text, frames=count, psnr=maybe(decibel), blind=maybe(decibel))),
+)
+
 _score = fields(
+    {"copy": maybe(_copy)},
     psnr=maybe(decibel),
     psnr_best=maybe(decibel),
     psnr_median=maybe(decibel),
@@ -69,6 +88,7 @@ _enhanced = fields(
 _strip = maybe(many(maybe(text)))
 
 _pictures = fields(
+    {"reference": _strip},
     frames=many(count),
     original=_strip,
     reconstruction=_strip,
@@ -126,6 +146,7 @@ _finding = fields(
         "configuration": text,
         "diagnosis": maybe(_diagnosis),
         "counts": flag,
+        "reference_frames": count,
         "null_recall": maybe(_interval),
         "null_bits": maybe(_interval),
     },
@@ -240,7 +261,7 @@ _part = fields(
 _option = either(scalar, many(scalar))
 
 _document = fields(
-    {"malicious_server": maybe(_malicious_server)},
+    {"malicious_server": maybe(_malicious_server), "references": maybe(_references)},
     schema=one_of(SCHEMA),
     tool=fields(
         {"options": table(_option)},

@@ -1,11 +1,11 @@
 """Score: hold reconstructions against the truth, blind guesses and nulls, and say what that demonstrates."""
 
-from auditor.score.baselines import blind_guesses
+from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
 from auditor.score.confidence import Confidence, confidence
 from auditor.score.credibility import Conclusion, Evidence, conclude
 from auditor.score.embedding import embedding_rank
-from auditor.score.grade import clearly_above_chance, grade_clip, grade_finding, merged, reach
+from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
 from auditor.score.intervals import bits_interval, recall_interval
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
@@ -18,6 +18,7 @@ from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Verdict, decide, gate
 
 __all__ = [
+    "EXACT_DB",
     "FORMULA",
     "Conclusion",
     "Confidence",
@@ -43,6 +44,7 @@ __all__ = [
     "rank",
     "reach",
     "recall_interval",
+    "reference_copies",
     "score_clip",
     "severity",
     "ssim_frames",

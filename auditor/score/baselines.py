@@ -18,7 +18,8 @@ def blind_guesses(
     `grey` is 0.5 throughout. `gallery mean` is the mean clip of the gallery, the best guess in mean square error of an
     attacker whose clips are distributed like it, and `mean colour` its mean colour. `reference copy` needs `reference`
     (frame, channel, height, width; oldest first): one frame is held over the clip, several are spread over it evenly
-    and interpolated linearly, as an attacker does who knows the scene (R1 and Rk after Rasul et al., 2025). A smaller
+    and interpolated linearly, as an attacker does who knows the scene (R1 and Rk after Rasul et al., 2025); beside it
+    stands what else `reference_copies` makes. A smaller
     gallery is enlarged to `size`.
     """
     frames, channels = gallery.shape[1:3]
@@ -28,9 +29,25 @@ def blind_guesses(
         "gallery mean": mean,
         "mean colour": mean.mean((0, 2, 3), keepdim=True).expand_as(mean).contiguous(),
     }
-    if reference is not None and len(reference):
-        guesses["reference copy"] = _spread(_resized(reference, size), frames)
-    return guesses
+    return guesses if reference is None else guesses | reference_copies(reference, frames, size)
+
+
+def reference_copies(
+    reference: Float[Tensor, "shown channel ref_rows ref_columns"], frames: int, size: tuple[int, int]
+) -> dict[str, Clip]:
+    """Return what reference frames are by themselves, by name; nothing without frames.
+
+    `reference copy` holds one frame or interpolates several. Of several, the `newest reference` and the
+    `reference median` are held as well: they may be nearer to a clip than what lies between frames.
+    """
+    if not len(reference):
+        return {}
+    shown = _resized(reference, size)
+    copies = {"reference copy": _spread(shown, frames)}
+    if len(shown) > 1:
+        copies["newest reference"] = _spread(shown[-1:], frames)
+        copies["reference median"] = _spread(shown.contiguous().median(0, keepdim=True).values, frames)
+    return copies
 
 
 def _resized(clip: Clip, size: tuple[int, int]) -> Float[Tensor, "frame channel rows columns"]:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from auditor.records import Clip, ClipScore, Interval, Probe
 from auditor.score.baselines import blind_guesses
+from auditor.score.copied import score_copy
 from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_gain, motion_psnr
 from auditor.score.psnr import psnr
@@ -33,8 +34,10 @@ def score_clip(
     if estimate.shape != clip.shape:
         raise ValueError(f"shapes differ: {tuple(estimate.shape)} and {tuple(clip.shape)}")
     whole = float(psnr(clip, estimate))
-    guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), None if reference is None else reference.cpu())
+    shown = None if reference is None or not len(reference) else reference.detach().cpu()
+    guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), shown)
     baselines = {name: float(psnr(clip, guess)) for name, guess in guesses.items()}
+    copy = None if shown is None else score_copy(truth, estimate, shown)
     return ClipScore(
         psnr=whole,
         psnr_frames=tuple(psnr(clip, estimate, dim=(1, 2, 3)).tolist()),
@@ -45,7 +48,8 @@ def score_clip(
         motion_gain=motion_gain(clip, estimate),
         rank=rank(clip, estimate, gallery),
         gallery=len(gallery) + 1,
-        bits=_bits(truth, estimate),
+        bits=_bits(truth, estimate, 0 if copy is None else copy.bits or 0),
+        copy=copy,
     )
 
 
@@ -54,8 +58,8 @@ def _gain(score: float, best_guess: float) -> float:
     return 0.0 if best_guess == float("inf") else score - best_guess
 
 
-def _bits(truth: Probe, estimate: Clip) -> Interval | None:
+def _bits(truth: Probe, estimate: Clip, copied: int) -> Interval | None:
     if truth.payload is None or truth.decode is None:
         return None
-    read = truth.decode(estimate)
-    return bits_interval(sum(a == b for a, b in zip(read, truth.payload, strict=True)), len(truth.payload))
+    read, bits = truth.decode(estimate), len(truth.payload)
+    return bits_interval(sum(a == b for a, b in zip(read, truth.payload, strict=True)), bits, copied / bits)

@@ -23,15 +23,24 @@ ALPHA = 0.01
 def grade_clip(score: ClipScore, *, with_reference: bool = False) -> Grade:
     """Grade one reconstruction by itself: EXACT, RECOGNISABLE or NOT_SHOWN (a gist needs many clips to be shown).
 
-    An attacker who holds a reference frame must also beat it in motion, or the picture is only the reference.
+    An attacker who holds reference frames must also beat them in motion, or the picture is only the reference; nothing
+    that shows the clip already can be beaten.
     """
-    beats_blind = score.gain >= GAIN_DB and (not with_reference or score.motion_gain >= GAIN_DB)
+    beats_blind = score.gain >= GAIN_DB and (not with_reference or _beyond_reference(score))
     if score.rank != 1 or not beats_blind:
         return Grade.NOT_SHOWN
     if score.psnr >= EXACT_DB:
         return Grade.EXACT
     middle = sorted(score.ssim_frames)[len(score.ssim_frames) // 2]
     return Grade.RECOGNISABLE if middle >= RECOGNISABLE_SSIM else Grade.NOT_SHOWN
+
+
+def _beyond_reference(score: ClipScore) -> bool:
+    """Tell whether a reconstruction moves as the clip does, beyond what any copy of its reference frames does."""
+    if score.motion_gain < GAIN_DB:
+        return False
+    copy = score.copy
+    return copy is None or (copy.psnr < EXACT_DB and not copy.pasted and copy.motion_beyond >= GAIN_DB)
 
 
 def grade_finding(
@@ -75,10 +84,12 @@ def reach(scores: Sequence[ClipScore], *, with_reference: bool = False) -> float
     return sum(grade_clip(s, with_reference=with_reference) >= Grade.RECOGNISABLE for s in scores) / len(scores)
 
 
-def merged(intervals: Sequence[Interval | None]) -> tuple[int, int]:
-    """Add up hits and trials of the intervals there are."""
+def merged(intervals: Sequence[Interval | None]) -> tuple[int, int, float]:
+    """Add up hits and trials of the intervals there are, and average their chance over the trials."""
     kept = [i for i in intervals if i is not None]
-    return sum(i.hits for i in kept), sum(i.trials for i in kept)
+    trials = sum(i.trials for i in kept)
+    chance = sum(i.chance * i.trials for i in kept) / trials if trials else 0.0
+    return sum(i.hits for i in kept), trials, chance
 
 
 def clearly_above_chance(interval: Interval | None, looks: int = 1) -> bool:

@@ -41,14 +41,16 @@ def recall_interval(hits: int, trials: int, gallery: int) -> Interval:
     return Interval(hits=hits, trials=trials, low=low, high=high, chance=1 / gallery, method="Wilson score, 95%")
 
 
-def bits_interval(correct: int, n: int) -> Interval:
+def bits_interval(correct: int, n: int, blind: float = 0.5) -> Interval:
     """Return the share of canary bits read correctly with the exact interval; chance is 1/2.
+
+    `blind` is the share that reference frames hand over without any update: chance is at least that.
 
     Exact because the payload is uniformly random: whatever an estimate that knows nothing of it looks like, the count
     of correct bits is Binomial(n, 1/2).
     """
     low, high = clopper_pearson(correct, n)
-    return Interval(hits=correct, trials=n, low=low, high=high, chance=0.5, method="Clopper-Pearson, 95%")
+    return Interval(hits=correct, trials=n, low=low, high=high, chance=max(0.5, blind), method="Clopper-Pearson, 95%")
 
 
 def binomial_tail(interval: Interval) -> float:
