@@ -3,6 +3,7 @@
 from auditor.attack.batteries import PRESETS, Preset
 from auditor.attack.catalogue import ATTACKS, BY_NAME, CLOSED_FORMS
 from auditor.attack.certificate import distance
+from auditor.attack.frame_span import FrameSpan, frame_features, frame_spans
 from auditor.attack.gradient_matching import LEAST_STEPS, GradientMatching
 from auditor.attack.interface import Attack
 from auditor.attack.labels import restore_labels
@@ -16,11 +17,14 @@ __all__ = [
     "LEAST_STEPS",
     "PRESETS",
     "Attack",
+    "FrameSpan",
     "GivenClips",
     "GradientMatching",
     "LinearInversion",
     "Preset",
     "ReferenceFrame",
     "distance",
+    "frame_features",
+    "frame_spans",
     "restore_labels",
 ]

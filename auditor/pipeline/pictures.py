@@ -15,6 +15,7 @@ from auditor.score import reference_copies
 
 FRAMES = 8
 _LONGEST_SIDE = 160
+_THUMBNAIL = 32
 # A report of many large clips stays within a few MB when only the telling results carry pictures.
 PICTURED = 4
 
@@ -62,6 +63,15 @@ def _blind(result: Result) -> tuple[str, Clip | None]:
 
 def _strip(clip: Clip, frames: list[int]) -> list[str]:
     return [png(clip[i]) for i in frames]
+
+
+def thumbnail(frame: torch.Tensor) -> str:
+    """Encode one frame small: 32 pixels on its longer side, or as it is where that is less."""
+    longest = max(frame.shape[-2:])
+    if longest > _THUMBNAIL:
+        size = [max(1, round(s * _THUMBNAIL / longest)) for s in frame.shape[-2:]]
+        frame = functional.interpolate(frame[None], size, mode="area")[0]
+    return png(frame)
 
 
 def png(frame: torch.Tensor) -> str:

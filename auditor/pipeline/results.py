@@ -31,6 +31,8 @@ from auditor.pipeline.environment import environment_block
 from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.malicious_block import malicious_block
+from auditor.pipeline.membership import Membership
+from auditor.pipeline.membership_block import membership_block
 from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
@@ -70,6 +72,7 @@ class Gathered:
     enhanced: Mapping[int, tuple[Enhancement, ...]]
     variants: tuple[Variant, ...]
     malicious: MaliciousServer | None
+    membership: Membership | Skipped
     references: References
     copied: tuple[Copied, ...]
     skipped: tuple[Skipped, ...]
@@ -105,6 +108,7 @@ def assemble(g: Gathered) -> Audit:
             "exposure": _exposure_block(g),
             "layers": _layers(g),
             "what_if": what_if_block(g.variants),
+            "membership": membership_block(g.membership),
             "references": references_block(g.references, g.copied, any(f.reference for f in g.findings)),
             "malicious_server": malicious_block(g.malicious),
             "skipped": [skipped_block(s) for s in g.skipped],
@@ -127,11 +131,13 @@ def _worst(g: Gathered) -> Severity:
     """Severity of the worst demonstrated case whose null control held."""
     nothing = severity(Grade.NOT_SHOWN, psnr=0.0, reach=0.0)
     cases = [f.severity for f in g.findings if f.counts] + ([g.labels.severity] if g.labels else [])
+    cases += [g.membership.severity] if isinstance(g.membership, Membership) else []
     return max(cases, key=lambda s: s.score, default=nothing)
 
 
 def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
     grades = [f.grade for f in g.findings if f.counts] + ([g.labels.grade] if g.labels else [])
+    grades += [g.membership.grade] if isinstance(g.membership, Membership) else []
     uncounted = [f for f in g.findings if not f.counts and f.grade > Grade.NOT_SHOWN]
     grade = max(grades, default=Grade.NOT_SHOWN)
     blocked = g.failed

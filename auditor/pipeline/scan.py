@@ -23,6 +23,7 @@ from auditor.pipeline.findings import (
     seconds_to_score,
 )
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
+from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.results import Gathered, assemble
@@ -38,6 +39,8 @@ from auditor.records import Audit, Clips, Clock, InputSpec, Probe, Skipped, Targ
 _EXPOSURE, _WHAT_IF, _MALICIOUS, _ENHANCE = 0.15, 0.3, 0.1, 0.1
 # Share of the search that starts at the truth, in presets that make it.
 _DIAGNOSE = 0.05
+# Frame membership is a few forward passes for each clip, where it applies at all.
+_MEMBERSHIP = 0.05
 # Controls take about three seconds on an idle core.
 _CONTROL_SECONDS = 4.0
 # With less than this left after a first step not even a closed form and its controls can run.
@@ -94,6 +97,8 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         controls = _controls(bench, observed, 0.5 * clock.left, watch)
         watch.stage("exposure")
         exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, pace, watch)
+        watch.stage("frame membership")
+        membership = ask_membership(bench, observed, Clock(_MEMBERSHIP * clock.left), pace)
         watch.stage("attacks")
         telling = _DIAGNOSE if preset.diagnose else 0.0
         later = (_ENHANCE + changing + server + telling) * clock.left
@@ -139,10 +144,12 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             enhanced=enhanced,
             variants=changes,
             malicious=manipulated,
+            membership=membership,
             references=references,
             copied=each_copied(references, held, galleries),
             skipped=(
                 *skipped,
+                *([membership] if isinstance(membership, Skipped) else []),
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
                 *([_NO_WHAT_IF] if what_if and not changes else []),

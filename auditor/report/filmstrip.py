@@ -80,7 +80,7 @@ def filmstrip(
     result: Mapping[str, Any],
     gallery: Gallery,
     which: str,
-    kinds: Sequence[str] = ("original", "reconstruction", "enhanced", "baseline", "null"),
+    kinds: Sequence[str] = ("original", "reconstruction", "enhanced", "reference", "baseline", "null"),
     most: int = _MOST_FRAMES,
 ) -> Filmstrip:
     """Return the filmstrip of one result, in bands of eight frames; at most `most` frames, evenly chosen."""
@@ -124,7 +124,7 @@ def _band_width(count: int) -> int:
 
 def _row(kind: str, places: Sequence[int], result: Mapping[str, Any], gallery: Gallery) -> Row | None:
     pictures = result["pictures"]
-    strip = pictures[kind]
+    strip = pictures.get(kind)
     if not strip:
         return None
     cells = [_cell(kind, p, strip[p] if p < len(strip) else None, result, gallery) for p in places]
@@ -142,6 +142,9 @@ def _titles(kind: str, result: Mapping[str, Any]) -> tuple[str, str]:
         return "Reconstruction", f"from the update: {decibels(score['psnr'])}"
     if kind == "enhanced":
         return "Enhanced", f"inferred detail: {pictures['enhanced_method'] or 'super-resolution'}"
+    if kind == "reference":
+        copy = score.get("copy")
+        return "Reference", "frames held, no update" + (f": {decibels(copy['psnr'])}" if copy else "")
     if kind == "baseline":
         name = pictures["baseline_name"] or ""
         level = score["baselines"].get(name)
@@ -158,6 +161,7 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: G
         "original": f"Original, frame {frame} of the probe",
         "reconstruction": f"Reconstruction of frame {frame} from the update alone",
         "enhanced": f"Frame {frame} after super-resolution; detail is inferred",
+        "reference": f"What the reference frames show at frame {frame}, without the update",
         "baseline": f"Blind guess at frame {frame}, made without the update",
         "null": f"What the attack makes of an unrelated update, frame {frame}",
     }[kind]

@@ -7,7 +7,9 @@ from typing import Any
 from auditor.report import figures, wording
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.headline import headlines
+from auditor.report.membership import membership_sentence
 from auditor.report.plain import results_digest
+from auditor.report.references import reference_rows
 from auditor.text import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>&~@:.-])")
@@ -47,6 +49,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Control", "State"), [(c["name"], _state(c["passed"])) for c in results["controls"]]),
         "",
+        *_references(results),
+        *_membership(results),
         *_malicious(results.get("malicious_server")),
         "### Actions",
         "",
@@ -64,6 +68,33 @@ def _told(fidelity: Mapping[str, Any]) -> list[str]:
     told = [f"**{_inert(UPPER_BOUND, 300)}** Export again: `{RECIPE}`"] if fidelity["upper_bound"] else []
     told += [f"- {_inert(text, 300)}" for text in fidelity.get("missing", ())]
     return [*told, ""] if told else []
+
+
+def _references(results: Mapping[str, Any]) -> list[str]:
+    """What frames of the scene are by themselves, and what the update adds."""
+    rows = [
+        (
+            row.probe,
+            row.kind,
+            figures.decibels(row.without),
+            figures.decibels(row.copy["psnr"]),
+            figures.decibels(row.psnr),
+            figures.decibels(row.copy["motion_beyond"], signed=True),
+            row.sentence,
+        )
+        for row in reference_rows(results)
+    ]
+    notes = (results.get("references") or {}).get("notes", ())
+    if not rows and not notes:
+        return []
+    head = ("Clip", "Attacker", "R0", "Frames alone", "With update", "Motion over the frames", "What the update adds")
+    title = "### What an attacker with one frame of your scene gains"
+    return [title, "", *_table(head, rows), "", *(f"- {_inert(note, 300)}" for note in notes), ""]
+
+
+def _membership(results: Mapping[str, Any]) -> list[str]:
+    told = membership_sentence(results)
+    return [f"**Was this frame in the client's clip?** {_inert(told, 400)}", ""] if told else []
 
 
 def _malicious(server: Mapping[str, Any] | None) -> list[str]:

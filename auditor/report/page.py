@@ -15,8 +15,10 @@ from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
+from auditor.report.membership import membership_rows
 from auditor.report.pictures import Gallery
 from auditor.report.plain import results_digest
+from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
 from auditor.shipped import shipped
 from auditor.text import printable
@@ -82,6 +84,8 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
         "recipe": RECIPE,
         "upper_bound": UPPER_BOUND,
+        "reference_rows": reference_rows(results),
+        "membership_rows": membership_rows(results, gallery),
         "remarks": remarks(results["layers"], results["exposure"]["reason"]),
         "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),

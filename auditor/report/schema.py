@@ -49,6 +49,38 @@ _copy = fields(
     bits=maybe(count),
 )
 
+_membership = fields(
+    {
+        "null_at_chance": maybe(flag),
+        "severity": fields(score=maybe(number), band=_band, vector=text),
+        "rate": number,
+        "batch": count,
+        "precision": text,
+        "false_positives": maybe(_interval),
+        "true_positives": maybe(_interval),
+        "null": maybe(_interval),
+        "clips_found": maybe(_interval),
+    },
+    rule=text,
+    reason=text,
+    claims=flag,
+    grade=_grade,
+    clips=many(
+        fields(
+            probe=text,
+            weight=text,
+            rank=count,
+            rows=count,
+            complete=flag,
+            noise=maybe(number),
+            threshold=maybe(decibel),
+            calibrated=flag,
+            calibration=maybe(_interval),
+            frames=many(fields(kind=text, distance=maybe(number), claim=maybe(flag), picture=maybe(text))),
+        )
+    ),
+)
+
 _references = fields(
     source=text,
     given=flag,
@@ -261,7 +293,7 @@ _part = fields(
 _option = either(scalar, many(scalar))
 
 _document = fields(
-    {"malicious_server": maybe(_malicious_server), "references": maybe(_references)},
+    {"malicious_server": maybe(_malicious_server), "references": maybe(_references), "membership": maybe(_membership)},
     schema=one_of(SCHEMA),
     tool=fields(
         {"options": table(_option)},

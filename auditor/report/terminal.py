@@ -11,6 +11,8 @@ from rich.text import Text
 from auditor.report import figures, wording
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
+from auditor.report.membership import membership_sentence
+from auditor.report.references import reference_rows
 from auditor.text import printable
 
 _GLYPHS = {"FAIL": "✖", "WARN": "▲", "PASS": "✔", "INCONCLUSIVE": "?"}
@@ -29,6 +31,7 @@ _SHORT = {
     "Payload bits read": "Bits",
 }
 _WIDEST = 100
+_NOTES = 3
 _LABEL = 12
 _ACTIONS = 3
 _FILES = 4
@@ -65,6 +68,9 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
         yield "label", _labelled(_SHORT[headline.title], f"{headline.value}   {headline.interval}")
     yield "label", _labelled("Severity", _severity(results))
     yield "label", _labelled("Best attack", _best(results))
+    yield from (("label", _labelled("Scene frame", line)) for line in _references(results))
+    if (results.get("membership") or {}).get("clips"):
+        yield "label", _labelled("Frames", printable(membership_sentence(results), 200))
     yield "label", _labelled("Exposed", _exposed(results))
     yield "label", _labelled("Controls", _controls(results))
     for index, line in enumerate(in_short(results["model"]["fidelity"])):
@@ -112,6 +118,15 @@ def _best(results: Mapping[str, Any]) -> str:
         f"{wording.GRADES[strongest.result['grade']].lower()}: {figures.decibels(score['psnr'])}, "
         f"SSIM {figures.fixed(score['ssim_median'])}{rank} by {printable(finding['attack'], 40)}"
     )
+
+
+def _references(results: Mapping[str, Any]) -> Iterator[str]:
+    """What frames of the scene add, on the clip where they add most, and what is wrong with the frames."""
+    rows = reference_rows(results)
+    if rows:
+        best_row = max(rows, key=lambda row: figures.real(row.copy["gain"]) or -99.0)
+        yield printable(f"{best_row.probe}, {best_row.kind}: {best_row.sentence}", 200)
+    yield from (printable(note, 200) for note in (results.get("references") or {}).get("notes", ())[:_NOTES])
 
 
 def _exposed(results: Mapping[str, Any]) -> str:

@@ -59,6 +59,7 @@ BECAUSE: Mapping[str, str] = {
 REFERENCES: Mapping[str, str] = {
     "R0": "no reference frame",
     "R1": "one reference frame of the scene",
+    "Rk": "several reference frames of the scene",
 }
 
 ENHANCED = "Enhanced frames show inferred detail, not recovered data."

@@ -6,7 +6,7 @@ from auditor.score.confidence import Confidence, confidence
 from auditor.score.credibility import Conclusion, Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
-from auditor.score.intervals import bits_interval, recall_interval
+from auditor.score.intervals import bits_interval, proportion, recall_interval
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.pairing import pair
@@ -40,6 +40,7 @@ __all__ = [
     "merged",
     "pair",
     "perceptual_distance",
+    "proportion",
     "psnr",
     "rank",
     "reach",

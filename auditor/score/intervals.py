@@ -53,6 +53,12 @@ def bits_interval(correct: int, n: int, blind: float = 0.5) -> Interval:
     return Interval(hits=correct, trials=n, low=low, high=high, chance=max(0.5, blind), method="Clopper-Pearson, 95%")
 
 
+def proportion(hits: int, trials: int, chance: float) -> Interval:
+    """Return any proportion with the exact interval, beside what chance would give."""
+    low, high = clopper_pearson(hits, trials)
+    return Interval(hits=hits, trials=trials, low=low, high=high, chance=chance, method="Clopper-Pearson, 95%")
+
+
 def binomial_tail(interval: Interval) -> float:
     """Return P(X >= hits) for X ~ Binomial(trials, chance): the one-sided p-value of the exact binomial test."""
     if interval.hits < 1:

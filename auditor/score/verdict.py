@@ -73,7 +73,7 @@ def decide(
             ),
         )
     if grade is Grade.GIST:
-        return Verdict("WARN", ("an attack read labels, bits or the identity of a clip above chance",))
+        return Verdict("WARN", ("an attack read labels, bits, the identity of a clip or its frames above chance",))
     if out_of_budget and exposure is None:
         return Verdict(
             "INCONCLUSIVE", ("neither the attacks nor the exposure analysis could finish", *_left_out(out_of_budget))

@@ -1,0 +1,80 @@
+"""Was this frame in the client's clip? One line for each clip and sort of frame."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from auditor.report.figures import of, percent, real
+from auditor.report.pictures import Gallery, Picture
+
+_KINDS = {
+    "member": "of the client's clip",
+    "same camera": "same camera, at another time",
+    "other scene": "other scenes",
+    "another update": "of the clip, asked of another client's update",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Frames of one sort asked of one clip's update: how far from the span they are, and how many are called members.
+
+    `called` is None where no claim is made; `pictures` are small and may be none.
+    """
+
+    clip: Mapping[str, Any]
+    first: bool
+    title: str
+    frames: int
+    nearest: Any
+    farthest: Any
+    called: int | None
+    pictures: tuple[Picture, ...]
+
+
+def membership_rows(results: Mapping[str, Any], gallery: Gallery) -> list[Group]:
+    """Return the lines of the table; none where nothing was asked."""
+    asked = results.get("membership")
+    rows: list[Group] = []
+    for clip in asked["clips"] if asked else ():
+        groups = [_group(clip, kind, asked["claims"], gallery) for kind in _KINDS]
+        kept = [group for group in groups if group is not None]
+        rows += [_leading(group) if i == 0 else group for i, group in enumerate(kept)]
+    return rows
+
+
+def membership_sentence(results: Mapping[str, Any]) -> str:
+    """Return what may be claimed of single frames, or why nothing is; empty where an older audit never asked."""
+    asked = results.get("membership")
+    if not asked:
+        return ""
+    if not asked["clips"]:
+        return f"not asked: {asked['reason']}"
+    if not asked["claims"]:
+        return f"no claim is made: {asked['reason']}"
+    wrong, right = asked["false_positives"], asked["true_positives"]
+    told = f"{of(right)} frames of the clips are told, {of(wrong)} others are taken for them (stated: "
+    told += f"{percent(asked['rate'])} at most)"
+    return told if asked["grade"] != "NOT_SHOWN" else f"{told}; too few clips are told to count as shown"
+
+
+def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: Gallery) -> Group | None:
+    frames = [f for f in clip["frames"] if f["kind"] == kind]
+    if not frames:
+        return None
+    known = [d for f in frames if (d := real(f["distance"])) is not None]
+    shown = [gallery.picture(f["picture"]) for f in frames]
+    return Group(
+        clip=clip,
+        first=False,
+        title=_KINDS[kind],
+        frames=len(frames),
+        nearest=min(known, default=None),
+        farthest=max(known, default=None),
+        called=sum(f["claim"] is True for f in frames) if claims else None,
+        pictures=tuple(p for p in shown if p is not None),
+    )
+
+
+def _leading(group: Group) -> Group:
+    return replace(group, first=True)
