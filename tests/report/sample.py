@@ -133,13 +133,76 @@ def pictures(grade: str, frames: int, size: int, clip: str | None, seed: int, en
         "enhanced": [data_uri(f) for f in larger] if enhanced else None,
         "baseline": [data_uri(f) for f in blind],
         "null": [data_uri(f) for f in null],
+        "reference": [data_uri(original[0])] * frames,
         "enhanced_method": "dat_light x2" if enhanced else None,
         "baseline_name": "gallery mean",
     }
 
 
+def copied(reference: bool) -> dict[str, Any]:
+    """What the reference frame is by itself, where there is one."""
+    if not reference:
+        return {}
+    return {
+        "copy": {
+            "psnr": 19.4, "gain": 2.2, "motion_gain": 0.0, "motion_beyond": 0.4, "followed": 0.2, "pasted": False,
+            "bits": None,
+        }
+    }  # fmt: skip
+
+
+def membership(frame: str | None, claims: bool = True) -> dict[str, Any]:
+    """Frames of one clip and others, asked of its update."""
+    counted = {"method": "Clopper-Pearson, 95%", "chance": 0.05}
+    kinds = (("member", 1e-5, True), ("same camera", 0.01, False), ("other scene", 0.2, False))
+    return {
+        "rule": "frame-membership",
+        "reason": "" if claims else "2 of 6 frames that were not in the clip (same camera) would be called members",
+        "claims": claims,
+        "grade": "GIST" if claims else "NOT_SHOWN",
+        "null_at_chance": True,
+        "rate": 0.05,
+        "batch": 1,
+        "precision": "float32",
+        "false_positives": {"hits": 0, "trials": 66, "low": 0.0, "high": 0.0544, **counted},
+        "true_positives": {"hits": 24, "trials": 24, "low": 0.8575, "high": 1.0, **counted},
+        "null": {"hits": 0, "trials": 24, "low": 0.0, "high": 0.1425, **counted},
+        "clips_found": {"hits": 3, "trials": 3, "low": 0.2924, "high": 1.0, **counted},
+        "clips": [
+            {
+                "probe": "park_walker", "weight": "rnn.weight_ih_l0", "rank": 8, "rows": 8, "complete": True,
+                "noise": 1e-7, "threshold": 0.0022, "calibrated": True,
+                "calibration": {"hits": 0, "trials": 30, "low": 0.0, "high": 0.1157, **counted},
+                "frames": [
+                    {"kind": kind, "distance": d, "claim": claim if claims else None, "picture": frame}
+                    for kind, d, claim in kinds for _ in range(3)
+                ],
+            }
+        ],
+    }  # fmt: skip
+
+
+def references() -> dict[str, Any]:
+    """One frame that the user gave, of another size, and of another scene for one clip."""
+    return {
+        "source": "lobby.png",
+        "given": True,
+        "frames": 1,
+        "notes": ["lobby.png: resized from 720x1280 to the model's 32x32"],
+        "copies": [{"probe": "park_walker", "frames": 1, "psnr": 19.4, "blind": 15.9}],
+    }
+
+
 def result(
-    probe: str, seed: int, grade: str, frames: int, size: int, clip: str | None, infinite: bool, solved: bool
+    probe: str,
+    seed: int,
+    grade: str,
+    frames: int,
+    size: int,
+    clip: str | None,
+    infinite: bool,
+    solved: bool,
+    reference: bool = False,
 ) -> dict[str, Any]:
     """One attack on one probe with one seed."""
     trace = [[s, s * 0.013, 0.9 * math.exp(-s / 90) + 0.002] for s in range(0, 501, 25)]
@@ -161,7 +224,7 @@ def result(
         "labels": [3],
         "notes": [],
         "grade": grade,
-        "score": score(grade, frames, shift=-0.6 * seed, infinite=infinite and seed == 0),
+        "score": score(grade, frames, shift=-0.6 * seed, infinite=infinite and seed == 0) | copied(reference),
         "null": score("NOT_SHOWN", frames),
         "enhanced": [
             {
@@ -217,7 +280,17 @@ def finding(index: int, grade: str, frames: int, size: int, clip: str | None, in
         "recall": interval(6 if grade in ("EXACT", "RECOGNISABLE") else 1, 6, 1 / 64),
         "bits": interval(61, 64, 0.5) if grade != "NOT_SHOWN" else None,
         "results": [
-            result(probe, seed, grade, frames, size, clip, infinite, attack == "patch_embedding")
+            result(
+                probe,
+                seed,
+                grade,
+                frames,
+                size,
+                clip,
+                infinite,
+                attack == "patch_embedding",
+                attack == "reference_frame",
+            )
             for probe in ("park_walker", "canary_blocks")
             for seed in (0, 1, 2)
         ],
@@ -362,6 +435,8 @@ def sample_results(
             row["exposure"], row["reason"] = None, "the model has an operator without a second derivative"
     return {
         "schema": "fl-audit/results/1",
+        "references": references(),
+        "membership": membership(data_uri(np.full((8, 8, 3), 0.5)), claims=verdict != "PASS"),
         "tool": {
             "name": "fl-audit",
             "version": "0.1.0",
