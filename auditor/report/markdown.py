@@ -72,7 +72,7 @@ def _told(fidelity: Mapping[str, Any]) -> list[str]:
 
 def _references(results: Mapping[str, Any]) -> list[str]:
     """What frames of the scene are by themselves, and what the update adds."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             row.probe,
             row.kind,

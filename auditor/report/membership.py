@@ -36,7 +36,9 @@ def membership_rows(results: Mapping[str, Any], gallery: Gallery) -> list[Group]
     """Return the lines of the table; none where nothing was asked."""
     asked = results.get("membership")
     rows: list[Group] = []
-    for clip in asked["clips"] if asked else ():
+    if not asked:
+        return rows
+    for clip in asked["clips"]:
         groups = [_group(clip, kind, asked["claims"], gallery) for kind in _KINDS]
         kept = [group for group in groups if group is not None]
         rows += [_leading(group) if i == 0 else group for i, group in enumerate(kept)]
