@@ -31,7 +31,6 @@ _SHORT = {
     "Payload bits read": "Bits",
 }
 _WIDEST = 100
-_NOTES = 3
 _LABEL = 12
 _ACTIONS = 3
 _FILES = 4
@@ -121,12 +120,15 @@ def _best(results: Mapping[str, Any]) -> str:
 
 
 def _references(results: Mapping[str, Any]) -> Iterator[str]:
-    """What frames of the scene add, on the clip where they add most, and what is wrong with the frames."""
+    """What is wrong with frames of the scene, or what they add on the clip where they add most: one line."""
     rows = reference_rows(results)
-    if rows:
+    notes = (results.get("references") or {}).get("notes", ())
+    if notes:
+        more = f" (and {len(notes) - 1} more in the report)" if len(notes) > 1 else ""
+        yield f"{printable(notes[0], 200)}{more}"
+    elif rows:
         best_row = max(rows, key=lambda row: figures.real(row.copy["gain"]) or -99.0)
         yield printable(f"{best_row.probe}, {best_row.kind}: {best_row.sentence}", 200)
-    yield from (printable(note, 200) for note in (results.get("references") or {}).get("notes", ())[:_NOTES])
 
 
 def _exposed(results: Mapping[str, Any]) -> str:
