@@ -234,6 +234,30 @@ class PublicModel(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitModel(Protocol):
+    """A public model that may be of two parts: a frozen extractor, and a head that can be asked by itself."""
+
+    def features(self, clips: Clips) -> Tensor | None:
+        """Return what the extractor gives the head, differentiable in `clips`; None for a model of one part.
+
+        One row a frame, or one a clip, `(row, ...)`, after the averages that the way into the head takes over space.
+        """
+        ...
+
+    def on_features(self, features: Tensor) -> AbstractContextManager[None]:
+        """Let the head read these features, whatever clips come in, while active; differentiable in them.
+
+        The head's buffers follow the features' precision.
+
+        Raises
+        ------
+        LookupError
+            The model is of one part.
+        """
+        ...
+
+
 @record
 class ModelPart:
     """One part of a two-part model: the frozen extractor, or the head that clients train.

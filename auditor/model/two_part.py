@@ -3,9 +3,10 @@
 After the pipeline of Rasul et al. 2025 (arXiv 2509.09742): only the head's update travels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from torch import Tensor, nn
 
@@ -88,6 +89,7 @@ class TwoPart(nn.Module):
         super().__init__()
         self.extractor, self.head = extractor, head
         self.join, self.rows = join, rows
+        self._given: Tensor | None = None
         for parameter in extractor.parameters():
             parameter.requires_grad_(False)
 
@@ -101,9 +103,33 @@ class TwoPart(nn.Module):
         """Return the same head on what the extractor makes of one batch, whatever is put in later."""
         return TwoPart(_Held(select(self.extractor(x), None)), self.head, self.join, self.rows)
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the extractor makes of a batch, averaged over space where the head reads averages."""
+        features = select(self.extractor(x), None)
+        return pooled(features) if self.join in ("pool", "pool-sequence", "mean") else features
+
+    @contextmanager
+    def given(self, features: Tensor) -> Iterator[None]:
+        """Let the head read these features instead of the extractor's, buffers of the head in their precision."""
+        owners = [(m, n, b) for m in self.head.modules() for n, b in m._buffers.items() if _follows(b, features)]
+        self._given = features
+        try:
+            for module, name, value in owners:
+                module._buffers[name] = value.to(features.dtype)
+            yield
+        finally:
+            self._given = None
+            for module, name, value in owners:
+                module._buffers[name] = value
+
     def forward(self, x: Tensor) -> Any:
         """Return what the head returns for a batch that the extractor reads."""
-        return self.head(joined(select(self.extractor(x), None), self.join, self.rows))
+        features = self.features(x) if self._given is None else self._given
+        return self.head(joined(features, self.join, self.rows))
+
+
+def _follows(buffer: Tensor | None, features: Tensor) -> TypeGuard[Tensor]:
+    return buffer is not None and buffer.is_floating_point() and buffer.dtype != features.dtype
 
 
 class _Held(nn.Module):

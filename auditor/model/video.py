@@ -18,14 +18,14 @@ from auditor.model.parameters import with_parameters
 from auditor.model.pytorch.inner import Archived
 from auditor.model.reading import observe
 from auditor.model.twice import Substitutes
-from auditor.model.two_part import trained_part
+from auditor.model.two_part import TwoPart, trained_part
 from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class VideoModel(nn.Module):
-    """A network with the normalisation and axis order that it expects; implements `records.PublicModel`.
+    """A network with the normalisation and axis order that it expects: `records.PublicModel` and `records.SplitModel`.
 
     It owns no tensor of its own: it shares the parameter tables of the network, so that names are the network's and
     `torch.func.functional_call` works with them.
@@ -144,6 +144,23 @@ class VideoModel(nn.Module):
             if self._substitutes:
                 stack.enter_context(Substitutes())
             return network(x)
+
+    def features(self, clips: Clips) -> Tensor | None:
+        """Return what the extractor of two parts gives the head, a row a frame or clip; None for one part."""
+        network = self.network
+        return network.features(self.prepare(clips)) if isinstance(network, TwoPart) else None
+
+    def on_features(self, features: Tensor) -> AbstractContextManager[None]:
+        """Let the head of two parts read these features while active, whatever clips come in.
+
+        Raises
+        ------
+        LookupError
+            The network is of one part.
+        """
+        if not isinstance(self.network, TwoPart):
+            raise LookupError("the model is of one part")
+        return self.network.given(features)
 
     def with_parameters(self, values: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Run on other values of some parameters while active, see `parameters`."""
