@@ -6,6 +6,7 @@ from functools import cache, partial
 
 import torch
 from bench_nets import clip, seeded, view_of
+from extractor_nets import Recurrent, two_part, view_of_parts
 from torch import Tensor, nn
 
 from auditor.attack import ATTACKS, Attack
@@ -123,6 +124,31 @@ class Case:
         return replace(view, client=client, knowledge=knows, update=observe(client, clips, torch.tensor(labels)))
 
 
+def shades(classes: int, spec: InputSpec) -> nn.Module:
+    """An extractor of frames; the classes are the head's."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Flatten())
+
+
+class Behind(Case):
+    """A frozen extractor of frames before a GRU that is trained."""
+
+    def view(
+        self,
+        clips: Clips,
+        *,
+        classes: int = 10,
+        spec: InputSpec = SPEC,
+        labels: Sequence[int] | None = None,
+        sent: Callable[[str], bool] = lambda name: True,
+    ) -> View:
+        spec = replace(spec, layout="NCHW")
+        width = 8 * (spec.height // 2) * (spec.width // 2)
+        head = seeded(lambda: Recurrent(nn.GRU, width, 16, classes))
+        target = two_part(seeded(lambda: self.net(classes, spec)), head, spec, classes=classes)
+        labels = [k % classes for k in range(len(clips))] if labels is None else labels
+        return view_of_parts(target, clips, labels, clip(99, spec)[:1], sent)
+
+
 # The first case in which an attack recovers something is the one that its contract is tested on: add one for an attack
 # that needs another net.
 CASES = (
@@ -136,6 +162,7 @@ CASES = (
     Case("baited head", baited, batch=3),
     Case("conv, local steps", conv, training={"epochs": 2, "local_batch": 0, "rate": 0.1, "momentum": 0.0}),
     Case("conv, local batches", conv, 2, {"epochs": 2, "local_batch": 1, "rate": 0.1, "momentum": 0.0}),
+    Behind("recurrent head behind a frozen extractor", shades),
 )
 
 

@@ -1,5 +1,8 @@
 """Two-part models for attacks: a frozen extractor of frames, and heads of every kind that read its features."""
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
 import torch
 from bench_nets import seeded
 from torch import Tensor, nn
@@ -22,13 +25,13 @@ def conv(width: int = 128) -> nn.Module:
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], width: int, hidden: int = 64) -> None:
+    def __init__(self, kind: type[nn.RNNBase], width: int, hidden: int = 64, classes: int = CLASSES) -> None:
         super().__init__()
         self.rnn = kind(width, hidden, batch_first=True)
-        self.fc = nn.Linear(hidden, CLASSES)
+        self.head = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.rnn(x)[0][:, -1])
+        return self.head(self.rnn(x)[0][:, -1])
 
 
 class PerFrame(nn.Module):
@@ -50,11 +53,11 @@ class Attention(nn.Module):
         self.embed = nn.Linear(width, hidden)
         self.position = nn.Parameter(0.1 * torch.randn(1, 8, hidden))
         self.block = nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, dropout=0.0, batch_first=True)
-        self.fc = nn.Linear(hidden, CLASSES)
+        self.head = nn.Linear(hidden, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x) + self.position[:, : x.shape[1]]
-        return self.fc(self.block(x).mean(1))
+        return self.head(self.block(x).mean(1))
 
 
 class DirectAttention(nn.Module):
@@ -63,16 +66,16 @@ class DirectAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
-        self.fc = nn.Linear(width, CLASSES)
+        self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.tanh(self.attention(x, x, x, need_weights=False)[0]).mean(1))
+        return self.head(torch.tanh(self.attention(x, x, x, need_weights=False)[0]).mean(1))
 
 
 def mlp(inside: int, *hidden: int, act: type[nn.Module] = nn.ReLU) -> nn.Module:
     """Linear layers with activations between them."""
     sizes, layers = (inside, *hidden, CLASSES), []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), act()]
     return nn.Sequential(*layers[:-1])
 
@@ -89,14 +92,16 @@ HEADS = {
 }
 
 
-def two_part(extractor: nn.Module, head: nn.Module, spec: InputSpec, join: Join = "sequence") -> Target:
+def two_part(
+    extractor: nn.Module, head: nn.Module, spec: InputSpec, join: Join = "sequence", classes: int = CLASSES
+) -> Target:
     """Return the target that the loader would make of these parts."""
     network = TwoPart(extractor.eval(), head.eval(), join, spec.frames)
     model = VideoModel(network, spec)
     seen = read(model, torch.rand(1, *spec.clip_shape, generator=torch.Generator().manual_seed(0))).readings
     return Target(
         name="two parts", source="two parts", format="two-part", sha256="0" * 64, model=model, input=spec,
-        classes=CLASSES, layers=find_layers_of_parts(network, dict(model.named_parameters()), seen), operators={},
+        classes=classes, layers=find_layers_of_parts(network, dict(model.named_parameters()), seen), operators={},
         fidelity=Fidelity(
             parity_max_error=None, gradient_check=0.0, double_backward=True, batchnorm="none", batch="dynamic"
         ),
@@ -104,9 +109,15 @@ def two_part(extractor: nn.Module, head: nn.Module, spec: InputSpec, join: Join 
     )  # fmt: skip
 
 
-def view_of_parts(target: Target, clips: Clips, labels: list[int], reference: Tensor | None = None) -> View:
+def view_of_parts(
+    target: Target,
+    clips: Clips,
+    labels: Sequence[int],
+    reference: Tensor | None = None,
+    sent: Callable[[str], bool] = lambda name: True,
+) -> View:
     """Return what an attacker sees of a client that trained the head on these clips."""
-    names = tuple(n for n in target.parameters if n.startswith("head."))
+    names = tuple(n for n in target.parameters if n.startswith("head.") and sent(n.removeprefix("head.")))
     client = LocalClient(target.model, FederatedProtocol(batch=len(clips), sent=names), classes=target.classes)
     return View(
         target=target,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from auditor.attack.catalogue import (
     CLOSED_FORMS,
     FEATURES,
+    FEATURES_R1,
+    FEATURES_RK,
     LEAST_SQUARES,
     LEAST_SQUARES_R1,
     LEAST_SQUARES_RK,
@@ -12,13 +14,14 @@ from auditor.attack.catalogue import (
     RECURSION,
     RECURSION_R1,
     RECURSION_RK,
+    SPAN,
 )
 from auditor.attack.gradient_matching import MODE_MATCHING
 from auditor.attack.interface import Attack
 
 # With a frame of the scene: ahead of gradient matching from it on every net that was tried (benchmarks/README.md).
-_WITH_ONE: tuple[Attack, ...] = (RECURSION_R1, LEAST_SQUARES_R1)
-_WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, LEAST_SQUARES_RK)
+_WITH_ONE: tuple[Attack, ...] = (RECURSION_R1, FEATURES_R1, LEAST_SQUARES_R1)
+_WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, FEATURES_RK, LEAST_SQUARES_RK)
 
 
 def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_ONE) -> tuple[Attack, ...]:
@@ -28,6 +31,7 @@ def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_
         RECURSION,
         replace(LEAST_SQUARES, restarts=restarts),
         replace(FEATURES, restarts=restarts),
+        replace(SPAN, restarts=restarts),
         *more,
         *informed,
     )

@@ -15,6 +15,7 @@ from auditor.attack.malicious import MALICIOUS
 from auditor.attack.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.published import PUBLISHED
+from auditor.attack.span_inversion import SpanInversion
 from auditor.attack.spear import SpearInversion
 from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
@@ -32,6 +33,7 @@ R1 = GradientMatching(
 )
 CLOSED_FORMS: tuple[Attack, ...] = (LinearInversion(), PatchEmbeddingInversion(), SpearInversion())
 FEATURES = FeatureInversion(start=Grey())
+SPAN = SpanInversion(start=Grey())
 PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
@@ -74,13 +76,48 @@ RECURSION_RK = replace(
     references=_MOST,
     spectrum=FROM_SEVERAL,
 )
-REFERENCED: tuple[Attack, ...] = (R1, RK, LEAST_SQUARES_R1, LEAST_SQUARES_RK, RECURSION_R1, RECURSION_RK)
+FEATURES_R1 = FeatureInversion(
+    name="feature-inversion-r1",
+    title="Feature inversion from one reference frame",
+    source="Rasul et al. 2025 (arXiv 2509.09742), R1; Mahendran & Vedaldi 2015 (arXiv 1412.0035)",
+    start=R1.start,
+    priors=R1.priors,
+    schedule=R1.schedule,
+)
+FEATURES_RK = replace(
+    FEATURES_R1,
+    name="feature-inversion-rk",
+    title="Feature inversion from several reference frames",
+    source="Rasul et al. 2025 (arXiv 2509.09742), Rk; Mahendran & Vedaldi 2015 (arXiv 1412.0035)",
+    start=RK.start,
+    priors=RK.priors,
+)
+SPAN_R1 = SpanInversion(
+    name="span-inversion-r1",
+    title="Inversion towards the span of the frames' features, from one reference frame",
+    source="Rasul et al. 2025 (arXiv 2509.09742), R1; derived for this project",
+    start=R1.start,
+    priors=R1.priors,
+    schedule=R1.schedule,
+)
+REFERENCED: tuple[Attack, ...] = (
+    R1,
+    RK,
+    LEAST_SQUARES_R1,
+    LEAST_SQUARES_RK,
+    RECURSION_R1,
+    RECURSION_RK,
+    FEATURES_R1,
+    FEATURES_RK,
+    SPAN_R1,
+)
 
 ATTACKS: tuple[Attack, ...] = (
     *CLOSED_FORMS,
     April(),
     CocktailParty(),
     FEATURES,
+    SPAN,
     LEAST_SQUARES,
     PLAIN,
     *REFERENCED,

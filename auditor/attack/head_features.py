@@ -42,22 +42,12 @@ class HeadFeatures:
     tries: int
 
 
-def recover_head_features(view: View, labels: Sequence[Label], seconds: float, seed: int) -> HeadFeatures | str:
-    """Solve g_head(A V) = g* for A, V the basis of the frames' span (derived for this project).
-
-    A weight that every frame goes through gives the span of the frames' features (`frame_span`), so all that is left to
-    know of T features of any width is a matrix A of T times rank numbers. The rest of the head's gradient, which is
-    public code on public weights, is far more equations than that. Levenberg-Marquardt in float64 on the head alone,
-    from several starts about the features of blind images; the extractor never runs on the way.
-
-    Returns
-    -------
-    The best fit, whether it explains the update (`EXPLAINS`) or not; or a clause that says why there is none.
-    """
+def shared_features(view: View) -> FrameSpan | str:
+    """Return the span that `recover_head_features` starts from, or a clause that says why it does not apply."""
     model = view.target.model
-    clips = blind_clips(view)
+    clips = blind_clips(view, 1)
     with torch.no_grad():
-        seen = model.features(clips[:1]) if isinstance(model, SplitModel) else None
+        seen = model.features(clips) if isinstance(model, SplitModel) else None
     if seen is None:
         return "the model has no frozen extractor"
     if view.update.batch != 1 or not view.one_gradient:
@@ -69,10 +59,26 @@ def recover_head_features(view: View, labels: Sequence[Label], seconds: float, s
         return "no weight of the head is shared by all frames"
     if not span.complete:
         return f"the head's update tells {span.rank} of the {span.rows} frames' features apart"
-    rows, _ = model.inputs_of(span.weight, clips[:1])
+    rows, _ = model.inputs_of(span.weight, clips)
     if rows.numel() != seen.numel() or float((rows.reshape(seen.shape) - seen).norm()) > _SAME * float(seen.norm()):
         return "the shared weight reads something else than the extractor's features"
-    return _solve(view, labels, span, _typical(view, clips), seconds, seed)
+    return span
+
+
+def recover_head_features(view: View, span: FrameSpan, labels: Sequence[Label], seconds: float) -> HeadFeatures:
+    """Solve g_head(A V) = g* for A, V the basis of the frames' span (derived for this project).
+
+    A weight that every frame goes through gives the span of the frames' features (`frame_span`), so all that is left to
+    know of T features of any width is a matrix A of T times rank numbers. The rest of the head's gradient, which is
+    public code on public weights, is far more equations than that. Levenberg-Marquardt in float64 on the head alone,
+    from several starts about the features of blind images; the extractor never runs on the way. Deterministic but for
+    `seconds`.
+
+    Returns
+    -------
+    The best fit, whether it explains the update (`EXPLAINS`) or not.
+    """
+    return _solve(view, labels, span, _typical(view, blind_clips(view)), seconds)
 
 
 def blind_clips(view: View, count: int = 4) -> Clips:
@@ -96,12 +102,10 @@ def _typical(view: View, clips: Clips) -> Float[Tensor, "row feature"]:
     return torch.cat([f for f in features if f is not None]).double()
 
 
-def _solve(
-    view: View, labels: Sequence[Label], span: FrameSpan, typical: Tensor, seconds: float, seed: int
-) -> HeadFeatures:
+def _solve(view: View, labels: Sequence[Label], span: FrameSpan, typical: Tensor, seconds: float) -> HeadFeatures:
     clock, residuals = Clock(seconds), _residuals(view, labels, span)
     level = _bias_level(view, span)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     best: tuple[float, Tensor] | None = None
     tries = 0
     for tries in range(1, _STARTS + 1):

@@ -158,9 +158,10 @@ class VideoModel(nn.Module):
         LookupError
             The network is of one part.
         """
-        if not isinstance(self.network, TwoPart):
-            raise LookupError("the model is of one part")
-        return self.network.given(features)
+        network = self.network
+        if isinstance(network, TwoPart):
+            return network.given(features)
+        raise LookupError("the model is of one part")
 
     def with_parameters(self, values: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Run on other values of some parameters while active, see `parameters`."""
