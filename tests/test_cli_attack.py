@@ -196,6 +196,25 @@ def test_a_users_clip_of_another_size_and_a_reference_of_his_own(run, tmp_path):
     truth = arrays_of(tmp_path / "fl-audit-attack")["truth"][0].astype(np.float64)
     expected = -10 * math.log10(((truth - 90 / 255) ** 2).mean())
     assert found["score"]["baselines"]["reference copy"] == pytest.approx(expected, abs=0.05)
+    assert found["score"]["copy"]["psnr"] == found["score"]["baselines"]["reference copy"]
+    notes = found["attack"]["reference_notes"]
+    assert any("single colour" in note for note in notes)
+    assert any("resized from 30x30" in note for note in notes)
+
+
+def test_several_references_are_interpolated_and_one_is_too_few_for_them(run, tmp_path):
+    clip(tmp_path / "own.npz")
+    for name, value in (("a", 60), ("b", 180)):
+        Image.fromarray(np.full((30, 30, 3), value, np.uint8)).save(tmp_path / f"{name}.png")
+    several = ("nets.py:conv", *SHAPE, "--attack", "gradient-matching-rk", "--clip", "own.npz", "--steps", "60")
+    code, out, err = run(*several, "--reference", "a.png", "--reference", "b.png", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["attack"]["reference_frames"] == 2
+    assert {"reference copy", "newest reference", "reference median"} <= found["score"]["baselines"].keys()
+    code, _, err = run(*several, "--reference", "first:1")
+    assert code == 2
+    assert "the attack with one does the same" in the_error(err)
 
 
 def test_batches_are_scored_clip_by_clip(run):
@@ -235,6 +254,8 @@ def test_a_canary_is_read_bit_by_bit(run):
         (["--attack", "linear-input", "--restarts", "2"], 2, "has no restarts"),
         (["--reference", "grey.npz"], 2, "uses no reference frame"),
         (["--attack", "gradient-matching-r1", "--reference", "gone.png"], 2, "there is no gone.png"),
+        (["--attack", "gradient-matching-r1", "--reference", "first:9"], 2, "is not first:K"),
+        (["--attack", "gradient-matching-r1", "--reference", "nets.py"], 2, "nets.py"),
         (["--attack", "patch-embedding"], 3, "does not apply"),
         (["--restored-label", "--loss", "nets.py:own_loss"], 2, "no label can be restored here"),
         (["-o", "nets.py"], 2, "is a file"),

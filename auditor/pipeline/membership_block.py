@@ -15,7 +15,11 @@ _SHOWN = 4
 def membership_block(m: Membership | Skipped) -> dict[str, Any]:
     """Return what was asked and answered, or why nothing could be asked."""
     if isinstance(m, Skipped):
-        return {"rule": RULE, "reason": printable(m.reason, 300), "claims": False, "grade": "NOT_SHOWN", "clips": []}
+        nothing = dict.fromkeys(
+            ("null_at_chance", "rate", "batch", "false_positives", "true_positives", "null", "clips_found")
+        )
+        told = {"rule": RULE, "reason": printable(m.reason, 300), "claims": False, "grade": "NOT_SHOWN", "clips": []}
+        return {**told, **nothing}
     return {
         "rule": RULE,
         "reason": printable(m.silent, 300),

@@ -50,17 +50,14 @@ _copy = fields(
 )
 
 _membership = fields(
-    {
-        "null_at_chance": maybe(flag),
-        "severity": fields(score=maybe(number), band=_band, vector=text),
-        "rate": number,
-        "batch": count,
-        "precision": text,
-        "false_positives": maybe(_interval),
-        "true_positives": maybe(_interval),
-        "null": maybe(_interval),
-        "clips_found": maybe(_interval),
-    },
+    {"severity": fields(score=maybe(number), band=_band, vector=text), "precision": text},
+    null_at_chance=maybe(flag),
+    rate=maybe(number),
+    batch=maybe(count),
+    false_positives=maybe(_interval),
+    true_positives=maybe(_interval),
+    null=maybe(_interval),
+    clips_found=maybe(_interval),
     rule=text,
     reason=text,
     claims=flag,
