@@ -192,7 +192,7 @@ def test_references_of_the_users_bring_the_attacks_that_use_several():
     fast = PRESETS["fast"]
     assert not any(a.frames_of_scene > 1 for a in fast.attacks)
     several = fast.with_several_references()
-    assert sum(a.frames_of_scene > 1 for a in several.attacks) == 2
+    assert sum(a.frames_of_scene > 1 for a in several.attacks) >= 2
     standard = PRESETS["standard"]
     assert standard.with_several_references() is standard
     observed = [SimpleNamespace(probe=SimpleNamespace(name=str(i), kind="real")) for i in range(3)]
