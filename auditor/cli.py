@@ -106,6 +106,14 @@ def scan(
             rich_help_panel=choices.AUDIT,
         ),
     ] = None,
+    sr: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="FILE of a super-resolution network (.pth, .safetensors, .onnx) to enhance reconstructions with; "
+            "repeatable.",
+            rich_help_panel=choices.AUDIT,
+        ),
+    ] = None,
     max_time: Annotated[
         str | None, typer.Option(help="Time for the audit, e.g. 90s, 5m, 1h.", rich_help_panel=choices.AUDIT)
     ] = None,
@@ -171,6 +179,7 @@ def scan(
             device=device,
             what_if=what_if,
             malicious=malicious_server,
+            sr=tuple(sr or ()),
             command=("fl-audit", *sys.argv[1:]),
             **chosen,
         )

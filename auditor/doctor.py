@@ -77,7 +77,7 @@ def _worker() -> str:
 
     from onnx import TensorProto, helper
 
-    from auditor.model.runtime_process import Session
+    from auditor.runtime_process import Session
 
     place = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negation", place[:1], place[1:])

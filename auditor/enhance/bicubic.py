@@ -1,9 +1,11 @@
 """Bicubic enlargement: the baseline that a learned prior must beat."""
 
 import time
+from dataclasses import dataclass
 
 from torch.nn import functional
 
+from auditor.enhance.interface import measured
 from auditor.records import Clip, Enhanced
 
 
@@ -15,3 +17,23 @@ def bicubic(clip: Clip, scale: int) -> Enhanced:
         clip.detach(), (scale * height, scale * width), mode="bicubic", align_corners=False, antialias=True
     )
     return Enhanced(method="bicubic", scale=scale, clip=enlarged.clamp(0, 1), seconds=time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Bicubic:
+    """`bicubic` as an enhancer."""
+
+    scale: int
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "bicubic"
+
+    def __call__(self, clip: Clip) -> Enhanced:
+        """Return the enlarged clip."""
+        return bicubic(clip, self.scale)
+
+    def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
+        """Return how long a clip of (frame, channel, height, width) will take here."""
+        return measured(self, clip_shape)

@@ -31,13 +31,13 @@ from auditor.model.operators import OPERATORS, Operators
 from auditor.model.options import LoadOptions
 from auditor.model.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.reexport import COMMAND, reexport_line
-from auditor.model.runtime_process import abandon, warm_up
 from auditor.model.shadowed import separate
 from auditor.model.stochastic_depth import keep_branches
 from auditor.model.support import check_supported
 from auditor.model.trainable import Roles, roles
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, Layout, Target, record
+from auditor.runtime_process import abandon, warm_up
 from auditor.text import printable
 
 

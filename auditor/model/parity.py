@@ -10,7 +10,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 from torch import Tensor
 
-from auditor.model.runtime_process import EndedError, Session
+from auditor.runtime_process import EndedError, Session
 from auditor.text import printable
 
 NEWEST_IR = 10

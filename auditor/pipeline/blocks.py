@@ -9,6 +9,7 @@ from auditor.pipeline.controls import Control
 from auditor.pipeline.credibility import Diagnosis, Point
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.enhancement import Enhancement
+from auditor.pipeline.enhancement_words import EnhancedScore
 from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.references import Copied, References
@@ -188,15 +189,24 @@ def score_block(s: ClipScore) -> dict[str, Any]:
 
 def _enhancement(e: Enhancement) -> dict[str, Any]:
     return {
-        "method": e.method,
+        "method": printable(e.method),
         "scale": e.scale,
-        "psnr": number(e.score.psnr),
-        "ssim": number(e.score.ssim),
+        **_enhanced_score(e.score),
         "gain_over_bicubic": number(e.gain_over_bicubic),
-        "rank": e.score.rank,
-        "null": None
-        if e.null is None
-        else {"psnr": number(e.null.psnr), "ssim": number(e.null.ssim), "rank": e.null.rank},
+        "null": None if e.null is None else _enhanced_score(e.null),
+        "null_gain": number(e.null_gain),
+        "added": None if e.added is None else {"word": e.added.word, "sentence": e.added.sentence},
+        "seconds": round(e.seconds, 2),
+    }
+
+
+def _enhanced_score(s: EnhancedScore) -> dict[str, Any]:
+    return {
+        "psnr": number(s.psnr),
+        "ssim": number(s.ssim),
+        "rank": s.rank,
+        "sharpness": number(s.sharpness),
+        "perceptual": number(s.perceptual),
     }
 
 

@@ -1,86 +1,93 @@
-"""Super-resolution of the best reconstructions, each beside the same on its null."""
+"""Super-resolution of the best reconstructions, each beside the same on its null, and what it added to them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from torch.nn import functional
 
-from auditor.enhance import DatLight, bicubic
+from auditor.enhance import Bicubic, DatLight, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
+from auditor.pipeline.enhancement_words import Added, EnhancedScore, added, sharpness
 from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.watch import Watch
 from auditor.probe import Galleries
 from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
 from auditor.score import psnr, rank, ssim_frames
 
-SCALE = 2
-# Timing the network takes about two seconds on two cores at 32x32 pixels.
+# Timing the networks takes about two seconds on two cores at 32x32 pixels.
 _TO_MEASURE = 3.0
-
-
-@record
-class EnhancedScore:
-    """Numbers of an enhanced clip against the clip before it was resized to the model's input."""
-
-    psnr: float
-    ssim: float
-    rank: int
+_MORE_TIME = "give more --max-time"
 
 
 @record
 class Enhancement:
-    """One method on one reconstruction and on its null."""
+    """One method on one reconstruction and on its null.
+
+    `gain_over_bicubic` and `null_gain` are dB over bicubic at the same scale, against the same truth.
+    """
 
     method: str
     scale: int
     clip: Clip
     score: EnhancedScore
     gain_over_bicubic: float
+    null_clip: Clip | None
     null: EnhancedScore | None
+    null_gain: float | None
+    added: Added | None
+    seconds: float
+
+
+def user_enhancers(paths: Sequence[Path]) -> tuple[Enhancer, ...]:
+    """Return the networks of the user's files.
+
+    Raises
+    ------
+    UsageError
+        A file is not what it must be.
+    """
+    return tuple(enhancer_from(path) for path in paths)
 
 
 def enhance_results(
-    findings: Sequence[Finding], galleries: Galleries, seconds: float, watch: Watch
+    findings: Sequence[Finding], galleries: Galleries, seconds: float, watch: Watch, users: Sequence[Enhancer] = ()
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
-    """Enhance the best clip of every finding while time lasts; keyed by `id(result)`.
+    """Enhance the best clip of every finding while time lasts, by every method; keyed by `id(result)`.
 
     The grade of a finding never depends on what enhancement adds: a prior can paint a plausible person from noise.
     """
     clock = Clock(seconds)
     done: dict[int, tuple[Enhancement, ...]] = {}
-    chosen = [best_result(f) for f in findings]
-    if not chosen:
+    if not findings:
         return done, ()
+    enhancers: tuple[Enhancer, ...] = (DatLight(2), *users, Fusion(2), DatLight(4), Fusion(4))
     if clock.left < _TO_MEASURE:
         reason = f"{max(0.0, clock.left):.0f} s were left, too few to time it"
-        return done, (
-            Skipped(
-                stage="enhance", what="DAT-light", because="out-of-budget", reason=reason, remedy="give more --max-time"
-            ),
-        )
-    try:
-        dat = DatLight(SCALE)
-        needed = dat.seconds_estimate(chosen[0].clip.shape)
-    except AuditError as error:
-        return done, (
-            Skipped(stage="enhance", what="DAT-light", because="failed", reason=error.cause, remedy=error.remedy),
-        )
-    skipped = []
-    for finding, result in zip(findings, chosen, strict=True):
+        return done, tuple(_late(enhancer, reason) for enhancer in enhancers)
+    needed, skipped = _timed(enhancers, best_result(findings[0]).clip, clock)
+    missed: dict[Enhancer, list[str]] = {}
+    for finding in findings:
+        result = best_result(finding)
         runs = 1 if result.null_clip is None else 2
-        if needed * runs > clock.left:
-            skipped.append(
-                Skipped(
-                    stage="enhance",
-                    what=f"DAT-light on {finding.attack.title}",
-                    because="out-of-budget",
-                    reason=f"it takes about {needed * runs:.0f} s and {max(0.0, clock.left):.0f} s were left",
-                    remedy="give more --max-time",
-                )
-            )
-            continue
-        with watch.unit(f"DAT-light x{SCALE} · {finding.attack.title}", needed * runs):
-            done[id(result)] = _enhance(result, dat, galleries[result.observed.probe.name])
-    return done, tuple(skipped)
+        gallery = galleries[result.observed.probe.name]
+        made: list[Enhancement] = []
+        for enhancer, each in needed.items():
+            if enhancer in missed and "it takes" not in missed[enhancer][0]:
+                continue  # it failed on a clip of this shape before
+            if each * runs > clock.left:
+                why = f"it takes about {each * runs:.0f} s and {max(0.0, clock.left):.0f} s were left"
+                missed.setdefault(enhancer, [why]).append(finding.attack.title)
+                continue
+            title = f"{enhancer.name} x{enhancer.scale} · {finding.attack.title}"
+            try:
+                with watch.unit(title, each * runs):
+                    made.extend(_enhance(result, enhancer, gallery, known={e.scale for e in made}))
+            except AuditError as error:
+                missed[enhancer] = [str(error), finding.attack.title]
+        if made:
+            done[id(result)] = tuple(made)
+    return done, (*skipped, *(_missed(e, why, titles) for e, (why, *titles) in missed.items()))
 
 
 def best_result(finding: Finding) -> Result:
@@ -88,42 +95,95 @@ def best_result(finding: Finding) -> Result:
     return best_of(finding.results, finding.reference)
 
 
-def _enhance(result: Result, dat: DatLight, gallery: Clips) -> tuple[Enhancement, ...]:
-    simple = bicubic(result.clip, SCALE)
-    learned = dat(result.clip)
-    null_simple = None if result.null_clip is None else bicubic(result.null_clip, SCALE)
-    null_learned = None if result.null_clip is None else dat(result.null_clip)
-    truth = _at(result.observed.probe.native, simple.clip)
-    small = result.observed.probe.clip
+def _timed(
+    enhancers: Sequence[Enhancer], clip: Clip, clock: Clock
+) -> tuple[dict[Enhancer, float], tuple[Skipped, ...]]:
+    """Measure what each costs while that leaves time to use it."""
+    needed: dict[Enhancer, float] = {}
+    skipped = []
+    for enhancer in enhancers:
+        if clock.left < 0.5 * clock.seconds:
+            skipped.append(_late(enhancer, "timing the others left too little time"))
+            continue
+        try:
+            needed[enhancer] = enhancer.seconds_estimate(tuple(clip.shape))
+        except AuditError as error:
+            skipped.append(
+                Skipped(
+                    stage="enhance",
+                    what=_title(enhancer),
+                    because="failed",
+                    reason=error.cause,
+                    remedy=error.remedy,
+                )
+            )
+    return needed, tuple(skipped)
+
+
+def _title(enhancer: Enhancer) -> str:
+    return f"{enhancer.name} x{enhancer.scale}"
+
+
+def _late(enhancer: Enhancer, reason: str) -> Skipped:
+    return Skipped(stage="enhance", what=_title(enhancer), because="out-of-budget", reason=reason, remedy=_MORE_TIME)
+
+
+def _missed(enhancer: Enhancer, why: str, titles: Sequence[str]) -> Skipped:
+    if "it takes" not in why:
+        return Skipped(stage="enhance", what=_title(enhancer), because="failed", reason=why)
+    return _late(enhancer, f"{why}; not run on {', '.join(titles)}")
+
+
+def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:
+    """Run one method, and bicubic at its scale where that has not been run yet."""
+    plain = Bicubic(enhancer.scale)
+    simple, learned = plain(result.clip), enhancer(result.clip)
+    null_simple, null_learned = (
+        None if result.null_clip is None else enhance(result.null_clip) for enhance in (plain, enhancer)
+    )
+    truth, small = _at(result.observed.probe.native, simple.clip), result.observed.probe.clip
 
     def score(made: Enhanced | None) -> EnhancedScore | None:
         if made is None:
             return None
-        shrunk = functional.interpolate(made.clip.cpu(), small.shape[-2:], mode="area")
+        clip = made.clip.cpu()
+        shrunk = functional.interpolate(clip, small.shape[-2:], mode="area")
         return EnhancedScore(
-            psnr=float(psnr(truth, made.clip.cpu())),
-            ssim=sorted(ssim_frames(truth, made.clip.cpu()).tolist())[len(truth) // 2],
+            psnr=float(psnr(truth, clip)),
+            ssim=sorted(ssim_frames(truth, clip).tolist())[len(truth) // 2],
             rank=rank(small, shrunk, gallery),
+            sharpness=sharpness(clip),
         )
 
-    pairs = ((simple, null_simple), (learned, null_learned))
-    base = score(simple)
+    base, null_base = score(simple), score(null_simple)
+    own, null = score(learned), score(null_learned)
     assert base is not None
-    found = []
-    for made, null in pairs:
-        own = score(made)
-        assert own is not None
-        found.append(
-            Enhancement(
-                method=made.method,
-                scale=made.scale,
-                clip=made.clip.cpu(),
-                score=own,
-                gain_over_bicubic=own.psnr - base.psnr,
-                null=score(null),
-            )
-        )
-    return tuple(found)
+    assert own is not None
+    baseline = Enhancement(
+        method=simple.method,
+        scale=simple.scale,
+        clip=simple.clip.cpu(),
+        score=base,
+        gain_over_bicubic=0.0,
+        null_clip=None if null_simple is None else null_simple.clip.cpu(),
+        null=null_base,
+        null_gain=None if null_base is None else 0.0,
+        added=None,
+        seconds=simple.seconds,
+    )
+    better = replace(
+        baseline,
+        method=learned.method,
+        clip=learned.clip.cpu(),
+        score=own,
+        gain_over_bicubic=own.psnr - base.psnr,
+        null_clip=None if null_learned is None else null_learned.clip.cpu(),
+        null=null,
+        null_gain=None if null is None or null_base is None else null.psnr - null_base.psnr,
+        added=added(base, own, null_base, null),
+        seconds=learned.seconds,
+    )
+    return [better] if enhancer.scale in known else [baseline, better]
 
 
 def _at(native: Clip, like: Clip) -> Clip:

@@ -15,6 +15,7 @@ class ScanOptions:
     clips), `learning_rate` and `momentum` are those of FedAvg. `max_time` is in seconds, for
     everything from loading to the last score; None takes the preset's.
     `references` are as `references_from` reads them.
+    `sr` are files of super-resolution networks.
     """
 
     model: str = ""
@@ -55,6 +56,7 @@ class ScanOptions:
     device: str = "auto"
     what_if: bool | None = None
     malicious: bool | None = None
+    sr: tuple[Path, ...] = ()
     fail_on: str = "high"
     command: tuple[str, ...] = ()
 

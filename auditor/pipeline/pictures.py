@@ -31,14 +31,16 @@ def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> dict[str, A
     """Return the same frames of the original, the reconstruction, its enhancement, the blind guess and the null."""
     truth = result.observed.probe.clip
     shown = torch.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().long().tolist()
-    best = max(enhancements, key=lambda e: e.score.psnr) if enhancements else None
+    # Scales have truths of their own, so dB over bicubic compare where dB do not.
+    best = max(enhancements, key=lambda e: (e.added is not None, e.gain_over_bicubic)) if enhancements else None
     name, guess = _blind(result)
     return {
         "frames": shown,
         "original": _strip(truth, shown),
         "reconstruction": _strip(result.clip, shown),
         "enhanced": None if best is None else _strip(best.clip, shown),
-        "enhanced_method": None if best is None else best.method,
+        "enhanced_method": None if best is None else f"{best.method} x{best.scale}",
+        "enhanced_null": None if best is None or best.null_clip is None else _strip(best.null_clip, shown),
         "baseline": None if guess is None else _strip(guess, shown),
         "baseline_name": name,
         "reference": _reference(result, shown),

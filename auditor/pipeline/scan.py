@@ -14,7 +14,7 @@ from auditor.model import load, load_two_part
 from auditor.pipeline.bench import Bench, Observed, public_weights
 from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.diagnosis import diagnose_best
-from auditor.pipeline.enhancement import enhance_results
+from auditor.pipeline.enhancement import enhance_results, user_enhancers
 from auditor.pipeline.findings import (
     blind_controls,
     label_finding,
@@ -75,6 +75,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     watch.stage("loading the model")
+    users = user_enhancers(options.sr)
     target = load_target(options, device)
     watch.stage("making probes")
     probes = _probes(options, preset, target.input)
@@ -114,7 +115,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             diagnosed = diagnose_best(bench, observed, findings, measured, share, watch)
     watch.stage("enhancement")
     share = max(0.0, clock.left) * _ENHANCE / (_ENHANCE + changing + server)
-    enhanced, not_enhanced = enhance_results(findings, galleries, share, watch)
+    enhanced, not_enhanced = enhance_results(findings, galleries, share, watch, users)
     changes: tuple[Variant, ...] = ()
     if what_if and clock.left > 0.0:
         watch.stage("what if")

@@ -80,7 +80,9 @@ def filmstrip(
     result: Mapping[str, Any],
     gallery: Gallery,
     which: str,
-    kinds: Sequence[str] = ("original", "reconstruction", "enhanced", "reference", "baseline", "null"),
+    kinds: Sequence[str] = (
+        "original", "reconstruction", "enhanced", "reference", "baseline", "null", "enhanced_null",
+    ),  # fmt: skip
     most: int = _MOST_FRAMES,
 ) -> Filmstrip:
     """Return the filmstrip of one result, in bands of eight frames; at most `most` frames, evenly chosen."""
@@ -149,6 +151,8 @@ def _titles(kind: str, result: Mapping[str, Any]) -> tuple[str, str]:
         name = pictures["baseline_name"] or ""
         level = score["baselines"].get(name)
         return "Blind baseline", f"{name or 'no update'}: {decibels(level)}" if level is not None else name
+    if kind == "enhanced_null":
+        return "Enhanced null", f"painted from another update: {pictures['enhanced_method'] or 'super-resolution'}"
     null = result["null"]
     return "Null control", "another clip's update" + (f": {decibels(null['psnr'])}" if null else "")
 
@@ -164,6 +168,7 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: G
         "reference": f"What the reference frames show at frame {frame}, without the update",
         "baseline": f"Blind guess at frame {frame}, made without the update",
         "null": f"What the attack makes of an unrelated update, frame {frame}",
+        "enhanced_null": f"The null control after the same super-resolution, frame {frame}",
     }[kind]
     score = result["null"] if kind == "null" else result["score"]
     if kind in ("reconstruction", "null") and score:

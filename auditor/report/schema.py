@@ -105,19 +105,33 @@ _score = fields(
 )
 
 _enhanced = fields(
+    {
+        "sharpness": maybe(number),
+        "perceptual": maybe(number),
+        "null_gain": maybe(decibel),
+        "added": maybe(fields(word=text, sentence=text)),
+        "seconds": maybe(number),
+    },
     method=text,
     scale=maybe(number),
     psnr=maybe(decibel),
     ssim=maybe(number),
     gain_over_bicubic=maybe(decibel),
     rank=maybe(count),
-    null=maybe(fields(psnr=maybe(decibel), ssim=maybe(number), rank=maybe(count))),
+    null=maybe(
+        fields(
+            {"sharpness": maybe(number), "perceptual": maybe(number)},
+            psnr=maybe(decibel),
+            ssim=maybe(number),
+            rank=maybe(count),
+        )
+    ),
 )
 
 _strip = maybe(many(maybe(text)))
 
 _pictures = fields(
-    {"reference": _strip},
+    {"reference": _strip, "enhanced_null": _strip},
     frames=many(count),
     original=_strip,
     reconstruction=_strip,

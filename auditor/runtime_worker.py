@@ -39,8 +39,10 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
     return header, content
 
 
-def limit(extra: int, seconds: float) -> None:
+def limit(extra: int | None, seconds: float) -> None:
     """Let this process have so many bytes and seconds of computing more than now, where the system can hold it to that.
+
+    None lifts the limit on memory.
 
     Whoever asked also waits no longer than that, but may have been killed meanwhile: then nobody else would end it.
     """
@@ -57,8 +59,11 @@ def limit(extra: int, seconds: float) -> None:
         resource.RLIMIT_CPU, (until if longest == resource.RLIM_INFINITY else min(until, longest), longest)
     )
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = now + extra
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if extra is None:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        return
+    wanted = now + extra
     resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
@@ -87,9 +92,11 @@ def main() -> None:
                 options.log_severity_level = 4
                 options.intra_op_num_threads = request["threads"]
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+                providers = [*(["CUDAExecutionProvider"] if request.get("cuda") else []), "CPUExecutionProvider"]
+                session = onnxruntime.InferenceSession(content, options, providers=providers)
                 sessions[number] = session
-                answer, result = {"inputs": len(session.get_inputs())}, b""
+                shapes = [[n if isinstance(n, int) else None for n in entry.shape] for entry in session.get_inputs()]
+                answer, result = {"inputs": shapes}, b""
             else:
                 session = sessions[number]
                 entry = session.get_inputs()[0]

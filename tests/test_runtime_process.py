@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from auditor.model import runtime_worker as worker
-from auditor.model.runtime_process import EndedError, Session
+from auditor import runtime_worker as worker
+from auditor.runtime_process import EndedError, Session
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are Linux's")
 CLIP = np.arange(4, dtype=np.float32)
@@ -57,7 +57,7 @@ def test_a_worker_whose_owner_is_gone_ends_by_itself() -> None:
 
 def test_an_answer_that_does_not_come_is_told_and_the_next_model_runs(monkeypatch) -> None:
     session = Session(looping(10**12), 1)
-    monkeypatch.setattr("auditor.model.runtime_process.SECONDS", 1.0)
+    monkeypatch.setattr("auditor.runtime_process.SECONDS", 1.0)
     with pytest.raises(EndedError, match=r"did not end within|ended with signal"):
         session.run(CLIP.tobytes(), (4,))
     monkeypatch.undo()

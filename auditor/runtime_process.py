@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from auditor.model import runtime_worker
+from auditor import runtime_worker
 
 # ONNX Runtime is given what the importer was given, and more: it keeps several copies of weights.
 MEMORY, MEMORY_PER_BYTE, MEMORY_PER_PIXEL = 2 * 2**30, 8, 16 * 2**10
@@ -113,6 +113,8 @@ class Session:
         The serialised model.
     threads
         For its operators.
+    cuda
+        Run on the GPU, for which the limit on memory is lifted: CUDA reserves more addresses than any limit allows.
 
     Raises
     ------
@@ -122,11 +124,12 @@ class Session:
         ONNX Runtime refuses the model; the text is its own.
     """
 
-    def __init__(self, content: bytes, threads: int) -> None:
+    def __init__(self, content: bytes, threads: int, *, cuda: bool = False) -> None:
         warm_up()
         assert _worker is not None
-        self.worker, self.number, self.size = _worker, next(_numbers), len(content)
-        self._ask({"do": "open", "threads": threads}, content, 0)
+        self.worker, self.number, self.size, self.cuda = _worker, next(_numbers), len(content), cuda
+        answer, _ = self._ask({"do": "open", "threads": threads}, content, 0)
+        self.inputs: tuple[tuple[int | None, ...], ...] = tuple(tuple(shape) for shape in answer["inputs"])
 
     def run(self, x: bytes, shape: tuple[int, ...]) -> tuple[bytes, tuple[int, ...]]:
         """Return the first output for float32 input bytes of a shape, as float32 bytes and their shape.
@@ -140,11 +143,13 @@ class Session:
         return content, tuple(answer["shape"])
 
     def _ask(self, header: dict[str, Any], content: bytes, pixels: int) -> tuple[dict[str, Any], bytes]:
-        memory = MEMORY + MEMORY_PER_BYTE * self.size + MEMORY_PER_PIXEL * pixels
+        memory = None if self.cuda else MEMORY + MEMORY_PER_BYTE * self.size + MEMORY_PER_PIXEL * pixels
         seconds = SECONDS + (self.size + MEMORY_PER_PIXEL * pixels) / BYTES_PER_SECOND
         with _lock:
             answer, result = self.worker.ask(
-                {**header, "session": self.number, "memory": memory, "seconds": seconds}, content, seconds
+                {**header, "session": self.number, "memory": memory, "seconds": seconds, "cuda": self.cuda},
+                content,
+                seconds,
             )
         if "error" in answer:
             raise RuntimeError(answer["error"])

@@ -1,0 +1,52 @@
+"""What every enhancer is: a name, a scale, and a way from reconstructed frames to larger ones."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from auditor.records import Clip, Enhanced
+
+
+@runtime_checkable
+class Enhancer(Protocol):
+    """Enlarges a clip; sees nothing but the clip.
+
+    Attributes
+    ----------
+    name
+        What reports call it.
+    scale
+        Both sides grow by it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def scale(self) -> int: ...
+
+    def __call__(self, clip: Clip) -> Enhanced:
+        """Return (frame, channel, scale * height, scale * width) in [0, 1].
+
+        Raises
+        ------
+        AuditError
+            It cannot enlarge this clip.
+        """
+        ...
+
+    def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
+        """Return how long a clip of (frame, channel, height, width) will take here, from a measured run."""
+        ...
+
+
+def measured(enhance: Callable[[Clip], Enhanced], clip_shape: tuple[int, ...], frames: int = 1) -> float:
+    """Return seconds for a whole clip, from a run on its first `frames` (of noise): cost is linear in frames."""
+    total, *rest = clip_shape
+    part = min(frames, total)
+    noise = torch.rand(part, *rest, generator=torch.Generator().manual_seed(0))
+    enhance(noise)  # the first call starts threads and chooses kernels
+    begun = time.monotonic()
+    enhance(noise)
+    return (time.monotonic() - begun) * total / part

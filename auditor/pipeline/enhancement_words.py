@@ -1,0 +1,78 @@
+"""What an enhancer did to a reconstruction, in one word and one sentence."""
+
+from typing import Literal
+
+from auditor.records import Clip, record
+
+Word = Literal["recovered detail", "only prettier", "nothing", "worse", "not judged"]
+
+# dB over bicubic that count. Resampling the truth by another kernel (bicubic, area, Lanczos) moves the difference of
+# two enlargements by up to 0.2 dB on the shipped clips, and viewers need about 0.5 dB to tell two pictures apart.
+MARGIN = 0.5
+# Relative change of perceptual distance, and of sharpness, that counts: half of what light blur (0.5 px) changes.
+NEARER, SHARPER = 0.05, 0.1
+
+
+@record
+class EnhancedScore:
+    """Numbers of an enhanced clip against the clip before it was resized to the model's input.
+
+    `sharpness` is the mean absolute difference of neighbouring pixels in [0, 1]; it needs no truth. `perceptual` is a
+    distance of network features, lower is nearer; None where it was not measured.
+    """
+
+    psnr: float
+    ssim: float
+    rank: int
+    sharpness: float
+    perceptual: float | None = None
+
+
+@record
+class Added:
+    """The word, and the sentence that gives its reason."""
+
+    word: Word
+    sentence: str
+
+
+def sharpness(clip: Clip) -> float:
+    """Return the mean absolute difference of neighbouring pixels."""
+    return float((clip.diff(dim=-1).abs().mean() + clip.diff(dim=-2).abs().mean()) / 2)
+
+
+def added(
+    base: EnhancedScore, made: EnhancedScore, null_base: EnhancedScore | None, null: EnhancedScore | None
+) -> Added:
+    """Hold an enhanced reconstruction beside bicubic, and its gain beside the gain of the enhanced null.
+
+    A gain counts as recovered only where it passes the null's own by the margin: what an enhancer gains on an unrelated
+    update (smoothing noise gains dB against any truth) tells nothing of the clip.
+    """
+    gain = made.psnr - base.psnr
+    over = f"{gain:+.1f} dB over bicubic"
+    if null is None or null_base is None:
+        return Added(word="not judged", sentence=f"{over}, and no null to hold it against.")
+    null_gain = null.psnr - null_base.psnr
+    both = f"{over}, {null_gain:+.1f} dB on the null"
+    prettier = _prettier(base, made)
+    if gain >= MARGIN and gain - max(0.0, null_gain) >= MARGIN and made.rank <= base.rank:
+        return Added(word="recovered detail", sentence=f"{both}: nearer to the clip than interpolation comes.")
+    if gain >= MARGIN and made.rank > base.rank:
+        return Added(word="nothing", sentence=f"{both}, but the true clip fell from rank {base.rank} to {made.rank}.")
+    if gain >= MARGIN:
+        return Added(word="nothing", sentence=f"{both}: an unrelated update gains as much.")
+    if prettier and (gain > -MARGIN or "perceptual" in prettier):
+        return Added(word="only prettier", sentence=f"{both}, {prettier}: it looks better and tells no more.")
+    if gain <= -MARGIN:
+        return Added(word="worse", sentence=f"{both}: farther from the clip than interpolation comes.")
+    return Added(word="nothing", sentence=f"{both}: neither nearer to the clip nor sharper.")
+
+
+def _prettier(base: EnhancedScore, made: EnhancedScore) -> str:
+    if base.perceptual is not None and made.perceptual is not None:
+        change = made.perceptual / base.perceptual - 1 if base.perceptual > 0 else 0.0
+        if change <= -NEARER:
+            return f"perceptual distance {100 * change:+.0f}%"
+    change = made.sharpness / base.sharpness - 1 if base.sharpness > 0 else 0.0
+    return f"sharpness {100 * change:+.0f}%" if change >= SHARPER else ""
