@@ -207,6 +207,7 @@ def _enhanced_score(s: EnhancedScore) -> dict[str, Any]:
         "rank": s.rank,
         "sharpness": number(s.sharpness),
         "perceptual": number(s.perceptual),
+        "embedding_rank": s.embedding_rank,
     }
 
 

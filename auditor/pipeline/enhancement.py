@@ -13,11 +13,15 @@ from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.watch import Watch
 from auditor.probe import Galleries
 from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
-from auditor.score import psnr, rank, ssim_frames
+from auditor.score import embedding_rank, psnr, rank, ssim_frames
+from auditor.score.embedding import embedding
+from auditor.score.perceptual import distance_of_looks, looks
 
 # Timing the networks takes about two seconds on two cores at 32x32 pixels.
 _TO_MEASURE = 3.0
 _MORE_TIME = "give more --max-time"
+# Share of the time that embedding a gallery may take; it is embedded once, for all methods and findings.
+_EMBED = 0.25
 
 
 @record
@@ -65,7 +69,10 @@ def enhance_results(
     if clock.left < _TO_MEASURE:
         reason = f"{max(0.0, clock.left):.0f} s were left, too few to time it"
         return done, tuple(_late(enhancer, reason) for enhancer in enhancers)
-    needed, skipped = _timed(enhancers, best_result(findings[0]).clip, clock)
+    first = best_result(findings[0])
+    scoring, embeds = _scoring(first, galleries, clock)
+    needed, skipped = _timed(enhancers, first.clip, clock)
+    needed = {enhancer: each + scoring for enhancer, each in needed.items()}
     missed: dict[Enhancer, list[str]] = {}
     for finding in findings:
         result = best_result(finding)
@@ -82,7 +89,7 @@ def enhance_results(
             title = f"{enhancer.name} x{enhancer.scale} · {finding.attack.title}"
             try:
                 with watch.unit(title, each * runs):
-                    made.extend(_enhance(result, enhancer, gallery, known={e.scale for e in made}))
+                    made.extend(_enhance(result, enhancer, gallery, embeds, {e.scale for e in made}))
             except AuditError as error:
                 missed[enhancer] = [str(error), finding.attack.title]
         if made:
@@ -93,6 +100,18 @@ def enhance_results(
 def best_result(finding: Finding) -> Result:
     """The result that stands for the finding."""
     return best_of(finding.results, finding.reference)
+
+
+def _scoring(result: Result, galleries: Galleries, clock: Clock) -> tuple[float, bool]:
+    """Measure what scoring two clips takes, and whether there is time to search the gallery by embeddings."""
+    begun = clock.used
+    clip = Bicubic(2)(result.clip).clip.cpu()
+    looks(clip)
+    seconds = 2.0 * (clock.used - begun)
+    begun = clock.used
+    embedding(result.clip.cpu()[None])
+    candidates = len(galleries[result.observed.probe.name])
+    return seconds, candidates * (clock.used - begun) < _EMBED * clock.left
 
 
 def _timed(
@@ -134,14 +153,15 @@ def _missed(enhancer: Enhancer, why: str, titles: Sequence[str]) -> Skipped:
     return _late(enhancer, f"{why}; not run on {', '.join(titles)}")
 
 
-def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:
+def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, embeds: bool, known: set[int]) -> list[Enhancement]:
     """Run one method, and bicubic at its scale where that has not been run yet."""
     plain = Bicubic(enhancer.scale)
     simple, learned = plain(result.clip), enhancer(result.clip)
     null_simple, null_learned = (
         None if result.null_clip is None else enhance(result.null_clip) for enhance in (plain, enhancer)
     )
-    truth, small = _at(result.observed.probe.native, simple.clip), result.observed.probe.clip
+    truth, small = _at(result.observed.probe.native, simple.clip.cpu()), result.observed.probe.clip
+    true_looks = looks(truth)
 
     def score(made: Enhanced | None) -> EnhancedScore | None:
         if made is None:
@@ -153,6 +173,8 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]
             ssim=sorted(ssim_frames(truth, clip).tolist())[len(truth) // 2],
             rank=rank(small, shrunk, gallery),
             sharpness=sharpness(clip),
+            perceptual=distance_of_looks(true_looks, looks(clip)),
+            embedding_rank=embedding_rank(small, shrunk, gallery) if embeds else None,
         )
 
     base, null_base = score(simple), score(null_simple)

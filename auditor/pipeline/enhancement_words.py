@@ -18,7 +18,8 @@ class EnhancedScore:
     """Numbers of an enhanced clip against the clip before it was resized to the model's input.
 
     `sharpness` is the mean absolute difference of neighbouring pixels in [0, 1]; it needs no truth. `perceptual` is a
-    distance of network features, lower is nearer; None where it was not measured.
+    distance of network features, lower is nearer; `rank` searches a gallery by pixels, `embedding_rank` by what a
+    public network sees. None where it was not measured.
     """
 
     psnr: float
@@ -26,6 +27,7 @@ class EnhancedScore:
     rank: int
     sharpness: float
     perceptual: float | None = None
+    embedding_rank: int | None = None
 
 
 @record
@@ -50,16 +52,17 @@ def added(
     update (smoothing noise gains dB against any truth) tells nothing of the clip.
     """
     gain = made.psnr - base.psnr
+    was, now = _ranks(base, made)
     over = f"{gain:+.1f} dB over bicubic"
     if null is None or null_base is None:
         return Added(word="not judged", sentence=f"{over}, and no null to hold it against.")
     null_gain = null.psnr - null_base.psnr
     both = f"{over}, {null_gain:+.1f} dB on the null"
     prettier = _prettier(base, made)
-    if gain >= MARGIN and gain - max(0.0, null_gain) >= MARGIN and made.rank <= base.rank:
+    if gain >= MARGIN and gain - max(0.0, null_gain) >= MARGIN and now <= was:
         return Added(word="recovered detail", sentence=f"{both}: nearer to the clip than interpolation comes.")
-    if gain >= MARGIN and made.rank > base.rank:
-        return Added(word="nothing", sentence=f"{both}, but the true clip fell from rank {base.rank} to {made.rank}.")
+    if gain >= MARGIN and now > was:
+        return Added(word="nothing", sentence=f"{both}, but the true clip fell from rank {was} to {now}.")
     if gain >= MARGIN:
         return Added(word="nothing", sentence=f"{both}: an unrelated update gains as much.")
     if prettier and (gain > -MARGIN or "perceptual" in prettier):
@@ -67,6 +70,14 @@ def added(
     if gain <= -MARGIN:
         return Added(word="worse", sentence=f"{both}: farther from the clip than interpolation comes.")
     return Added(word="nothing", sentence=f"{both}: neither nearer to the clip nor sharper.")
+
+
+def _ranks(base: EnhancedScore, made: EnhancedScore) -> tuple[int, int]:
+    """The ranks before and after, by the search that lost more."""
+    by_pixels = (base.rank, made.rank)
+    if base.embedding_rank is None or made.embedding_rank is None or made.rank > base.rank:
+        return by_pixels
+    return (base.embedding_rank, made.embedding_rank)
 
 
 def _prettier(base: EnhancedScore, made: EnhancedScore) -> str:

@@ -108,6 +108,7 @@ _enhanced = fields(
     {
         "sharpness": maybe(number),
         "perceptual": maybe(number),
+        "embedding_rank": maybe(count),
         "null_gain": maybe(decibel),
         "added": maybe(fields(word=text, sentence=text)),
         "seconds": maybe(number),
@@ -120,7 +121,7 @@ _enhanced = fields(
     rank=maybe(count),
     null=maybe(
         fields(
-            {"sharpness": maybe(number), "perceptual": maybe(number)},
+            {"sharpness": maybe(number), "perceptual": maybe(number), "embedding_rank": maybe(count)},
             psnr=maybe(decibel),
             ssim=maybe(number),
             rank=maybe(count),
