@@ -46,10 +46,10 @@ JOBS = (
     ("vivit-fixed-positions", LEAST_SQUARES, 10.0),
 )
 ENHANCERS: tuple[tuple[str, Enhancer], ...] = (
-    ("DAT-light x2, network alone", DatLight(2, register_first=False)),
     ("DAT-light x2", DatLight(2)),
-    ("DAT-light x4", DatLight(4)),
     ("multi-frame fusion x2", Fusion(2)),
+    ("DAT-light x2, network alone", DatLight(2, register_first=False)),
+    ("DAT-light x4", DatLight(4)),
 )
 BINS = ((0.0, 20.0), (20.0, 25.0), (25.0, 28.0), (28.0, 32.0), (32.0, 36.0), (36.0, float("inf")))
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, help="keep the reconstructions")
     parser.add_argument("--load", type=Path, help="use those kept before")
-    parser.add_argument("--most", type=int, help="no more reconstructions than this a bin")
+    parser.add_argument("--most", type=int, help="no more reconstructions a bin than this")
     given = parser.parse_args()
     torch.set_num_threads(1)
     made = torch.load(given.load, weights_only=True) if given.load else reconstructions()
@@ -95,15 +95,14 @@ def main() -> None:
     probes = shipped_probes(SPEC)
     galleries = Galleries(SPEC, probes)
     by_case = {(how, index): clip for how, index, clip in made}
-    taken: dict[tuple[float, float], int] = defaultdict(int)
-    cases = []
+    binned: dict[tuple[float, float], list[tuple[int, Clip, Clip]]] = defaultdict(list)
     for how, index, clip in made:
         quality = float(psnr(probes[index].clip, clip))
         where = next(b for b in BINS if b[0] <= quality < b[1])
         null = by_case.get((how, (index + 1) % len(probes)))
-        if null is not None and (given.most is None or taken[where] < given.most):
-            taken[where] += 1
-            cases.append((where, index, clip, null))
+        if null is not None:
+            binned[where].append((index, clip, null))
+    cases = [(where, *case) for where, found in binned.items() for case in _spread(found, given.most)]
     for title, enhancer in ENHANCERS:
         rows, hits, candidates = defaultdict(list), 0, 0
         for where, index, clip, null in cases:
@@ -136,6 +135,13 @@ def main() -> None:
             f"chance {100 * found.chance:.1f}%)",
             flush=True,
         )
+
+
+def _spread(found: list[tuple[int, Clip, Clip]], most: int | None) -> list[tuple[int, Clip, Clip]]:
+    """Return at most so many, evenly spread over nets and clips."""
+    if most is None or len(found) <= most:
+        return found
+    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
 
 
 def _truth(native: Clip, scale: int) -> Clip:

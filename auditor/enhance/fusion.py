@@ -19,8 +19,10 @@ _REACH = 2
 _GRID = 2
 # What registration leaves on the exact shipped clips at 32 x 32, root mean square: aliasing, not noise.
 _REGISTERED = 0.02
-# A frame counts up to about this difference, at the least as a share of what is left, and at the most in [0, 1].
-_LEAST, _MOST = 0.1**0.5, 0.06
+# A frame counts up to about this mean square difference: at least a share of what registration leaves, at most _MOST^2.
+# To average, little: what is left of a clean clip is aliasing, which averaging blurs. To fuse, all of it: aliasing is
+# the very information (fusing five exact frames shifted by half a pixel).
+_AVERAGED, _FUSED, _MOST = 0.1, 1.0, 0.06
 # Conjugate gradient steps; the pull towards bicubic makes the system well conditioned.
 _STEPS = 8
 # Weight of the bicubic frame against a measured pixel, and how much more of it a noisy clip needs: at a noise of 0.04,
@@ -50,11 +52,11 @@ class Registered:
         return float(self.weight.mean()) if len(self.to) else 0.0
 
 
-def register(clip: Clip) -> Registered:
+def register(clip: Clip, least: float = _AVERAGED) -> Registered:
     """Bring every frame's neighbours to its place, blind.
 
     A pixel of another frame counts exp(-d / (2 e)), d the local mean square difference after registration. e follows
-    the clip's own median of d, less what exact clips leave: noise widens it, aliasing does not.
+    the clip's own median of d, less what exact clips leave: noise widens it, aliasing does not below `least` of the median.
     """
     frames = len(clip)
     pairs = [(t, k) for t in range(frames) for k in range(frames) if 0 < abs(t - k) <= _REACH]
@@ -65,7 +67,7 @@ def register(clip: Clip) -> Registered:
     apart = smoothed((moved - clip[to]).square().mean(1, keepdim=True), 1.0)
     near = apart[(to - of).abs() == 1]
     left = float(near.median()) if len(near) else 0.0
-    admitted = min(max(_LEAST**2 * left, left - _REGISTERED**2), _MOST**2)
+    admitted = min(max(least * left, left - _REGISTERED**2), _MOST**2)
     weight = torch.exp(-apart / (2 * admitted + 1e-9))
     noise = max(0.0, left - _REGISTERED**2) ** 0.5
     return Registered(to=to, of=of, frames=moved, weight=weight, motion=motion, noise=noise)
@@ -100,7 +102,7 @@ class Fusion:
         """Return (frame, channel, scale * height, scale * width) in [0, 1]."""
         start = time.monotonic()
         clip = clip.detach().float().clamp(0, 1)
-        found = register(clip)
+        found = register(clip, _FUSED)
         base = bicubic(clip, self.scale).clip
         usable = found.share >= _NOTHING
         pull = _PULL + _PULL_OF_NOISE * found.noise**2

@@ -13,7 +13,7 @@ _LEVELS, _ROUNDS = 3, 4
 _SMALLEST = 12
 # Added to the diagonal of the structure tensor, in squared grey levels a pixel: flat regions stay where they are
 # (gradients of half a grey level of 8-bit video, squared, are 4e-6).
-_FLAT = 1e-4
+_FLAT = 3e-5
 
 
 def flow(reference: Float[Tensor, "pair channel height width"], other: Tensor) -> Float[Tensor, "pair 2 height width"]:
@@ -40,7 +40,7 @@ def _step(first: Tensor, second: Tensor) -> Tensor:
     right, down = _gradient((first + second) / 2)
     late = second - first
     xx, yy, xy, xt, yt = (
-        smoothed((a * b).sum(1, keepdim=True), _WINDOW)
+        smoothed((a * b).mean(1, keepdim=True), _WINDOW)
         for a, b in ((right, right), (down, down), (right, down), (right, late), (down, late))
     )
     xx, yy = xx + _FLAT, yy + _FLAT

@@ -135,6 +135,7 @@ def pictures(grade: str, frames: int, size: int, clip: str | None, seed: int, en
         "null": [data_uri(f) for f in null],
         "reference": [data_uri(original[0])] * frames,
         "enhanced_method": "dat_light x2" if enhanced else None,
+        "enhanced_null": [data_uri(f) for f in null] if enhanced else None,
         "baseline_name": "gallery mean",
     }
 
@@ -234,8 +235,16 @@ def result(
                 "ssim": 0.71,
                 "gain_over_bicubic": 0.6,
                 "rank": 1,
-                "null": {"psnr": 13.0, "ssim": 0.11, "rank": 31},
-            }
+                "null": {"psnr": 13.0, "ssim": 0.11, "rank": 31, "sharpness": 0.04, "perceptual": 0.9},
+                "null_gain": 0.1,
+                "sharpness": 0.06,
+                "perceptual": 0.31,
+                "embedding_rank": 1,
+                "added": {"word": "recovered detail", "sentence": "+0.6 dB over bicubic, +0.1 dB on the null."},
+                "seconds": 0.9,
+            },
+            # As versions before wrote it.
+            {"method": "old", "scale": 2, "psnr": 23.5, "ssim": 0.7, "gain_over_bicubic": 0.0, "rank": 1, "null": None},
         ],
         "pictures": pictures(grade, frames, size, clip, seed, enhanced=True),
     }
@@ -618,6 +627,7 @@ def hostile_results() -> dict[str, Any]:
             "enhanced",
             "baseline",
             "null",
+            "enhanced_null",
         )
         return (
             HOSTILE[next(turn) % len(HOSTILE)]
