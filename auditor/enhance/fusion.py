@@ -55,8 +55,9 @@ class Registered:
 def register(clip: Clip, least: float = _AVERAGED) -> Registered:
     """Bring every frame's neighbours to its place, blind.
 
-    A pixel of another frame counts exp(-d / (2 e)), d the local mean square difference after registration. e follows
-    the clip's own median of d, less what exact clips leave: noise widens it, aliasing does not below `least` of the median.
+    A pixel of another frame counts exp(-d / (2 e)), d the local mean square difference after registration. e is the
+    clip's own median of d less what exact clips leave, so that noise widens it and aliasing does not, but at least the
+    share `least` of that median.
     """
     frames = len(clip)
     pairs = [(t, k) for t in range(frames) for k in range(frames) if 0 < abs(t - k) <= _REACH]

@@ -9,8 +9,8 @@ Word = Literal["recovered detail", "only prettier", "nothing", "worse", "not jud
 # dB over bicubic that count: an eighth of the error gone. The truth itself is resampled, and another kernel for that
 # (bilinear, area) takes 14 to 40% off a gain (three shipped clips): half a dB stays a gain under any of them.
 MARGIN = 0.5
-# Relative change of perceptual distance, and of sharpness, that counts: more than a blur of half a pixel makes (7 to 10%
-# farther, 6 to 9% less sharp; three shipped clips at 64 x 64).
+# Relative change of perceptual distance, and of sharpness, that counts: more than a blur of half a pixel makes (7 to
+# 10% farther, 6 to 9% less sharp; three shipped clips at 64 x 64).
 NEARER, SHARPER = 0.1, 0.1
 
 

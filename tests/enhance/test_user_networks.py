@@ -17,12 +17,12 @@ CLIP = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
 
 def compact(scale=2, channels=3):
     """A small SRVGGNetCompact (the architecture of Real-ESRGAN's video models)."""
-    from spandrel.architectures.Compact import SRVGGNetCompact
+    from spandrel.architectures.Compact import Compact
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        return SRVGGNetCompact(channels, channels, num_feat=8, num_conv=2, upscale=scale).eval()
+        return Compact(num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale).eval()
 
 
 def onnx_file(path, scale=2.0, size=(None, None), channels=3, batch=None, offset=0.0):
