@@ -10,6 +10,7 @@ from auditor.report.pictures import Gallery, Picture
 
 _COLUMNS = 8
 _MOST_FRAMES = 32
+_KINDS = ("original", "reconstruction", "enhanced", "reference", "baseline", "null", "enhanced_null")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +81,7 @@ def filmstrip(
     result: Mapping[str, Any],
     gallery: Gallery,
     which: str,
-    kinds: Sequence[str] = (
-        "original", "reconstruction", "enhanced", "reference", "baseline", "null", "enhanced_null",
-    ),  # fmt: skip
+    kinds: Sequence[str] = _KINDS,
     most: int = _MOST_FRAMES,
 ) -> Filmstrip:
     """Return the filmstrip of one result, in bands of eight frames; at most `most` frames, evenly chosen."""
