@@ -78,7 +78,7 @@ def references_block(references: References, copied: Sequence[Copied], used: boo
         "source": printable(references.source, 300),
         "given": references.given is not None,
         "frames": None if references.given is None else len(references.given),
-        "notes": [printable(n, 300) for n in (*references.notes, *(n for c in copied for n in c.notes))],
+        "notes": [printable(n, 300) for n in (*(n for c in copied for n in c.notes), *references.notes)],
         "copies": [
             {"probe": printable(c.probe), "frames": c.frames, "psnr": number(c.psnr), "blind": number(c.blind)}
             for c in copied

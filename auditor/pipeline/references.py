@@ -95,9 +95,9 @@ def references_from(given: Sequence[str], spec: InputSpec) -> References:
         given=frames,
         source=", ".join(printable(Path(text).name or text, 80) for text, _ in read),
         notes=(
-            *(f"{printable(Path(text).name, 80)}: {note}" for text, r in read for note in r.notes),
             *_blank(frames),
             *_repeated(frames),
+            *(f"{printable(Path(text).name, 80)}: {note}" for text, r in read for note in r.notes),
         ),
     )
 
@@ -131,20 +131,18 @@ def copied(references: References, attack: Attack, probe: Probe, gallery: Clips)
     size = (probe.clip.shape[-2], probe.clip.shape[-1])
     level = max(float(psnr(probe.clip, c)) for c in reference_copies(frames, len(probe.clip), size).values())
     blind = max(float(psnr(probe.clip, guess)) for guess in blind_guesses(gallery, size).values())
-    return Copied(
-        probe=probe.name, frames=len(frames), psnr=level, blind=blind, notes=_told(probe.name, frames, level, blind)
-    )
+    return Copied(probe=probe.name, frames=len(frames), psnr=level, blind=blind, notes=_told(probe.name, level, blind))
 
 
-def _told(probe: str, frames: Clip, level: float, blind: float) -> tuple[str, ...]:
-    kind = "frame" if len(frames) == 1 else "frames"
+def _told(probe: str, level: float, blind: float) -> tuple[str, ...]:
+    alone = "what the reference frames show alone"
     if math.isinf(level):
-        return (f"{probe}: the reference {kind} alone are the clip: no finding can rest on them",)
+        return (f"{probe}: {alone} is the clip itself: no finding can rest on them",)
     if level >= EXACT_DB:
-        return (f"{probe}: the reference {kind} alone show the clip ({level:.1f} dB): no finding can rest on them",)
+        return (f"{probe}: {alone} is the clip to the eye ({level:.1f} dB): no finding can rest on them",)
     if level < blind:
         return (
-            f"{probe}: the reference {kind} alone score {level:.1f} dB, less than a blind guess ({blind:.1f} dB): "
+            f"{probe}: {alone} scores {level:.1f} dB, less than a blind guess ({blind:.1f} dB): "
             "they seem to be of another scene, and may mislead the attack",
         )
     return ()

@@ -111,7 +111,7 @@ def test_how_near_the_frames_are_is_told_of_every_clip(probes):
     candidates = gallery(SPEC, probes[0]).clips
     own = copied(References(given=probes[0].clip), RK, probes[0], candidates)
     assert math.isinf(own.psnr)
-    assert "are the clip: no finding" in own.notes[0]
+    assert "is the clip itself: no finding" in own.notes[0]
     near = probes[0].clip + 0.01 * torch.randn(probes[0].clip.shape, generator=torch.Generator().manual_seed(0))
     rounded = copied(References(given=near.clamp(0, 1)), RK, probes[0], candidates)
     assert "no finding can rest on them" in rounded.notes[0]
