@@ -87,6 +87,21 @@ def scan(
         ),
     ] = None,
     reference: choices.References = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of LPIPS with AlexNet, as the lpips package saves them: scores are measured by it too.",
+            rich_help_panel=choices.AUDIT,
+        ),
+    ] = None,
+    faces: Annotated[
+        bool,
+        typer.Option(
+            "--faces",
+            help="Is a person recognised? Needs the extra fl-audit[faces], and clips with faces of 20 pixels or more.",
+            rich_help_panel=choices.AUDIT,
+        ),
+    ] = False,
     preset: Annotated[str, typer.Option(help="fast, standard or deep.", rich_help_panel=choices.AUDIT)] = "fast",
     what_if: Annotated[
         bool | None,
@@ -173,6 +188,8 @@ def scan(
             classes=classes,
             probes=tuple(probes or ()),
             references=tuple(reference or ()),
+            lpips=lpips,
+            faces=faces,
             batch=batch,
             trainable=tuple(trainable or ()),
             seed=seed,

@@ -39,6 +39,7 @@ def diagnose() -> tuple[Check, ...]:
             ("export to ONNX", lambda: _extra("onnxscript"), "pip install 'fl-audit[export]'", False),
             ("timm models", lambda: _extra("timm"), "pip install 'fl-audit[timm]'", False),
             ("Hugging Face models", lambda: _extra("transformers"), "pip install 'fl-audit[hf]'", False),
+            ("face identity", _faces, "pip install 'fl-audit[faces]'", False),
             ("GPU", _gpu, "none is needed; audits take longer on a CPU", False),
         )
     )
@@ -96,6 +97,11 @@ def _extra(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError as error:
         raise AuditError(f"{package} is not installed (optional)") from error
+
+
+def _faces() -> str:
+    _extra("face-recognition-models")
+    return _extra("dlib-bin")
 
 
 def _probes() -> str:

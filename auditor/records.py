@@ -763,6 +763,17 @@ class ClipScore:
         Canary bits read correctly, or None. With reference frames chance is what their copy reads.
     copy
         The reference frames by themselves; None for an attacker without.
+    motion_correlation
+        Pearson's correlation of frame differences, in [-1, 1].
+    rank_same_scene, same_scene
+        Rank among the gallery's `same_scene` candidates of the same camera alone; None where there are none.
+    perceptual, perceptual_blind
+        Perceptual distance (0 equal, about 1 another scene) of the reconstruction, and of the blind guess that looks
+        most like the truth; None where it was not measured.
+    lpips, lpips_blind
+        The same by LPIPS, where the user has its weights.
+    embedding_rank
+        As `rank`, by embeddings of a public network; None where it was not measured, as for canaries.
     """
 
     psnr: float
@@ -776,6 +787,39 @@ class ClipScore:
     gallery: int
     bits: Interval | None = None
     copy: CopyScore | None = None
+    motion_correlation: float = 0.0
+    rank_same_scene: int | None = None
+    same_scene: int = 0
+    perceptual: float | None = None
+    perceptual_blind: float | None = None
+    lpips: float | None = None
+    lpips_blind: float | None = None
+    embedding_rank: int | None = None
+
+
+@record
+class Retrieval:
+    """How well reconstructions point to their true clips in a gallery, over several of them.
+
+    Attributes
+    ----------
+    first, fifth
+        Recall@1 and Recall@5; chance is 1/N and 5/N, the truth counted in N.
+    mean_rank, chance_rank
+        The mean, and what it is by chance: (N + 1) / 2.
+    tail
+        How often chance does as well or better in the mean rank: the exact one-sided probability.
+    independent
+        False where the audited model is built on the network that embeds: no evidence then.
+    """
+
+    gallery: int
+    first: Interval
+    fifth: Interval
+    mean_rank: float
+    chance_rank: float
+    tail: float
+    independent: bool = True
 
 
 # --------------------------------------------------------------------------------------------------------- expose

@@ -11,12 +11,23 @@ from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.enhancement_words import EnhancedScore
 from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.identity import Identity
 from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import finding_assumes, summary
-from auditor.records import ClipScore, CopyScore, Exposure, Fidelity, Interval, ModelPart, Reconstruction, Skipped
-from auditor.score import FORMULA, Severity, grade_clip
+from auditor.records import (
+    ClipScore,
+    CopyScore,
+    Exposure,
+    Fidelity,
+    Interval,
+    ModelPart,
+    Reconstruction,
+    Retrieval,
+    Skipped,
+)
+from auditor.score import FALSE_ACCEPT, FORMULA, SAME_PERSON, FaceMatch, Severity, grade_clip
 from auditor.text import printable
 
 
@@ -34,7 +45,11 @@ def control_block(c: Control) -> dict[str, Any]:
 
 
 def finding_block(
-    f: Finding, number: int, enhanced: Mapping[int, tuple[Enhancement, ...]], diagnosed: Diagnosed | None = None
+    f: Finding,
+    number: int,
+    enhanced: Mapping[int, tuple[Enhancement, ...]],
+    diagnosed: Diagnosed | None = None,
+    identity: Identity | None = None,
 ) -> dict[str, Any]:
     """One finding with its results; the best and median carry pictures."""
     shown = pictured(f)
@@ -58,6 +73,8 @@ def finding_block(
         "null_bits": interval_block(f.null_bits),
         "recall": interval_block(f.recall),
         "bits": interval_block(f.bits),
+        "faces": None if identity is None else identity_block(identity),
+        "retrieval": {name: retrieval_block(r) for name, r in f.retrieval.items()},
         "diagnosis": _diagnosed(diagnosed) if diagnosed is not None and diagnosed.finding is f else None,
         "results": [_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results],
     }
@@ -184,6 +201,55 @@ def score_block(s: ClipScore) -> dict[str, Any]:
         "gallery": s.gallery,
         "bits": interval_block(s.bits),
         **({} if s.copy is None else {"copy": _copy(s.copy)}),
+        "motion_correlation": number(s.motion_correlation),
+        "rank_same_scene": s.rank_same_scene,
+        "same_scene": s.same_scene,
+        "perceptual": _measured(s.perceptual),
+        "perceptual_blind": _measured(s.perceptual_blind),
+        "lpips": _measured(s.lpips),
+        "lpips_blind": _measured(s.lpips_blind),
+        "embedding_rank": s.embedding_rank,
+    }
+
+
+def _measured(value: float | None) -> Any:
+    return None if value is None else number(value)
+
+
+def identity_block(identity: Identity) -> dict[str, Any]:
+    """Whether a person is recognised: in the reconstruction, after enhancement, and in the null."""
+    return {
+        "probe": printable(identity.probe),
+        "threshold": SAME_PERSON,
+        "false_accept": FALSE_ACCEPT,
+        **{name: _match(found) for name, found in identity.found.items()},
+    }
+
+
+def _match(found: FaceMatch | Skipped) -> dict[str, Any]:
+    if isinstance(found, Skipped):
+        return {"distance": None, "same": None, "truth_faces": None, "faces": None, "reason": found.reason}
+    return {
+        "distance": number(found.distance),
+        "same": found.same,
+        "truth_faces": found.truth_faces,
+        "faces": found.faces,
+        "reason": "",
+    }
+
+
+def retrieval_block(r: Retrieval | None) -> dict[str, Any] | None:
+    """Retrieval over several reconstructions."""
+    if r is None:
+        return None
+    return {
+        "gallery": r.gallery,
+        "recall_1": interval_block(r.first),
+        "recall_5": interval_block(r.fifth),
+        "mean_rank": number(r.mean_rank),
+        "chance_rank": number(r.chance_rank),
+        "tail": number(r.tail),
+        "independent": r.independent,
     }
 
 

@@ -1,6 +1,7 @@
 """From reconstructions to findings: score each against its truth, pair it with its null, grade the attack."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 import torch
 
@@ -13,8 +14,21 @@ from auditor.pipeline.pairing import alike, own_clip
 from auditor.pipeline.references import References
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.probe import Galleries
-from auditor.records import Clip, ClipScore, Clock, Grade, Interval, LabelGuess, Probe, Reconstruction, record
+from auditor.records import (
+    Clip,
+    ClipScore,
+    Clock,
+    Grade,
+    Interval,
+    LabelGuess,
+    Probe,
+    Reconstruction,
+    Retrieval,
+    record,
+)
 from auditor.score import (
+    Appearance,
+    Lpips,
     Severity,
     bits_interval,
     blind_guesses,
@@ -26,6 +40,7 @@ from auditor.score import (
     recall_interval,
     score_clip,
     severity,
+    summarise,
 )
 
 
@@ -52,6 +67,7 @@ class Result:
 class Finding:
     """What one attack demonstrated over its probes.
 
+    `retrieval` says how well the true clips are found by `pixels` and by `embedding`, and the same of the nulls.
     `null_at_chance` is None when no null could be run; a finding whose null is not at chance cannot raise the verdict.
     """
 
@@ -66,6 +82,7 @@ class Finding:
     null_recall: Interval | None
     null_bits: Interval | None
     results: tuple[Result, ...]
+    retrieval: Mapping[str, Retrieval | None] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -83,6 +100,8 @@ class LabelFinding:
     severity: Severity
 
 
+# In the source of a model that is built on the network that scores embed by.
+EFFICIENTNET_LITE0 = "pretrained:efficientnet-lite0"
 # Of a null: is the clip found, are the canary's bits read?
 _QUESTIONS = 2
 # Guesses that need no update, but frames of the scene.
@@ -95,22 +114,53 @@ def make_findings(
     ran: Sequence[Ran],
     galleries: Galleries,
     references: References | None = None,
+    lpips: Lpips | None = None,
 ) -> tuple[Finding, ...]:
     """Group the units by attack, worst finding first."""
     references = references or References()
+    scoring = Scoring(galleries, lpips, independent=EFFICIENTNET_LITE0 not in bench.target.source)
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
     found = [
-        _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, galleries, len(attacks), references)
+        _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, scoring, len(attacks), references)
         for name, attack in attacks.items()
     ]
     kept = [f for f in found if f is not None]
     return tuple(sorted(kept, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
 
 
-def seconds_to_score(probe: Probe, gallery: Clip) -> float:
+class Scoring:
+    """Scores clips against their truths; what it needs of each truth is prepared once."""
+
+    def __init__(self, galleries: Galleries, lpips: Lpips | None = None, *, independent: bool = True) -> None:
+        self._galleries, self._lpips, self.independent = galleries, lpips, independent
+        self._appearances: dict[tuple[str, int], Appearance] = {}
+
+    def __call__(self, truth: Probe, estimate: Clip, reference: Clip | None) -> ClipScore:
+        """Return every number of one reconstruction."""
+        gallery = self._galleries[truth.name]
+        score = score_clip(truth, estimate, gallery, reference, self._galleries.same_scene(truth.name))
+        return self._appearance(truth, reference).added(score, estimate)
+
+    def guesses(self, truth: Probe, reference: Clip | None) -> Mapping[str, Clip]:
+        """Return the blind guesses at a truth."""
+        return blind_guesses(self._galleries[truth.name], (truth.clip.shape[-2], truth.clip.shape[-1]), reference)
+
+    def _appearance(self, truth: Probe, reference: Clip | None) -> Appearance:
+        key = (truth.name, 0 if reference is None else len(reference))
+        if key not in self._appearances:
+            gallery = None if truth.kind in ("canary", "texture") else self._galleries[truth.name]
+            guesses = self.guesses(truth, reference)
+            self._appearances[key] = Appearance(truth.clip, guesses, gallery, self._lpips)
+        return self._appearances[key]
+
+
+def seconds_to_score(probe: Probe, galleries: Galleries, lpips: Lpips | None = None) -> float:
     """Measure what one unit costs when it is scored: its clip and its null's."""
+    scoring = Scoring(galleries, lpips)
+    grey = torch.full_like(probe.clip, 0.5)
+    scoring(probe, grey, None)  # the first prepares what all share
     clock = Clock(0.0)
-    score_clip(probe, torch.full_like(probe.clip, 0.5), gallery)
+    scoring(probe, grey, None)
     return 2.0 * clock.used
 
 
@@ -130,13 +180,13 @@ def _finding(
     observed: Sequence[Observed],
     ran: list[Ran],
     attack: Attack,
-    galleries: Galleries,
+    scoring: Scoring,
     attacks: int,
     references: References,
 ) -> Finding | None:
     reference = uses_reference(attack)
     looks = len(observed[0].labels)
-    results = [_result(observed, r, ran, references, galleries) for r in ran if not r.unit.is_null]
+    results = [_result(observed, r, ran, references, scoring) for r in ran if not r.unit.is_null]
     if not results:
         return None
     recall, bits = _evidence([r.score for r in results], _first(results, [r.score for r in results]), reference)
@@ -168,7 +218,23 @@ def _finding(
         null_recall=null_recall,
         null_bits=null_bits,
         results=tuple(results),
+        retrieval=_retrieval(results, reference, scoring.independent),
     )
+
+
+def _retrieval(results: Sequence[Result], reference: bool, independent: bool) -> dict[str, Retrieval | None]:
+    """Return the summaries over real clips, each clip once; none with a reference frame, which alone finds the clip."""
+    first = [r for r in results if r.repetition == 0 and r.score.bits is None]
+    if reference or not first:
+        return {}
+    nulls = [r.null for r in first if r.null is not None]
+    found = {}
+    for prefix, scores in (("", [r.score for r in first]), ("null ", nulls)):
+        gallery = min((s.gallery for s in scores), default=0)
+        embedded = [s.embedding_rank for s in scores if s.embedding_rank is not None]
+        found[f"{prefix}pixels"] = summarise([s.rank for s in scores], gallery)
+        found[f"{prefix}embedding"] = summarise(embedded, gallery, independent=independent)
+    return found
 
 
 def _restored(results: Sequence[Result]) -> bool:
@@ -176,7 +242,7 @@ def _restored(results: Sequence[Result]) -> bool:
 
 
 def _result(
-    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], references: References, galleries: Galleries
+    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], references: References, scoring: Scoring
 ) -> Result:
     truth = observed[ran.unit.truth]
     made = ran.result
@@ -184,16 +250,15 @@ def _result(
     clip = own_clip(truth, made)
     frames = references.held(ran.unit.attack, truth.probe)
     null_clip = _null_clip(observed, ran, siblings, frames is not None)
-    gallery = galleries[truth.probe.name]
     return Result(
         observed=truth,
         reconstruction=made,
         clip=clip,
-        score=score_clip(truth.probe, clip, gallery, frames),
+        score=scoring(truth.probe, clip, frames),
         repetition=ran.unit.repetition,
         null_clip=null_clip,
-        null=None if null_clip is None else score_clip(truth.probe, null_clip, gallery, frames),
-        guesses=blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), frames),
+        null=None if null_clip is None else scoring(truth.probe, null_clip, frames),
+        guesses=scoring.guesses(truth.probe, frames),
         curve=ran.curve,
         held=frames,
     )

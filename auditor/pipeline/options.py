@@ -50,6 +50,8 @@ class ScanOptions:
     local_batch: int = 0
     learning_rate: float = 0.01
     momentum: float = 0.0
+    lpips: Path | None = None
+    faces: bool = False
     preset: str = "fast"
     max_time: float | None = None
     seed: int = 0

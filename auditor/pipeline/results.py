@@ -29,6 +29,7 @@ from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.environment import environment_block
 from auditor.pipeline.findings import Finding, LabelFinding
+from auditor.pipeline.identity import Identity
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.malicious_block import malicious_block
 from auditor.pipeline.membership import Membership
@@ -70,6 +71,7 @@ class Gathered:
     diagnosed: Diagnosed | None
     labels: LabelFinding | None
     enhanced: Mapping[int, tuple[Enhancement, ...]]
+    identities: Mapping[str, Identity]
     variants: tuple[Variant, ...]
     malicious: MaliciousServer | None
     membership: Membership | Skipped
@@ -103,7 +105,10 @@ def assemble(g: Gathered) -> Audit:
             "protocol": _protocol(g),
             "probes": [_probe(o) for o in g.observed],
             "controls": [control_block(c) for c in g.controls],
-            "findings": [finding_block(f, i, g.enhanced, g.diagnosed) for i, f in enumerate(g.findings, start=1)],
+            "findings": [
+                finding_block(f, i, g.enhanced, g.diagnosed, g.identities.get(f.attack.name))
+                for i, f in enumerate(g.findings, start=1)
+            ],
             "labels": _labels(g),
             "exposure": _exposure_block(g),
             "layers": _layers(g),

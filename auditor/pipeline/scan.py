@@ -22,6 +22,7 @@ from auditor.pipeline.findings import (
     null_controls,
     seconds_to_score,
 )
+from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.options import ScanOptions
@@ -34,6 +35,7 @@ from auditor.pipeline.watch import Watch
 from auditor.pipeline.what_if import Variant, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Audit, Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.score import FaceRecogniser, Lpips
 
 # Shares of the time that is left when each part begins; attacks take the rest.
 _EXPOSURE, _WHAT_IF, _MALICIOUS, _ENHANCE = 0.15, 0.3, 0.1, 0.1
@@ -74,6 +76,8 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     clock = Clock(options.max_time or preset.seconds)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
+    lpips = None if options.lpips is None else Lpips(options.lpips)
+    recogniser = FaceRecogniser() if options.faces else None
     users = user_enhancers(options.sr)
     watch.stage("loading the model")
     target = load_target(options, device)
@@ -93,7 +97,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
-        scoring = seconds_to_score(observed[0].probe, blind)
+        scoring = seconds_to_score(observed[0].probe, galleries, lpips)
         watch.stage("controls")
         controls = _controls(bench, observed, 0.5 * clock.left, watch)
         watch.stage("exposure")
@@ -104,7 +108,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         telling = _DIAGNOSE if preset.diagnose else 0.0
         later = (_ENHANCE + changing + server + telling) * clock.left
         ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch, references)
-    findings = make_findings(bench, observed, ran, galleries, references)
+        findings = make_findings(bench, observed, ran, galleries, references, lpips)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
@@ -116,6 +120,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     watch.stage("enhancement")
     share = max(0.0, clock.left) * _ENHANCE / (_ENHANCE + changing + server)
     enhanced, not_enhanced = enhance_results(findings, galleries, share, watch, users)
+    identities = recognised(findings, enhanced, recogniser, clock.left, watch)
     changes: tuple[Variant, ...] = ()
     if what_if and clock.left > 0.0:
         watch.stage("what if")
@@ -143,6 +148,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             diagnosed=diagnosed,
             labels=label_finding(observed, target.classes, bench.client.loss.kind),
             enhanced=enhanced,
+            identities=identities,
             variants=changes,
             malicious=manipulated,
             membership=membership,

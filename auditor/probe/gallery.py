@@ -34,6 +34,10 @@ class Gallery:
     names: tuple[str, ...]
     clips: Clips
 
+    def of(self, scene: str) -> tuple[int, ...]:
+        """Return the places of the candidates of one scene."""
+        return tuple(i for i, name in enumerate(self.names) if name.startswith(f"{scene}/"))
+
 
 class Galleries:
     """The galleries of several probes, by name; each is made when it is first asked for.
@@ -44,11 +48,18 @@ class Galleries:
     def __init__(self, spec: InputSpec, probes: Iterable[Probe]) -> None:
         self._spec = spec
         self._probes = {probe.name: probe for probe in probes}
-        self._made: dict[str, Clips] = {}
+        self._made: dict[str, Gallery] = {}
 
     def __getitem__(self, name: str) -> Clips:
+        return self._gallery(name).clips
+
+    def same_scene(self, name: str) -> tuple[int, ...]:
+        """Return the places in a probe's gallery of other moments and other views of its own camera."""
+        return self._gallery(name).of(name)
+
+    def _gallery(self, name: str) -> Gallery:
         if name not in self._made:
-            self._made[name] = gallery(self._spec, self._probes[name], self._shipped).clips
+            self._made[name] = gallery(self._spec, self._probes[name], self._shipped)
         return self._made[name]
 
     @functools.cached_property

@@ -87,7 +87,17 @@ _references = fields(
 )
 
 _score = fields(
-    {"copy": maybe(_copy)},
+    {
+        "copy": maybe(_copy),
+        "motion_correlation": maybe(decibel),
+        "rank_same_scene": maybe(count),
+        "same_scene": count,
+        "perceptual": maybe(decibel),
+        "perceptual_blind": maybe(decibel),
+        "lpips": maybe(decibel),
+        "lpips_blind": maybe(decibel),
+        "embedding_rank": maybe(count),
+    },
     psnr=maybe(decibel),
     psnr_best=maybe(decibel),
     psnr_median=maybe(decibel),
@@ -102,6 +112,25 @@ _score = fields(
     rank=maybe(count),
     gallery=maybe(count),
     bits=maybe(_interval),
+)
+
+_retrieval = fields(
+    gallery=count,
+    recall_1=_interval,
+    recall_5=_interval,
+    mean_rank=number,
+    chance_rank=number,
+    tail=number,
+    independent=flag,
+)
+
+_face = fields(distance=maybe(number), same=maybe(flag), truth_faces=maybe(count), faces=maybe(count), reason=text)
+
+_faces = fields(
+    {"reconstruction": _face, "enhanced": _face, "null": _face, "null enhanced": _face},
+    probe=text,
+    threshold=number,
+    false_accept=number,
 )
 
 _enhanced = fields(
@@ -193,6 +222,8 @@ _finding = fields(
         "reference_frames": count,
         "null_recall": maybe(_interval),
         "null_bits": maybe(_interval),
+        "faces": maybe(_faces),
+        "retrieval": table(maybe(_retrieval)),
     },
     id=text,
     rule=text,

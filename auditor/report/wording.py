@@ -64,6 +64,17 @@ REFERENCES: Mapping[str, str] = {
 
 ENHANCED = "Enhanced frames show inferred detail, not recovered data."
 
+LOOKS = (
+    "A perceptual distance is 0 for equal clips and about 1 for two different scenes; it means something only beside "
+    "the blind guess and the null. The rank in its own scene is among other moments and views of the same camera. "
+    "Grades rest on none of these."
+)
+
+CIRCULAR = (
+    "The audited model is built on the network that computes these embeddings: attacks work on its features, so that "
+    "this search is no independent evidence."
+)
+
 FRAMEWORK_NOTE = "Indicates where the evidence may be used; not a legal assessment."
 
 CLASSIFICATION = "Confidential. Holds reconstructed imagery and details of the model; handle as the model itself."
@@ -119,10 +130,12 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Chance", "what a guess would score; every rate in this report stands beside it"),
     ("Confidence", "how far the audit itself can be trusted: fidelity of the import, seeds, budget, controls"),
     ("Demonstrated", "recovered by an attack in this audit: the lower side of what an update gives away"),
+    ("Embedding", "what a public image network makes of frames: a search by it needs no equal pixels"),
     ("Exposed", "determined by the update by linear analysis, whether or not an attack got it: the upper side"),
     ("Gain", "PSNR of a reconstruction less that of the best blind baseline, in dB"),
     ("Gradient, update", "what a client sends after training on its clips; the clips themselves stay where they are"),
     ("Null control", "the same attack on the update of another clip: shows what the attack invents"),
+    ("Perceptual distance", "difference of two clips to an image network: 0 equal, about 1 two different scenes"),
     ("Positive control", "a case that must leak; where it does not, the audit is void"),
     ("Probe", "a clip whose content is known, used in place of private data"),
     ("PSNR", "closeness of two pictures in dB: about 10 to 15 for a guess, 25 for a clear picture, 35 and more for a "

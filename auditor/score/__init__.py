@@ -1,28 +1,37 @@
 """Score: hold reconstructions against the truth, blind guesses and nulls, and say what that demonstrates."""
 
+from auditor.score.appearance import Appearance
 from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
 from auditor.score.confidence import Confidence, confidence
 from auditor.score.credibility import Conclusion, Evidence, conclude
 from auditor.score.embedding import embedding_rank
+from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceMatch, FaceRecogniser
 from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
 from auditor.score.intervals import bits_interval, proportion, recall_interval
+from auditor.score.lpips import Lpips
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
-from auditor.score.retrieval import rank
+from auditor.score.retrieval import rank, summarise
 from auditor.score.severity import FORMULA, Severity, severity
 from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Verdict, decide, gate
 
 __all__ = [
     "EXACT_DB",
+    "FALSE_ACCEPT",
     "FORMULA",
+    "SAME_PERSON",
+    "Appearance",
     "Conclusion",
     "Confidence",
     "Evidence",
+    "FaceMatch",
+    "FaceRecogniser",
+    "Lpips",
     "MembershipTest",
     "Severity",
     "Verdict",
@@ -49,4 +58,5 @@ __all__ = [
     "score_clip",
     "severity",
     "ssim_frames",
+    "summarise",
 ]

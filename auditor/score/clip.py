@@ -1,5 +1,7 @@
 """All numbers of one reconstruction against one truth."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -7,9 +9,9 @@ from auditor.records import Clip, ClipScore, Interval, Probe
 from auditor.score.baselines import blind_guesses
 from auditor.score.copied import score_copy
 from auditor.score.intervals import bits_interval
-from auditor.score.motion import motion_gain, motion_psnr
+from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
 from auditor.score.psnr import psnr
-from auditor.score.retrieval import rank
+from auditor.score.retrieval import rank_among, similarities
 from auditor.score.ssim import ssim_frames
 
 
@@ -18,10 +20,12 @@ def score_clip(
     estimate: Clip,
     gallery: Float[Tensor, "candidate frame channel rows columns"],
     reference: Float[Tensor, "shown channel ref_rows ref_columns"] | None = None,
+    same_scene: Sequence[int] = (),
 ) -> ClipScore:
     """Score `estimate` (frame, channel, height, width) against `truth.clip`.
 
     `gallery` holds the candidates without the truth; `reference` the frames of the scene that this attacker was given.
+    `same_scene` are the places in the gallery of other moments and views of the same camera.
     Values outside [0, 1] are clipped, and NaN counts as mid-grey: a diverged attack gets a score, a bad one.
 
     Raises
@@ -38,6 +42,7 @@ def score_clip(
     guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), shown)
     baselines = {name: float(psnr(clip, guess)) for name, guess in guesses.items()}
     copy = None if shown is None else score_copy(truth, estimate, shown)
+    similar = similarities(clip, estimate, gallery)
     return ClipScore(
         psnr=whole,
         psnr_frames=tuple(psnr(clip, estimate, dim=(1, 2, 3)).tolist()),
@@ -46,10 +51,13 @@ def score_clip(
         gain=_gain(whole, max(baselines.values())),
         motion=motion_psnr(clip, estimate),
         motion_gain=motion_gain(clip, estimate),
-        rank=rank(clip, estimate, gallery),
+        rank=rank_among(similar),
         gallery=len(gallery) + 1,
         bits=_bits(truth, estimate, 0 if copy is None else copy.bits or 0),
         copy=copy,
+        motion_correlation=motion_correlation(clip, estimate),
+        rank_same_scene=rank_among(similar, same_scene) if len(same_scene) else None,
+        same_scene=len(same_scene),
     )
 
 

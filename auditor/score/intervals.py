@@ -35,10 +35,12 @@ def clopper_pearson(hits: int, trials: int) -> tuple[float, float]:
     return low, high
 
 
-def recall_interval(hits: int, trials: int, gallery: int) -> Interval:
-    """Return Recall@1 with Wilson's interval; `gallery` counts all candidates, the truth included: chance 1/gallery."""
+def recall_interval(hits: int, trials: int, gallery: int, at: int = 1) -> Interval:
+    """Return Recall@`at` with Wilson's interval; `gallery` counts the truth too: chance is at/gallery."""
     low, high = wilson(hits, trials)
-    return Interval(hits=hits, trials=trials, low=low, high=high, chance=1 / gallery, method="Wilson score, 95%")
+    return Interval(
+        hits=hits, trials=trials, low=low, high=high, chance=min(1.0, at / gallery), method="Wilson score, 95%"
+    )
 
 
 def bits_interval(correct: int, n: int, blind: float = 0.5) -> Interval:

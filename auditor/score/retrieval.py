@@ -1,5 +1,7 @@
 """Re-identification: at which rank does a reconstruction point to the true clip among real candidates?"""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -7,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from auditor.records import Clip, Clips
+from auditor.records import Clip, Clips, Retrieval
+from auditor.score.intervals import recall_interval
 
 Measure = Literal["pattern", "mse"]
 
@@ -40,12 +43,24 @@ def rank(
     ValueError
         Truth and estimate differ in shape, or the gallery in frames or channels.
     """
+    return rank_among(similarities(truth, estimate, gallery, measure))
+
+
+def similarities(
+    truth: Clip, estimate: Clip, gallery: Clips, measure: Measure = "pattern"
+) -> Float[Tensor, " candidate"]:
+    """Return how close the estimate is to the truth, then to each candidate: what `rank` counts."""
     if truth.shape != estimate.shape or truth.shape[:2] != gallery.shape[1:3]:
         raise ValueError(f"shapes differ: {[tuple(x.shape) for x in (truth, estimate, gallery)]}")
     side = gallery.shape[-2:]
     truth, estimate = (functional.interpolate(clip, side, mode="area").double() for clip in (truth, estimate))
-    similar = _pattern(truth, estimate, gallery) if measure == "pattern" else _closeness(truth, estimate, gallery)
-    return 1 + int((similar[1:] >= similar[0] - _TIE).sum())
+    return _pattern(truth, estimate, gallery) if measure == "pattern" else _closeness(truth, estimate, gallery)
+
+
+def rank_among(similar: Float[Tensor, " candidate"], few: Sequence[int] | None = None) -> int:
+    """Return the rank of the truth, which comes first; among `few` of the candidates that follow if given."""
+    candidates = similar[1:] if few is None else similar[1:][list(few)]
+    return 1 + int((candidates >= similar[0] - _TIE).sum())
 
 
 def _closeness(truth: Clip, estimate: Clip, gallery: Clips) -> Float[Tensor, " candidate"]:
@@ -80,3 +95,42 @@ def _centred(clip: Clip) -> Clip:
 def recalled(ranks: Tensor, at: int = 1) -> Bool[Tensor, " trial"]:
     """Return which ranks are at most `at`: their mean is Recall@`at`."""
     return ranks <= at
+
+
+def summarise(ranks: Sequence[int], gallery: int, *, independent: bool = True) -> Retrieval | None:
+    """Return Recall@1, Recall@5 and the mean rank of independent trials beside chance; None without trials.
+
+    `gallery` counts all candidates, the truth included.
+    """
+    if not ranks:
+        return None
+    first, fifth = (
+        recall_interval(sum(r <= at for r in ranks), len(ranks), gallery, min(at, gallery)) for at in (1, 5)
+    )
+    return Retrieval(
+        gallery=gallery,
+        first=first,
+        fifth=fifth,
+        mean_rank=sum(ranks) / len(ranks),
+        chance_rank=(gallery + 1) / 2,
+        tail=chance_of_sum(sum(ranks), len(ranks), gallery),
+        independent=independent,
+    )
+
+
+def chance_of_sum(total: int, trials: int, gallery: int) -> float:
+    """Return P(sum of `trials` ranks <= `total`) where each is uniform on 1..`gallery`, by convolution.
+
+    >>> chance_of_sum(3, 2, 6) == 3 / 36  # two dice show at most three
+    True
+    """
+    ways = [1]
+    for _ in range(trials):
+        sums = [0] * (len(ways) + gallery)
+        running = 0
+        for s in range(1, len(sums)):
+            running += ways[s - 1] if s - 1 < len(ways) else 0
+            running -= ways[s - 1 - gallery] if s - 1 - gallery >= 0 else 0
+            sums[s] = running
+        ways = sums
+    return float(Fraction(sum(ways[: total + 1]), gallery**trials))

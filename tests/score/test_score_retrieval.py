@@ -1,10 +1,13 @@
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional
 
 from auditor.probe import gallery, moving_texture, shipped_probes
 from auditor.records import InputSpec
-from auditor.score.retrieval import rank, recalled
+from auditor.score.intervals import wilson
+from auditor.score.retrieval import chance_of_sum, rank, rank_among, recalled, similarities, summarise
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 SHAPE = SPEC.clip_shape
@@ -140,3 +143,31 @@ def test_shapes_must_agree(truths, candidates):
         rank(truths[0], truths[0][:4], candidates)
     with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         rank(truths[0][:4], truths[0][:4], candidates)
+
+
+def test_the_summary_counts_and_chance_is_exact():
+    ranks = [1, 1, 3, 5, 40]
+    found = summarise(ranks, 85)
+    assert (found.first.hits, found.fifth.hits, found.first.trials) == (2, 4, 5)
+    assert found.first.chance == pytest.approx(1 / 85)
+    assert found.fifth.chance == pytest.approx(5 / 85)
+    assert (found.first.low, found.first.high) == pytest.approx(wilson(2, 5))
+    assert (found.mean_rank, found.chance_rank) == (10, 43)
+    assert summarise([], 85) is None
+    assert not summarise(ranks, 85, independent=False).independent
+
+
+def test_the_tail_of_a_sum_of_ranks_is_the_share_of_all_outcomes():
+    for trials, size in ((1, 7), (3, 5), (4, 6)):
+        sums = [sum(c) for c in itertools.product(range(1, size + 1), repeat=trials)]
+        for total in range(trials - 1, trials * size + 1):
+            expected = sum(s <= total for s in sums) / len(sums)
+            assert chance_of_sum(total, trials, size) == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_rank_among_a_few_candidates(truths, candidates):
+    estimate = candidates[3]
+    similar = similarities(truths[0], estimate, candidates)
+    assert rank_among(similar) == rank(truths[0], estimate, candidates) > 1
+    assert rank_among(similar, [3]) == 2
+    assert rank_among(similar, []) == 1

@@ -1,0 +1,64 @@
+"""Whether the person in a clip is recognised in what an attack made of its update."""
+
+from collections.abc import Mapping, Sequence
+
+from auditor.pipeline.enhancement import Enhancement, best_result
+from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.watch import Watch
+from auditor.records import Clip, Clock, Skipped, record
+from auditor.score import FaceMatch, FaceRecogniser
+
+# Four frames of 1024 pixels of the truth and four of the estimate, measured on one core.
+_SECONDS = 3.0
+
+
+@record
+class Identity:
+    """Matches of one finding's best clip with the true frames at native size, by what was looked at."""
+
+    probe: str
+    found: Mapping[str, FaceMatch | Skipped]
+
+
+def recognised(
+    findings: Sequence[Finding],
+    enhanced: Mapping[int, tuple[Enhancement, ...]],
+    recogniser: FaceRecogniser | None,
+    seconds: float,
+    watch: Watch,
+) -> dict[str, Identity]:
+    """Look for the person in the best clip of every finding, enhanced or not, and in its null; by attack.
+
+    Where time ends, the reason stands in place of a match. No grade depends on it.
+    """
+    if recogniser is None:
+        return {}
+    clock = Clock(seconds)
+    watch.stage("face identity")
+    return {f.attack.name: _identity(best_result(f), enhanced, recogniser, clock) for f in findings}
+
+
+def _identity(
+    result: Result, enhanced: Mapping[int, tuple[Enhancement, ...]], recogniser: FaceRecogniser, clock: Clock
+) -> Identity:
+    shown: dict[str, Clip | None] = {"reconstruction": result.clip, "null": result.null_clip}
+    improved = enhanced.get(id(result), ())
+    if improved:
+        shown["enhanced"] = improved[-1].clip
+    probe = result.observed.probe
+    found = {
+        name: recogniser.match(probe.native, clip) if clock.left > _SECONDS else _no_time(clock.left)
+        for name, clip in shown.items()
+        if clip is not None
+    }
+    return Identity(probe=probe.name, found=found)
+
+
+def _no_time(left: float) -> Skipped:
+    return Skipped(
+        stage="score",
+        what="face identity",
+        because="out-of-budget",
+        reason=f"it takes about {_SECONDS:.0f} s and {max(0.0, left):.0f} s were left",
+        remedy="give more --max-time",
+    )
