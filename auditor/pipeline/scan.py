@@ -22,7 +22,7 @@ from auditor.pipeline.findings import (
     null_controls,
     seconds_to_score,
 )
-from auditor.pipeline.identity import recognised
+from auditor.pipeline.identity import SECONDS_TO_RECOGNISE, recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.options import ScanOptions
@@ -106,7 +106,8 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         membership = ask_membership(bench, observed, Clock(_MEMBERSHIP * clock.left), pace)
         watch.stage("attacks")
         telling = _DIAGNOSE if preset.diagnose else 0.0
-        later = (_ENHANCE + changing + server + telling) * clock.left
+        looking = 0.0 if recogniser is None else min(SECONDS_TO_RECOGNISE, 0.2 * clock.left)
+        later = looking + (_ENHANCE + changing + server + telling) * clock.left
         ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch, references)
         findings = make_findings(bench, observed, ran, galleries, references, lpips)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
@@ -118,7 +119,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
         with threads_for(target):
             diagnosed = diagnose_best(bench, observed, findings, measured, share, watch)
     watch.stage("enhancement")
-    share = max(0.0, clock.left) * _ENHANCE / (_ENHANCE + changing + server)
+    share = max(0.0, clock.left - looking) * _ENHANCE / (_ENHANCE + changing + server)
     enhanced, not_enhanced = enhance_results(findings, galleries, share, watch, users)
     identities = recognised(findings, enhanced, recogniser, clock.left, watch)
     changes: tuple[Variant, ...] = ()
