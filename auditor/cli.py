@@ -13,6 +13,7 @@ import typer
 from auditor import choices
 from auditor.arguments import parse_seconds
 from auditor.cli_attack import attack
+from auditor.cli_study import study
 from auditor.errors import AuditError, ExitCode, UsageError
 from auditor.text import printable
 
@@ -206,6 +207,7 @@ def scan(
 
 
 app.command()(attack)
+app.command()(study)
 
 
 @app.command()
@@ -517,6 +519,7 @@ def _unfinished(arguments: list[str]) -> str:
         "attack": "no result was written",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
+        "study": "what was finished is kept, and the same command goes on from there",
         "report": "files that were not finished are as they were",
     }
     return f"interrupted; {left[command]}" if command in left else "interrupted"

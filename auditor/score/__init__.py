@@ -5,6 +5,7 @@ from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
 from auditor.score.confidence import Confidence, confidence
 from auditor.score.credibility import Conclusion, Evidence, conclude
+from auditor.score.effects import Decision, Effect, effect
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceMatch, FaceRecogniser
 from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
@@ -12,6 +13,7 @@ from auditor.score.intervals import bits_interval, proportion, recall_interval
 from auditor.score.lpips import Lpips
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
+from auditor.score.motion import motion_psnr
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
@@ -28,6 +30,8 @@ __all__ = [
     "Appearance",
     "Conclusion",
     "Confidence",
+    "Decision",
+    "Effect",
     "Evidence",
     "FaceMatch",
     "FaceRecogniser",
@@ -42,11 +46,13 @@ __all__ = [
     "conclude",
     "confidence",
     "decide",
+    "effect",
     "embedding_rank",
     "gate",
     "grade_clip",
     "grade_finding",
     "merged",
+    "motion_psnr",
     "pair",
     "perceptual_distance",
     "proportion",
