@@ -346,7 +346,9 @@ def export(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="results.json of an earlier scan", metavar="RESULTS")],
+    results: Annotated[
+        Path, typer.Argument(help="results.json of a scan, or study.json of a study", metavar="RESULTS")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.html and report.pdf (default: beside RESULTS).")
     ] = None,
@@ -356,7 +358,18 @@ def report(
 ) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
+    from auditor.report.study import write_study
+    from auditor.report.study_shape import read_study_results
 
+    study_found = read_study_results(results)
+    if study_found is not None:
+        if output:
+            raise UsageError("a study is rendered into a folder", "give --out instead of -o")
+        folder = out or results.parent
+        for complaint in write_study(study_found, folder):
+            typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
+        typer.echo(str(folder / "study.html"))
+        return
     found = read_results(results)
     targets = list(output or ())
     if out is not None or not targets:

@@ -53,8 +53,8 @@ def study(
 
     Interrupt it anywhere: what is finished is kept in the folder, and the same command goes on.
 
-    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 3 when a model cannot be
-    audited, 4 when cells are missing.
+    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 3 when a model cannot
+    be audited, 4 when cells are missing.
     """  # fmt: skip
     choices.one_of("--preset", preset, ("fast", "standard", "deep"))
     if out.exists() and not out.is_dir():
@@ -77,8 +77,8 @@ def study(
                 f"{cell.name}: {', '.join(cell.attacks)}" + (f"; {', '.join(cell.enhance)}" if cell.enhance else "")
             )
         typer.echo(
-            f"{len(work.cells)} cells, {len(described.clips)} clips, {len(described.seeds)} seeds: {len(work.units)} units "
-            f"and {len(work.trainings)} trainings, {done} of them done"
+            f"{len(work.cells)} cells, {len(described.clips)} clips, {len(described.seeds)} seeds: "
+            f"{len(work.units)} units and {len(work.trainings)} trainings, {done} of them done"
         )
         return
     results = _run(described, options)

@@ -141,8 +141,8 @@ def train(
 ) -> None:
     """Train by Adam until the loss is small: which scene does a window come from?
 
-    `inputs` are clips, or the features of the frozen extractor; `forward` maps a batch of them to logits. The parameters
-    change in place.
+    `inputs` are clips, or the features of the frozen extractor; `forward` maps a batch of them to logits. The
+    parameters change in place.
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(list(parameters.values()), lr=1e-3)

@@ -43,6 +43,16 @@ def fixed(value: Any, places: int = 2) -> str:
     return MISSING if number is None else f"{number:.{places}f}".replace("-", "−")
 
 
+def signed(value: Any, places: int = 1) -> str:
+    """Return a number with its sign.
+
+    >>> signed(0.25, 2), signed(-3), signed(None)
+    ('+0.25', '−3.0', '—')
+    """
+    number = real(value)
+    return MISSING if number is None else f"{number:+.{places}f}".replace("-", "−")
+
+
 def percent(value: Any) -> str:
     """Return a share in [0, 1] as percent, with a decimal where it is small.
 

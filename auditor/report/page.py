@@ -50,7 +50,7 @@ def render(results: Mapping[str, Any], printed: bool) -> str:
 
     `results` must be valid (see `validate`).
     """
-    return _environment().get_template("report.html.j2").render(**_context(results, printed))
+    return environment().get_template("report.html.j2").render(**_context(results, printed))
 
 
 def started(results: Mapping[str, Any]) -> datetime | None:
@@ -93,7 +93,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "frameworks": _frameworks(),
         "charts": charts,
         "words": wording,
-        "stylesheet": Markup(_stylesheet()),  # ours, not the user's
+        "stylesheet": Markup(stylesheet()),  # ours, not the user's
     }
 
 
@@ -110,7 +110,8 @@ def _frameworks() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _stylesheet() -> str:
+def stylesheet() -> str:
+    """Return the fonts and the one style sheet."""
     faces = (_face(family, weight) for family, weight in _FONTS)
     return "\n".join((*faces, (shipped(_TEMPLATES) / "style.css").read_text("utf-8")))
 
@@ -123,7 +124,8 @@ def _face(family: str, weight: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the templates with their filters; whatever they print is escaped and made inert."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped(_TEMPLATES)),
         autoescape=True,
@@ -136,6 +138,7 @@ def _environment() -> jinja2.Environment:
         "db": figures.decibels,
         "fixed": figures.fixed,
         "percent": figures.percent,
+        "signed": figures.signed,
         "whole": figures.whole,
         "tiny": figures.tiny,
         "duration": figures.duration,

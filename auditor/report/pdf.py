@@ -36,35 +36,56 @@ def to_pdf(results: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     PdfUnavailableError
         Pango or WeasyPrint is missing.
     """
+    return draw_pdf(
+        render(results, printed=True),
+        "results.json",
+        to_json(results).encode("ascii"),
+        started(results),
+        results_digest(results),
+    )
+
+
+def draw_pdf(
+    page: str, name: str, source: bytes, moment: datetime | None, identifier: str
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return a page as PDF with the file that it was made from attached, and what WeasyPrint complained of.
+
+    Raises
+    ------
+    PdfUnavailableError
+        Pango or WeasyPrint is missing.
+    """
     weasyprint = _weasyprint()
-    moment = started(results) or _EPOCH
+    moment = moment or _EPOCH
     attached = weasyprint.Attachment(
-        file_obj=io.BytesIO(to_json(results).encode("ascii")),
-        name="results.json",
+        file_obj=io.BytesIO(source),
+        name=name,
         description="Everything this report was made from",
         created=moment,
         modified=moment,
         relationship="Source",
     )
-    document, complaints = layout(results)
+    document, complaints = _pages(page)
     with _complaints() as heard, warnings.catch_warnings():
         # WeasyPrint 70 leaves the file of its colour profile to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         content = document.write_pdf(
-            pdf_variant=VARIANT,
-            pdf_identifier=results_digest(results)[:32].encode("ascii"),
-            attachments=[attached],
+            pdf_variant=VARIANT, pdf_identifier=identifier[:32].encode("ascii"), attachments=[attached]
         )
     return content, (*complaints, *heard)
 
 
 def layout(results: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """Return the pages as a WeasyPrint document, with what WeasyPrint complained of."""
+    return _pages(render(results, printed=True))
+
+
+def _pages(page: str) -> tuple[Any, tuple[str, ...]]:
     weasyprint = _weasyprint()
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=["data"])
     with _complaints() as heard:
-        page = weasyprint.HTML(string=render(results, printed=True), url_fetcher=fetcher)
-        return page.render(pdf_variant=VARIANT), tuple(heard)
+        document = weasyprint.HTML(string=page, url_fetcher=fetcher)
+        return document.render(pdf_variant=VARIANT), tuple(heard)
 
 
 def _weasyprint() -> Any:

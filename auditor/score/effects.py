@@ -28,7 +28,8 @@ class Effect:
     Attributes
     ----------
     clips
-        One effect a clip, by name: seeds and models of one clip are averaged first, for they are no trials of their own.
+        One effect a clip, by name: seeds and models of one clip are averaged first, as they are no trials of their
+        own.
     mean, low, high
         In the unit of the measure; the interval is None below `LEAST_CLIPS` clips.
     runs

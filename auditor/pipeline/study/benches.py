@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch import Tensor
 from auditor.errors import AuditError, UsageError
 from auditor.federated import assign_labels
 from auditor.model import VideoModel
-from auditor.model.two_part import TwoPart
+from auditor.model.output import select
+from auditor.model.two_part import TwoPart, joined
 from auditor.model.user_file import executed
 from auditor.pipeline.attack_options import clip_named
 from auditor.pipeline.bench import Bench
@@ -71,7 +72,7 @@ class Benches:
 
 
 def train(model: StudyModel, seed: int, program: Program, device: torch.device) -> tuple[dict[str, Tensor], float]:
-    """Train the part of a fresh network that clients train, on windows of the shipped clips; return it and its accuracy.
+    """Train the part of a fresh network that clients train, on windows of shipped clips; return it and its accuracy.
 
     The program is called with (forward, parameters, inputs, labels, seed) and changes the parameters in place. Of a
     two-part model the inputs are features, which are computed once.
@@ -115,7 +116,9 @@ def training_clips(spec: InputSpec) -> tuple[Clips, tuple[int, ...]]:
     clips = torch.nn.functional.interpolate(
         made.clips.flatten(0, 1), (spec.height, spec.width), mode="bicubic", align_corners=False, antialias=True
     ).clamp(0.0, 1.0)
-    return clips.unflatten(0, made.clips.shape[:2]), tuple(names.index(n.partition("/")[0]) for n in made.names)
+    return clips.reshape(*made.clips.shape[:3], *clips.shape[-2:]), tuple(
+        names.index(n.partition("/")[0]) for n in made.names
+    )
 
 
 def label_for(probe: Probe, classes: int, bench: Bench) -> Label:
@@ -143,7 +146,7 @@ def program_of(source: str) -> Program:
     function = getattr(executed(path, remedy), name, None)
     if not callable(function):
         raise UsageError(f"{printable(path.name)} defines no function '{printable(name)}'", remedy)
-    return function  # type: ignore[no-any-return]
+    return cast(Program, function)
 
 
 def _forward(target: Target, clips: Clips) -> tuple[Callable[[Tensor], Tensor], Tensor]:
@@ -153,9 +156,6 @@ def _forward(target: Target, clips: Clips) -> tuple[Callable[[Tensor], Tensor], 
     network = model.network
     if not isinstance(network, TwoPart):
         return model, clips
-    from auditor.model.output import select
-    from auditor.model.two_part import joined
-
     with torch.no_grad():
         rows = [select(network.extractor(model.prepare(clip[None])), None) for clip in clips]
     inputs = torch.stack(rows)

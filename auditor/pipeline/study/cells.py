@@ -86,7 +86,7 @@ class Work:
     @property
     def keys(self) -> tuple[str, ...]:
         """Of everything."""
-        return tuple(step.key for step in (*self.trainings, *self.units))
+        return (*(t.key for t in self.trainings), *(u.key for u in self.units))
 
 
 def work_of(study: Study, preset: str, seed: int = 0) -> Work:

@@ -69,7 +69,9 @@ def _found(run: Run, nulls: Nulls) -> float | None:
 
 MEASURES = (
     Measure(name="psnr", unit="dB", meaning="PSNR of the clip", of=_score("psnr")),
-    Measure(name="gain", unit="dB", meaning="PSNR over the best blind guess, the reference copy included", of=_score("gain")),
+    Measure(
+        name="gain", unit="dB", meaning="PSNR over the best blind guess, the reference copy included", of=_score("gain")
+    ),
     Measure(
         name="lead",
         unit="dB",
@@ -78,21 +80,33 @@ MEASURES = (
         of=_lead,
     ),
     Measure(name="ssim", unit="", meaning="SSIM of the median frame", of=_score("ssim")),
-    Measure(name="motion_gain", unit="dB", meaning="PSNR of the motion residual over a motionless clip", of=_score("motion_gain")),
+    Measure(
+        name="motion_gain",
+        unit="dB",
+        meaning="PSNR of the motion residual over a motionless clip",
+        of=_score("motion_gain"),
+    ),
     Measure(
         name="motion_over_copy",
         unit="dB",
         meaning="PSNR of the motion residual over that of the reference frames themselves, held or interpolated",
         of=_score("motion_over_copy"),
     ),
-    Measure(name="found", unit="", meaning="share of runs that point to the true clip first among the gallery", of=_found),
+    Measure(
+        name="found", unit="", meaning="share of runs that point to the true clip first among the gallery", of=_found
+    ),
     Measure(
         name="bits",
         unit="bit",
         meaning="log2(gallery / rank) of the true clip: what the reconstruction tells of which clip it was",
         of=_score("bits"),
     ),
-    Measure(name="bits_over_null", unit="bit", meaning="bits over those of the same attack on another clip's update", of=_over_null("bits")),
+    Measure(
+        name="bits_over_null",
+        unit="bit",
+        meaning="bits over those of the same attack on another clip's update",
+        of=_over_null("bits"),
+    ),
     Measure(
         name="enhanced",
         unit="dB",
@@ -105,5 +119,5 @@ MEASURES = (
         meaning="what enhancement adds over bicubic, less what it adds to the null",
         of=_enhanced_over_null,
     ),
-)  # fmt: skip
+)
 BY_NAME = {measure.name: measure for measure in MEASURES}

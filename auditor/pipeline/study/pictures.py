@@ -13,7 +13,7 @@ from auditor.text import printable
 
 
 def pictures_block(study: Study, work: Work, journal: Journal) -> list[dict[str, Any]]:
-    """Return, for every cell, the middle frame of the study's first clip and seed: truth, reconstruction, enhanced, null."""
+    """Return, for every cell, the middle frame of the first clip and seed: truth, reconstruction, enhanced, null."""
     clip, seed = study.clips[0], study.seeds[0]
     shown = []
     for cell in work.cells:

@@ -37,7 +37,12 @@ def study_results(
     effort = study.efforts[preset]
     return {
         "schema": SCHEMA,
-        "tool": {"name": "fl-audit", "version": __version__, "preset": preset, "command": [printable(c, 300) for c in command]},
+        "tool": {
+            "name": "fl-audit",
+            "version": __version__,
+            "preset": preset,
+            "command": [printable(c, 300) for c in command],
+        },
         "study": {
             "title": printable(study.title, 200),
             "source": printable(study.source, 200),
@@ -67,7 +72,7 @@ def study_results(
             "resumed": ran.resumed,
             "cpu_seconds": round(sum(float(d.run["seconds"]) for d in done), 1),
         },
-    }  # fmt: skip
+    }
 
 
 def _model(model: Any, work: Work, journal: Journal) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _cell(cell: Cell, done: Sequence[Done]) -> dict[str, Any]:
         "attacks": sorted({d.run["attack"] for d in attacked}),
         "runs": len(attacked),
         "clips": len({d.unit.clip for d in attacked}),
-        "not_attacked": [printable(t, 300) for t in sorted({t for d in own if d.run["score"] is None for t in d.run["tried"]})],
+        "not_attacked": sorted({printable(t, 300) for d in own if d.run["score"] is None for t in d.run["tried"]}),
         "measures": {m.name: _measured(m.name, attacked, nulls) for m in MEASURES},
         "recall": interval_block(_recall(attacked)),
         "null": {
@@ -131,7 +136,7 @@ def _cell(cell: Cell, done: Sequence[Done]) -> dict[str, Any]:
         },
         "enhanced_recall": interval_block(_enhanced_recall(attacked)),
         "features": _features(attacked),
-    }  # fmt: skip
+    }
 
 
 def _measured(name: str, own: Sequence[Done], nulls: Mapping[tuple[int, str], list[Run]]) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ def run_unit(unit: Unit, effort: Effort, benches: Benches, journal: Journal) -> 
     result: dict[str, Any] = {**_identity(unit), **told, "score": None, "enhanced": []}
     tensors: dict[str, torch.Tensor] = {}
     if clip is not None:
-        copy = blind_guesses(gallery, probe.clip.shape[-2:], reference).get("reference copy")
+        copy = blind_guesses(gallery, (bench.input.height, bench.input.width), reference).get("reference copy")
         result["score"] = score_block(score_clip(probe, clip, gallery, reference), probe.clip, copy)
         half = slice(len(probe.clip) // 2, len(probe.clip) // 2 + 1)
         tensors |= {"clip": stored(clip), "truth": stored(probe.clip[half])}
@@ -81,7 +81,14 @@ def _attacked(
     view = view_of(bench, observed, None if reference is None else reference.to(bench.device))
     made, tried = _first_that_applies(unit, effort, view)
     if made is None:
-        told = {"attack": None, "outcome": None, "objective": None, "steps": 0, "tried": tried, "notes": []}
+        told: dict[str, Any] = {
+            "attack": None,
+            "outcome": None,
+            "objective": None,
+            "steps": 0,
+            "tried": tried,
+            "notes": [],
+        }
         return told, None
     told = {
         "attack": made.attack,
