@@ -366,9 +366,33 @@ class _Reader:
 _PATHS = ("extractor_weights", "head_weights")
 # What of a scan's options says what is audited, and how clients train it.
 _OF_A_MODEL = (
-    "model", "extractor", "head", "extractor_weights", "head_weights", "join", "input_shape", "layout", "classes", "mean",
-    "std", "value_range", "temporal_pool", "output", "arguments", "trainable", "batch", "labels", "batchnorm", "loss",
-    "dropout", "send_buffers", "algorithm", "local_epochs", "local_batch", "learning_rate", "momentum",
+    "model",
+    "extractor",
+    "head",
+    "extractor_weights",
+    "head_weights",
+    "join",
+    "input_shape",
+    "layout",
+    "classes",
+    "mean",
+    "std",
+    "value_range",
+    "temporal_pool",
+    "output",
+    "arguments",
+    "trainable",
+    "batch",
+    "labels",
+    "batchnorm",
+    "loss",
+    "dropout",
+    "send_buffers",
+    "algorithm",
+    "local_epochs",
+    "local_batch",
+    "learning_rate",
+    "momentum",
 )  # fmt: skip
 
 
