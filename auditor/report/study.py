@@ -157,8 +157,8 @@ def markdown(results: Results) -> str:
         measures = c["measures"]
         lines.append(
             f"| {_cell(c['model'])}, {_cell(c['weights'])}, R{c['references']} "
-            f"| {decibels(_part(measures['psnr'], 'mean'))} | {_interval(measures['lead'], 'dB')} | {of(c['recall'])} | {decibels(c['null']['gain'], signed=True)} "
-            f"| {of(c['null']['recall'])} |"
+            f"| {decibels(_part(measures['psnr'], 'mean'))} | {_interval(measures['lead'], 'dB')} | {of(c['recall'])} "
+            f"| {decibels(c['null']['gain'], signed=True)} | {of(c['null']['recall'])} |"
         )
     if results["missing"]["units"]:
         lines += ["", f"{results['missing']['units']} of {results['missing']['of']} units are missing."]
