@@ -14,8 +14,8 @@ def conv() -> nn.Module:
 
 
 def train(forward, parameters, inputs, labels, seed) -> None:
-    optimiser = torch.optim.SGD(list(parameters.values()), lr=0.05)
-    for _ in range(5):
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=1e-3)
+    for _ in range(40):
         loss = nn.functional.cross_entropy(forward(inputs), labels)
         optimiser.zero_grad()
         loss.backward()
