@@ -15,7 +15,7 @@ title = "Tiny"
 clips = ["park_walker", "hand_box", "city_night"]
 seeds = [0, 1]
 [preset.fast]
-steps = 5
+steps = 60
 [training]
 program = "{NETS}:train"
 [[model]]
@@ -94,7 +94,7 @@ def test_keys_are_of_all_that_a_unit_depends_on(tmp_path):
     assert len(base) == len(laid_out(tmp_path).units)
     assert {u.key for u in laid_out(tmp_path, FILE.replace('title = "Tiny"', 'title = "Other"')).units} == base
     for change in (
-        ("steps = 5", "steps = 6"),
+        ("steps = 60", "steps = 61"),
         ("[3, 4, 16, 16]", "[3, 4, 16, 18]"),
         ("linear-input", "patch-embedding"),
     ):
@@ -114,11 +114,14 @@ def test_keys_are_of_all_that_a_unit_depends_on(tmp_path):
         (('"hand_box", "city_night"]', "]"), "two different clips"),
         (('name = "conv"', 'name = "flat"'), "two models have the same name"),
         (("margin = 1.0", 'margin = "x"'), "margin is no number"),
-        (("steps = 5", "steps = 0"), "allows no step"),
+        (("steps = 60", "steps = 0"), "allows no step"),
         ((f'program = "{NETS}:train"', ""), "need a training program"),
         (("[study]", "[study"), "is no TOML"),
         (("[[claim]]", "[[claims]]"), "'claims' is unknown (did you mean claim?)"),
-        (('[[attacks]]\nreferences = [1]\nrun = ["gradient-matching-r1"]', ""), "no [[attacks]] block takes flat with 1"),
+        (
+            ('[[attacks]]\nreferences = [1]\nrun = ["gradient-matching-r1"]', ""),
+            "no [[attacks]] block takes flat with 1",
+        ),
     ],
 )  # fmt: skip
 def test_whatever_is_wrong_is_named_in_one_line(tmp_path, change, message):

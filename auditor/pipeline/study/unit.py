@@ -114,11 +114,17 @@ def _first_that_applies(unit: Unit, effort: Effort, view: View) -> tuple[Reconst
         budget = Budget(seconds=effort.seconds, steps=effort.steps)
         result = attack.invert(view, budget, unit_seed(unit.seed, name, unit.clip, unit.role))
         if isinstance(result, Skipped):
-            tried.append(f"{name}: {result.reason}")
+            # What was measured on the way, such as the seconds of a step, is no result: it differs from run to run.
+            short = f"{effort.steps} steps do not hold it" if result.because == "out-of-budget" else result.reason
+            tried.append(f"{name}: {short}")
             continue
         if result.outcome is Outcome.UNVERIFIED:
             tried.append(f"{name}: {result.outcome.value}")
             continue
+        if result.seconds > effort.seconds:
+            tried.append(
+                f"{name}: the clock ended it after {effort.seconds:g} s, so that it may not come out the same again"
+            )
         return result, tried
     return None, tried
 
