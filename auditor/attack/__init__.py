@@ -8,6 +8,7 @@ from auditor.attack.gradient_matching import LEAST_STEPS, GradientMatching
 from auditor.attack.interface import Attack
 from auditor.attack.labels import restore_labels
 from auditor.attack.linear_input import LinearInversion
+from auditor.attack.recovered_features import recover_features
 from auditor.attack.start import GivenClips, ReferenceFrame
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "distance",
     "frame_features",
     "frame_spans",
+    "recover_features",
     "restore_labels",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from auditor.attack.dead_units import OPEN, OpenUnits
 from auditor.attack.frame_span import FrameSpan
 from auditor.attack.gradient_matching import GradientMatching, labels_of
 from auditor.attack.head_features import EXPLAINS, recover_head_features, shared_features
@@ -102,7 +103,8 @@ def _of_frames(view: View, features: Tensor) -> Callable[[Clips], Tensor]:
     scale = wanted.square().sum().clamp(min=1e-30)
 
     def distance(x: Clips) -> Tensor:
-        seen = model.features(x) if isinstance(model, SplitModel) else None
+        with OpenUnits(OPEN):
+            seen = model.features(x) if isinstance(model, SplitModel) else None
         assert seen is not None
         return (seen - wanted).square().sum() / scale
 
@@ -133,7 +135,8 @@ def _of_linear(view: View, found: LinearInput, unsolved: str) -> _Wanted:
     scale = wanted.square().sum().clamp(min=1e-30)
 
     def distance(x: Clips) -> Tensor:
-        seen, _ = view.target.model.inputs_of(found.weight, x)
+        with OpenUnits(OPEN):
+            seen, _ = view.target.model.inputs_of(found.weight, x)
         return (seen.reshape(-1, wanted.numel()).mean(0) - wanted).square().sum() / scale
 
     rows = found.layer.rows or 1

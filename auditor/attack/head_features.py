@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.attack.frame_span import FrameSpan, frame_spans
-from auditor.attack.levenberg_marquardt import minimise
+from auditor.attack.levenberg_marquardt import jacobian, minimise
 from auditor.records import Clips, Clock, Label, SplitModel, View
 
 # Rounding of a float32 update leaves about 1e-7 to 1e-6 of the head's gradient unexplained at the true features; local
@@ -17,6 +17,9 @@ from auditor.records import Clips, Clock, Label, SplitModel, View
 EXPLAINS = 1e-4
 # The rows that a weight reads are the extractor's own features, to float32 rounding.
 _SAME = 1e-4
+# A direction that moves the equations less than this, relative to the steepest, is free: differences in float64 resolve
+# about 1e-8.
+_FREE = 1e-6
 _STARTS = 12
 _STEPS = 40
 
@@ -57,12 +60,20 @@ def shared_features(view: View) -> FrameSpan | str:
     span = next(frame_spans(view), None)
     if span is None:
         return "no weight of the head is shared by all frames"
-    if not span.complete:
+    if not span.complete and not _may_repeat(view, span):
         return f"the head's update tells {span.rank} of the {span.rows} frames' features apart"
     rows, _ = model.inputs_of(span.weight, clips)
     if rows.numel() != seen.numel() or float((rows.reshape(seen.shape) - seen).norm()) > _SAME * float(seen.norm()):
         return "the shared weight reads something else than the extractor's features"
     return span
+
+
+def _may_repeat(view: View, span: FrameSpan) -> bool:
+    """Tell whether a span of too few dimensions may be that of frames that repeat, as in video whose rate was raised.
+
+    Then all features still lie in it. Not where the weight has too few rows for more, or where all frames count alike.
+    """
+    return 1 < span.rank < min(view.update.gradients[span.weight].shape)
 
 
 def recover_head_features(view: View, span: FrameSpan, labels: Sequence[Label], seconds: float) -> HeadFeatures:
@@ -118,8 +129,16 @@ def _solve(view: View, labels: Sequence[Label], span: FrameSpan, typical: Tensor
     if best is None:
         return HeadFeatures(span, typical[: span.rows], math.inf, False, tries)
     residual, coordinates = best
+    if not span.complete and residual < EXPLAINS and not _determined(residuals, coordinates):
+        residual = math.inf
     turned = float(residuals(coordinates.flip(0)).norm())
     return HeadFeatures(span, coordinates @ span.basis, residual, turned > 10.0 * max(residual, EXPLAINS), tries)
+
+
+def _determined(residuals: Callable[[Tensor], Tensor], coordinates: Tensor) -> bool:
+    """Tell whether the solution is locally the only one: no direction leaves every equation as it is."""
+    values = torch.linalg.svdvals(jacobian(residuals, coordinates, residuals(coordinates)))
+    return float(values[-1]) > _FREE * float(values[0])
 
 
 def _residuals(view: View, labels: Sequence[Label], span: FrameSpan) -> Callable[[Tensor], Tensor]:

@@ -25,14 +25,14 @@ def minimise(
     """
     z = start.double().clone()
     r = residuals(z)
-    damping, jacobian, fresh = _FIRST, None, False
+    damping, slopes, fresh = _FIRST, None, False
     for _ in range(steps):
         left = float(r.norm())
         if left <= enough or not going() or not bool(torch.isfinite(r).all()):
             break
-        if jacobian is None:
-            jacobian, fresh = _jacobian(residuals, z, r), True
-        gram, slope = jacobian.T @ jacobian, jacobian.T @ r
+        if slopes is None:
+            slopes, fresh = jacobian(residuals, z, r), True
+        gram, slope = slopes.T @ slopes, slopes.T @ r
         scale = gram.diagonal().clamp_min(1e-12 * float(gram.diagonal().max()) + 1e-300)
         found = None
         for _ in range(_HALVINGS if fresh else 1):
@@ -45,7 +45,7 @@ def minimise(
         if found is None:
             if fresh:
                 break
-            jacobian = None
+            slopes = None
             continue
         step, there = found
         damping = max(damping / 10.0, _LEAST)
@@ -54,12 +54,13 @@ def minimise(
             break
         good = float(there.norm()) < _GOOD * left
         # Broyden 1965: what the step itself taught, while steps are good.
-        jacobian = jacobian + torch.outer(there - r - jacobian @ step, step) / step.square().sum() if good else None
+        slopes = slopes + torch.outer(there - r - slopes @ step, step) / step.square().sum() if good else None
         z, r, fresh = z + step.view_as(z), there, False
     return z, float(r.norm())
 
 
-def _jacobian(residuals: Callable[[Tensor], Tensor], z: Tensor, r: Tensor) -> Tensor:
+def jacobian(residuals: Callable[[Tensor], Tensor], z: Tensor, r: Tensor) -> Tensor:
+    """Return dr/dz (residual, unknown) at z, where the residuals are r, by forward differences."""
     step = _STEP * max(float(z.abs().max()), 1e-30)
     columns = []
     for k in range(z.numel()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from auditor.attack.dead_units import OPEN, OpenUnits
 from auditor.attack.frame_span import FrameSpan, frame_spans
 from auditor.attack.gradient_matching import GradientMatching
 from auditor.attack.interface import skipped
@@ -71,7 +72,8 @@ def _distance(view: View, span: FrameSpan) -> Callable[[Clips], Tensor]:
     model, basis = view.target.model, span.basis
 
     def distance(x: Clips) -> Tensor:
-        rows = model.inputs_of(span.weight, x)[0].reshape(-1, basis.shape[1]).double()
+        with OpenUnits(OPEN):
+            rows = model.inputs_of(span.weight, x)[0].reshape(-1, basis.shape[1]).double()
         norm = rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
         rows = rows / norm
         inside = rows @ basis.T

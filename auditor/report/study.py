@@ -134,7 +134,8 @@ def tables(results: Results) -> dict[str, str]:
         "conditions": _csv(
             ["model", "kind", "weights", "references", "attacks", "runs", "clips"]
             + [f"{n}{part}" for n in names for part in ("", "_low", "_high")]
-            + ["found", "null_psnr", "null_gain", "null_found", "null_enhanced"],
+            + ["found", "null_psnr", "null_gain", "null_found", "null_enhanced"]
+            + ["features", "features_error", "features_found", "features_null_found"],
             (_condition_row(c, names) for c in results["cells"]),
         ),
         "claims": _csv(
@@ -253,9 +254,12 @@ def _csv(head: Sequence[str], rows: Iterator[Sequence[Any]]) -> str:
 def _condition_row(c: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     measured = [_part(c["measures"][n], part) for n in names for part in ("mean", "low", "high")]
     null = c["null"]
+    features = c["features"] or {"recovered": [], "largest_error": None, "recall": None, "null_recall": None}
     return [
         c["model"], c["kind"], c["weights"], c["references"], " ".join(c["attacks"]), c["runs"], c["clips"], *measured,
         _part(c["recall"], "hits"), null["psnr"], null["gain"], _part(null["recall"], "hits"), null["enhanced"],
+        " ".join(features["recovered"]), features["largest_error"],
+        _part(features["recall"], "hits"), _part(features["null_recall"], "hits"),
     ]  # fmt: skip
 
 

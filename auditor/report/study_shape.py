@@ -28,7 +28,10 @@ _measured = maybe(fields(mean=maybe(decibel), low=maybe(decibel), high=maybe(dec
 _picture = maybe(text)
 
 _run = fields(
-    {"features": maybe(fields(recovered=text, layer=text, size=count, error=maybe(number))), "notes": many(text)},
+    {
+        "features": maybe(fields(recovered=text, said=text, error=maybe(number), rank=maybe(count), gallery=count)),
+        "notes": many(text),
+    },
     model=text,
     kind=text,
     weights=text,
@@ -65,7 +68,9 @@ _cell = fields(
         enhanced=maybe(decibel),
         enhanced_recall=maybe(_interval),
     ),
-    features=maybe(fields(recovered=many(text), largest_error=maybe(number))),
+    features=maybe(
+        fields(recovered=many(text), largest_error=maybe(number), recall=maybe(_interval), null_recall=maybe(_interval))
+    ),
 )
 
 _claim = fields(

@@ -51,7 +51,6 @@ def test_the_input_of_a_linear_or_mlp_head_is_exact(hidden, trained, join):
     layer = next(x for x in view.target.layers if x.kind == "linear")
     found = recover_mean_input(view, layer)
     assert found is not None
-    # Float32 gradients: measured at most 3e-7.
     assert off(found.value, true) < 1e-5
 
 
@@ -63,6 +62,23 @@ def test_the_features_of_every_frame_are_exact_and_in_order(kind):
     found = recover_head_features(view, span, [3], 60.0)
     assert found.residual < EXPLAINS
     assert found.ordered
+    assert off(found.value, features) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["gru", "rnn"])
+def test_frames_that_repeat_are_found_as_often_as_they_are_there(kind):
+    """Video whose rate was raised: the span has fewer dimensions than there are frames, and still holds them all."""
+    spec = dataclasses.replace(FRAMES, frames=4)
+    target = two_part(seeded(lambda: conv(WIDTH)), head_of(kind, WIDTH), spec, "sequence")
+    truth = clip(1, spec)[[0, 1, 1, 3]]
+    with torch.no_grad():
+        features = target.model.features(truth[None]).double()
+    view = view_of_parts(target, truth[None], [3])
+    span = shared_features(view)
+    assert not isinstance(span, str), span
+    assert (span.rank, span.rows) == (3, 4)
+    found = recover_head_features(view, span, [3], 60.0)
+    assert found.residual < EXPLAINS
     assert off(found.value, features) < 1e-4
 
 

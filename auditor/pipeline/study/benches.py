@@ -18,11 +18,12 @@ from auditor.model.user_file import executed
 from auditor.pipeline.attack_options import clip_named
 from auditor.pipeline.bench import Bench
 from auditor.pipeline.scan import load_target
+from auditor.pipeline.study.features import clip_features
 from auditor.pipeline.study.journal import Journal
 from auditor.pipeline.study.plan import StudyModel
 from auditor.pipeline.training import loss_of, trained
 from auditor.probe import Galleries, gallery, shipped_names
-from auditor.records import Clips, InputSpec, Label, Probe, Target
+from auditor.records import Clips, InputSpec, Label, Probe, Target, View
 from auditor.text import printable
 
 # Loaded networks that one process keeps: units are ordered by network, so few are needed at a time.
@@ -36,6 +37,7 @@ class Benches:
     def __init__(self, device: torch.device, journal: Journal, clips: Sequence[str]) -> None:
         self._device, self._journal, self._clips = device, journal, tuple(clips)
         self._benches: OrderedDict[tuple[str, str, int], Bench] = OrderedDict()
+        self._features: dict[tuple[str, int], Tensor] = {}
         self._sized: dict[str, tuple[dict[str, Probe], Galleries]] = {}
 
     def bench(self, model: StudyModel, training: str, seed: int) -> Bench:
@@ -55,6 +57,14 @@ class Benches:
     def gallery(self, probe: Probe, spec: InputSpec) -> Clips:
         """Return the candidates to hide a clip among; real clips of one size share them."""
         return self._at(spec)[1][probe.name]
+
+    def gallery_features(self, model: StudyModel, gallery: Clips, view: View) -> Tensor:
+        """Return the features (clip, frame, feature) of a gallery by a frozen extractor, made once for all heads."""
+        key = (repr((model.options.extractor, model.options.extractor_weights, view.target.input)), id(gallery))
+        if key not in self._features:
+            size = (view.target.input.height, view.target.input.width)
+            self._features[key] = clip_features(view, _sized(gallery, size))
+        return self._features[key]
 
     def _at(self, spec: InputSpec) -> tuple[dict[str, Probe], Galleries]:
         key = repr(spec)
@@ -113,12 +123,17 @@ def training_clips(spec: InputSpec) -> tuple[Clips, tuple[int, ...]]:
     """Return windows and crops of all shipped clips, none of them a probe itself, and the number of their scene."""
     made = gallery(spec)
     names = shipped_names()
-    clips = torch.nn.functional.interpolate(
-        made.clips.flatten(0, 1), (spec.height, spec.width), mode="bicubic", align_corners=False, antialias=True
-    ).clamp(0.0, 1.0)
-    return clips.reshape(*made.clips.shape[:3], *clips.shape[-2:]), tuple(
-        names.index(n.partition("/")[0]) for n in made.names
+    return _sized(made.clips, (spec.height, spec.width)), tuple(names.index(n.partition("/")[0]) for n in made.names)
+
+
+def _sized(clips: Clips, size: tuple[int, int]) -> Clips:
+    """Enlarge clips that were made smaller to fit into memory."""
+    if tuple(clips.shape[-2:]) == size:
+        return clips
+    frames = torch.nn.functional.interpolate(
+        clips.flatten(0, 1), size, mode="bicubic", align_corners=False, antialias=True
     )
+    return frames.clamp(0.0, 1.0).reshape(*clips.shape[:3], *size)
 
 
 def label_for(probe: Probe, classes: int, bench: Bench) -> Label:

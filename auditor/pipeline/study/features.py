@@ -1,43 +1,101 @@
-"""How exactly an update gives away what a frozen extractor sends into the head: the auditor's comparison."""
+"""What an update gives away of the features that enter the head, and whether these point to the clip by themselves."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from auditor.attack.frame_span import frame_features, frame_spans
-from auditor.attack.mean_input import recover_mean_input
+from auditor.attack import recover_features
 from auditor.pipeline.blocks import number
-from auditor.records import Clips, View
+from auditor.records import Clips, SplitModel, View, record
+
+Kind = Literal["frames", "mean", "span", "hidden"]
 
 
-def features_block(view: View, truth: Clips) -> dict[str, Any]:
-    """Return what of the head's input the update determines, and the largest relative error against the truth.
+@record
+class Recovered:
+    """Features as an attacker has them.
 
-    `recovered` is all (the exact input of a Linear layer), mean (its mean over frames), span (of the frames' features)
-    or nothing. For a span the error is the largest distance of a true frame to it.
+    `value` is (frame, feature) for `frames`, (feature,) for their `mean` and for the `hidden` input of a later layer,
+    and an orthonormal basis (rank, feature) for a `span`. `said` tells how, in words.
     """
-    for layer in view.target.layers:
-        if layer.kind != "linear" or not any(n in view.update.gradients for n in layer.parameters):
-            continue
-        found = recover_mean_input(view, layer)
-        if found is None:
-            continue
-        seen = _entering(view, found.weight, truth).reshape(-1, found.value.numel()).double()
-        error = float((found.value.cpu() - seen.mean(0)).norm() / seen.mean(0).norm().clamp_min(1e-300))
-        return _block("all" if len(seen) == 1 else "mean", layer.name, found.value.numel(), error)
-    for span in frame_spans(view):
-        distance = span.distance(frame_features(view, span.weight, truth[0]))
-        return _block(
-            f"span of rank {span.rank} of {span.rows}", span.layer.name, span.basis.shape[1], float(distance.max())
-        )
-    return {"recovered": "nothing", "layer": "", "size": 0, "error": None}
+
+    kind: Kind
+    value: Float[Tensor, "..."]
+    said: str
 
 
-def _entering(view: View, weight: str, clips: Clips) -> Tensor:
+def recovered(view: View, seconds: float) -> Recovered | None:
+    """Return the most that the update tells of what a frozen extractor sends into the head; None where nothing."""
+    found = recover_features(view, seconds)
+    if found is None:
+        return None
+    kind, value, said = found
+    width = _features(view, torch.zeros(1, *view.knowledge.clip_shape)).shape
+    if kind == "input" and value.numel() == width.numel():
+        return Recovered(kind="frames", value=value.reshape(width), said=said)
+    if kind == "input":
+        return Recovered(kind="mean" if value.numel() == width[-1] else "hidden", value=value, said=said)
+    return Recovered(kind="frames" if kind == "frames" else "span", value=value, said=said)
+
+
+def clip_features(view: View, clips: Clips) -> Float[Tensor, "clip frame feature"]:
+    """Return what the public extractor gives for every clip, in float64, on the CPU."""
+    return torch.stack([_features(view, clip[None]) for clip in clips])
+
+
+def _features(view: View, clip: Clips) -> Tensor:
+    model = view.target.model
+    assert isinstance(model, SplitModel)
+    device = next(iter(view.update.gradients.values())).device
     with torch.no_grad():
-        return view.target.model.inputs_of(weight, clips)[0].detach().cpu()
+        rows = model.features(clip.to(device))
+    assert rows is not None
+    return rows.detach().double().cpu().reshape(len(rows), -1)
 
 
-def _block(what: str, layer: str, size: int, error: float) -> dict[str, Any]:
-    return {"recovered": what, "layer": layer, "size": size, "error": number(error)}
+def error(found: Recovered, truth: Float[Tensor, "frame feature"]) -> float | None:
+    """Return the relative error against the true features; for a span, the largest distance of a true frame to it."""
+    if found.kind == "hidden":
+        return None
+    if found.kind == "span":
+        return float(_off_span(found.value, truth).max())
+    true = truth if found.kind == "frames" else truth.mean(0)
+    return float((found.value.cpu().double() - true).norm() / true.norm().clamp_min(1e-300))
+
+
+def rank_by_features(
+    found: Recovered, truth: Float[Tensor, "frame feature"], gallery: Float[Tensor, "clip frame feature"]
+) -> int | None:
+    """Return the rank of the true clip among the gallery by distance to what was recovered; ties count against it."""
+    if found.kind == "hidden":
+        return None
+    distances = [_distance(found, candidate) for candidate in (truth, *gallery)]
+    return 1 + sum(d <= distances[0] for d in distances[1:])
+
+
+def _distance(found: Recovered, candidate: Float[Tensor, "frame feature"]) -> float:
+    if found.kind == "span":
+        return float(_off_span(found.value, candidate).mean())
+    own = candidate if found.kind == "frames" else candidate.mean(0)
+    return float((found.value.cpu().double() - own).norm())
+
+
+def _off_span(basis: Tensor, rows: Tensor) -> Tensor:
+    basis = basis.cpu().double()
+    off = rows - (rows @ basis.T) @ basis
+    return off.norm(dim=1) / rows.norm(dim=1).clamp_min(1e-300)
+
+
+def features_block(found: Recovered | None, truth: Tensor, gallery: Tensor, *, own: bool) -> dict[str, Any]:
+    """Return what was recovered and where it points; the error is of an own update only."""
+    if found is None:
+        return {"recovered": "nothing", "said": "", "error": None, "rank": None, "gallery": len(gallery) + 1}
+    return {
+        "recovered": found.kind,
+        "said": found.said,
+        "error": number(error(found, truth)) if own else None,
+        "rank": rank_by_features(found, truth, gallery),
+        "gallery": len(gallery) + 1,
+    }

@@ -62,6 +62,21 @@ def _enhanced_over_null(run: Run, nulls: Nulls) -> float | None:
     return None if own is None or null is None else own - null
 
 
+def _feature_bits(run: Run, nulls: Nulls) -> float | None:
+    own = _bits(run)
+    null = _mean([_bits(n) for n in nulls])
+    return None if own is None or null is None else own - null
+
+
+def _bits(run: Run) -> float | None:
+    """Bits of which clip it was, by the recovered features themselves; none are told where nothing was recovered."""
+    block = run.get("features")
+    if block is None:
+        return None
+    rank, size = _number(block, "rank"), _number(block, "gallery")
+    return 0.0 if rank is None or size is None else math.log2(size / rank)
+
+
 def _found(run: Run, nulls: Nulls) -> float | None:
     rank = _number(run["score"], "rank")
     return None if rank is None else float(rank == 1)
@@ -106,6 +121,13 @@ MEASURES = (
         unit="bit",
         meaning="bits over those of the same attack on another clip's update",
         of=_over_null("bits"),
+    ),
+    Measure(
+        name="feature_bits_over_null",
+        unit="bit",
+        meaning="log2(gallery / rank) of the true clip by distance to the recovered features, no picture involved, "
+        "over that of features from another clip's update",
+        of=_feature_bits,
     ),
     Measure(
         name="enhanced",

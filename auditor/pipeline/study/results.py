@@ -135,7 +135,7 @@ def _cell(cell: Cell, done: Sequence[Done]) -> dict[str, Any]:
             "enhanced_recall": interval_block(_enhanced_recall(null)),
         },
         "enhanced_recall": interval_block(_enhanced_recall(attacked)),
-        "features": _features(attacked),
+        "features": _features(own, null),
     }
 
 
@@ -170,7 +170,7 @@ def _most(found: Sequence[tuple[str, bool, int]]) -> Any:
     return recall_interval(hits, len(clips), min(size for _, _, size in found))
 
 
-def _features(done: Sequence[Done]) -> dict[str, Any] | None:
+def _features(done: Sequence[Done], nulls: Sequence[Done]) -> dict[str, Any] | None:
     blocks = [d.run["features"] for d in done if d.run.get("features")]
     if not blocks:
         return None
@@ -178,7 +178,14 @@ def _features(done: Sequence[Done]) -> dict[str, Any] | None:
     return {
         "recovered": sorted({b["recovered"] for b in blocks}),
         "largest_error": number(max(errors)) if errors else None,
+        "recall": interval_block(_by_features(done)),
+        "null_recall": interval_block(_by_features(nulls)),
     }
+
+
+def _by_features(done: Sequence[Done]) -> Any:
+    known = [(d.unit.clip, d.run["features"]) for d in done if d.run.get("features")]
+    return _most([(clip, b["rank"] == 1, b["gallery"]) for clip, b in known])
 
 
 def _mean(values: Any) -> Any:

@@ -3,7 +3,6 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.study.benches import Benches, label_for
 from auditor.pipeline.study.cells import Unit
 from auditor.pipeline.study.enhancers import enhanced_block
-from auditor.pipeline.study.features import features_block
+from auditor.pipeline.study.features import Recovered, clip_features, features_block, recovered
 from auditor.pipeline.study.journal import Journal, stored
 from auditor.pipeline.study.plan import Effort
 from auditor.records import Budget, Clip, ClipScore, Outcome, Probe, Reconstruction, Skipped, View
@@ -27,17 +26,15 @@ def run_unit(unit: Unit, effort: Effort, benches: Benches, journal: Journal) -> 
     begun = time.process_time()
     bench = benches.bench(unit.cell.model, unit.training, unit.seed)
     probe = benches.probe(unit.clip, bench.input)
-    reference = first_frames(probe, unit.cell.references)
     gallery = benches.gallery(probe, bench.input)
+    reference = first_frames(probe, unit.cell.references)
+    source = probe if unit.role == "own" else benches.probe(unit.other, bench.input)
+    observed, view = _seen(unit, bench, source, reference)
     if unit.own:
-        before = journal.read(unit.own)
-        if before is None:
-            raise OSError("the reconstruction that this null is made of is missing")
-        told = {name: before[name] for name in ("attack", "outcome", "objective", "steps", "tried")}
-        clip = None if before["attack"] is None else journal.clip(unit.own)
+        told, clip, found = _of_another(unit, journal)
     else:
-        source = probe if unit.role == "own" else benches.probe(unit.other, bench.input)
-        told, clip = _attacked(unit, effort, bench, source, reference)
+        told, clip = _attacked(unit, effort, observed, view)
+        found = _recovered(unit, effort, bench, view)
     result: dict[str, Any] = {**_identity(unit), **told, "score": None, "enhanced": []}
     tensors: dict[str, torch.Tensor] = {}
     if clip is not None:
@@ -49,9 +46,29 @@ def run_unit(unit: Unit, effort: Effort, benches: Benches, journal: Journal) -> 
         enhanced = enhanced_block(unit.cell.enhance, probe, clip, gallery)
         result["enhanced"] = [block for block, _ in enhanced]
         tensors |= {f"enhanced.{i}": stored(shown) for i, (_, shown) in enumerate(enhanced)}
+    if bench.target.parts and not unit.cell.references:
+        truth = clip_features(view, probe.clip[None])[0]
+        known = benches.gallery_features(unit.cell.model, gallery, view)
+        result["features"] = features_block(found, truth, known, own=unit.role == "own")
+        tensors |= {} if found is None else {f"features.{found.kind}": found.value.float()}
     # Processor time: what a unit costs, whatever else the machine does.
     result["seconds"] = round(time.process_time() - begun, 3)
     journal.write(unit.key, result, tensors)
+
+
+def _of_another(unit: Unit, journal: Journal) -> tuple[dict[str, Any], Clip | None, Recovered | None]:
+    """Return what the unit of another clip's update left: its reconstruction is the null of this clip."""
+    before = journal.read(unit.own)
+    if before is None:
+        raise OSError("the reconstruction that this null is made of is missing")
+    told = {name: before[name] for name in ("attack", "outcome", "objective", "steps", "tried")}
+    kept = journal.tensors(unit.own) if before["attack"] is not None else {}
+    clip = kept["clip"].float() / 255.0 if kept else None
+    found = next((name for name in kept if name.startswith("features.")), None)
+    if found is None:
+        return told, clip, None
+    kind: Any = found.removeprefix("features.")
+    return told, clip, Recovered(kind=kind, value=kept[found], said=before["features"]["said"])
 
 
 def first_frames(probe: Probe, count: int) -> Clip | None:
@@ -71,34 +88,32 @@ def _identity(unit: Unit) -> dict[str, Any]:
     }
 
 
-def _attacked(
-    unit: Unit, effort: Effort, bench: Bench, source: Probe, reference: Clip | None
-) -> tuple[dict[str, Any], Clip | None]:
-    """Run the first attack of the cell's chain that applies to the update of `source`."""
+def _seen(unit: Unit, bench: Bench, source: Probe, reference: Clip | None) -> tuple[Observed, View]:
+    """Return the update of `source` and what its attacker sees."""
     torch.manual_seed(unit_seed(unit.seed, "study", unit.key))
     label = label_for(source, bench.target.classes, bench)
     (observed,) = observe_probes(bench, [source], [label])
-    view = view_of(bench, observed, None if reference is None else reference.to(bench.device))
+    return observed, view_of(bench, observed, None if reference is None else reference.to(bench.device))
+
+
+def _recovered(unit: Unit, effort: Effort, bench: Bench, view: View) -> Recovered | None:
+    if not bench.target.parts or unit.cell.references:
+        return None
+    return recovered(view, effort.seconds)
+
+
+def _attacked(unit: Unit, effort: Effort, observed: Observed, view: View) -> tuple[dict[str, Any], Clip | None]:
+    """Run the first attack of the cell's chain that applies to an update."""
     made, tried = _first_that_applies(unit, effort, view)
+    told: dict[str, Any] = {"attack": None, "outcome": None, "objective": None, "steps": 0, "tried": tried, "notes": []}
     if made is None:
-        told: dict[str, Any] = {
-            "attack": None,
-            "outcome": None,
-            "objective": None,
-            "steps": 0,
-            "tried": tried,
-            "notes": [],
-        }
         return told, None
-    told = {
+    told |= {
         "attack": made.attack,
         "outcome": made.outcome.name,
         "objective": number(made.objective),
         "steps": made.steps,
-        "tried": tried,
         "notes": list(made.notes),
-        "certificate": {name: number(value) for name, value in made.certificate.items()},
-        **_features(bench, observed, view),
     }
     return told, own_clip(observed, made)
 
@@ -143,6 +158,8 @@ def score_block(score: ClipScore, truth: Clip, copy: Clip | None) -> dict[str, A
         "motion_over_copy": number(_motion_over_copy(score, truth, copy)),
         "rank": score.rank,
         "gallery": score.gallery,
+        "rank_same_scene": score.rank_same_scene,
+        "same_scene": score.same_scene,
         "bits": number(math.log2(score.gallery / score.rank)),
     }
 
@@ -153,10 +170,3 @@ def _motion_over_copy(score: ClipScore, truth: Clip, copy: Clip | None) -> float
         return None
     copied = motion_psnr(truth, copy)
     return score.motion - copied if math.isfinite(copied) and math.isfinite(score.motion) else None
-
-
-def _features(bench: Bench, observed: Observed, view: View) -> Mapping[str, Any]:
-    """Return how exactly the update gives away what a frozen extractor sends into the head (auditor's view)."""
-    if not bench.target.parts:
-        return {}
-    return {"features": features_block(view, observed.clips[:1])}
