@@ -30,14 +30,19 @@ def test_the_training_program_learns_and_repeats():
     labels = torch.arange(28) % 7
     inputs = torch.randn(7, 32, generator=generator)[labels] + 0.3 * torch.randn(28, 32, generator=generator)
 
-    def trained(seed):
+    def fresh():
         torch.manual_seed(0)
-        net = torch.nn.Linear(32, 7)
+        return torch.nn.Linear(32, 7)
+
+    def trained(seed):
+        net = fresh()
         rasul2025.train(net, dict(net.named_parameters()), inputs, labels, seed)
         return net
 
-    before = torch.nn.functional.cross_entropy(torch.nn.Linear(32, 7)(inputs), labels)
-    net = trained(1)
-    assert torch.nn.functional.cross_entropy(net(inputs), labels) < 0.9 * before
-    assert torch.equal(net.weight, trained(1).weight)
-    assert not torch.equal(net.weight, trained(2).weight)
+    def loss(net):
+        return float(torch.nn.functional.cross_entropy(net(inputs), labels).detach())
+
+    # 36 steps of 0.001: measured 3.27 to 2.52.
+    assert loss(trained(1)) < 0.9 * loss(fresh())
+    assert torch.equal(trained(1).weight, trained(1).weight)
+    assert not torch.equal(trained(1).weight, trained(2).weight)
