@@ -12,6 +12,7 @@ import typer
 from auditor import choices
 from auditor.arguments import parse_seconds
 from auditor.errors import ExitCode, UsageError
+from auditor.text import printable
 
 DEFAULT_FOLDER = Path("fl-audit-study")
 _FILES = ("study.json", "study.html", "study.pdf", "study.md")
@@ -53,8 +54,8 @@ def study(
 
     Interrupt it anywhere: what is finished is kept in the folder, and the same command goes on.
 
-    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 3 when a model cannot
-    be audited, 4 when cells are missing.
+    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 4 when cells are missing,
+    also for a model that cannot be audited: the report names it.
     """  # fmt: skip
     choices.one_of("--preset", preset, ("fast", "standard", "deep"))
     if out.exists() and not out.is_dir():
@@ -74,7 +75,8 @@ def study(
         work, done = lay_out(described, options)
         for cell in work.cells:
             typer.echo(
-                f"{cell.name}: {', '.join(cell.attacks)}" + (f"; {', '.join(cell.enhance)}" if cell.enhance else "")
+                f"{printable(cell.name)}: {', '.join(cell.attacks)}"
+                + (f"; {', '.join(cell.enhance)}" if cell.enhance else "")
             )
         typer.echo(
             f"{len(work.cells)} cells, {len(described.clips)} clips, {len(described.seeds)} seeds: "
@@ -110,7 +112,6 @@ def _telling() -> Iterator[Callable[[Any], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from auditor.report.figures import duration
-    from auditor.text import printable
 
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -121,7 +121,7 @@ def figures(results: Results) -> dict[str, str]:
     for claim in results["claims"]:
         if claim["effect"] is not None:
             f = _claim_figure(claim)
-            made[f"claim-{_file(claim['name'])}"] = draw.rows(  # type: ignore[attr-defined]
+            made[_free(f"claim-{_file(claim['name'])}", made)] = draw.rows(  # type: ignore[attr-defined]
                 f["marks"], f["low"], f["high"], claim["unit"], claim["text"], "no effect"
             )
     return {name: '<?xml version="1.0" encoding="UTF-8"?>\n' + str(text).strip() for name, text in made.items()}
@@ -247,8 +247,25 @@ def _csv(head: Sequence[str], rows: Iterator[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(["" if v is None else v for v in row] for row in rows)
+    writer.writerows([_inert(v) for v in row] for row in rows)
     return stream.getvalue()
+
+
+def _free(name: str, taken: Mapping[str, str]) -> str:
+    """Names of claims may differ in what a file name cannot hold."""
+    return (
+        name
+        if name not in taken
+        else next(f"{name}-{k}" for k in range(2, 2 + len(taken)) if f"{name}-{k}" not in taken)
+    )
+
+
+def _inert(value: Any) -> Any:
+    """Return what a spreadsheet shows and does not compute: a text that begins like a formula gets an apostrophe."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    shown = printable(value, 1000)
+    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") and value != "-inf" else shown
 
 
 def _condition_row(c: Mapping[str, Any], names: Sequence[str]) -> list[Any]:

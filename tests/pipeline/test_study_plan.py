@@ -6,6 +6,7 @@ import pytest
 
 from auditor.errors import UsageError
 from auditor.pipeline.study import StudyOptions, lay_out, read_study
+from auditor.pipeline.study.cells import work_of
 
 ROOT = Path(__file__).parents[2]
 NETS = Path(__file__).parent.parent / "study_nets.py"
@@ -111,6 +112,12 @@ def test_keys_are_of_all_that_a_unit_depends_on(tmp_path):
         (('enhance = ["DAT-light x2"]', 'enhance = ["DAT-light x3"]'), "there is no enhancement 'DAT-light x3'"),
         (("seeds = [0, 1]", "seeds = [0, -1]"), "which is no whole number"),
         (("seeds = [0, 1]", "seeds = []"), "no seed is given"),
+        (("seeds = [0, 1]", "seeds = [0, 0]"), "a seed is named twice"),
+        (("seeds = [0, 1]", "seeds = [4294967296]"), "too large"),
+        (("margin = 1.0", "margin = nan"), "margin is no number"),
+        (('enhance = ["DAT-light x2"]', "enhance = 2"), "enhance is no list of texts"),
+        (('name = "conv"', 'name = "conv"\narguments = 5'), "arguments is no table"),
+        (('"hand_box", "city_night"]', '"a/x.npz", "b/x.npz"]'), "two clips have the same file name"),
         (('"hand_box", "city_night"]', "]"), "two different clips"),
         (('name = "conv"', 'name = "flat"'), "two models have the same name"),
         (("margin = 1.0", 'margin = "x"'), "margin is no number"),
@@ -147,3 +154,17 @@ def test_the_shipped_example_covers_the_paper():
     assert any(c.enhance for c in cells)
     assert len({u.clip for u in work.units}) >= 5
     assert len({u.seed for u in work.units}) >= 3
+
+
+def test_clips_of_one_content_are_refused_whatever_their_names(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_bytes(b"the same")
+    with pytest.raises(UsageError, match="two clips have the same content"):
+        laid_out(tmp_path, FILE.replace('"hand_box", "city_night"', '"a.npz", "b.npz"'))
+
+
+def test_units_of_one_device_are_not_taken_for_those_of_another(tmp_path):
+    plan = read_study(written(tmp_path, FILE))
+    here, there = set(work_of(plan, "fast").keys), set(work_of(plan, "fast", "cuda").keys)
+    assert here == set(work_of(plan, "fast", "cpu").keys)
+    assert not here & there

@@ -89,8 +89,8 @@ class Work:
         return (*(t.key for t in self.trainings), *(u.key for u in self.units))
 
 
-def work_of(study: Study, preset: str, seed: int = 0) -> Work:
-    """Lay out the grid of one preset.
+def work_of(study: Study, preset: str, device: str = "cpu") -> Work:
+    """Lay out the grid of one preset, for units that are computed on a device.
 
     Raises
     ------
@@ -106,12 +106,24 @@ def work_of(study: Study, preset: str, seed: int = 0) -> Work:
     if not cells:
         raise UsageError(f"{printable(study.path.name)}: the grid is empty for preset {preset}", "add a [[grid]] block")
     files = _Files(study)
+    if len({files.clip(c) for c in study.clips}) < len(study.clips):
+        raise UsageError(f"{printable(study.path.name)}: two clips have the same content", "name different clips")
+    # Other devices round otherwise; the processor keeps the mark that older units have.
+    where = "0" if device == "cpu" else device
     trainings = {
         (c.model.name, c.weights, s): Training(
             model=c.model,
             weights=c.weights,
             seed=s,
-            key=_key("training", files.of(c.model), files.training, c.model.definition, c.weights, str(s)),
+            key=_key(
+                "training",
+                files.of(c.model),
+                files.training,
+                c.model.definition,
+                c.weights,
+                str(s),
+                *([] if device == "cpu" else [device]),
+            ),
         )
         for c in cells
         for s in study.seeds
@@ -123,7 +135,7 @@ def work_of(study: Study, preset: str, seed: int = 0) -> Work:
             made = trainings.get((cell.model.name, cell.weights, s))
             trained = "" if made is None else made.key
             base = (files.of(cell.model), cell.model.definition, trained, cell.weights, _settings(cell, effort), str(s))
-            keys = {c: _key("own", *base, str(seed), files.clip(c)) for c in study.clips}
+            keys = {c: _key("own", *base, where, files.clip(c)) for c in study.clips}
             units += [Unit(cell=cell, clip=c, seed=s, role="own", key=keys[c], training=trained) for c in study.clips]
             if study.seeds.index(s) >= cell.null_seeds:
                 continue
@@ -135,7 +147,7 @@ def work_of(study: Study, preset: str, seed: int = 0) -> Work:
                         clip=clip,
                         seed=s,
                         role="null",
-                        key=_key("null", *base, str(seed), files.clip(clip), files.clip(other)),
+                        key=_key("null", *base, where, files.clip(clip), files.clip(other)),
                         training=trained,
                         other=other,
                         own="" if cell.references else keys[other],

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from auditor.errors import AuditError
 from auditor.pipeline.pictures import png
 from auditor.pipeline.study.cells import Cell, Unit, Work
 from auditor.pipeline.study.journal import Journal
@@ -31,7 +32,7 @@ def pictures_block(study: Study, work: Work, journal: Journal) -> list[dict[str,
             shown.append(
                 {
                     "model": printable(cell.model.name),
-                    "weights": cell.weights,
+                    "weights": printable(cell.weights),
                     "references": cell.references,
                     "clip": printable(clip.rpartition("/")[2]),
                     **frames,
@@ -50,7 +51,10 @@ def _frame(journal: Journal, unit: Unit | None, name: str) -> str | None:
     result = journal.read(unit.key)
     if result is None or result["score"] is None:
         return None
-    tensors = journal.tensors(unit.key)
+    try:
+        tensors = journal.tensors(unit.key)
+    except OSError as error:
+        raise AuditError(str(error), "run the same command again: this unit is made anew") from error
     if name not in tensors:
         return None
     clip: torch.Tensor = tensors[name]

@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -187,6 +188,11 @@ class _Reader:
         )
         if len(set(study.clips)) < max(2, len(study.clips)):
             raise self._wrong("a study needs two different clips or more", "each is the null of another: list clips")
+        names = [Path(c).name for c in study.clips]
+        if len(set(names)) < len(names):
+            raise self._wrong("two clips have the same file name", "results are told by it: rename one of them")
+        if len(set(study.seeds)) < len(study.seeds) or any(s >= _LARGEST_SEED for s in study.seeds):
+            raise self._wrong("a seed is named twice, or is too large", "give different seeds below 2^32")
         if not study.seeds:
             raise self._wrong("no seed is given", "set seeds = [0, 1, 2]")
         if len({c.name for c in study.claims}) < len(study.claims):
@@ -206,6 +212,8 @@ class _Reader:
             elif name in _PATHS:
                 given[name] = self._folder / self._text(table, name, where)
             elif name == "arguments":
+                if not isinstance(value, Mapping):
+                    raise self._wrong(f"{where}: arguments is no table", "write e.g. { width = 16 }")
                 given[name] = tuple((str(k), v) for k, v in value.items())
             else:
                 given[name] = tuple(value) if isinstance(value, list) else value
@@ -226,14 +234,15 @@ class _Reader:
         presets = tuple(self._texts(table, "presets", where)) if "presets" in table else ()
         for name in presets:
             self._one_of(name, EFFORTS, f"{where}: preset")
-        for name in table.get("enhance", ()):
-            check_enhancer(str(name))
+        enhance = tuple(self._texts(table, "enhance", where)) if "enhance" in table else ()
+        for name in enhance:
+            check_enhancer(name)
         return Grid(
             select=self._selector(
                 {k: v for k, v in table.items() if k in ("models", "kinds", "weights")}, where, models
             ),
             references=tuple(self._whole_numbers(table, "references", where)) if "references" in table else (0,),
-            enhance=tuple(self._texts(table, "enhance", where)) if "enhance" in table else (),
+            enhance=enhance,
             null_seeds=self._whole(table.get("null_seeds", 1), f"{where}: null_seeds"),
             presets=presets,
         )
@@ -254,7 +263,7 @@ class _Reader:
         where = f"[[claim]] {number}"
         self._keys(table, ("name", "text", "measure", "of", "against", "margin", "note"), where)
         margin = table.get("margin", 0.0)
-        if isinstance(margin, bool) or not isinstance(margin, int | float):
+        if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
             raise self._wrong(f"{where}: margin is no number", "give the smallest effect that counts")
         against = table.get("against")
         self._one_of(self._text(table, "measure", where), MEASURES, f"{where}: measure")
@@ -363,6 +372,8 @@ class _Reader:
         return UsageError(f"{printable(self._path.name)}: {cause}", remedy or "correct the file")
 
 
+# Of numpy and of torch alike.
+_LARGEST_SEED = 2**32
 _PATHS = ("extractor_weights", "head_weights")
 # What of a scan's options says what is audited, and how clients train it.
 _OF_A_MODEL = (

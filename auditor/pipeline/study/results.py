@@ -84,7 +84,7 @@ def _model(model: Any, work: Work, journal: Journal) -> dict[str, Any]:
         "name": printable(model.name),
         "kind": printable(model.kind),
         "source": printable(" + ".join(part.rpartition("/")[2] for part in source.split(" + ")), 300),
-        "weights": list(model.weights),
+        "weights": [printable(w) for w in model.weights],
         "training_accuracy": number(statistics.fmean(accuracies)) if accuracies else None,
     }
 
@@ -118,13 +118,13 @@ def _cell(cell: Cell, done: Sequence[Done]) -> dict[str, Any]:
     return {
         "model": printable(cell.model.name),
         "kind": printable(cell.model.kind),
-        "weights": cell.weights,
+        "weights": printable(cell.weights),
         "references": cell.references,
         "attacks": sorted({d.run["attack"] for d in attacked}),
         "runs": len(attacked),
         "clips": len({d.unit.clip for d in attacked}),
         "not_attacked": sorted({printable(t, 300) for d in own if d.run["score"] is None for t in d.run["tried"]}),
-        "measures": {m.name: _measured(m.name, attacked, nulls) for m in MEASURES},
+        "measures": {m.name: _measured(m.name, own, nulls) for m in MEASURES},
         "recall": interval_block(_recall(attacked)),
         "null": {
             "runs": sum(d.run["score"] is not None for d in null),
@@ -227,9 +227,7 @@ def _selected(select: Selector, done: Sequence[Done]) -> list[Done]:
     return [
         d
         for d in done
-        if d.unit.role == "own"
-        and d.run["score"] is not None
-        and select.takes(d.unit.cell.model, d.unit.cell.weights, d.unit.cell.references)
+        if d.unit.role == "own" and select.takes(d.unit.cell.model, d.unit.cell.weights, d.unit.cell.references)
     ]
 
 
@@ -237,4 +235,5 @@ def _run(d: Done) -> dict[str, Any]:
     """One unit without what depends on the clock, and without what the journal alone needs."""
     left_out = ("key", "seconds", "certificate")
     plain = {k: v for k, v in d.run.items() if k not in left_out}
-    return {k: [printable(t, 300) for t in v] if k in ("tried", "notes") else v for k, v in plain.items()}
+    named = {k: printable(plain[k]) for k in ("model", "kind", "weights", "clip")}
+    return {k: [printable(t, 300) for t in v] if k in ("tried", "notes") else v for k, v in (plain | named).items()}

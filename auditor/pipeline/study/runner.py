@@ -5,9 +5,10 @@ import multiprocessing
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,23 @@ def _phase(pool: ProcessPoolExecutor, todo: list[Step], jobs: int, state: _State
             step = _next(todo, running)
             if step is None:
                 break
-            running[pool.submit(_do, step)] = step
+            with _interrupts_are_ours():
+                running[pool.submit(_do, step)] = step
         if running:
             failures += _collect(running, state)
     return failures
+
+
+@contextlib.contextmanager
+def _interrupts_are_ours() -> Iterator[None]:
+    """A process that is started in here never sees Ctrl-C, not even while it imports."""
+    # Its own start would let interrupts through again.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _next(todo: list[Step], running: dict[Future[None], Step]) -> Step | None:
@@ -158,9 +172,6 @@ def _collect(running: dict[Future[None], Step], state: _State) -> Iterable[Failu
             ) from error
         except AuditError as error:
             failures.append(Failure(title=step.title, reason=str(error)))
-        except Exception as error:  # noqa: BLE001 - one unit that breaks must not cost the others; it is counted
-            first = (str(error).strip().splitlines() or [""])[0]
-            failures.append(Failure(title=step.title, reason=f"{type(error).__name__}: {first}"))
         state.finished(step.title)
     return failures
 
@@ -181,6 +192,17 @@ def _begin(folder: str, device: str, clips: tuple[str, ...], training: str | Non
 
 
 def _do(step: Step) -> None:
+    """Do a step; one that breaks must not cost the others, so what it raises must reach the parent whatever it is."""
+    try:
+        _done(step)
+    except AuditError as error:
+        raise AuditError(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - exceptions of a user's own class cannot be sent; it is counted
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise AuditError(f"{type(error).__name__}: {first}") from None
+
+
+def _done(step: Step) -> None:
     assert _worker is not None
     benches, journal, training, effort, device = _worker
     if isinstance(step, Unit):

@@ -38,7 +38,7 @@ class StudyOptions:
 
 def lay_out(plan: Study, options: StudyOptions) -> tuple[Work, int]:
     """Return the work of a study, and how much of it is done already."""
-    work = work_of(plan, options.preset)
+    work = work_of(plan, options.preset, choose_device(options.device).type)
     journal = Journal(options.folder / "units")
     return work, sum(journal.read(key) is not None for key in work.keys)
 
@@ -54,7 +54,8 @@ def study(plan: Study, options: StudyOptions, tell: Callable[[Progress], None]) 
         A process was ended from outside.
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    work = work_of(plan, options.preset)
+    device = choose_device(options.device)
+    work = work_of(plan, options.preset, device.type)
     journal = Journal(options.folder / "units")
     journal.check()
     ran = run_work(
@@ -63,7 +64,7 @@ def study(plan: Study, options: StudyOptions, tell: Callable[[Progress], None]) 
         plan.efforts[options.preset],
         journal,
         jobs=options.jobs,
-        device=choose_device(options.device),
+        device=device,
         max_time=options.max_time,
         tell=tell,
     )
