@@ -54,8 +54,8 @@ def study(
 
     Interrupt it anywhere: what is finished is kept in the folder, and the same command goes on.
 
-    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 4 when cells are missing,
-    also for a model that cannot be audited: the report names it.
+    Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 4 when cells are
+    missing, also for a model that cannot be audited: the report names it.
     """  # fmt: skip
     choices.one_of("--preset", preset, ("fast", "standard", "deep"))
     if out.exists() and not out.is_dir():

@@ -1,6 +1,8 @@
 """What a study counts, and what it does when its folder is damaged."""
 
 import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -70,3 +72,15 @@ def test_a_remedy_reaches_the_parent(monkeypatch):
     with pytest.raises(AuditError) as raised:
         runner._do(SimpleNamespace())
     assert str(pickle.loads(pickle.dumps(raised.value))) == "cause; remedy"
+
+
+def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
+    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def shielded() -> str:
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert shielded() == "False"
+    with runner._interrupts_are_ours():
+        assert shielded() == "True"
+    assert shielded() == "False"
