@@ -56,7 +56,7 @@ class WeightFile:
             warnings.simplefilter("ignore")  # remarks of the networks' own code on torch's interface
             try:
                 parts = [network(frame) for frame in torch.split(frames, 1)]
-            except (RuntimeError, ValueError, IndexError) as error:
+            except Exception as error:  # a network of any architecture, on frames that it may not expect
                 reason = printable((str(error).splitlines() or [type(error).__name__])[0])
                 raise AuditError(f"{self.name} cannot enlarge {tuple(clip.shape[1:])}: {reason}") from error
         return finished(self, clip, torch.cat(parts), start)
@@ -75,7 +75,9 @@ def regular_file(path: Path, shown: str) -> None:
         raise UsageError(f"cannot read --sr {shown} ({reason})", "check the path") from error
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"--sr {shown} is not a file", "give a file of weights or an ONNX file")
-    if not 0 < status.st_size <= LARGEST_FILE:
+    if not status.st_size:
+        raise UsageError(f"--sr {shown} is empty", "give a file of weights or an ONNX file")
+    if status.st_size > LARGEST_FILE:
         raise UsageError(f"--sr {shown} has {status.st_size} bytes", f"give a file of at most {LARGEST_FILE >> 30} GiB")
 
 

@@ -88,14 +88,15 @@ def reference_kind(f: Finding) -> str:
 
 
 def references_block(references: References, copied: Sequence[Copied], used: bool) -> dict[str, Any] | None:
-    """Which frames attackers held, and how near these alone come to every clip; None where none was held."""
-    if not used:
+    """Which frames attackers held, and how near these alone come to every clip; None where none was held or given."""
+    if not used and references.given is None:
         return None
+    unused = () if used else ("no attack that holds reference frames ran: they had no part in this audit",)
     return {
         "source": printable(references.source, 300),
         "given": references.given is not None,
         "frames": None if references.given is None else len(references.given),
-        "notes": [printable(n, 300) for n in (*(n for c in copied for n in c.notes), *references.notes)],
+        "notes": [printable(n, 300) for n in (*unused, *(n for c in copied for n in c.notes), *references.notes)],
         "copies": [
             {"probe": printable(c.probe), "frames": c.frames, "psnr": number(c.psnr), "blind": number(c.blind)}
             for c in copied

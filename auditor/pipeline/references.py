@@ -16,6 +16,8 @@ from auditor.text import printable
 # The attacker of R1 holds one frame, that of Rk three, where the user says nothing.
 ONE, SEVERAL = 1, 3
 _FIRST = "first:"
+# Longer numbers are no counts of frames, and Python refuses to read very long ones.
+_DIGITS = 6
 # Half a grey level of 8-bit video, root mean square: a frame of one colour, which shows nothing of a scene.
 _BLANK = 0.5 / 255
 
@@ -104,7 +106,7 @@ def references_from(given: Sequence[str], spec: InputSpec) -> References:
 
 def _first(text: str, spec: InputSpec) -> References:
     number = text.removeprefix(_FIRST)
-    if not number.isdecimal() or not 1 <= int(number) < spec.frames:
+    if not number.isdecimal() or len(number) > _DIGITS or not 1 <= int(number) < spec.frames:
         raise UsageError(
             f"--reference {printable(text, 40)} is not first:K with K from 1 to {spec.frames - 1}",
             f"leave frames of the clip ({spec.frames}) to be recovered, e.g. first:1",

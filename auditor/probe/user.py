@@ -66,10 +66,13 @@ def reference_frames(path: Path, spec: InputSpec) -> SceneFrames:
     """
     if not path.exists():
         raise UsageError(f"{_name(path)} does not exist", "check the path of the reference frames")
+    others = 0
     if path.is_dir():
-        files = sorted((f for f in _entries(path) if f.suffix.lower() in IMAGES), key=_natural)
+        entries = [e for e in _entries(path) if e.name[0] != "."]
+        files = sorted((e for e in entries if e.suffix.lower() in IMAGES), key=_natural)
         if not files:
             raise UsageError(f"the folder {_name(path)} holds no frames", "give a picture, a video or an .npz")
+        others = len(entries) - len(files)
     else:
         files = [path]
     if files[0].suffix.lower() in IMAGES:
@@ -82,8 +85,10 @@ def reference_frames(path: Path, spec: InputSpec) -> SceneFrames:
     made = torch.cat([fit(frame, replace(spec, frames=1), 0, 1)[0] for frame in read])
     sizes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in read} - {(spec.height, spec.width)})
     resized = ", ".join(f"{height}x{width}" for height, width in sizes)
-    notes = (f"resized from {resized} to the model's {spec.height}x{spec.width}",) if sizes else ()
-    return SceneFrames(frames=made, notes=notes)
+    notes = [f"resized from {resized} to the model's {spec.height}x{spec.width}"] if sizes else []
+    if others:
+        notes.append(f"left out what is no frame: {others} of the folder's {others + len(files)} entries")
+    return SceneFrames(frames=made, notes=tuple(notes))
 
 
 def _evenly(count: int) -> list[int]:

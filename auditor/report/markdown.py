@@ -51,6 +51,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_references(results),
         *_membership(results),
+        *_retrieval(results),
+        *_enhancement(results),
         *_malicious(results.get("malicious_server")),
         "### Actions",
         "",
@@ -95,6 +97,49 @@ def _references(results: Mapping[str, Any]) -> list[str]:
 def _membership(results: Mapping[str, Any]) -> list[str]:
     told = membership_sentence(results)
     return [f"**Was this frame in the client's clip?** {_inert(told, 400)}", ""] if told else []
+
+
+def _retrieval(results: Mapping[str, Any]) -> list[str]:
+    """How often each attack's reconstructions find their clips in a gallery, beside chance and beside the null."""
+    rows: list[tuple[str, ...]] = []
+    for f in results["findings"]:
+        found = f.get("retrieval") or {}
+        for how in ("pixels", "embedding"):
+            own, null = found.get(how), found.get(f"null {how}")
+            if own:
+                rows.append((f["title"], how, *_search(own), "-" if not null else _search(null)[1]))
+    if not rows:
+        return []
+    head = ("Attack", "Search by", "First", "Mean rank", "Null's mean rank")
+    return ["### Clips found in a gallery", "", *_table(head, rows), ""]
+
+
+def _search(q: Mapping[str, Any]) -> tuple[str, str]:
+    remark = "" if q["independent"] else "; not independent evidence"
+    rank = f"{figures.fixed(q['mean_rank'], 1)} of {q['gallery']} (chance {figures.fixed(q['chance_rank'], 1)})"
+    return f"{figures.of(q['recall_1'])} ({figures.span(q['recall_1'])}){remark}", rank
+
+
+def _enhancement(results: Mapping[str, Any]) -> list[str]:
+    """What each enhancer did to the best reconstruction of each attack."""
+    rows: list[tuple[str, ...]] = [
+        (
+            f["title"],
+            r["probe"],
+            f"{e['method']} x{figures.whole(e['scale'])}",
+            figures.decibels(e["gain_over_bicubic"], signed=True),
+            figures.decibels(e.get("null_gain"), signed=True),
+            e["added"]["word"],
+        )
+        for f in results["findings"]
+        for r in f["results"]
+        for e in r["enhanced"]
+        if e.get("added")
+    ]
+    if not rows:
+        return []
+    head = ("Attack", "Clip", "Method", "Over bicubic", "The same on the null", "Added")
+    return ["### What enhancement added", "", f"{wording.ENHANCED}", "", *_table(head, rows), ""]
 
 
 def _malicious(server: Mapping[str, Any] | None) -> list[str]:

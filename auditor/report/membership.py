@@ -56,8 +56,17 @@ def membership_sentence(results: Mapping[str, Any]) -> str:
         return f"no claim is made: {asked['reason']}"
     wrong, right = asked["false_positives"], asked["true_positives"]
     told = f"{of(right)} frames of the clips are told, {of(wrong)} others are taken for them (stated: "
-    told += f"{percent(asked['rate'])} at most)"
+    told += f"{percent(asked['rate'])} at most){unmeasured(asked)}"
     return told if asked["grade"] != "NOT_SHOWN" else f"{told}; too few clips are told to count as shown"
+
+
+def unmeasured(asked: Mapping[str, Any]) -> str:
+    """Say where errors were not counted on the hardest frames: other times of the same camera."""
+    without = [c for c in asked["clips"] if all(f["kind"] != "same camera" for f in c["frames"])]
+    if not without:
+        return ""
+    where = "" if len(without) == len(asked["clips"]) else f" for {len(without)} of {len(asked['clips'])} clips"
+    return f"; errors on frames of the same camera at another time were not measured{where}"
 
 
 def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: Gallery) -> Group | None:

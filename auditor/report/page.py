@@ -15,7 +15,7 @@ from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
-from auditor.report.membership import membership_rows
+from auditor.report.membership import membership_rows, unmeasured
 from auditor.report.pictures import Gallery
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
@@ -86,6 +86,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "upper_bound": UPPER_BOUND,
         "reference_rows": reference_rows(results),
         "membership_rows": membership_rows(results, gallery),
+        "membership_gap": unmeasured(results["membership"]) if results.get("membership") else "",
         "remarks": remarks(results["layers"], results["exposure"]["reason"]),
         "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),

@@ -1,6 +1,5 @@
 """LPIPS, the learned perceptual distance, with the weights that a user has."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -84,8 +83,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"--lpips {shown} cannot be read ({error.strerror or type(error).__name__})", REMEDY) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise UsageError(f"--lpips {shown} is no state dict of PyTorch ({type(error).__name__})", REMEDY) from None
+    except Exception as error:  # pickle and zip have errors of a dozen kinds
+        raise UsageError(f"--lpips {shown} is no state dict of PyTorch ({type(error).__name__})", REMEDY) from error
     if not isinstance(state, dict):
         raise UsageError(f"--lpips {shown} holds a {type(state).__name__}, no state dict", REMEDY)
     return state
@@ -93,7 +92,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _taken(state: dict[str, Tensor], name: str, shape: tuple[int, ...], shown: str) -> Tensor:
     value = state.get(name)
-    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or not value.is_floating_point():
+        raise UsageError(f"--lpips {shown} has no {name} of plain floats", REMEDY)
+    if tuple(value.shape) != shape:
         raise UsageError(f"--lpips {shown} has no {name} of shape {shape}", REMEDY)
     if not bool(torch.isfinite(value).all()):
         raise UsageError(f"--lpips {shown} holds NaN or infinity in {name}", REMEDY)

@@ -13,6 +13,7 @@ from torch import nn
 from auditor.attack import BY_NAME, PRESETS
 from auditor.errors import UsageError
 from auditor.pipeline.bench import observe_probes, set_up
+from auditor.pipeline.blocks import references_block
 from auditor.pipeline.findings import make_findings
 from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.units import Ran, Unit, plan, unit_view
@@ -78,7 +79,13 @@ def test_files_of_every_kind_are_read_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("first:0", "not first:K"), ("first:4", "not first:K"), ("first:x", "not first:K")]
+    ("text", "said"),
+    [
+        ("first:0", "not first:K"),
+        ("first:4", "not first:K"),
+        ("first:x", "not first:K"),
+        ("first:" + "9" * 5000, "not first:K"),
+    ],
 )
 def test_a_number_of_frames_must_leave_some_of_the_clip(text, said):
     with pytest.raises(UsageError, match=said):
@@ -95,6 +102,24 @@ def test_what_is_wrong_with_files_is_one_line(tmp_path):
             references_from(given, SPEC)
         assert "\n" not in error.value.cause
         assert error.value.remedy
+
+
+def test_what_a_folder_holds_beside_frames_is_told(tmp_path):
+    picture(tmp_path / "1.png")
+    for name in ("notes.txt", "clip.mp4", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    found = references_from([str(tmp_path)], SPEC)
+    assert len(found.given) == 1
+    assert any("2 of the folder's 3 entries" in note for note in found.notes)
+
+
+def test_references_that_nobody_used_are_told(tmp_path):
+    given = references_from([picture(tmp_path / "grey.png", value=128)], SPEC)
+    block = references_block(given, (), used=False)
+    assert block["given"]
+    assert "no part in this audit" in block["notes"][0]
+    assert any("single colour" in note for note in block["notes"])
+    assert references_block(References(), (), used=False) is None
 
 
 def test_frames_of_another_size_or_of_one_colour_are_told(tmp_path):

@@ -17,6 +17,7 @@ from auditor.report import (
     write_json,
     write_markdown,
 )
+from auditor.report.membership import membership_sentence
 from auditor.report.page import render
 from auditor.report.plain import plain
 from auditor.report.schema import validate
@@ -173,6 +174,43 @@ def test_markdown_keeps_hostile_names_inert(tmp_path):
     assert "<script" not in text
     assert "http://" not in text
     assert "leakage demonstrated" in text
+
+
+def test_markdown_tells_of_enhancement_and_retrieval(tmp_path):
+    write_markdown(sample_results(), tmp_path / "a.md")
+    text = (tmp_path / "a.md").read_text()
+    assert "### What enhancement added" in text
+    assert "recovered detail" in text
+    assert "### Clips found in a gallery" in text
+    assert "not independent evidence" in text
+    older = sample_results()
+    for f in older["findings"]:
+        del f["retrieval"]
+        for r in f["results"]:
+            r["enhanced"] = r["enhanced"][1:]  # as versions before wrote it
+    write_markdown(older, tmp_path / "b.md")
+    assert "gallery" not in (tmp_path / "b.md").read_text().split("### Actions")[0].split("### Controls")[1]
+
+
+def test_a_score_without_any_one_optional_number_renders():
+    optional = ("copy", "motion_correlation", "rank_same_scene", "same_scene", "perceptual", "perceptual_blind", "lpips",
+                "lpips_blind", "embedding_rank")  # fmt: skip
+    for key in optional:
+        results = sample_results(findings=3, frames=2)
+        for r in (r for f in results["findings"] for r in f["results"]):
+            r["score"].pop(key, None)
+            r["null"].pop(key, None)
+        validate(results)
+        assert "Findings" in render(results, printed=False)
+
+
+def test_membership_tells_where_the_hardest_frames_were_not_asked():
+    results = sample_results(findings=1)
+    assert "were not measured" not in membership_sentence(results)
+    clip = results["membership"]["clips"][0]
+    clip["frames"] = [f for f in clip["frames"] if f["kind"] != "same camera"]
+    assert "errors on frames of the same camera at another time were not measured" in membership_sentence(results)
+    assert "Errors on frames of the same camera at another time were not measured." in render(results, printed=False)
 
 
 def test_nothing_heavy_is_imported():

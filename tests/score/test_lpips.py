@@ -73,7 +73,11 @@ def broken_files(folder, state):
     torch.save([1, 2], folder / "list.pt")
     torch.save({k: v for k, v in state.items() if not k.startswith("lin2")}, folder / "part.pt")
     torch.save(state | {"net.slice1.0.bias": torch.full((64,), math.nan)}, folder / "nan.pt")
-    return ("absent.pt", "text.pt", "list.pt", "part.pt", "nan.pt")
+    torch.save(state | {"net.slice1.0.bias": torch.zeros(64).to_sparse()}, folder / "sparse.pt")
+    torch.save(state | {"net.slice1.0.bias": torch.zeros(64, dtype=torch.complex64)}, folder / "complex.pt")
+    # Stops the unpickler with a TypeError: a number is called.
+    (folder / "odd.pt").write_bytes(b"\x80\x02K\x01K\x02K\x03s.")
+    return ("absent.pt", "text.pt", "list.pt", "part.pt", "nan.pt", "sparse.pt", "complex.pt", "odd.pt")
 
 
 def test_what_is_no_such_file_is_refused_in_one_line_with_a_remedy(saved, tmp_path):
