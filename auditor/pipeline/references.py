@@ -133,11 +133,17 @@ def copied(references: References, attack: Attack, probe: Probe, gallery: Clips)
     size = (probe.clip.shape[-2], probe.clip.shape[-1])
     level = max(float(psnr(probe.clip, c)) for c in reference_copies(frames, len(probe.clip), size).values())
     blind = max(float(psnr(probe.clip, guess)) for guess in blind_guesses(gallery, size).values())
-    return Copied(probe=probe.name, frames=len(frames), psnr=level, blind=blind, notes=_told(probe.name, level, blind))
+    return Copied(
+        probe=probe.name,
+        frames=len(frames),
+        psnr=level,
+        blind=blind,
+        notes=_told(probe.name, len(frames), level, blind),
+    )
 
 
-def _told(probe: str, level: float, blind: float) -> tuple[str, ...]:
-    alone = "what the reference frames show alone"
+def _told(probe: str, held: int, level: float, blind: float) -> tuple[str, ...]:
+    alone = f"what the reference frames show alone ({held} held)"
     if math.isinf(level):
         return (f"{probe}: {alone} is the clip itself: no finding can rest on them",)
     if level >= EXACT_DB:

@@ -47,7 +47,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         "### Controls",
         "",
-        *_table(("Control", "State"), [(c["name"], _state(c["passed"])) for c in results["controls"]]),
+        *_table(("Control", "State"), [(c["name"], _state(c)) for c in results["controls"]]),
         "",
         *_references(results),
         *_membership(results),
@@ -175,8 +175,10 @@ def _severity(severity: Mapping[str, Any]) -> str:
     return f"{figures.fixed(severity['score'], 1)} {wording.BANDS[severity['band']]}"
 
 
-def _state(passed: bool | None) -> str:
-    return {True: "passed", False: "FAILED", None: "not run"}[passed]
+def _state(control: Mapping[str, Any]) -> str:
+    if control["kind"] == "blind" and control["passed"] is None and control["measured"] is not None:
+        return "for reference"
+    return {True: "passed", False: "FAILED", None: "not run"}[control["passed"]]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -176,6 +176,16 @@ def test_markdown_keeps_hostile_names_inert(tmp_path):
     assert "leakage demonstrated" in text
 
 
+def test_markdown_does_not_call_the_blind_guess_a_control_that_did_not_run(tmp_path):
+    results = sample_results(findings=1)
+    for control in results["controls"]:
+        if control["kind"] == "blind":
+            control["passed"] = None
+    write_markdown(results, tmp_path / "a.md")
+    rows = [line for line in (tmp_path / "a.md").read_text().splitlines() if line.startswith("| guess without")]
+    assert [row.split("|")[2].strip() for row in rows] == ["for reference"]
+
+
 def test_markdown_tells_of_enhancement_and_retrieval(tmp_path):
     write_markdown(sample_results(), tmp_path / "a.md")
     text = (tmp_path / "a.md").read_text()
@@ -193,8 +203,8 @@ def test_markdown_tells_of_enhancement_and_retrieval(tmp_path):
 
 
 def test_a_score_without_any_one_optional_number_renders():
-    optional = ("copy", "motion_correlation", "rank_same_scene", "same_scene", "perceptual", "perceptual_blind", "lpips",
-                "lpips_blind", "embedding_rank")  # fmt: skip
+    optional = ("copy", "motion_correlation", "rank_same_scene", "same_scene", "embedding_rank")
+    optional += ("perceptual", "perceptual_blind", "lpips", "lpips_blind")
     for key in optional:
         results = sample_results(findings=3, frames=2)
         for r in (r for f in results["findings"] for r in f["results"]):

@@ -1,6 +1,7 @@
 """LPIPS against a second implementation, on random weights in the form that the lpips package saves."""
 
 import math
+import zipfile
 
 import pytest
 import torch
@@ -75,8 +76,11 @@ def broken_files(folder, state):
     torch.save(state | {"net.slice1.0.bias": torch.full((64,), math.nan)}, folder / "nan.pt")
     torch.save(state | {"net.slice1.0.bias": torch.zeros(64).to_sparse()}, folder / "sparse.pt")
     torch.save(state | {"net.slice1.0.bias": torch.zeros(64, dtype=torch.complex64)}, folder / "complex.pt")
-    # Stops the unpickler with a TypeError: a number is called.
-    (folder / "odd.pt").write_bytes(b"\x80\x02K\x01K\x02K\x03s.")
+    # A call that the unpickler allows, with an argument that it does not: OrderedDict(1).
+    with zipfile.ZipFile(folder / "list.pt") as source, zipfile.ZipFile(folder / "odd.pt", "w") as archive:
+        for name in source.namelist():
+            content = b"\x80\x02ccollections\nOrderedDict\n(K\x01tR."
+            archive.writestr(name, content if name.endswith("data.pkl") else source.read(name))
     return ("absent.pt", "text.pt", "list.pt", "part.pt", "nan.pt", "sparse.pt", "complex.pt", "odd.pt")
 
 
