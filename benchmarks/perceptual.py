@@ -1,6 +1,6 @@
 """Calibrates the perceptual distance and the embedding on the shipped clips (docs/metrics.md).
 
-    python benchmarks/perceptual.py [SIDE ...]
+python benchmarks/perceptual.py [SIDE ...]
 """
 
 import itertools
