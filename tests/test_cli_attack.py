@@ -336,7 +336,7 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
     def named(command):
         return set(inspect.signature(command).parameters)
 
-    of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "out"}
+    of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "out", "sr", "lpips", "faces"}
     assert named(cli.scan) - of_the_audit <= named(cli.attack)
 
 

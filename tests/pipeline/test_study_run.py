@@ -24,6 +24,11 @@ def command(file: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "auditor", "study", str(file), "--out", str(out), "--device", "cpu", *more]
 
 
+def heeding_interrupts() -> None:
+    """What runs in a shell's background ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def finished(out: Path) -> int:
     return len(list((out / "units").glob("*.json")))
 
@@ -81,7 +86,11 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_results(whole):
     out = folder / "interrupted"
     for wanted, how in ((0, signal.SIGINT), (9, signal.SIGKILL)):
         running = subprocess.Popen(
-            command(folder / "tiny.toml", out, "--jobs", "1"), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
+            command(folder / "tiny.toml", out, "--jobs", "1"),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=heeding_interrupts,
         )
         begun = time.monotonic()
         while (
