@@ -126,7 +126,7 @@ def test_files_that_are_no_networks_are_one_line(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     refused(tmp_path / "a.safetensors", "no weights that can be read")
     refused(tmp_path / "a.onnx", "is not an ONNX file")
-    refused(tmp_path / "empty.onnx", "has 0 bytes")
+    refused(tmp_path / "empty.onnx", "is empty")
     refused(tmp_path / "a.txt", "no known ending")
     refused(tmp_path / "missing.pth", "cannot read")
     refused(tmp_path, "no known ending")
