@@ -12,6 +12,7 @@ from auditor.pipeline.enhancement_words import Added, EnhancedScore, added, shar
 from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.watch import Watch
 from auditor.probe import Galleries
+from auditor.probe.fit import resize
 from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
 from auditor.score import embedding_rank, psnr, rank, ssim_frames
 from auditor.score.embedding import embedding
@@ -160,7 +161,7 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, embeds: bool, k
     null_simple, null_learned = (
         None if result.null_clip is None else enhance(result.null_clip) for enhance in (plain, enhancer)
     )
-    truth, small = _at(result.observed.probe.native, simple.clip.cpu()), result.observed.probe.clip
+    truth, small = resize(result.observed.probe.native, *simple.clip.shape[-2:]), result.observed.probe.clip
     true_looks = looks(truth)
 
     def score(made: Enhanced | None) -> EnhancedScore | None:
@@ -206,10 +207,3 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, embeds: bool, k
         seconds=learned.seconds,
     )
     return [better] if enhancer.scale in known else [baseline, better]
-
-
-def _at(native: Clip, like: Clip) -> Clip:
-    """The native frames at the enhanced size."""
-    return functional.interpolate(native, like.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(
-        0.0, 1.0
-    )

@@ -23,6 +23,7 @@ from auditor.pipeline.study.journal import Journal
 from auditor.pipeline.study.plan import StudyModel
 from auditor.pipeline.training import loss_of, trained
 from auditor.probe import Galleries, gallery, shipped_names
+from auditor.probe.fit import resize
 from auditor.records import Clips, InputSpec, Label, Probe, Target, View
 from auditor.text import printable
 
@@ -130,10 +131,7 @@ def _sized(clips: Clips, size: tuple[int, int]) -> Clips:
     """Enlarge clips that were made smaller to fit into memory."""
     if tuple(clips.shape[-2:]) == size:
         return clips
-    frames = torch.nn.functional.interpolate(
-        clips.flatten(0, 1), size, mode="bicubic", align_corners=False, antialias=True
-    )
-    return frames.clamp(0.0, 1.0).reshape(*clips.shape[:3], *size)
+    return resize(clips.flatten(0, 1), *size).reshape(*clips.shape[:3], *size)
 
 
 def label_for(probe: Probe, classes: int, bench: Bench) -> Label:

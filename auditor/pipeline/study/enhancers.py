@@ -9,6 +9,7 @@ from torch.nn import functional
 from auditor.enhance import DatLight, bicubic
 from auditor.errors import UsageError
 from auditor.pipeline.blocks import number
+from auditor.probe.fit import resize
 from auditor.records import Clip, Clips, Probe
 from auditor.score import psnr, rank
 from auditor.text import printable
@@ -29,9 +30,7 @@ def enhanced_block(names: Sequence[str], probe: Probe, clip: Clip, gallery: Clip
         scale = int(name[-1])
         made = _dat(scale)(clip).clip.cpu()
         simple = bicubic(clip, scale).clip.cpu()
-        truth = functional.interpolate(
-            probe.native, made.shape[-2:], mode="bicubic", align_corners=False, antialias=True
-        ).clamp(0.0, 1.0)
+        truth = resize(probe.native, *made.shape[-2:])
         own, base = float(psnr(truth, made)), float(psnr(truth, simple))
         shrunk = functional.interpolate(made, probe.clip.shape[-2:], mode="area")
         block = {
