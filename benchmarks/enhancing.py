@@ -24,7 +24,7 @@ from torch.nn import functional
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from auditor.attack.patch_embedding import PatchEmbeddingInversion  # noqa: E402
+from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion  # noqa: E402
 from auditor.enhance import Bicubic, DatLight, Enhancer, Fusion  # noqa: E402
 from auditor.probe import Galleries, shipped_probes  # noqa: E402
 from auditor.records import Budget, Clip, Reconstruction, View  # noqa: E402

@@ -16,10 +16,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from extractor_nets import HEADS, head_of, two_part, view_of_parts  # noqa: E402
 
-from auditor.attack.catalogue import BY_NAME  # noqa: E402
-from auditor.attack.frame_span import frame_features, frame_spans  # noqa: E402
-from auditor.attack.head_features import recover_head_features, shared_features  # noqa: E402
-from auditor.attack.mean_input import recover_mean_input  # noqa: E402
+from auditor.attack.closed_form.mean_input import recover_mean_input  # noqa: E402
+from auditor.attack.features.frame_span import frame_features, frame_spans  # noqa: E402
+from auditor.attack.features.head_features import recover_head_features, shared_features  # noqa: E402
+from auditor.attack.registry import BY_NAME  # noqa: E402
 from auditor.efficientnet import FEATURES, EfficientNetLite0  # noqa: E402
 from auditor.probe import shipped_probes  # noqa: E402
 from auditor.probe.fit import fit  # noqa: E402

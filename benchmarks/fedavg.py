@@ -17,25 +17,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from suite import SUITE  # noqa: E402
 
+from auditor.attack.base import Attack  # noqa: E402
 from auditor.attack.fedavg import NL_SME, SME, UNROLLED, UNROLLED_EPOCHS, UNROLLED_GUESSED  # noqa: E402
 from auditor.attack.fedavg.epochs import can_part  # noqa: E402
-from auditor.attack.gradient_matching import MODE_MATCHING  # noqa: E402
-from auditor.attack.interface import Attack  # noqa: E402
+from auditor.attack.matching.gradient_matching import MODE_MATCHING  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
+from auditor.model.forward_pass import observe as read  # noqa: E402
 from auditor.model.layers import find_layers  # noqa: E402
-from auditor.model.reading import observe as read  # noqa: E402
 from auditor.model.video import VideoModel  # noqa: E402
 from auditor.probe import shipped_probes  # noqa: E402
-from auditor.records import (  # noqa: E402
-    Budget,
-    FederatedProtocol,
-    Fidelity,
-    InputSpec,
-    Knowledge,
-    Reconstruction,
-    Target,
-    View,
-)
+from auditor.records import Budget, FederatedProtocol, Fidelity, InputSpec, Knowledge, Reconstruction, Target, View  # noqa: E402
 from auditor.score import pair, psnr  # noqa: E402
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")

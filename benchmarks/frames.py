@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from bench_nets import seeded, view_of  # noqa: E402
 from frame_nets import pretrained, small  # noqa: E402
 
-from auditor.attack.frame_span import frame_features, frame_spans  # noqa: E402
+from auditor.attack.features.frame_span import frame_features, frame_spans  # noqa: E402
 from auditor.probe.fit import fit  # noqa: E402
 from auditor.probe.real import manifest, shipped_frames  # noqa: E402
 from auditor.records import InputSpec  # noqa: E402

@@ -23,7 +23,7 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from auditor.attack.catalogue import LEAST_SQUARES  # noqa: E402
+from auditor.attack.registry import LEAST_SQUARES  # noqa: E402
 from auditor.exposure import Exposed, expose  # noqa: E402
 from auditor.federated import observe  # noqa: E402
 from auditor.records import Budget, Reconstruction, View  # noqa: E402

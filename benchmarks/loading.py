@@ -28,9 +28,9 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from auditor.model import load  # noqa: E402
-from auditor.model.from_onnx import understood  # noqa: E402
-from auditor.model.interpreter import OnnxModule  # noqa: E402
-from auditor.model.operators import OPERATORS  # noqa: E402
+from auditor.model.onnx.from_onnx import understood  # noqa: E402
+from auditor.model.onnx.interpreter import OnnxModule  # noqa: E402
+from auditor.model.onnx.operators import OPERATORS  # noqa: E402
 
 
 def seconds(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -25,9 +25,9 @@ from suite import SUITE  # noqa: E402
 from auditor.attack.malicious import Hook, fish_class, fish_feature, measurement  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
 from auditor.federated.model_check import Check, check_model, suspicious  # noqa: E402
+from auditor.model.forward_pass import observe as read  # noqa: E402
 from auditor.model.layers import find_layers  # noqa: E402
 from auditor.model.manipulated import imprinted, with_values  # noqa: E402
-from auditor.model.reading import observe as read  # noqa: E402
 from auditor.model.video import VideoModel  # noqa: E402
 from auditor.probe import gallery, moving_texture, shipped_probes  # noqa: E402
 from auditor.records import Clips, FederatedProtocol, Fidelity, InputSpec, Knowledge, Target, View  # noqa: E402

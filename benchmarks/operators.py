@@ -18,9 +18,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "model")]
 
 from node_cases import all_cases, check, left_out, names_by_operator  # noqa: E402
 
-from auditor.model.operators import OPERATORS  # noqa: E402
-from auditor.model.operators.versions import NEWEST, OLDEST, WITHOUT_EFFECT  # noqa: E402
-from auditor.model.support import CONTROL  # noqa: E402
+from auditor.model.onnx.operators import OPERATORS  # noqa: E402
+from auditor.model.onnx.operators.versions import NEWEST, OLDEST, WITHOUT_EFFECT  # noqa: E402
+from auditor.model.onnx.support import CONTROL  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "operators.md"
 # What no importer of models for training needs, by the reason.
@@ -124,7 +124,7 @@ def document(run: bool = True) -> str:
             "```python",
             "import torch",
             "",
-            "from auditor.model.operators import operator",
+            "from auditor.model.onnx.operators import operator",
             "",
             "",
             '@operator("GatedConv", domain="com.example", weights=(1, 2))',

@@ -33,11 +33,11 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from auditor.attack.catalogue import LEAST_SQUARES, RECURSION  # noqa: E402
+from auditor.attack.registry import LEAST_SQUARES, RECURSION  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
+from auditor.model.forward_pass import observe as read  # noqa: E402
 from auditor.model.layers import find_layers  # noqa: E402
-from auditor.model.reading import observe as read  # noqa: E402
-from auditor.model.user_file import executed  # noqa: E402
+from auditor.model.sandbox.user_file import executed  # noqa: E402
 from auditor.model.video import VideoModel  # noqa: E402
 from auditor.probe import shipped_probes, user_probes  # noqa: E402
 from auditor.records import (  # noqa: E402

@@ -29,8 +29,8 @@ from peers import CLASSES  # noqa: E402
 
 from auditor.attack import BY_NAME  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
+from auditor.model.forward_pass import observe as read  # noqa: E402
 from auditor.model.layers import find_layers  # noqa: E402
-from auditor.model.reading import observe as read  # noqa: E402
 from auditor.model.video import VideoModel  # noqa: E402
 from auditor.probe import shipped_probes  # noqa: E402
 from auditor.records import (  # noqa: E402

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from auditor.federated import LocalClient, observe
+from auditor.model.forward_pass import observe as read
 from auditor.model.layers import find_layers
-from auditor.model.reading import observe as read
 from auditor.model.video import VideoModel
 from auditor.records import Clip, Clips, FederatedProtocol, Fidelity, InputSpec, Knowledge, Target, View
 

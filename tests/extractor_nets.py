@@ -8,7 +8,7 @@ from bench_nets import seeded
 from torch import Tensor, nn
 
 from auditor.federated import LocalClient, observe
-from auditor.model.reading import observe as read
+from auditor.model.forward_pass import observe as read
 from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
 from auditor.records import Clips, FederatedProtocol, Fidelity, InputSpec, Join, Knowledge, Target, View

@@ -61,7 +61,7 @@ def test_it_scans_from_another_folder(wheel, tmp_path):
         "from auditor.attack import PRESETS\n"
         "PRESETS['fast'] = dataclasses.replace(PRESETS['fast'], steps=60, probes=2, seconds=600.0)\n"
         f"sys.argv = ['fl-audit', 'scan', {MODEL!r}, '--input-shape', '3,8,32,32']\n"
-        "from auditor.cli import main\nmain()\n"
+        "from auditor.cli.main import main\nmain()\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -1,14 +1,14 @@
 """Invert: reconstruct clips from an update, knowing only what an attacker knows."""
 
-from auditor.attack.batteries import PRESETS, Preset
-from auditor.attack.catalogue import ATTACKS, BY_NAME, CLOSED_FORMS
+from auditor.attack.base import Attack
 from auditor.attack.certificate import distance
-from auditor.attack.frame_span import FrameSpan, frame_features, frame_spans
-from auditor.attack.gradient_matching import LEAST_STEPS, GradientMatching
-from auditor.attack.interface import Attack
-from auditor.attack.labels import restore_labels
-from auditor.attack.linear_input import LinearInversion
-from auditor.attack.recovered_features import recover_features
+from auditor.attack.closed_form.linear_input import LinearInversion
+from auditor.attack.features.frame_span import FrameSpan, frame_features, frame_spans
+from auditor.attack.features.recovered_features import recover_features
+from auditor.attack.labels.restoration import restore_labels
+from auditor.attack.matching.gradient_matching import LEAST_STEPS, GradientMatching
+from auditor.attack.presets import PRESETS, Preset
+from auditor.attack.registry import ATTACKS, BY_NAME, CLOSED_FORMS
 from auditor.attack.start import GivenClips, ReferenceFrame
 
 __all__ = [

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.attack.objective import Cosine, Objective
+from auditor.attack.matching.objective import Cosine, Objective
 
 
 @runtime_checkable

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch.nn import functional
 
-from auditor.enhance.interface import measured
-from auditor.records import Clip, Enhanced
+from auditor.enhance.interface import Enhanced, measured
+from auditor.records import Clip
 
 
 def bicubic(clip: Clip, scale: int) -> Enhanced:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from auditor.enhance.fusion import denoised, register
+from auditor.enhance.interface import Enhanced
 from auditor.errors import AuditError
-from auditor.records import Clip, Enhanced
+from auditor.records import Clip
 
 _WEIGHTS = Path(__file__).parent / "weights"
 # Pixels enlarged at once (4 frames of 32 x 32): larger batches leave the cache and take twice as long a pixel on a CPU.

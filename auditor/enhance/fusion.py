@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.enhance.bicubic import bicubic
-from auditor.enhance.interface import measured
+from auditor.enhance.interface import Enhanced, measured
 from auditor.enhance.motion import flow, smoothed, warped
-from auditor.records import Clip, Enhanced
+from auditor.records import Clip
 
 # Frames on either side that are tried: further ones moved too much or repeat what is known.
 _REACH = 2

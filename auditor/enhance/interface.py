@@ -6,7 +6,17 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from auditor.records import Clip, Enhanced
+from auditor.records import Clip, record
+
+
+@record
+class Enhanced:
+    """Reconstructed frames after super-resolution; detail in them is inferred by a prior, not recovered."""
+
+    method: str
+    scale: int
+    clip: Clip
+    seconds: float
 
 
 @runtime_checkable

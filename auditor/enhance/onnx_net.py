@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditor.enhance.interface import measured
+from auditor.enhance.interface import Enhanced, measured
 from auditor.enhance.weight_file import between_channels, finished, regular_file
 from auditor.errors import AuditError, UsageError
-from auditor.records import Clip, Enhanced
+from auditor.records import Clip
 from auditor.runtime_process import EndedError, Session
 from auditor.text import printable
 

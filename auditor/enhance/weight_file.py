@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditor.enhance.interface import measured
+from auditor.enhance.interface import Enhanced, measured
 from auditor.errors import AuditError, UsageError
-from auditor.records import Clip, Enhanced
+from auditor.records import Clip
 from auditor.text import printable
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")

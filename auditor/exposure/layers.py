@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auditor.errors import AuditError
 from auditor.exposure.jacobian import JacobianProducts, grams, seconds_per_product
-from auditor.exposure.modes import Modes, leading_modes
+from auditor.exposure.modes import LeadingModes, leading_modes
 from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped
 
 # Optimisers reach a relative error of 1e-1 to 1e-2 of the gradient's root mean square; 3e-2 lies between.
@@ -128,7 +128,7 @@ def _rounding(weights: Sequence[Tensor]) -> float:
 
 
 def _exposure(
-    gram: Mapping[str, Tensor], noise: Mapping[str, Noise], modes: Modes, batch: int, shape: tuple[int, ...]
+    gram: Mapping[str, Tensor], noise: Mapping[str, Noise], modes: LeadingModes, batch: int, shape: tuple[int, ...]
 ) -> Exposure:
     pixels = math.prod(shape)
     variance = modes.variance.double().repeat(batch)

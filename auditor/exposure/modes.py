@@ -10,7 +10,7 @@ from auditor.modes import cosine_matrix, mode_variance
 
 
 @dataclass(frozen=True)
-class Modes:
+class LeadingModes:
     """The `k` leading modes of the prior.
 
     Attributes
@@ -34,7 +34,7 @@ class Modes:
         return held / (held + self.outside)
 
 
-def leading_modes(clip_shape: tuple[int, int, int, int], count: int, pixel_variance: float) -> Modes:
+def leading_modes(clip_shape: tuple[int, int, int, int], count: int, pixel_variance: float) -> LeadingModes:
     """Return the `count` modes with most prior variance, of a prior with `pixel_variance` per pixel on average."""
     transforms = [cosine_matrix(n) for n in clip_shape]
     total = mode_variance(clip_shape, pixel_variance)
@@ -43,4 +43,4 @@ def leading_modes(clip_shape: tuple[int, int, int, int], count: int, pixel_varia
     rows = [c[i] for c, i in zip(transforms, where, strict=True)]
     basis = torch.einsum("kt,kc,kh,kw->ktchw", *rows)
     held = total.flatten()[order]
-    return Modes(basis=basis.float(), variance=held, outside=max(0.0, float(total.sum() - held.sum())))
+    return LeadingModes(basis=basis.float(), variance=held, outside=max(0.0, float(total.sum() - held.sum())))

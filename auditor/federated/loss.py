@@ -87,7 +87,7 @@ class BinaryCrossEntropy:
 
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredErrorLoss:
     """(output - y)^2, mean over clips, frames and outputs; against one-hot on a softmax it is the Brier score / C."""
 
     kind: TargetKind
@@ -165,7 +165,7 @@ def make_loss(name: str, output: OutputSpec, classes: int, function: Callable[..
             )
         return BinaryCrossEntropy("binary" if classes == 1 else "classes", output.activation)
     if name == "mse":
-        return SquaredError("value" if classes == 1 else "class")
+        return SquaredErrorLoss("value" if classes == 1 else "class")
     raise UsageError(f"--loss {printable(name)} is unknown", f"use {', '.join(LOSSES)}, or path/file.py:name")
 
 
@@ -203,7 +203,7 @@ def output_remarks(loss: Loss, output: OutputSpec) -> list[str]:
     ends = f"The model ends in a {output.activation}"
     if output.activation == "none" or isinstance(loss, UserLoss):
         return []
-    if isinstance(loss, SquaredError):
+    if isinstance(loss, SquaredErrorLoss):
         return [f"{ends}: the squared error is taken of what it returns."]
     if isinstance(loss, CrossEntropy) and output.activation == "sigmoid":
         return [f"{ends}, and cross-entropy takes its outputs for logits: give --loss bce unless clients do so too."]

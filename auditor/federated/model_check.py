@@ -198,7 +198,7 @@ _CLASS, _CLIP, _DEAD = "gradient of one class", "gradient of one clip", "disconn
 
 
 @record
-class _Seen:
+class _ForwardTrace:
     """Gradients of single clips: squares below the head, how wrong the model was, names of what moved."""
 
     body: tuple[float, ...]
@@ -221,7 +221,7 @@ def _by_gradients(
         moved |= {n for n, g in gradients.items() if float(g.abs().max()) > _TINY}
         squares.append(sum(float(gradients[n].double().square().sum()) for n in body))
         wrong.append(1.0 - _probability(target, clip, label) if classes else 1.0)
-    seen = _Seen(body=tuple(squares), wrong=tuple(wrong), moved=frozenset(moved))
+    seen = _ForwardTrace(body=tuple(squares), wrong=tuple(wrong), moved=frozenset(moved))
     if not classes:
         reason = f"the loss is {client.protocol.loss}: what is usual is known for cross-entropy only"
         return _not_made(_CLASS, reason), _not_made(_CLIP, reason), _disconnected(client, head, seen)
@@ -261,7 +261,7 @@ def _one_class(target: Target, head: _Head | None, clips: Clips) -> Check:
     )
 
 
-def _one_clip(seen: _Seen) -> Check:
+def _one_clip(seen: _ForwardTrace) -> Check:
     """Compare the gradients of single clips below the head, each by how wrong the model is about it."""
     shares = [g / w**2 for g, w in zip(seen.body, seen.wrong, strict=True) if w > 1.0 - _LEARNT]
     if len(shares) < _LEAST_CLIPS:
@@ -279,7 +279,7 @@ def _one_clip(seen: _Seen) -> Check:
     )
 
 
-def _disconnected(client: LocalClient, head: _Head | None, seen: _Seen) -> Check:
+def _disconnected(client: LocalClient, head: _Head | None, seen: _ForwardTrace) -> Check:
     dead = [n for n in client.names if n not in seen.moved]
     if head is not None and not bool(head.weight.any()):
         return _not_made(_DEAD, "the head is zero: nothing below it receives a gradient yet")

@@ -1,8 +1,8 @@
 """Loading: a model file becomes a Target whose gradients are those that clients send."""
 
-from auditor.model.interpreter import OnnxModule
+from auditor.model.forward_pass import first_input
 from auditor.model.loading import load, load_two_part
-from auditor.model.reading import first_input
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.video import VideoModel
 
 __all__ = ["OnnxModule", "VideoModel", "first_input", "load", "load_two_part"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from auditor.model.graph import Node
-from auditor.model.interpreter import OnnxModule
-from auditor.model.reading import Reading
-from auditor.model.trainable import INVENTED
+from auditor.model.forward_pass import Reading
+from auditor.model.onnx.graph import Node
+from auditor.model.onnx.interpreter import OnnxModule
+from auditor.model.onnx.trainable_constants import INVENTED
 from auditor.records import Layer
 from auditor.text import printable
 

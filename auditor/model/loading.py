@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import AuditError, NotAuditable, UsageError
-from auditor.model.composing import compose
-from auditor.model.from_onnx import load_onnx
-from auditor.model.from_pytorch import load_pytorch
-from auditor.model.options import LoadOptions
+from auditor.model.joining import compose
+from auditor.model.onnx.from_onnx import load_onnx
 from auditor.model.parts import Part, Role, onnx_part, pytorch_part
-from auditor.model.sources import form_of
+from auditor.model.pytorch.from_pytorch import load_pytorch
+from auditor.model.pytorch.sources import form_of
+from auditor.model.reading_options import LoadOptions
 from auditor.records import Target
 from auditor.text import printable
 

@@ -10,17 +10,17 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from auditor.errors import UsageError
-from auditor.model.custom import read_operators
-from auditor.model.from_onnx import compare, declared_input, file_fidelity, understood, witnessed
-from auditor.model.from_pytorch import check_parameters, input_of, open_pytorch
-from auditor.model.graph import Graph
-from auditor.model.interpreter import NodeError, OnnxModule, in_parts, operator_counts
-from auditor.model.onnx_file import OnnxFile
-from auditor.model.operators import OPERATORS
-from auditor.model.options import LoadOptions
-from auditor.model.parity import runtime
+from auditor.model.checks.parity import runtime
+from auditor.model.double_backward import swap_modules
+from auditor.model.onnx.custom_operators import read_operators
+from auditor.model.onnx.from_onnx import compare, declared_input, file_fidelity, understood, witnessed
+from auditor.model.onnx.graph import Graph
+from auditor.model.onnx.interpreter import NodeError, OnnxModule, in_parts, operator_counts
+from auditor.model.onnx.operators import OPERATORS
 from auditor.model.pytorch.built import class_counts, digest
-from auditor.model.twice import swap_modules
+from auditor.model.pytorch.from_pytorch import check_parameters, input_of, open_pytorch
+from auditor.model.reading_options import LoadOptions
+from auditor.model.sandbox.onnx_file import OnnxFile
 from auditor.model.two_part import EXTRACTOR
 from auditor.records import Fidelity, InputSpec, ModelPart, record
 from auditor.text import printable

@@ -10,9 +10,9 @@ from typing import Any, TypeGuard, get_args
 
 from torch import Tensor, nn
 
+from auditor.model.forward_pass import Reading
 from auditor.model.layers import LEAVES, find_layers
 from auditor.model.output import select
-from auditor.model.reading import Reading
 from auditor.records import Join, Layer
 
 EXTRACTOR, HEAD = "extractor", "head"

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from auditor.errors import UsageError
-from auditor.model.chance import random_modules
-from auditor.model.interpreter import OnnxModule
+from auditor.model.double_backward import Substitutes
+from auditor.model.forward_pass import observe
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import pooled, select
-from auditor.model.parameters import with_parameters
+from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
-from auditor.model.reading import observe
-from auditor.model.twice import Substitutes
+from auditor.model.stochastic_layers import random_modules
 from auditor.model.two_part import TwoPart, trained_part
 from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from auditor import __version__
-from auditor.pipeline.attack_options import SECONDS, STEPS
 from auditor.pipeline.blocks import curve_block, diagnosis_block, number, plain, reconstruction_block, score_block
 from auditor.pipeline.environment import environment_block
-from auditor.pipeline.one_clip import Attacked
+from auditor.pipeline.single_attack.options import SECONDS, STEPS
+from auditor.pipeline.single_attack.run import Attacked
 from auditor.pipeline.units import uses_reference
 from auditor.text import printable
 
@@ -53,12 +53,12 @@ def attack_document(a: Attacked) -> dict[str, Any]:
         "null": {"clip": a.null_clip, **score_block(a.null)},
         "curve": curve_block(a.curve),
         "diagnosis": None if a.diagnosis is None else diagnosis_block(a.diagnosis),
-        "environment": environment_block(a.bench.device),
+        "environment": environment_block(a.context.device),
     }
 
 
 def _model(a: Attacked) -> dict[str, Any]:
-    target = a.bench.target
+    target = a.context.target
     spec = target.input
     return {
         "name": printable(target.name),
@@ -74,7 +74,7 @@ def _model(a: Attacked) -> dict[str, Any]:
 
 def _protocol(a: Attacked) -> dict[str, Any]:
     """Every field of the protocol; names of parameters are counted."""
-    protocol = a.bench.protocol
+    protocol = a.context.protocol
     found = {name: plain(getattr(protocol, name)) for name in protocol.__slots__}  # type: ignore[attr-defined]
     found |= {"sent": len(protocol.sent), "frozen": len(protocol.frozen), "loss": printable(protocol.loss)}
     found["trainable"] = [printable(glob) for glob in protocol.trainable]

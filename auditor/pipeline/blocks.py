@@ -16,18 +16,19 @@ from auditor.pipeline.pictures import pictured, strips
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import finding_assumes, summary
-from auditor.records import (
+from auditor.records import Exposure, Fidelity, ModelPart, Reconstruction, Skipped
+from auditor.score import (
+    FALSE_ACCEPT,
+    FORMULA,
+    SAME_PERSON,
     ClipScore,
     CopyScore,
-    Exposure,
-    Fidelity,
+    FaceMatch,
     Interval,
-    ModelPart,
-    Reconstruction,
     Retrieval,
-    Skipped,
+    Severity,
+    grade_clip,
 )
-from auditor.score import FALSE_ACCEPT, FORMULA, SAME_PERSON, FaceMatch, Severity, grade_clip
 from auditor.text import printable
 
 

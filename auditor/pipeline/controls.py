@@ -8,8 +8,8 @@ from torch import nn
 
 from auditor.attack import BY_NAME, Attack, GradientMatching, LinearInversion, distance
 from auditor.federated import LocalClient, observe
-from auditor.model.parameters import with_parameters
-from auditor.pipeline.bench import Bench, Observed
+from auditor.model.parameter_values import with_parameters
+from auditor.pipeline.context import Context, Observed
 from auditor.probe import moving_texture
 from auditor.records import (
     BatchNormMode,
@@ -107,9 +107,9 @@ def positive_controls(device: torch.device, seconds: float, progress: Callable[[
     return (*closed, _optimiser(device, clock, lambda f: progress(0.2 + 0.8 * f)))
 
 
-def simulation_control(bench: Bench, observed: Observed) -> Control:
+def simulation_control(context: Context, observed: Observed) -> Control:
     """The objective at the truth must be zero: the client, run again on its own clips, sends the same update."""
-    again = bench.client_of(observed.probe)(observed.clips, bench.client.targets(observed.labels))
+    again = context.client_of(observed.probe)(observed.clips, context.client.targets(observed.labels))
     off = distance(again, dict(observed.update.gradients))
     return Control(
         name="the simulated client reproduces its own update",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from auditor.attack import Attack, GivenClips, GradientMatching, distance
-from auditor.pipeline.bench import Bench, Observed
+from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
 from auditor.records import Budget, Clips, Reconstruction, Skipped, Trace, View, record
 from auditor.score import Conclusion, Evidence, conclude, psnr
@@ -83,7 +83,7 @@ def budget_curve(observed: Observed, made: Reconstruction) -> tuple[Point, ...]:
 
 
 def diagnose(
-    bench: Bench,
+    context: Context,
     observed: Observed,
     attack: Attack,
     view: View,
@@ -95,7 +95,7 @@ def diagnose(
 ) -> Diagnosis:
     """Start the same search at the truth, within `budget`, and say why the attack ended where it did."""
     # The order in which a FedAvg client takes its clips is its own; what that hides from an attacker shows below.
-    client = bench.client if bench.protocol.algorithm == "FedSGD" else bench.client_of(observed.probe)
+    client = context.client if context.protocol.algorithm == "FedSGD" else context.client_of(observed.probe)
     simulated = client(observed.clips, client.targets(observed.labels))
     at_truth = distance(simulated, dict(observed.update.gradients))
     knowing = replace(view, knowledge=replace(view.knowledge, labels=observed.labels))
@@ -157,21 +157,21 @@ def _start_at_truth(
 
 
 def _from(attack: GradientMatching, truth: Clips) -> GradientMatching:
-    """Return the same search started at the truth, by its first way and all modes at once: no tournament."""
+    """Return the same search started at the truth, by its first configuration and all modes at once: no halving."""
     return replace(
         attack,
         start=GivenClips(truth),
         restarts=1,
-        ways=tuple(way.onward() for way in attack.ways[:1]),
-        smooth_ways=tuple(way.onward() for way in attack.smooth_ways[:1]),
+        configurations=tuple(configuration.onward() for configuration in attack.configurations[:1]),
+        smooth_configurations=tuple(configuration.onward() for configuration in attack.smooth_configurations[:1]),
     )
 
 
 def _representable(attack: GradientMatching, truth: Clips) -> bool:
     """Tell whether the attack's variables can be set to the truth: an untrained generator's weights cannot."""
-    (way,) = attack.ways[:1] or (attack.own_way,)
+    (configuration,) = attack.configurations[:1] or (attack.own_configuration,)
     with torch.no_grad():
-        variables = way.onward().parametrisation.bind(truth)
+        variables = configuration.onward().parametrisation.bind(truth)
         shown = variables.clips(variables.of(truth), 1.0)
     return float(psnr(truth.cpu(), shown.cpu())) >= _STANDS_FOR_DB
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from auditor.attack import GradientMatching
 from auditor.exposure import Exposed
-from auditor.pipeline.bench import Bench, Observed
+from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.credibility import Diagnosis, diagnose
 from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.progress import Display
 from auditor.pipeline.units import Unit, unit_view
-from auditor.pipeline.watch import Watch
-from auditor.records import Budget, Grade, record
-from auditor.score import grade_clip
+from auditor.records import Budget, record
+from auditor.score import Grade, grade_clip
 
 
 @record
@@ -23,12 +23,12 @@ class Diagnosed:
 
 
 def diagnose_best(
-    bench: Bench,
+    context: Context,
     observed: Sequence[Observed],
     findings: Sequence[Finding],
     exposed: Exposed | None,
     seconds: float,
-    watch: Watch,
+    display: Display,
 ) -> Diagnosed | None:
     """Start the best search at the truth; None where no search ran.
 
@@ -41,10 +41,10 @@ def diagnose_best(
     first = [r for r in best.results if r.observed is observed[0]]
     result = max(first or best.results, key=lambda r: r.score.gain)
     index = next(i for i, o in enumerate(observed) if o is result.observed)
-    view = unit_view(bench, observed, Unit(attack=best.attack, truth=index, update=index, repetition=0))
-    with watch.unit(f"{best.attack.title} started at the truth · {result.observed.probe.name}", seconds) as progress:
+    view = unit_view(context, observed, Unit(attack=best.attack, truth=index, update=index, repetition=0))
+    with display.unit(f"{best.attack.title} started at the truth · {result.observed.probe.name}", seconds) as progress:
         found = diagnose(
-            bench,
+            context,
             result.observed,
             best.attack,
             view,

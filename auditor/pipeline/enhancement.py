@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torch.nn import functional
 
-from auditor.enhance import Bicubic, DatLight, Enhancer, Fusion, enhancer_from
+from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
 from auditor.pipeline.enhancement_words import Added, EnhancedScore, added, sharpness
 from auditor.pipeline.findings import Finding, Result, best_of
-from auditor.pipeline.watch import Watch
+from auditor.pipeline.progress import Display
 from auditor.probe import Galleries
 from auditor.probe.fit import resize
-from auditor.records import Clip, Clips, Clock, Enhanced, Skipped, record
+from auditor.records import Clip, Clips, Clock, Skipped, record
 from auditor.score import embedding_rank, psnr, rank, ssim_frames
 from auditor.score.embedding import embedding
 from auditor.score.perceptual import distance_of_looks, looks
@@ -56,7 +56,11 @@ def user_enhancers(paths: Sequence[Path]) -> tuple[Enhancer, ...]:
 
 
 def enhance_results(
-    findings: Sequence[Finding], galleries: Galleries, seconds: float, watch: Watch, users: Sequence[Enhancer] = ()
+    findings: Sequence[Finding],
+    galleries: Galleries,
+    seconds: float,
+    display: Display,
+    users: Sequence[Enhancer] = (),
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
     """Enhance the best clip of every finding while time lasts, by every method; keyed by `id(result)`.
 
@@ -89,7 +93,7 @@ def enhance_results(
                 continue
             title = f"{enhancer.name} x{enhancer.scale} · {finding.attack.title}"
             try:
-                with watch.unit(title, each * runs):
+                with display.unit(title, each * runs):
                     made.extend(_enhance(result, enhancer, gallery, embeds, {e.scale for e in made}))
             except AuditError as error:
                 missed[enhancer] = [str(error), finding.attack.title]

@@ -6,7 +6,7 @@ from dataclasses import field
 import torch
 
 from auditor.attack import Attack
-from auditor.pipeline.bench import Bench, Observed
+from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import Control
 from auditor.pipeline.credibility import Point
 from auditor.pipeline.label_hits import label_interval
@@ -14,21 +14,14 @@ from auditor.pipeline.pairing import alike, own_clip
 from auditor.pipeline.references import References
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.probe import Galleries
-from auditor.records import (
-    Clip,
-    ClipScore,
-    Clock,
-    Grade,
-    Interval,
-    LabelGuess,
-    Probe,
-    Reconstruction,
-    Retrieval,
-    record,
-)
+from auditor.records import Clip, Clock, LabelGuess, Probe, Reconstruction, record
 from auditor.score import (
     Appearance,
+    ClipScore,
+    Grade,
+    Interval,
     Lpips,
+    Retrieval,
     Severity,
     bits_interval,
     blind_guesses,
@@ -109,7 +102,7 @@ _COPIES = ("reference copy", "newest reference", "reference median")
 
 
 def make_findings(
-    bench: Bench,
+    context: Context,
     observed: Sequence[Observed],
     ran: Sequence[Ran],
     galleries: Galleries,
@@ -118,7 +111,7 @@ def make_findings(
 ) -> tuple[Finding, ...]:
     """Group the units by attack, worst finding first."""
     references = references or References()
-    scoring = Scoring(galleries, lpips, independent=EFFICIENTNET_LITE0 not in bench.target.source)
+    scoring = Scoring(galleries, lpips, independent=EFFICIENTNET_LITE0 not in context.target.source)
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
     found = [
         _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, scoring, len(attacks), references)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from auditor.pipeline.enhancement import Enhancement, best_result
 from auditor.pipeline.findings import Finding, Result
-from auditor.pipeline.watch import Watch
+from auditor.pipeline.progress import Display
 from auditor.records import Clip, Clock, Skipped, record
 from auditor.score import FaceMatch, FaceRecogniser
 
@@ -27,7 +27,7 @@ def recognised(
     enhanced: Mapping[int, tuple[Enhancement, ...]],
     recogniser: FaceRecogniser | None,
     seconds: float,
-    watch: Watch,
+    display: Display,
 ) -> dict[str, Identity]:
     """Look for the person in the best clip of every finding, enhanced or not, and in its null; by attack.
 
@@ -36,7 +36,7 @@ def recognised(
     if recogniser is None:
         return {}
     clock = Clock(seconds)
-    watch.stage("face identity")
+    display.stage("face identity")
     return {f.attack.name: _identity(best_result(f), enhanced, recogniser, clock) for f in findings}
 
 

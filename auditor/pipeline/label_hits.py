@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from auditor.records import Interval, Label
-from auditor.score import recall_interval
+from auditor.records import Label
+from auditor.score import Interval, recall_interval
 
 # A value counts as read when it is this close, on a scale of 0 to 1.
 _CLOSE = 0.05

@@ -25,26 +25,12 @@ from auditor.errors import AuditError
 from auditor.federated import LocalClient
 from auditor.federated.model_check import Check, check_model, suspicious
 from auditor.model.manipulated import imprinted, with_values
-from auditor.pipeline.bench import Bench, Observed, observe_probes, unit_seed, view_of
+from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
+from auditor.pipeline.progress import Display
 from auditor.pipeline.units import seconds_per_step
-from auditor.pipeline.watch import Watch
 from auditor.probe import moving_texture
-from auditor.records import (
-    Budget,
-    Clip,
-    Clips,
-    ClipScore,
-    Clock,
-    Grade,
-    Outcome,
-    Probe,
-    Reconstruction,
-    Skipped,
-    Target,
-    Update,
-    record,
-)
-from auditor.score import grade_clip, pair, psnr, score_clip
+from auditor.records import Budget, Clip, Clips, Clock, Outcome, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.score import ClipScore, Grade, grade_clip, pair, psnr, score_clip
 
 THREAT = "F"
 THREAT_TITLE = "A server that manipulates the model it hands out (active server)"
@@ -130,7 +116,7 @@ class MaliciousServer:
 
 
 def malicious_server(
-    bench: Bench, probes: Sequence[Probe], gallery: Clip, seconds: float, pace: float, watch: Watch
+    context: Context, probes: Sequence[Probe], gallery: Clip, seconds: float, pace: float, display: Display
 ) -> MaliciousServer:
     """Manipulate the model in two ways and attack what clients send back; all on the first probe and a null.
 
@@ -138,11 +124,11 @@ def malicious_server(
     even hold the preparation, at `pace` seconds a step of the audited batch.
     """
     clock = Clock(seconds)
-    batch = bench.protocol.batch if bench.protocol.batch > 1 else _BATCH
-    protocol = replace(bench.protocol, algorithm="FedSGD", batch=batch, send_buffers=False)
-    honest = replace(bench, protocol=protocol, client=bench.client.under(protocol))
+    batch = context.protocol.batch if context.protocol.batch > 1 else _BATCH
+    protocol = replace(context.protocol, algorithm="FedSGD", batch=batch, send_buffers=False)
+    honest = replace(context, protocol=protocol, client=context.client.under(protocol))
     plans = _plans(batch)
-    if _STEPS_TO_PREPARE * pace * batch > seconds * bench.protocol.batch:
+    if _STEPS_TO_PREPARE * pace * batch > seconds * context.protocol.batch:
         why = f"one step takes {pace:.2g} s and {max(0.0, seconds):.0f} s were left"
         gone = (replace(p, skipped=_skipped(p, "out-of-budget", why)) for p in plans)
         return MaliciousServer(audited=(), manipulations=tuple(gone))
@@ -150,12 +136,12 @@ def malicious_server(
         observed = observe_probes(honest, (probes[0], probes[-1]))
     except (RuntimeError, ValueError, AuditError) as error:
         return MaliciousServer(audited=(), manipulations=tuple(replace(p, skipped=_failed(p, error)) for p in plans))
-    with watch.unit("malicious server: client-side check", _CHECK_SECONDS):
+    with display.unit("malicious server: client-side check", _CHECK_SECONDS):
         audited = check_model(honest.target, honest.client, observed[0].clips, observed[0].labels, _CHECK_SECONDS)
     # One descent of the batch (the honest server), two of one clip (fishing and its null).
     three = seconds_per_step(honest, observed[0]) * (1.0 + 2.0 / batch)
     steps = min(_MOST_STEPS, int(0.6 * clock.left / (1.25 * three)))
-    case = _Case(bench=honest, observed=observed, gallery=gallery, steps=steps, clock=clock, watch=watch)
+    case = _Case(context=honest, observed=observed, gallery=gallery, steps=steps, clock=clock, display=display)
     base = _honest(case)
     made = []
     for plan, measure in zip(plans, (_imprint, _fishing), strict=True):
@@ -171,12 +157,12 @@ def malicious_server(
 class _Case:
     """What every manipulation is measured on: the honest set-up, one batch and another for the null control."""
 
-    bench: Bench
+    context: Context
     observed: tuple[Observed, ...]
     gallery: Clip
     steps: int
     clock: Clock
-    watch: Watch
+    display: Display
 
     @property
     def seconds(self) -> float:
@@ -203,19 +189,19 @@ def _plans(batch: int) -> tuple[Manipulation, ...]:
 
 
 def _imprint(plan: Manipulation, case: _Case, base: Reconstruction | Skipped) -> Manipulation:
-    bench, shape = case.bench, case.bench.input.clip_shape
+    context, shape = case.context, case.context.input.clip_shape
     pixels = shape[0] * shape[1] * shape[2] * shape[3]
     bins = min(max(_LEAST_BINS, _BINS_A_CLIP * plan.batch), _MOST_WEIGHTS // pixels)
     if bins < 2 * plan.batch:
         reason = f"a clip of {pixels} numbers leaves room for {bins} bins only"
         return replace(plan, skipped=_skipped(plan, "not-applicable", reason))
-    seed = unit_seed(bench.seed, "malicious", plan.name)
+    seed = unit_seed(context.seed, "malicious", plan.name)
     made = measurement(shape, bins, seed)
-    server = _handing_out(bench, imprinted(bench.target, made.direction, made.thresholds, seed))
+    server = _handing_out(context, imprinted(context.target, made.direction, made.thresholds, seed))
     truth, other = observe_probes(server, [o.probe for o in case.observed])
     checks = check_model(server.target, server.client, truth.clips, truth.labels, _CHECK_SECONDS)
     plan = replace(plan, checks=checks)
-    with case.watch.unit("malicious server: imprint", 0.0):
+    with case.display.unit("malicious server: imprint", 0.0):
         found, null = (_attack(plan.attack, server, o, case, seed) for o in (truth, other))
     if isinstance(found, Skipped):
         return replace(plan, skipped=found)
@@ -241,12 +227,12 @@ def _fishing(plan: Manipulation, case: _Case, base: Reconstruction | Skipped) ->
     checks = check_model(server.target, server.client, truth.clips, truth.labels, _CHECK_SECONDS)
     k, share = _caught_clip(server, truth)
     plan = replace(
-        plan, checks=checks, rounds=rounds, share=share, honest_share=_share(case.bench, case.observed[0], k)
+        plan, checks=checks, rounds=rounds, share=share, honest_share=_share(case.context, case.observed[0], k)
     )
     if case.steps < LEAST_STEPS:
         return replace(plan, skipped=_skipped(plan, "out-of-budget", f"only {case.steps} steps fit into its time"))
-    with case.watch.unit("malicious server: fishing", 0.0):
-        found = _attack(plan.attack, server, truth, case, unit_seed(case.bench.seed, "malicious", plan.name))
+    with case.display.unit("malicious server: fishing", 0.0):
+        found = _attack(plan.attack, server, truth, case, unit_seed(case.context.seed, "malicious", plan.name))
     if isinstance(found, Skipped):
         return replace(plan, skipped=found)
     return replace(
@@ -264,28 +250,28 @@ def _fishing_null(plan: Manipulation, case: _Case, truth: Observed, k: int) -> C
     if isinstance(other, str):
         return None
     server, observed, _ = other
-    with case.watch.unit("malicious server: fishing, null", 0.0):
-        found = _attack(plan.attack, server, observed, case, unit_seed(case.bench.seed, "malicious", "null"))
+    with case.display.unit("malicious server: fishing, null", 0.0):
+        found = _attack(plan.attack, server, observed, case, unit_seed(case.context.seed, "malicious", "null"))
     return None if isinstance(found, Skipped) else _direct(truth, found.clips, k, case.gallery)
 
 
-def _cast(case: _Case, observed: Observed) -> tuple[Bench, Observed, int] | str:
+def _cast(case: _Case, observed: Observed) -> tuple[Context, Observed, int] | str:
     """Bait the head for the class of the audited clip, and answer with the baited set-up, what the client sent, rounds.
 
     The server knows the labels (restored from an honest update, or assumed): a class of one clip needs one round. Of
     several clips of one class the one of lowest feature is separated by bisection over rounds on the same batch.
     """
-    bench, view = case.bench, view_of(case.bench, observed)
+    context, view = case.context, view_of(case.context, observed)
     label = observed.labels[0]
     if not isinstance(label, int):
         return "only a head of classes under cross-entropy can be baited"
-    public = _public(bench)
+    public = _public(context)
     if Counter(view.knowledge.labels or ())[label] == 1:
-        return _answered(bench, observed, fish_class(view, label, public), 1)
+        return _answered(context, observed, fish_class(view, label, public), 1)
     low, high, last = -_WIDEST, _WIDEST, "no round was left"
     for rounds in range(1, _MOST_ROUNDS + 1):
         cut = 0.5 * (low + high)
-        made = _answered(bench, observed, fish_feature(view, label, public, cut, bench.seed), rounds)
+        made = _answered(context, observed, fish_feature(view, label, public, cut, context.seed), rounds)
         if isinstance(made, str):
             return made
         count = caught(view_of(made[0], made[1]))
@@ -296,60 +282,62 @@ def _cast(case: _Case, observed: Observed) -> tuple[Bench, Observed, int] | str:
     return last
 
 
-def _answered(bench: Bench, observed: Observed, hook: Hook | str, rounds: int) -> tuple[Bench, Observed, int] | str:
+def _answered(
+    context: Context, observed: Observed, hook: Hook | str, rounds: int
+) -> tuple[Context, Observed, int] | str:
     if isinstance(hook, str):
         return hook
-    server = _handing_out(bench, with_values(bench.target, hook.values))
+    server = _handing_out(context, with_values(context.target, hook.values))
     return server, observe_probes(server, (observed.probe,), observed.labels[:1])[0], rounds
 
 
-def _public(bench: Bench) -> Clips:
+def _public(context: Context) -> Clips:
     """Clips that anybody can make; none of a client's scenes is among them."""
-    made = [moving_texture(bench.input, unit_seed(bench.seed, "public", str(i))).clip for i in range(_PUBLIC)]
-    return torch.stack(made).to(bench.device)
+    made = [moving_texture(context.input, unit_seed(context.seed, "public", str(i))).clip for i in range(_PUBLIC)]
+    return torch.stack(made).to(context.device)
 
 
-def _handing_out(bench: Bench, target: Target) -> Bench:
+def _handing_out(context: Context, target: Target) -> Context:
     """Return the set-up in which clients train this target: what is planted is trained and sent as well."""
-    own = bench.target.parameters
+    own = context.target.parameters
     planted = tuple(name for name in target.parameters if name not in own)
-    protocol = replace(bench.protocol, sent=(*planted, *bench.protocol.sent))
-    client = LocalClient(target.model, protocol, bench.client.loss, target.classes)
-    return replace(bench, target=target, protocol=protocol, client=client)
+    protocol = replace(context.protocol, sent=(*planted, *context.protocol.sent))
+    client = LocalClient(target.model, protocol, context.client.loss, target.classes)
+    return replace(context, target=target, protocol=protocol, client=client)
 
 
 def _honest(case: _Case) -> Reconstruction | Skipped:
     """What an honest server gets at the same batch: a closed form if one solves it, else the same descent."""
-    view = view_of(case.bench, case.observed[0])
-    seed = unit_seed(case.bench.seed, "malicious", "honest")
+    view = view_of(case.context, case.observed[0])
+    seed = unit_seed(case.context.seed, "malicious", "honest")
     for attack in CLOSED_FORMS:
         if attack.obstacle(view) is None:
             made = attack.invert(view, Budget(seconds=case.seconds, steps=1), seed)
             if isinstance(made, Reconstruction) and made.outcome is Outcome.SOLVED:
                 return made
-    with case.watch.unit("malicious server: the honest one beside it", 0.0):
-        return _attack(GradientMatching(), case.bench, case.observed[0], case, seed)
+    with case.display.unit("malicious server: the honest one beside it", 0.0):
+        return _attack(GradientMatching(), case.context, case.observed[0], case, seed)
 
 
-def _attack(attack: Attack, bench: Bench, observed: Observed, case: _Case, seed: int) -> Reconstruction | Skipped:
-    view = view_of(bench, observed)
+def _attack(attack: Attack, context: Context, observed: Observed, case: _Case, seed: int) -> Reconstruction | Skipped:
+    view = view_of(context, observed)
     obstacle = attack.obstacle(view)
     if obstacle is not None:
         return Skipped(stage="what-if", what=attack.name, because="not-applicable", reason=obstacle)
     return attack.invert(view, Budget(seconds=case.seconds, steps=max(1, case.steps)), seed)
 
 
-def _caught_clip(server: Bench, observed: Observed) -> tuple[int, float]:
+def _caught_clip(server: Context, observed: Observed) -> tuple[int, float]:
     """Return which clip of the batch the update is of, and the cosine of its own update with it."""
     shares = [_share(server, observed, k) for k in range(len(observed.clips))]
     return max(range(len(shares)), key=lambda k: shares[k]), max(shares)
 
 
-def _share(bench: Bench, observed: Observed, k: int) -> float:
+def _share(context: Context, observed: Observed, k: int) -> float:
     """Cosine of an update, below the head, with that of its clip k alone; 0 where either is zero."""
-    client = bench.client_of(observed.probe)
+    client = context.client_of(observed.probe)
     alone = client(observed.clips[k : k + 1], client.targets(observed.labels[k : k + 1]))
-    return _cosine(observed.update, alone, _below_head(bench))
+    return _cosine(observed.update, alone, _below_head(context))
 
 
 def _cosine(update: Update, alone: dict[str, torch.Tensor], names: Sequence[str]) -> float:
@@ -358,14 +346,14 @@ def _cosine(update: Update, alone: dict[str, torch.Tensor], names: Sequence[str]
     return inner / (norms[0] * norms[1]) ** 0.5 if norms[0] * norms[1] > 0.0 else 0.0
 
 
-def _below_head(bench: Bench) -> list[str]:
+def _below_head(context: Context) -> list[str]:
     """Names of what is sent but for tensors with one row a class at the model's end."""
-    classes = bench.target.classes
-    last = next((x for x in reversed(bench.target.layers) if x.output_shape and x.output_shape[-1] == classes), None)
-    start = len(bench.target.layers) if last is None else last.index
-    head = {n for layer in bench.target.layers if layer.index >= start for n in layer.parameters}
-    names = [n for n in bench.protocol.sent if n not in head]
-    return names or list(bench.protocol.sent)
+    classes = context.target.classes
+    last = next((x for x in reversed(context.target.layers) if x.output_shape and x.output_shape[-1] == classes), None)
+    start = len(context.target.layers) if last is None else last.index
+    head = {n for layer in context.target.layers if layer.index >= start for n in layer.parameters}
+    names = [n for n in context.protocol.sent if n not in head]
+    return names or list(context.protocol.sent)
 
 
 def _truth(observed: Observed, k: int) -> Probe:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from auditor.attack import FrameSpan, frame_features, frame_spans
-from auditor.pipeline.bench import Bench, Observed, observe_probes, view_of
+from auditor.pipeline.context import Context, Observed, observe_probes, view_of
 from auditor.probe import camera, same_camera, scene_frames, shipped_probes
-from auditor.records import Clip, Clock, Grade, Interval, Skipped, View, record
+from auditor.records import Clip, Clock, Skipped, View, record
 from auditor.score import (
+    Grade,
+    Interval,
     MembershipTest,
     Severity,
     calibrate_membership,
@@ -117,7 +119,7 @@ class Membership:
         return severity(self.grade, psnr=0.0, reach=share, knows="reference", label_only=True)
 
 
-def ask_membership(bench: Bench, observed: Sequence[Observed], clock: Clock, pace: float) -> Membership | Skipped:
+def ask_membership(context: Context, observed: Sequence[Observed], clock: Clock, pace: float) -> Membership | Skipped:
     """Ask, of every attacked scene, frames of its clip and frames that were not in it.
 
     The attacker calibrates on clips of its own, of other cameras (the shipped ones): it simulates a client on each, and
@@ -126,34 +128,34 @@ def ask_membership(bench: Bench, observed: Sequence[Observed], clock: Clock, pac
     nothing is claimed.
     """
     scenes = [i for i, o in enumerate(observed) if o.probe.kind in ("real", "user")]
-    reachable = [i for i in scenes if _span(bench, observed[i]) is not None] if scenes else []
+    reachable = [i for i in scenes if _span(context, observed[i]) is not None] if scenes else []
     if not reachable:
         return _skipped("not-applicable", "no weight that is shared over time spans the frames' features")
     if _PASSES * pace > clock.left:
         return _no_time(clock, pace)
-    nulls, others = _rehearsed(bench), scene_frames(bench.input, _OTHERS)
+    nulls, others = _rehearsed(context), scene_frames(context.input, _OTHERS)
     if not nulls:
-        reason = f"clips of {bench.input.frames} frames leave no other frame of the shipped scenes to calibrate on"
+        reason = f"clips of {context.input.frames} frames leave no other frame of the shipped scenes to calibrate on"
         return _skipped("not-applicable", reason)
     clips = []
     for i in reachable:
         if _PASSES_EACH * pace > clock.left:
             break
-        asked = _ask(bench, observed, i, nulls, others)
+        asked = _ask(context, observed, i, nulls, others)
         if asked is not None:
             clips.append(asked)
     if not clips:
         return _no_time(clock, pace)
-    return judge(clips, bench.protocol.batch, observed[reachable[0]].update.precision)
+    return judge(clips, context.protocol.batch, observed[reachable[0]].update.precision)
 
 
-def _rehearsed(bench: Bench) -> dict[str, list[float]]:
+def _rehearsed(context: Context) -> dict[str, list[float]]:
     """Return, for every shipped clip, the distances of frames of its camera that were not in it, as rehearsed."""
     found = {}
-    for seen in observe_probes(bench, shipped_probes(bench.input)):
-        near, span = same_camera(seen.probe, bench.input, _SAME), _span(bench, seen)
+    for seen in observe_probes(context, shipped_probes(context.input)):
+        near, span = same_camera(seen.probe, context.input, _SAME), _span(context, seen)
         if near is not None and span is not None:
-            found[seen.probe.name] = _distances(bench, *span, near)
+            found[seen.probe.name] = _distances(context, *span, near)
     return found
 
 
@@ -202,17 +204,21 @@ def _rate(clips: Sequence[ClipAsked], kinds: Sequence[str], rate: float) -> Inte
     return proportion(sum(a.called for a in asked), len(asked), rate)
 
 
-def _span(bench: Bench, observed: Observed) -> tuple[View, FrameSpan] | None:
-    view = view_of(bench, observed)
+def _span(context: Context, observed: Observed) -> tuple[View, FrameSpan] | None:
+    view = view_of(context, observed)
     span = next(frame_spans(view), None)
     return None if span is None else (view, span)
 
 
 def _ask(
-    bench: Bench, observed: Sequence[Observed], index: int, nulls: Mapping[str, list[float]], others: Mapping[str, Clip]
+    context: Context,
+    observed: Sequence[Observed],
+    index: int,
+    nulls: Mapping[str, list[float]],
+    others: Mapping[str, Clip],
 ) -> ClipAsked | None:
     probe = observed[index].probe
-    found = _span(bench, observed[index])
+    found = _span(context, observed[index])
     if found is None:
         return None
     own = camera(probe.name) if probe.kind == "real" else ""
@@ -221,16 +227,16 @@ def _ask(
         return None
     span = found[1]
     test = calibrate_membership(foreign, rate=RATE, noise=span.noise if span.complete else None)
-    asked = _judged(bench, found, test, "member", probe.clip)
-    near = same_camera(probe, bench.input, _SAME)
+    asked = _judged(context, found, test, "member", probe.clip)
+    near = same_camera(probe, context.input, _SAME)
     if near is not None:
-        asked += _judged(bench, found, test, "same camera", near)
+        asked += _judged(context, found, test, "same camera", near)
     for name, frames in others.items():
         if camera(name) != own:
-            asked += _judged(bench, found, test, "other scene", frames)
-    foreign_update = _span(bench, observed[_other(observed, index)]) if len(observed) > 1 else None
+            asked += _judged(context, found, test, "other scene", frames)
+    foreign_update = _span(context, observed[_other(observed, index)]) if len(observed) > 1 else None
     if foreign_update is not None:
-        asked += _judged(bench, foreign_update, test, "another update", probe.clip)
+        asked += _judged(context, foreign_update, test, "another update", probe.clip)
     return ClipAsked(
         probe=probe.name,
         weight=span.weight,
@@ -249,17 +255,19 @@ def _other(observed: Sequence[Observed], index: int) -> int:
     return canaries[0] if canaries else (index + 1) % len(observed)
 
 
-def _judged(bench: Bench, found: tuple[View, FrameSpan], test: MembershipTest, kind: str, frames: Clip) -> list[Asked]:
-    distances = _distances(bench, *found, frames)
+def _judged(
+    context: Context, found: tuple[View, FrameSpan], test: MembershipTest, kind: str, frames: Clip
+) -> list[Asked]:
+    distances = _distances(context, *found, frames)
     return [
         Asked(kind=kind, frame=frame, distance=d, called=called)
         for frame, d, called in zip(frames, distances, test.members(distances), strict=True)
     ]
 
 
-def _distances(bench: Bench, view: View, span: FrameSpan, frames: Tensor) -> list[float]:
+def _distances(context: Context, view: View, span: FrameSpan, frames: Tensor) -> list[float]:
     with torch.no_grad():
-        found: list[float] = span.distance(frame_features(view, span.weight, frames.to(bench.device))).tolist()
+        found: list[float] = span.distance(frame_features(view, span.weight, frames.to(context.device))).tolist()
     return found
 
 

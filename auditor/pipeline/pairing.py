@@ -1,6 +1,6 @@
 """Which reconstruction is held against which clip."""
 
-from auditor.pipeline.bench import Observed
+from auditor.pipeline.context import Observed
 from auditor.records import Clip, Clips, Probe, Reconstruction
 from auditor.score import pair, psnr
 

@@ -10,7 +10,7 @@ import torch
 from auditor import __version__
 from auditor.attack import Preset
 from auditor.exposure import Exposed, closed_form_flags
-from auditor.pipeline.bench import Bench, Observed
+from auditor.pipeline.audit import Audit
 from auditor.pipeline.blocks import (
     control_block,
     exposure_block,
@@ -24,6 +24,7 @@ from auditor.pipeline.blocks import (
     skipped_block,
     what_if_block,
 )
+from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import Control
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.enhancement import Enhancement
@@ -38,18 +39,8 @@ from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import THREAT_TITLE, actions, assumptions, local_batch, out_of_scope
-from auditor.records import (
-    Audit,
-    Clock,
-    FederatedProtocol,
-    Grade,
-    Layer,
-    Outcome,
-    Probe,
-    Skipped,
-    record,
-)
-from auditor.score import Severity, Verdict, confidence, decide, gate, severity
+from auditor.records import Clock, FederatedProtocol, Layer, Outcome, Probe, Skipped, record
+from auditor.score import Grade, Severity, Verdict, confidence, decide, gate, severity
 from auditor.text import distinct, printable
 
 
@@ -61,7 +52,7 @@ class Gathered:
     preset: Preset
     started: datetime.datetime
     clock: Clock
-    bench: Bench
+    context: Context
     observed: tuple[Observed, ...]
     controls: tuple[Control, ...]
     failed: tuple[str, ...]
@@ -84,7 +75,7 @@ class Gathered:
 
 def assemble(g: Gathered) -> Audit:
     """Decide the verdict and write everything down."""
-    target = g.bench.target
+    target = g.context.target
     worst = _worst(g)
     cut_short = _cut_short(g)
     verdict = _verdict(g, cut_short)
@@ -126,7 +117,7 @@ def assemble(g: Gathered) -> Audit:
             },
             "severity": severity_block(worst),
             "confidence": {"level": sure.level, "reasons": list(sure.reasons)},
-            "actions": actions(g.bench, g.findings, g.variants, g.skipped),
+            "actions": actions(g.context, g.findings, g.variants, g.skipped),
             "environment": environment_block(g.device, g.pace),
         }
     )
@@ -189,7 +180,7 @@ def _cut_short(g: Gathered) -> tuple[str, ...]:
 
 def _tool(g: Gathered) -> dict[str, Any]:
     identity = "\x1f".join(
-        (__version__, g.bench.target.sha256, str(sorted(g.options.as_json().items(), key=str)), g.started.isoformat())
+        (__version__, g.context.target.sha256, str(sorted(g.options.as_json().items(), key=str)), g.started.isoformat())
     )
     return {
         "name": "fl-audit",
@@ -217,7 +208,7 @@ def _plain_texts(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(g: Gathered) -> dict[str, Any]:
-    target, sent = g.bench.target, g.bench.protocol.sent
+    target, sent = g.context.target, g.context.protocol.sent
     parameters = target.parameters
     spec = target.input
     return {
@@ -241,7 +232,7 @@ def _model(g: Gathered) -> dict[str, Any]:
 
 
 def _protocol(g: Gathered) -> dict[str, Any]:
-    p, target = g.bench.protocol, g.bench.target
+    p, target = g.context.protocol, g.context.target
     return {
         "algorithm": p.algorithm,
         "batch": p.batch,
@@ -262,7 +253,7 @@ def _protocol(g: Gathered) -> dict[str, Any]:
         "threat_model": {
             "id": "C",
             "title": THREAT_TITLE,
-            "assumes": assumptions(g.bench),
+            "assumes": assumptions(g.context),
             "out_of_scope": out_of_scope(p),
         },
     }
@@ -327,13 +318,13 @@ def _exposure_block(g: Gathered) -> dict[str, Any]:
 
 
 def _layers(g: Gathered) -> list[dict[str, Any]]:
-    flags = closed_form_flags(g.bench.target.layers, g.bench.protocol, g.bench.target.classes)
-    names = distinct(g.bench.target.parameters)
-    return [_layer(g, layer, flags.get(layer.index, ()), names) for layer in g.bench.target.layers]
+    flags = closed_form_flags(g.context.target.layers, g.context.protocol, g.context.target.classes)
+    names = distinct(g.context.target.parameters)
+    return [_layer(g, layer, flags.get(layer.index, ()), names) for layer in g.context.target.layers]
 
 
 def _layer(g: Gathered, layer: Layer, flags: tuple[str, ...], names: Mapping[str, str]) -> dict[str, Any]:
-    sent = any(n in g.bench.protocol.sent for n in layer.parameters)
+    sent = any(n in g.context.protocol.sent for n in layer.parameters)
     exposure = g.exposed.layers.get(layer.index) if g.exposed is not None and sent else None
     reason = "" if exposure else "not sent" if not sent else _exposure_block(g)["reason"]
     return {

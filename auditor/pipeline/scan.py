@@ -11,7 +11,8 @@ from auditor.attack import LEAST_STEPS, PRESETS, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
-from auditor.pipeline.bench import Bench, Observed, public_weights
+from auditor.pipeline.audit import Audit
+from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -26,15 +27,15 @@ from auditor.pipeline.identity import SECONDS_TO_RECOGNISE, recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
-from auditor.pipeline.watch import Watch
 from auditor.pipeline.what_if import Variant, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
-from auditor.records import Audit, Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.score import FaceRecogniser, Lpips
 
 # Shares of the time that is left when each part begins; attacks take the rest.
@@ -62,7 +63,7 @@ _NO_WHAT_IF = Skipped(
 )
 
 
-def scan(options: ScanOptions, watch: Watch) -> Audit:
+def scan(options: ScanOptions, display: Display) -> Audit:
     """Audit a model and return its results.
 
     Raises
@@ -79,67 +80,69 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
     lpips = None if options.lpips is None else Lpips(options.lpips)
     recogniser = FaceRecogniser() if options.faces else None
     users = user_enhancers(options.sr)
-    watch.stage("loading the model")
+    display.stage("loading the model")
     target = load_target(options, device)
-    watch.stage("making probes")
+    display.stage("making probes")
     probes = _probes(options, preset, target.input)
     references = references_from(options.references, target.input)
     if references.several:
         preset = preset.with_several_references()
-    bench = trained(target, options, loss_of(options.loss, target))
+    context = trained(target, options, loss_of(options.loss, target))
     what_if = preset.what_if if options.what_if is None else options.what_if
     malicious = preset.what_if and what_if if options.malicious is None else options.malicious
     changing, server = _WHAT_IF if what_if else 0.0, _MALICIOUS if malicious else 0.0
     with threads_for(target):
-        observed = observe_all(bench, probes)
-        pace = seconds_per_step(bench, observed[0])
+        observed = observe_all(context, probes)
+        pace = seconds_per_step(context, observed[0])
         _enough_time(clock, pace)
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, galleries, lpips)
-        watch.stage("controls")
-        controls = _controls(bench, observed, 0.5 * clock.left, watch)
-        watch.stage("exposure")
-        exposed = _exposure(bench, observed[0], variance, _EXPOSURE * clock.left, pace, watch)
-        watch.stage("frame membership")
-        membership = ask_membership(bench, observed, Clock(_MEMBERSHIP * clock.left), pace)
-        watch.stage("attacks")
+        display.stage("controls")
+        controls = _controls(context, observed, 0.5 * clock.left, display)
+        display.stage("exposure")
+        exposed = _exposure(context, observed[0], variance, _EXPOSURE * clock.left, pace, display)
+        display.stage("frame membership")
+        membership = ask_membership(context, observed, Clock(_MEMBERSHIP * clock.left), pace)
+        display.stage("attacks")
         telling = _DIAGNOSE if preset.diagnose else 0.0
         looking = 0.0 if recogniser is None else min(SECONDS_TO_RECOGNISE, 0.2 * clock.left)
         later = looking + (_ENHANCE + changing + server + telling) * clock.left
-        ran, skipped = run_units(bench, observed, preset, Clock(clock.left - later), pace, scoring, watch, references)
-        findings = make_findings(bench, observed, ran, galleries, references, lpips)
+        ran, skipped = run_units(
+            context, observed, preset, Clock(clock.left - later), pace, scoring, display, references
+        )
+        findings = make_findings(context, observed, ran, galleries, references, lpips)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
-        watch.stage("diagnosis")
+        display.stage("diagnosis")
         share = clock.left * telling / (_ENHANCE + changing + server + telling)
         measured = exposed if isinstance(exposed, Exposed) else None
         with threads_for(target):
-            diagnosed = diagnose_best(bench, observed, findings, measured, share, watch)
-    watch.stage("enhancement")
+            diagnosed = diagnose_best(context, observed, findings, measured, share, display)
+    display.stage("enhancement")
     share = max(0.0, clock.left - looking) * _ENHANCE / (_ENHANCE + changing + server)
-    enhanced, not_enhanced = enhance_results(findings, galleries, share, watch, users)
-    identities = recognised(findings, enhanced, recogniser, clock.left, watch)
+    enhanced, not_enhanced = enhance_results(findings, galleries, share, display, users)
+    identities = recognised(findings, enhanced, recogniser, clock.left, display)
     changes: tuple[Variant, ...] = ()
     if what_if and clock.left > 0.0:
-        watch.stage("what if")
+        display.stage("what if")
         with threads_for(target):
             share = clock.left * changing / (changing + server)
-            changes = variants(bench, probes, blind, variance, share, pace, watch)
+            changes = variants(context, probes, blind, variance, share, pace, display)
     manipulated: MaliciousServer | None = None
     if malicious:
-        watch.stage("what if the server were malicious")
+        display.stage("what if the server were malicious")
         with threads_for(target):
-            manipulated = malicious_server(bench, probes, blind, clock.left, pace, watch)
+            manipulated = malicious_server(context, probes, blind, clock.left, pace, display)
     return assemble(
         Gathered(
             options=options,
             preset=preset,
             started=started,
             clock=clock,
-            bench=bench,
+            context=context,
             observed=observed,
             controls=(*controls, *null_controls(findings), *blind_controls(findings)),
             failed=failed(controls),
@@ -147,7 +150,7 @@ def scan(options: ScanOptions, watch: Watch) -> Audit:
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
             diagnosed=diagnosed,
-            labels=label_finding(observed, target.classes, bench.client.loss.kind),
+            labels=label_finding(observed, target.classes, context.client.loss.kind),
             enhanced=enhanced,
             identities=identities,
             variants=changes,
@@ -259,13 +262,13 @@ def _enough_time(clock: Clock, pace: float) -> None:
         )
 
 
-def _controls(bench: Bench, observed: Sequence[Observed], seconds: float, watch: Watch) -> tuple[Control, ...]:
-    with watch.unit("positive controls", _CONTROL_SECONDS) as progress:
-        return (*positive_controls(bench.device, seconds, progress), simulation_control(bench, observed[0]))
+def _controls(context: Context, observed: Sequence[Observed], seconds: float, display: Display) -> tuple[Control, ...]:
+    with display.unit("positive controls", _CONTROL_SECONDS) as progress:
+        return (*positive_controls(context.device, seconds, progress), simulation_control(context, observed[0]))
 
 
 def _exposure(
-    bench: Bench, observed: Observed, variance: float, seconds: float, pace: float, watch: Watch
+    context: Context, observed: Observed, variance: float, seconds: float, pace: float, display: Display
 ) -> Exposed | Skipped:
     if _STEPS_TO_EXPOSE * pace > seconds:
         return Skipped(
@@ -275,8 +278,8 @@ def _exposure(
             reason=f"one step takes {pace:.2g} s and the share of exposure is {max(0.0, seconds):.0f} s",
             remedy="give more --max-time",
         )
-    labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
-    with watch.unit("mode exposure", seconds) as progress:
+    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
+    with display.unit("mode exposure", seconds) as progress:
         return expose(
-            client, observed.clips, labels, bench.target.layers, variance, seconds, progress, public_weights(bench)
+            client, observed.clips, labels, context.target.layers, variance, seconds, progress, public_weights(context)
         )

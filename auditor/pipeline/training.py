@@ -9,8 +9,8 @@ import torch
 
 from auditor.errors import UsageError
 from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks
-from auditor.model.user_file import executed
-from auditor.pipeline.bench import Bench, Observed, observe_probes, set_up
+from auditor.model.sandbox.user_file import executed
+from auditor.pipeline.context import Context, Observed, observe_probes, set_up
 from auditor.pipeline.options import ScanOptions
 from auditor.records import FederatedProtocol, Label, Probe, Target
 from auditor.text import printable
@@ -18,7 +18,7 @@ from auditor.text import printable
 _ONE_VALUE = "more than 1 value per channel"
 
 
-def trained(target: Target, options: ScanOptions, loss: Loss) -> Bench:
+def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
     """Return the set-up of an audit: the target with its notes, and a client that trains as the user said.
 
     Raises
@@ -81,7 +81,9 @@ def user_function(source: str) -> Callable[..., Any]:
     return function
 
 
-def observe_all(bench: Bench, probes: Sequence[Probe], labels: Sequence[Label] | None = None) -> tuple[Observed, ...]:
+def observe_all(
+    context: Context, probes: Sequence[Probe], labels: Sequence[Label] | None = None
+) -> tuple[Observed, ...]:
     """Let every client compute its update, and check the loss on the first; labels are drawn from names unless given.
 
     Raises
@@ -90,9 +92,9 @@ def observe_all(bench: Bench, probes: Sequence[Probe], labels: Sequence[Label] |
         BatchNorm has a single value a channel to normalise, the user's loss does not work, or local training diverges.
     """
     try:
-        if bench.protocol.loss not in LOSSES:
-            _try_out(bench, probes[0])
-        observed = observe_probes(bench, probes, labels)
+        if context.protocol.loss not in LOSSES:
+            _try_out(context, probes[0])
+        observed = observe_probes(context, probes, labels)
     except UsageError:
         raise
     except Exception as error:
@@ -102,22 +104,22 @@ def observe_all(bench: Bench, probes: Sequence[Probe], labels: Sequence[Label] |
             "with --bn train and one clip a BatchNorm layer sees a single value a channel, and nothing is left of it",
             "give --batch 2 or more, or --bn eval",
         ) from error
-    if bench.protocol.algorithm == "FedAvg" and not all(
+    if context.protocol.algorithm == "FedAvg" and not all(
         bool(torch.isfinite(g).all()) for o in observed for g in o.update.gradients.values()
     ):
         raise UsageError(
-            f"with --learning-rate {bench.protocol.rate:g} local training diverges: weights become no numbers",
+            f"with --learning-rate {context.protocol.rate:g} local training diverges: weights become no numbers",
             "give a smaller --learning-rate",
         )
     return observed
 
 
-def _try_out(bench: Bench, probe: Probe) -> None:
+def _try_out(context: Context, probe: Probe) -> None:
     """Differentiate a user's loss twice before anything is measured with it."""
-    kind, client = bench.client.loss.kind, bench.client
-    label = assign_labels([probe.name], bench.target.classes, kind=kind)[0]
-    labels = batch_labels(label, bench.protocol.batch, bench.target.classes, kind=kind)
-    client.check(probe.clip.to(bench.device).expand(len(labels), *probe.clip.shape), client.targets(labels))
+    kind, client = context.client.loss.kind, context.client
+    label = assign_labels([probe.name], context.target.classes, kind=kind)[0]
+    labels = batch_labels(label, context.protocol.batch, context.target.classes, kind=kind)
+    client.check(probe.clip.to(context.device).expand(len(labels), *probe.clip.shape), client.targets(labels))
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 
 from auditor.attack import LEAST_STEPS, Attack, Preset
-from auditor.pipeline.bench import Bench, Observed, unit_seed, view_of
+from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, Point, budget_curve
+from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
-from auditor.pipeline.watch import Watch
 from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
@@ -55,10 +55,10 @@ def uses_reference(attack: Attack) -> bool:
     return attack.frames_of_scene > 0
 
 
-def unit_view(bench: Bench, observed: Sequence[Observed], unit: Unit, references: References = _OWN_FRAMES) -> View:
+def unit_view(context: Context, observed: Sequence[Observed], unit: Unit, references: References = _OWN_FRAMES) -> View:
     """Return the attacker's view: the update of one clip, and for R1 and Rk frames of the scene of `truth`."""
     held = references.held(unit.attack, observed[unit.truth].probe)
-    return view_of(bench, observed[unit.update], None if held is None else held.to(bench.device))
+    return view_of(context, observed[unit.update], None if held is None else held.to(context.device))
 
 
 def plan(preset: Preset, observed: Sequence[Observed]) -> tuple[Unit, ...]:
@@ -100,13 +100,13 @@ def _foreign(observed: Sequence[Observed], truth: int) -> int:
 
 
 def run_units(
-    bench: Bench,
+    context: Context,
     observed: Sequence[Observed],
     preset: Preset,
     clock: Clock,
     pace: float,
     scoring: float,
-    watch: Watch,
+    display: Display,
     references: References = _OWN_FRAMES,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
     """Run what applies and fits into the time left on `clock`; say of everything else why it did not run.
@@ -120,10 +120,12 @@ def run_units(
     references
         What attackers hold of the scene.
     """
-    units, skipped = _applicable(bench, observed, plan(preset, observed), references)
+    units, skipped = _applicable(context, observed, plan(preset, observed), references)
     closed = [u for u in units if u.attack.closed_form]
     searches = [u for u in units if not u.attack.closed_form]
-    ran = [_run(bench, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), watch, references) for u in closed]
+    ran = [
+        _run(context, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), display, references) for u in closed
+    ]
     clock = Clock(clock.left - scoring * len(ran))
     count = _affordable(len(searches), clock.left, pace, scoring)
     why = f"one step takes {pace:.2g} s and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
@@ -137,7 +139,7 @@ def run_units(
             continue
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
-        ran.append(_run(bench, observed, unit, budget, watch, references))
+        ran.append(_run(context, observed, unit, budget, display, references))
         scored += 1
         if not due:
             # Searches that ended before their time leave it to those that there was none for.
@@ -149,12 +151,12 @@ def run_units(
 
 
 def _applicable(
-    bench: Bench, observed: Sequence[Observed], units: Sequence[Unit], references: References
+    context: Context, observed: Sequence[Observed], units: Sequence[Unit], references: References
 ) -> tuple[list[Unit], list[Skipped]]:
     kept, skipped = [], []
     for unit in units:
         obstacle = references.obstacle(unit.attack, observed[unit.truth].probe)
-        obstacle = obstacle or unit.attack.obstacle(unit_view(bench, observed, unit, references))
+        obstacle = obstacle or unit.attack.obstacle(unit_view(context, observed, unit, references))
         if obstacle is None:
             kept.append(unit)
         else:
@@ -174,14 +176,14 @@ def _fitting(left: float, pace: float, scoring: float) -> int:
     return int(max(0.0, left) / (pace * LEAST_STEPS * _MARGIN + scoring))
 
 
-def seconds_per_step(bench: Bench, observed: Observed) -> float:
+def seconds_per_step(context: Context, observed: Observed) -> float:
     """Measure one step of gradient matching (forward, double backward); the first pays one-time costs."""
     x = observed.clips.clone().requires_grad_(True)
-    labels = bench.client.targets(observed.labels)
+    labels = context.client.targets(observed.labels)
     pace = 0.0
     for _ in range(3):
         clock = Clock(0.0)
-        gradients = bench.client(x, labels, create_graph=True)
+        gradients = context.client(x, labels, create_graph=True)
         total = torch.stack([g.square().sum() for g in gradients.values()]).sum()
         if total.requires_grad:
             torch.autograd.grad(total, x, allow_unused=True)
@@ -194,14 +196,19 @@ def seconds_per_step(bench: Bench, observed: Observed) -> float:
 
 
 def _run(
-    bench: Bench, observed: Sequence[Observed], unit: Unit, budget: Budget, watch: Watch, references: References
+    context: Context,
+    observed: Sequence[Observed],
+    unit: Unit,
+    budget: Budget,
+    display: Display,
+    references: References,
 ) -> Ran:
     probe = observed[unit.truth].probe.name
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
-    seed = unit_seed(bench.seed, unit.attack.name, probe, str(unit.repetition))
-    with watch.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
+    seed = unit_seed(context.seed, unit.attack.name, probe, str(unit.repetition))
+    with display.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
         try:
-            view = unit_view(bench, observed, unit, references)
+            view = unit_view(context, observed, unit, references)
             result = unit.attack.invert(view, replace(budget, progress=progress), seed)
         except _DEFECTS as error:
             # One attack that breaks on this net must not cost the others' results; it is counted and shown.

@@ -6,8 +6,8 @@ from dataclasses import replace
 from auditor.attack import CLOSED_FORMS, LEAST_STEPS, GradientMatching
 from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
-from auditor.pipeline.bench import (
-    Bench,
+from auditor.pipeline.context import (
+    Context,
     Observed,
     extractor_parameters,
     observe_probes,
@@ -16,16 +16,14 @@ from auditor.pipeline.bench import (
     view_of,
     with_sent,
 )
+from auditor.pipeline.progress import Display
 from auditor.pipeline.units import seconds_per_step
-from auditor.pipeline.watch import Watch
 from auditor.records import (
     BatchNormMode,
     Budget,
     Clip,
-    ClipScore,
     Clock,
     FederatedProtocol,
-    Grade,
     Layer,
     Outcome,
     Probe,
@@ -33,7 +31,7 @@ from auditor.records import (
     Skipped,
     record,
 )
-from auditor.score import grade_clip, pair, score_clip
+from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
 
 # Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
 # exhaust.
@@ -74,13 +72,13 @@ class _Plan:
 
 
 def variants(
-    bench: Bench,
+    context: Context,
     probes: Sequence[Probe],
     gallery: Clip,
     pixel_variance: float,
     seconds: float,
     pace: float,
-    watch: Watch,
+    display: Display,
 ) -> tuple[Variant, ...]:
     """Measure exposure and one attack on the first probe for the audited protocol and each change of it.
 
@@ -89,8 +87,8 @@ def variants(
     clock = Clock(seconds)
     if _STEPS_TO_PREPARE * pace > seconds:
         return ()
-    plans = _plans(bench)
-    prepared = [(p, _prepare(bench, p, probes)) for p in plans]
+    plans = _plans(context)
+    prepared = [(p, _prepare(context, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
     # A third of the time for exposure, the rest for descents of equal length.
@@ -104,12 +102,12 @@ def variants(
             continue
         share = 0.3 * seconds / max(1, len(runnable))
         limit = _SLOWER * max(0.0, clock.left) / max(1, len(plans) - len(results))
-        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, limit, watch))
+        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, limit, display))
     return tuple(results)
 
 
-def _plans(bench: Bench) -> list[_Plan]:
-    protocol = bench.protocol
+def _plans(context: Context) -> list[_Plan]:
+    protocol = context.protocol
     other_batch = 4 if protocol.batch == 1 else 1
     clips = "4 clips" if other_batch == 4 else "1 clip"
     plans = [
@@ -130,9 +128,9 @@ def _plans(bench: Bench) -> list[_Plan]:
                 protocol=replace(protocol, algorithm="FedSGD"),
             )
         )
-    head = _head(bench)
-    two_part = bool(bench.target.parts)
-    everything = len(protocol.sent) == len(bench.target.parameters) - len(extractor_parameters(bench.target))
+    head = _head(context)
+    two_part = bool(context.target.parts)
+    everything = len(protocol.sent) == len(context.target.parameters) - len(extractor_parameters(context.target))
     if everything and two_part:
         plans.append(
             _Plan(
@@ -163,7 +161,7 @@ def _plans(bench: Bench) -> list[_Plan]:
             )
         )
     other_mode: BatchNormMode = "train" if protocol.batchnorm == "eval" else "eval"
-    kind = bench.target.fidelity.batchnorm
+    kind = context.target.fidelity.batchnorm
     plans.append(
         _Plan(
             name=f"BatchNorm {other_mode}",
@@ -186,10 +184,10 @@ def _describe(protocol: FederatedProtocol) -> str:
     return f"batch {protocol.batch}{local}, {sent} sent, BatchNorm {protocol.batchnorm}{buffers}{dropout}"
 
 
-def _head(bench: Bench) -> tuple[str, ...]:
+def _head(context: Context) -> tuple[str, ...]:
     """Exact names of the head's parameters: the layers from the last Linear on."""
-    layers = bench.target.layers
-    last = next((layer.index for layer in reversed(layers) if _ends_in_classes(layer, bench.target.classes)), None)
+    layers = context.target.layers
+    last = next((layer.index for layer in reversed(layers) if _ends_in_classes(layer, context.target.classes)), None)
     if last is None:
         return ()
     start = max((x.index for x in layers if x.kind == "linear" and x.index <= last), default=last)
@@ -205,12 +203,12 @@ def _ends_in_classes(layer: Layer, classes: int) -> bool:
     return bool(layer.output_shape) and layer.output_shape[-1] == classes
 
 
-def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe]) -> tuple[Bench, Observed] | Skipped:
+def _prepare(context: Context, plan: _Plan, probes: Sequence[Probe]) -> tuple[Context, Observed] | Skipped:
     if plan.obstacle:
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=plan.obstacle)
     try:
-        protocol = with_sent(bench.target, plan.protocol)
-        changed = replace(bench, protocol=protocol, client=bench.client.under(protocol))
+        protocol = with_sent(context.target, plan.protocol)
+        changed = replace(context, protocol=protocol, client=context.client.under(protocol))
         return changed, observe_probes(changed, probes[:1])[0]
     except (UsageError, RuntimeError, ValueError) as error:
         return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
@@ -218,30 +216,30 @@ def _prepare(bench: Bench, plan: _Plan, probes: Sequence[Probe]) -> tuple[Bench,
 
 def _measure(
     plan: _Plan,
-    bench: Bench,
+    context: Context,
     observed: Observed,
     gallery: Clip,
     pixel_variance: float,
     steps: int,
     seconds: float,
     limit: float,
-    watch: Watch,
+    display: Display,
 ) -> Variant:
-    labels, client = bench.client.targets(observed.labels), bench.client_of(observed.probe)
-    with watch.unit(f"what if: {plan.name} · exposure", seconds) as progress:
+    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
+    with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
         found = expose(
             client,
             observed.clips,
             labels,
-            bench.target.layers,
+            context.target.layers,
             pixel_variance,
             seconds,
             progress,
-            public_weights(bench),
+            public_weights(context),
         )
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
-    made = _strongest(plan, bench, observed, steps, limit, watch)
+    made = _strongest(plan, context, observed, steps, limit, display)
     if isinstance(made, Skipped):
         return replace(variant, skipped=made)
     order = pair(observed.clips.cpu(), made.clips.cpu())
@@ -250,11 +248,11 @@ def _measure(
 
 
 def _strongest(
-    plan: _Plan, bench: Bench, observed: Observed, steps: int, limit: float, watch: Watch
+    plan: _Plan, context: Context, observed: Observed, steps: int, limit: float, display: Display
 ) -> Reconstruction | Skipped:
     """Use a closed form if one solves this variant, else gradient matching with the common number of steps."""
-    view = view_of(bench, observed)
-    seed = unit_seed(bench.seed, "what-if", plan.name)
+    view = view_of(context, observed)
+    seed = unit_seed(context.seed, "what-if", plan.name)
     for closed in CLOSED_FORMS:
         if closed.obstacle(view) is None:
             solved = closed.invert(view, Budget(seconds=limit, steps=1), seed)
@@ -266,7 +264,7 @@ def _strongest(
         return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
     if steps < LEAST_STEPS:
         return _no_time(plan, f"only {steps} steps fit into the time of each variant")
-    with watch.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
+    with display.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
         made = attack.invert(view, Budget(seconds=limit, steps=steps, progress=progress), seed)
     if isinstance(made, Reconstruction) and made.outcome is not Outcome.DIVERGED and made.steps < steps:
         return _no_time(plan, f"the machine got slower: {made.steps} of {steps} steps do not compare with the others")

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from auditor.pipeline.bench import Bench
+from auditor.pipeline.context import Context
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
-from auditor.records import FederatedProtocol, Grade, Skipped
+from auditor.records import FederatedProtocol, Skipped
+from auditor.score import Grade
 from auditor.text import printable
 
 THREAT_TITLE = "Whoever sees one update: an honest-but-curious server, or an eavesdropper"
@@ -27,9 +28,9 @@ def out_of_scope(protocol: FederatedProtocol) -> list[str]:
     return [_ACTIVE, _OTHER_TRAINING[protocol.algorithm], *_DEFENCES]
 
 
-def assumptions(bench: Bench) -> list[str]:
+def assumptions(context: Context) -> list[str]:
     """What the attacker of every finding is assumed to know."""
-    protocol = bench.protocol
+    protocol = context.protocol
     reads = f"the loss ({printable(protocol.loss)}), the batch size and the BatchNorm mode ({protocol.batchnorm})"
     buffers = (
         "the running statistics of BatchNorm after the step (FedAvg sends them with the weights)"
@@ -39,14 +40,15 @@ def assumptions(bench: Bench) -> list[str]:
     dropout = ["dropout is on at the client, and its masks are not known to the attacker"]
     return [
         "the model's architecture and its weights before the update (threat model C of Carletti et al. 2025)",
-        *(["the extractor, which is public and never trained"] if bench.target.parts else []),
+        *(["the extractor, which is public and never trained"] if context.target.parts else []),
         f"{_what_travels(protocol)}, in float32, "
-        f"for {len(protocol.sent)} of {len(bench.target.parameters)} parameter tensors",
+        f"for {len(protocol.sent)} of {len(context.target.parameters)} parameter tensors",
         *_local_training(protocol),
         reads,
-        *([buffers] if bench.target.fidelity.batchnorm == "kept" else []),
+        *([buffers] if context.target.fidelity.batchnorm == "kept" else []),
         *(dropout if protocol.dropout == "on" else []),
-        f"pixel normalisation and clip size ({bench.input.frames} frames of {bench.input.height}x{bench.input.width})",
+        "pixel normalisation and clip size "
+        f"({context.input.frames} frames of {context.input.height}x{context.input.width})",
     ]
 
 
@@ -109,11 +111,11 @@ def summary(finding: Finding) -> str:
 
 
 def actions(
-    bench: Bench, findings: Sequence[Finding], variants: Sequence[Variant], skipped: Sequence[Skipped]
+    context: Context, findings: Sequence[Finding], variants: Sequence[Variant], skipped: Sequence[Skipped]
 ) -> list[dict[str, str]]:
     """What the reader can do, measured changes first."""
     found = _measured(variants)
-    if bench.target.fidelity.upper_bound:
+    if context.target.fidelity.upper_bound:
         found.append(
             {
                 "text": "Export the model so that it keeps what clients train, and audit again (see fidelity notes).",

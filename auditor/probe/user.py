@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from auditor.errors import UsageError
-from auditor.probe.array import read_npz
 from auditor.probe.fit import fit, own_window
+from auditor.probe.npz import read_npz
 from auditor.probe.video import read_images, read_video
 from auditor.records import Clip, InputSpec, Probe, record
 from auditor.text import printable

@@ -6,7 +6,7 @@ from typing import Any
 
 from auditor.report.figures import decibels, fixed, real
 from auditor.report.headline import ranked
-from auditor.report.pictures import Gallery, Picture
+from auditor.report.pictures import Picture, PictureGallery
 
 _COLUMNS = 8
 _MOST_FRAMES = 32
@@ -14,7 +14,7 @@ _KINDS = ("original", "reconstruction", "enhanced", "reference", "baseline", "nu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class FilmCell:
     """One frame: its picture (None where there is none that may be shown), what it shows, numbers under it."""
 
     picture: Picture | None
@@ -29,7 +29,7 @@ class Row:
     kind: str
     title: str
     note: str
-    cells: tuple[Cell, ...]
+    cells: tuple[FilmCell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ class Filmstrip:
     left_out: int = 0
 
 
-def strips_of(finding: Mapping[str, Any], gallery: Gallery, payloads: frozenset[str] = frozenset()) -> list[Filmstrip]:
+def strips_of(
+    finding: Mapping[str, Any], gallery: PictureGallery, payloads: frozenset[str] = frozenset()
+) -> list[Filmstrip]:
     """Return the strips that stand for a finding.
 
     The best run on a scene; where something was shown, the median run and the best run on a canary as well. `payloads`
@@ -79,7 +81,7 @@ def _first_with_frames(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any
 def filmstrip(
     finding: Mapping[str, Any],
     result: Mapping[str, Any],
-    gallery: Gallery,
+    gallery: PictureGallery,
     which: str,
     kinds: Sequence[str] = _KINDS,
     most: int = _MOST_FRAMES,
@@ -123,7 +125,7 @@ def _band_width(count: int) -> int:
     return -(-count // max(bands, 1)) or 1
 
 
-def _row(kind: str, places: Sequence[int], result: Mapping[str, Any], gallery: Gallery) -> Row | None:
+def _row(kind: str, places: Sequence[int], result: Mapping[str, Any], gallery: PictureGallery) -> Row | None:
     pictures = result["pictures"]
     strip = pictures.get(kind)
     if not strip:
@@ -156,7 +158,7 @@ def _titles(kind: str, result: Mapping[str, Any]) -> tuple[str, str]:
     return "Null control", "another clip's update" + (f": {decibels(null['psnr'])}" if null else "")
 
 
-def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: Gallery) -> Cell:
+def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: PictureGallery) -> FilmCell:
     frame = result["pictures"]["frames"][place]
     picture = gallery.picture(uri)
     numbers: tuple[str, ...] = ()
@@ -175,7 +177,7 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: G
         if psnr is not None:
             numbers = (decibels(psnr), f"SSIM {fixed(ssim)}")
             alt += f": {decibels(psnr)}, SSIM {fixed(ssim)}"
-    return Cell(picture=picture, alt=alt if picture else f"{alt}: no picture that can be shown", numbers=numbers)
+    return FilmCell(picture=picture, alt=alt if picture else f"{alt}: no picture that can be shown", numbers=numbers)
 
 
 def _at(values: Sequence[Any], frame: int) -> Any:

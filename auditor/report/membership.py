@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.report.figures import of, percent, real
-from auditor.report.pictures import Gallery, Picture
+from auditor.report.pictures import Picture, PictureGallery
 
 _KINDS = {
     "member": "of the client's clip",
@@ -32,7 +32,7 @@ class Group:
     pictures: tuple[Picture, ...]
 
 
-def membership_rows(results: Mapping[str, Any], gallery: Gallery) -> list[Group]:
+def membership_rows(results: Mapping[str, Any], gallery: PictureGallery) -> list[Group]:
     """Return the lines of the table; none where nothing was asked."""
     asked = results.get("membership")
     rows: list[Group] = []
@@ -69,7 +69,7 @@ def unmeasured(asked: Mapping[str, Any]) -> str:
     return f"; errors on frames of the same camera at another time were not measured{where}"
 
 
-def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: Gallery) -> Group | None:
+def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: PictureGallery) -> Group | None:
     frames = [f for f in clip["frames"] if f["kind"] == kind]
     if not frames:
         return None

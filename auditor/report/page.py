@@ -16,7 +16,7 @@ from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.matrix import matrices
 from auditor.report.membership import membership_rows, unmeasured
-from auditor.report.pictures import Gallery
+from auditor.report.pictures import PictureGallery
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
@@ -63,7 +63,7 @@ def started(results: Mapping[str, Any]) -> datetime | None:
 
 
 def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
-    gallery = Gallery(printed)
+    gallery = PictureGallery(printed)
     payloads = canaries(results)
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
@@ -98,7 +98,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
     }
 
 
-def _cover_strip(strongest: Best | None, gallery: Gallery) -> Filmstrip | None:
+def _cover_strip(strongest: Best | None, gallery: PictureGallery) -> Filmstrip | None:
     if strongest is None or not (strongest.result["pictures"] or {}).get("frames"):
         return None
     kinds = ("original", "reconstruction", "baseline")

@@ -30,7 +30,7 @@ class Picture:
         return max(self.width, self.height) < _SMALL
 
 
-class Gallery:
+class PictureGallery:
     """Every picture of one report, decoded once.
 
     Small pictures stay as they are on screen; in print they are enlarged by whole factors, since PDF viewers differ in

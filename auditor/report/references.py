@@ -11,7 +11,7 @@ _WORTH_DB = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ReferenceRow:
     """Attackers with and without frames of the scene, on one clip: PSNR and motion gain in dB, a sentence on each."""
 
     probe: str
@@ -37,7 +37,7 @@ def copy_sentence(score: Mapping[str, Any]) -> str:
     return f"{alone}; {gain} over it, {motion} in motion"
 
 
-def reference_rows(results: Mapping[str, Any]) -> list[Row]:
+def reference_rows(results: Mapping[str, Any]) -> list[ReferenceRow]:
     """Return, for each clip and kind of attacker with frames (R1, Rk), its best run beside the best run without any."""
     rows = []
     for kind in ("R1", "Rk"):
@@ -71,9 +71,9 @@ def _level(run: Mapping[str, Any]) -> float:
 
 def _row(
     probe: str, kind: str, finding: Mapping[str, Any], run: Mapping[str, Any], blind: Mapping[str, Any] | None
-) -> Row:
+) -> ReferenceRow:
     score, without = run["score"], None if blind is None else blind["score"]
-    return Row(
+    return ReferenceRow(
         probe=probe,
         kind=kind,
         frames=finding.get("reference_frames", 1),

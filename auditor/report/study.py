@@ -15,7 +15,7 @@ from auditor.report.atomic import replace_file
 from auditor.report.figures import MISSING, decibels, of, real, signed
 from auditor.report.page import environment, stylesheet
 from auditor.report.pdf import PdfUnavailableError, draw_pdf
-from auditor.report.pictures import Gallery
+from auditor.report.pictures import PictureGallery
 from auditor.report.plain import plain, results_digest, to_json
 from auditor.report.study_shape import validate_study
 from auditor.text import printable
@@ -93,7 +93,7 @@ def page(results: Results, printed: bool) -> str:
             **results,
             sections=_SECTIONS,
             picture_kinds=_PICTURES,
-            gallery=Gallery(printed),
+            gallery=PictureGallery(printed),
             date=_moment(results),
             digest=digest(results),
             charts=charts,

@@ -1,9 +1,20 @@
 """What a set of reconstructions demonstrates: the verdict grid."""
 
+import enum
 from collections.abc import Sequence
 
-from auditor.records import ClipScore, Grade, Interval
-from auditor.score.intervals import significant
+from auditor.score.clip import ClipScore
+from auditor.score.intervals import Interval, significant
+
+
+class Grade(enum.IntEnum):
+    """What an attack demonstrated, weakest first."""
+
+    NOT_SHOWN = 0
+    GIST = 1
+    RECOGNISABLE = 2
+    EXACT = 3
+
 
 # 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
 EXACT_DB = 35.0

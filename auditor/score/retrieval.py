@@ -9,8 +9,34 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from auditor.records import Clip, Clips, Retrieval
+from auditor.records import Clip, Clips, record
 from auditor.score.intervals import recall_interval
+
+
+@record
+class Retrieval:
+    """How well reconstructions point to their true clips in a gallery, over several of them.
+
+    Attributes
+    ----------
+    first, fifth
+        Recall@1 and Recall@5; chance is 1/N and 5/N, the truth counted in N.
+    mean_rank, chance_rank
+        The mean, and what it is by chance: (N + 1) / 2.
+    tail
+        How often chance does as well or better in the mean rank: the exact one-sided probability.
+    independent
+        False where the audited model is built on the network that embeds: no evidence then.
+    """
+
+    gallery: int
+    first: Interval
+    fifth: Interval
+    mean_rank: float
+    chance_rank: float
+    tail: float
+    independent: bool = True
+
 
 Measure = Literal["pattern", "mse"]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from auditor.records import Grade
+from auditor.score.grade import Grade
 
 FORMULA = "severity = 10 x fidelity x preconditions x (0.9 + 0.1 x reach)"
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from auditor.errors import ExitCode
-from auditor.records import Exposure, Grade
+from auditor.records import Exposure
+from auditor.score.grade import Grade
 from auditor.score.severity import BANDS
 
 SENTENCES = {

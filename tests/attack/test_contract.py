@@ -166,7 +166,7 @@ def test_a_degenerate_update_gives_a_value(attack, kind, monkeypatch):
     case, _ = solved(attack)
     view = DEGENERATE[kind](case)
     # What breaks, breaks in the first steps.
-    monkeypatch.setattr("auditor.attack.gradient_matching.LEAST_STEPS", 5)
+    monkeypatch.setattr("auditor.attack.matching.gradient_matching.LEAST_STEPS", 5)
     is_sound(run(attack, view, budget=dataclasses.replace(BUDGET, steps=15)), view)
 
 
@@ -207,15 +207,15 @@ def test_nothing_that_an_attack_can_reach_holds_the_clip(case):
 
 
 def test_nothing_that_the_pipeline_hands_to_an_attack_holds_a_probe():
-    from auditor.pipeline.bench import observe_probes, set_up, view_of
+    from auditor.pipeline.context import observe_probes, set_up, view_of
     from auditor.probe import shipped_probes
 
     case = CASES[0]
     target = case.view(case.clips()).target
-    bench = set_up(target, FederatedProtocol(batch=2), torch.device("cpu"), seed=0)
+    context = set_up(target, FederatedProtocol(batch=2), torch.device("cpu"), seed=0)
     probes = shipped_probes(SPEC)[:2]
-    for observed in observe_probes(bench, probes):
-        view = view_of(bench, observed)
+    for observed in observe_probes(context, probes):
+        view = view_of(context, observed)
         for truth in (observed.clips, *(p.clip[None] for p in probes)):
             assert not list(held(view, truth))
 

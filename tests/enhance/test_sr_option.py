@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from auditor import cli
+from auditor.cli import main as cli
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch import nn
 
 from auditor.errors import NotAuditable, UsageError
 from auditor.model import load
-from auditor.model.contents import identify
+from auditor.model.sandbox.contents import identify
 
 
 def zipped(**members: str) -> bytes:
@@ -135,5 +135,5 @@ def test_any_bytes_are_something(tmp_path) -> None:
 def test_large_pickles_are_not_searched(tmp_path, monkeypatch) -> None:
     path = Path(tmp_path / "m")
     torch.save({"w": torch.ones(1)}, path)
-    monkeypatch.setattr("auditor.model.contents.LARGEST_PICKLE", 10)
+    monkeypatch.setattr("auditor.model.sandbox.contents.LARGEST_PICKLE", 10)
     assert "unusually large" in identify(path).what

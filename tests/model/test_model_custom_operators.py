@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from auditor.errors import NotAuditable, UsageError
 from auditor.model import load
-from auditor.model.operators import OPERATORS, operator
-from auditor.model.support import check_supported
+from auditor.model.onnx.operators import OPERATORS, operator
+from auditor.model.onnx.support import check_supported
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_operators.py"
-HEAD = "from auditor.model.operators import operator\n@operator('GatedConv', domain='com.example')\n"
+HEAD = "from auditor.model.onnx.operators import operator\n@operator('GatedConv', domain='com.example')\n"
 SHAPE = [1, 3, 4, 8, 8]
 
 
@@ -96,7 +96,8 @@ def test_they_do_not_outlive_the_load(gated: Path) -> None:
     [
         ("import nowhere_at_all", "ModuleNotFoundError"),
         ("x = 1", "declares no operator"),
-        ("from auditor.model.operators import operator\n@operator('A', weights=(-1,))\ndef a(b): ...", "ValueError"),
+        ("from auditor.model.onnx.operators import operator\n@operator('A', weights=(-1,))\ndef a(b): ...",
+         "ValueError"),
         (HEAD + "def a(b): 1/0",
          "GatedConv of ops.py raised ZeroDivisionError"),
         (HEAD + "def a(b): return 3",
@@ -123,7 +124,7 @@ def test_a_replaced_operator_is_told_and_compared(tmp_path: Path) -> None:
     path, file = tmp_path / "relu.onnx", tmp_path / "ops.py"
     convolution = helper.make_node("Conv", ["clip", "w"], ["y"], kernel_shape=[1, 1, 1])
     onnx.save(model(convolution, helper.make_node("Relu", ["y"], ["features"]), w=weight("w", 4, 3, 1, 1, 1)), path)
-    head = "from auditor.model.operators import operator\n@operator('Relu')\ndef relu(_):\n    return lambda x: "
+    head = "from auditor.model.onnx.operators import operator\n@operator('Relu')\ndef relu(_):\n    return lambda x: "
     file.write_text(head + "x.clamp_min(0)\n")
     target = load(str(path), onnx_ops=(file,))
     assert "Relu x1, in place of the one shipped here" in " ".join(target.fidelity.notes)
@@ -144,7 +145,7 @@ def test_a_declaration_alone_registers_nothing() -> None:
 
 
 def supported(node: onnx.NodeProto, opset: int = 20) -> list[str]:
-    from auditor.model.graph import read_graph
+    from auditor.model.onnx.graph import read_graph
 
     return check_supported(read_graph(model(node, w=weight("w", 4, 3, 1, 1, 1), opset=opset)))
 
@@ -158,7 +159,7 @@ def test_unknown_attributes_are_refused() -> None:
 
 
 def test_unknown_attributes_at_their_default_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from auditor.model import support
+    from auditor.model.onnx import support
 
     node = helper.make_node("Conv", ["clip", "w"], ["features"], group=1)
     monkeypatch.setattr(support, "understood", lambda domain, name: frozenset())
@@ -187,7 +188,7 @@ def test_newer_operator_sets_work_with_a_note() -> None:
 def test_the_command_line_takes_them(
     gated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from auditor.cli import main
+    from auditor.cli.main import main
 
     monkeypatch.setattr("sys.argv", ["fl-audit", "inspect", str(gated), "--onnx-ops", str(EXAMPLE), "--json"])
     with pytest.raises(SystemExit) as end:

@@ -305,12 +305,12 @@ def test_a_missing_runtime_is_a_note(tmp_path, monkeypatch) -> None:
 
 
 def test_a_difference_from_the_runtime_is_an_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("auditor.model.from_onnx.runtime", lambda proto: lambda x: torch.zeros(x.shape[0], 4))
+    monkeypatch.setattr("auditor.model.onnx.from_onnx.runtime", lambda proto: lambda x: torch.zeros(x.shape[0], 4))
     fails(NotAuditable, "differs from ONNX Runtime", source=saved(classifier(), tmp_path))
 
 
 def test_wrong_gradients_are_an_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("auditor.model.describe.gradient_error", lambda *_: 0.5)
+    monkeypatch.setattr("auditor.model.checks.describe.gradient_error", lambda *_: 0.5)
     fails(NotAuditable, "finite differences by 50%", source=saved(classifier(), tmp_path))
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from zoo import NETS
 
-import auditor.model.export as exporting
+import auditor.model.onnx.export as exporting
+from auditor.cli.exporting import exported_text
 from auditor.errors import NotAuditable, UsageError
-from auditor.exporting import exported_text
 from auditor.model import load
-from auditor.model.export import export_onnx
+from auditor.model.onnx.export import export_onnx
 
 FACTORIES = """
 import sys

@@ -6,11 +6,11 @@ from torch import nn
 from zoo import EXPORTERS, build, export, randomised
 
 from auditor.model import load
-from auditor.model.batchnorm import batchnorm_state
-from auditor.model.fidelity import gradient_error
-from auditor.model.graph import read_graph
-from auditor.model.onnx_file import read_onnx
-from auditor.model.options import LoadOptions
+from auditor.model.checks.derivatives import gradient_error
+from auditor.model.onnx.batchnorm import batchnorm_state
+from auditor.model.onnx.graph import read_graph
+from auditor.model.reading_options import LoadOptions
+from auditor.model.sandbox.onnx_file import read_onnx
 from auditor.model.video import VideoModel
 
 
@@ -99,7 +99,7 @@ def test_without_names_or_notes_folding_is_only_suspected(tmp_path) -> None:
 
 
 def test_a_name_that_says_it_was_fused_is_evidence() -> None:
-    from auditor.model.graph import Graph, Node
+    from auditor.model.onnx.graph import Graph, Node
 
     node = Node("Conv", ("x", "w", "conv_bias_fused_bn"), ("y",))
     found = batchnorm_state(Graph((node,), {}, ("x",), ("y",)), "tf2onnx")

@@ -17,7 +17,7 @@ from torch import nn
 
 from auditor.errors import AuditError, UsageError
 from auditor.model import load, opening, wire
-from auditor.model.weights import read_weights
+from auditor.model.pytorch.weights import read_weights
 
 FACTORY = "import torch\ndef factory():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
 

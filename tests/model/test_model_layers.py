@@ -6,8 +6,8 @@ from torch import nn
 from zoo import NETS, build, export
 
 from auditor.model import load
+from auditor.model.forward_pass import observe
 from auditor.model.layers import find_layers
-from auditor.model.reading import observe
 from auditor.model.video import VideoModel
 from auditor.records import InputSpec, Layer
 

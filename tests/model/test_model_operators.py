@@ -8,9 +8,9 @@ import pytest
 import torch
 from node_cases import KNOWN, all_cases, check, left_out, names_by_operator, operators_of, prepare
 
-from auditor.model.operators import OPERATORS
-from auditor.model.operators.versions import NEWEST, WITHOUT_EFFECT, understood
-from auditor.model.support import CONTROL
+from auditor.model.onnx.operators import OPERATORS
+from auditor.model.onnx.operators.versions import NEWEST, WITHOUT_EFFECT, understood
+from auditor.model.onnx.support import CONTROL
 
 CASES = [name for name in all_cases() if not left_out(name)]
 # ONNX has no case for these in the operator sets it generates cases for; tests of models cover them.

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from auditor.errors import NotAuditable
 from auditor.model import load, opening
-from auditor.model import onnx_file as reading
+from auditor.model.sandbox import onnx_file as reading
 
 
 def classifier(prefix: str = "") -> onnx.ModelProto:
@@ -115,7 +115,7 @@ def test_limits(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(reading, "MOST_TENSORS", 0)
     refused(str(path), "tensors")
     monkeypatch.undo()
-    monkeypatch.setattr("auditor.model.graph.BIG_NUMBER_OF_NODES", 1)
+    monkeypatch.setattr("auditor.model.onnx.graph.BIG_NUMBER_OF_NODES", 1)
     refused(str(path), "nodes")
 
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auditor.model.graph import Node
-from auditor.model.operators import OPERATORS
-from auditor.model.operators.sampling import PADDINGS, grid_sample
+from auditor.model.onnx.graph import Node
+from auditor.model.onnx.operators import OPERATORS
+from auditor.model.onnx.operators.sampling import PADDINGS, grid_sample
 
 SAMPLING = [
     (mode, padding, aligned, axes)

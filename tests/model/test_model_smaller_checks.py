@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from auditor.model.fidelity import LARGE_CLIP, smaller_clip
+from auditor.model.checks.derivatives import LARGE_CLIP, smaller_clip
 from auditor.model.video import VideoModel
 from auditor.records import InputSpec
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from auditor import cli
+from auditor.cli import main as cli
 from auditor.efficientnet import EfficientNetLite0
 from auditor.errors import UsageError
 from auditor.model import load, load_two_part

@@ -13,7 +13,7 @@ from torch import nn
 
 from auditor.errors import NotAuditable, UsageError
 from auditor.model import load
-from auditor.model.weights import read_weights
+from auditor.model.pytorch.weights import read_weights
 from auditor.records import Target
 
 NET = """

@@ -8,7 +8,7 @@ import torch
 
 from auditor.attack import BY_NAME, PRESETS, GradientMatching
 from auditor.pipeline import ScanOptions, Silent, scan
-from auditor.pipeline.bench import view_of
+from auditor.pipeline.context import view_of
 from auditor.pipeline.credibility import budget_curve, diagnose
 from auditor.pipeline.scan import load_target
 from auditor.pipeline.training import loss_of, observe_all, trained
@@ -36,7 +36,7 @@ GENEROUS = Budget(seconds=300.0, steps=120, checkpoints=6)
 
 
 @pytest.fixture
-def bench(tmp_path):
+def context(tmp_path):
     """Make the set-up of an audit of one of the nets, with one client's update."""
     path = tmp_path / "nets.py"
     path.write_text(NETS)
@@ -51,13 +51,13 @@ def bench(tmp_path):
     return call
 
 
-def told(bench, observed, attack, made, exposure=None, exact=False):
-    view = view_of(bench, observed)
-    return diagnose(bench, observed, attack, view, made, GENEROUS, exact=exact, exposure=exposure)
+def told(context, observed, attack, made, exposure=None, exact=False):
+    view = view_of(context, observed)
+    return diagnose(context, observed, attack, view, made, GENEROUS, exact=exact, exposure=exposure)
 
 
-def test_where_the_update_tells_the_clip_the_truth_stays_and_a_crippled_search_is_the_optimisers_failure(bench):
-    made, observed = bench("wide")
+def test_where_the_update_tells_the_clip_the_truth_stays_and_a_crippled_search_is_the_optimisers_failure(context):
+    made, observed = context("wide")
     attack = GradientMatching(tau=0.0)
     # A search that stopped at once: far from the truth at a high objective, and said to have converged.
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
@@ -72,13 +72,13 @@ def test_where_the_update_tells_the_clip_the_truth_stays_and_a_crippled_search_i
     assert found.conclusion is Conclusion.OPTIMISER_FAILED
 
 
-def test_where_the_update_tells_little_the_truth_drifts_away_and_information_is_missing(bench):
-    made, observed = bench("narrow")
+def test_where_the_update_tells_little_the_truth_drifts_away_and_information_is_missing(context):
+    made, observed = context("narrow")
     attack = GradientMatching(tau=0.0)
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
     found = told(made, observed, attack, replace(ran, outcome=Outcome.CONVERGED), exposure=15.0)
     assert found.truth is not None
-    wide, clip = bench("wide")
+    wide, clip = context("wide")
     stays = told(wide, clip, attack, replace(ran, outcome=Outcome.CONVERGED)).truth
     assert stays is not None
     # The same truth, search and steps: a net that sends more holds the clip, one that sends less lets it go.
@@ -86,8 +86,8 @@ def test_where_the_update_tells_little_the_truth_drifts_away_and_information_is_
     assert found.conclusion in (Conclusion.INFORMATION_MISSING, Conclusion.UNDECIDED)
 
 
-def test_labels_that_are_not_the_clips_are_told(bench):
-    made, observed = bench("wide")
+def test_labels_that_are_not_the_clips_are_told(context):
+    made, observed = context("wide")
     attack = GradientMatching(tau=0.0)
     wrong = ((int(observed.labels[0]) + 1) % 6,)  # type: ignore[arg-type]
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
@@ -96,8 +96,8 @@ def test_labels_that_are_not_the_clips_are_told(bench):
     assert found.conclusion is Conclusion.WRONG_LABELS
 
 
-def test_what_is_recovered_or_cannot_be_started_again_is_said_without_a_run(bench):
-    made, observed = bench("wide")
+def test_what_is_recovered_or_cannot_be_started_again_is_said_without_a_run(context):
+    made, observed = context("wide")
     solved = Reconstruction(
         attack="x", clips=observed.clips, labels=observed.labels, outcome=Outcome.SOLVED, objective=0.0
     )
@@ -106,8 +106,8 @@ def test_what_is_recovered_or_cannot_be_started_again_is_said_without_a_run(benc
     assert "recovered" in found.because
 
 
-def test_a_generator_that_cannot_be_set_to_a_clip_is_not_started_at_one(bench):
-    made, observed = bench("wide")
+def test_a_generator_that_cannot_be_set_to_a_clip_is_not_started_at_one(context):
+    made, observed = context("wide")
     ran = replace(
         GradientMatching(tau=0.0).invert(view_of(made, observed), replace(GENEROUS, steps=60), 0),
         outcome=Outcome.CONVERGED,
@@ -120,8 +120,8 @@ def test_a_generator_that_cannot_be_set_to_a_clip_is_not_started_at_one(bench):
     assert modes.psnr > 20.0
 
 
-def test_too_little_time_is_a_reason_and_no_conclusion(bench):
-    made, observed = bench("wide")
+def test_too_little_time_is_a_reason_and_no_conclusion(context):
+    made, observed = context("wide")
     attack = GradientMatching(tau=0.0)
     ran = replace(attack.invert(view_of(made, observed), GENEROUS, 0), outcome=Outcome.CONVERGED)
     found = diagnose(
@@ -131,8 +131,8 @@ def test_too_little_time_is_a_reason_and_no_conclusion(bench):
     assert "one step takes" in found.because
 
 
-def test_a_budget_curve_is_scored_afterwards_and_ends_where_the_search_ended(bench):
-    made, observed = bench("wide")
+def test_a_budget_curve_is_scored_afterwards_and_ends_where_the_search_ended(context):
+    made, observed = context("wide")
     attack = GradientMatching(tau=0.0)
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
     curve = budget_curve(observed, ran)
@@ -144,11 +144,11 @@ def test_a_budget_curve_is_scored_afterwards_and_ends_where_the_search_ended(ben
     assert torch.equal(silent.clips, ran.clips)
 
 
-def test_a_tournaments_checkpoints_never_get_worse_and_share_one_count_of_steps(bench):
-    made, observed = bench("wide")
-    attack = replace(GradientMatching(tau=0.0), name="t", ways=(), smooth_ways=())
-    way = attack.own_way
-    attack = replace(attack, ways=(way, replace(way, name="other")))
+def test_a_tournaments_checkpoints_never_get_worse_and_share_one_count_of_steps(context):
+    made, observed = context("wide")
+    attack = replace(GradientMatching(tau=0.0), name="t", configurations=(), smooth_configurations=())
+    way = attack.own_configuration
+    attack = replace(attack, configurations=(way, replace(way, name="other")))
     ran = attack.invert(view_of(made, observed), replace(GENEROUS, steps=300), 0)
     steps = [c.step for c in ran.checkpoints]
     assert len(steps) > 6
@@ -158,8 +158,8 @@ def test_a_tournaments_checkpoints_never_get_worse_and_share_one_count_of_steps(
     assert objectives[-1] == pytest.approx(ran.objective)
 
 
-def test_a_scan_of_the_larger_presets_tells_why_its_best_search_stopped(bench, tmp_path, monkeypatch):
-    bench("wide")  # writes the file
+def test_a_scan_of_the_larger_presets_tells_why_its_best_search_stopped(context, tmp_path, monkeypatch):
+    context("wide")  # writes the file
     small = replace(
         PRESETS["standard"], attacks=(GradientMatching(tau=0.0),), steps=60, probes=2, seeds=1, what_if=False
     )

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from auditor.enhance import DatLight, bicubic
+from auditor.enhance import DatLight, Enhanced, bicubic
 from auditor.errors import AuditError
 from auditor.pipeline import enhancement
 from auditor.pipeline.blocks import _enhancement
 from auditor.pipeline.enhancement import enhance_results
 from auditor.pipeline.findings import Result
 from auditor.pipeline.pictures import strips
-from auditor.pipeline.watch import Silent
+from auditor.pipeline.progress import Silent
 from auditor.probe import Galleries, shipped_probes
-from auditor.records import Enhanced, InputSpec, Outcome, Reconstruction
+from auditor.records import InputSpec, Outcome, Reconstruction
 from auditor.score import blind_guesses, score_clip
 
 SPEC = InputSpec(frames=2, channels=3, height=32, width=32, layout="NCTHW")

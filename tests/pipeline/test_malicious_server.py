@@ -11,7 +11,7 @@ from bench_nets import CLASSES, SPEC, Transformer, pooled, seeded, target_of
 from auditor.attack import PRESETS, LinearInversion
 from auditor.federated import make_loss
 from auditor.pipeline import ScanOptions, Silent, malicious, scan
-from auditor.pipeline.bench import set_up
+from auditor.pipeline.context import set_up
 from auditor.pipeline.malicious import malicious_server
 from auditor.pipeline.malicious_block import malicious_block
 from auditor.probe import Galleries, canary, shipped_probes
@@ -55,10 +55,10 @@ def small(make, seconds=300.0, **protocol):
     """The block alone, for a net at 4x16x16."""
     target = target_of(seeded(make))
     loss = make_loss(protocol.get("loss", "cross-entropy"), target.output, CLASSES)
-    bench = set_up(target, FederatedProtocol(**protocol), torch.device("cpu"), 0, loss)
+    context = set_up(target, FederatedProtocol(**protocol), torch.device("cpu"), 0, loss)
     probes = (*shipped_probes(SPEC, 1), canary(SPEC, 0))
     blind = Galleries(SPEC, probes)[probes[0].name]
-    return {"malicious_server": malicious_block(malicious_server(bench, probes, blind, seconds, 0.01, Silent()))}
+    return {"malicious_server": malicious_block(malicious_server(context, probes, blind, seconds, 0.01, Silent()))}
 
 
 def by_name(results):

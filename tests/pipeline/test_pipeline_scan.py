@@ -165,7 +165,7 @@ def test_every_skip_has_a_reason(results):
 
 def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch):
     # The package shows the function of that name, not the module.
-    monkeypatch.setattr(sys.modules["auditor.pipeline.scan"], "seconds_per_step", lambda bench, observed: 60.0)
+    monkeypatch.setattr(sys.modules["auditor.pipeline.scan"], "seconds_per_step", lambda context, observed: 60.0)
     made = audit("pooled")
     assert made["verdict"]["word"] == "INCONCLUSIVE"
     assert made["verdict"]["exit_code"] == 4

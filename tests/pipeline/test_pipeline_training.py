@@ -8,7 +8,7 @@ import torch
 from auditor.errors import UsageError
 from auditor.model import load
 from auditor.pipeline import ScanOptions
-from auditor.pipeline.bench import view_of
+from auditor.pipeline.context import view_of
 from auditor.pipeline.controls import simulation_control
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.wording import assumptions, out_of_scope
@@ -63,8 +63,8 @@ def bench_for(path, name, **chosen):
 
 
 def observed_for(path, name, **chosen):
-    bench = bench_for(path, name, **chosen)
-    return bench, observe_all(bench, (canary(bench.input, 0),))[0]
+    context = bench_for(path, name, **chosen)
+    return context, observe_all(context, (canary(context.input, 0),))[0]
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,17 @@ def test_what_a_factory_freezes_is_not_sent_unless_asked_for(path):
 def test_dropout_is_told_and_its_update_is_reproducible_only_by_its_own_client(path):
     off = bench_for(path, "dropping")
     assert any("leaves that off" in note for note in off.target.fidelity.notes)
-    bench, observed = observed_for(path, "dropping", dropout="on")
-    assert any("2208.06163" in note for note in bench.target.fidelity.notes)
-    assert simulation_control(bench, observed).passed
-    attacker = bench.client(observed.clips, bench.client.targets(observed.labels))
+    context, observed = observed_for(path, "dropping", dropout="on")
+    assert any("2208.06163" in note for note in context.target.fidelity.notes)
+    assert simulation_control(context, observed).passed
+    attacker = context.client(observed.clips, context.client.targets(observed.labels))
     assert not torch.allclose(attacker["head.weight"], observed.update.gradients["head.weight"])
 
 
 def test_buffers_are_named_among_what_is_sent(path):
-    bench, observed = observed_for(path, "net", batchnorm="train", send_buffers=True)
+    context, observed = observed_for(path, "net", batchnorm="train", send_buffers=True)
     assert sorted(observed.update.buffers) == ["norm.running_mean", "norm.running_var"]
-    assert any(said.startswith("the running statistics of BatchNorm") for said in assumptions(bench))
+    assert any(said.startswith("the running statistics of BatchNorm") for said in assumptions(context))
     kept, without = observed_for(path, "net", batchnorm="train")
     assert not without.update.buffers
     assert any("FedBN" in said for said in assumptions(kept))
@@ -127,26 +127,26 @@ def test_labels_are_restored_under_every_loss_of_one_clip(path, name, loss):
 
 def test_local_training_is_told_repeated_by_its_own_client_and_known_to_the_attacker(path):
     local = {"algorithm": "FedAvg", "local_epochs": 3, "local_batch": 2, "learning_rate": 0.1, "momentum": 0.9}
-    bench, observed = observed_for(path, "plain", batch=4, **local)
+    context, observed = observed_for(path, "plain", batch=4, **local)
     assert observed.update.algorithm == "FedAvg"
-    assert simulation_control(bench, observed).passed
+    assert simulation_control(context, observed).passed
     # The attacker does not know the order of the clips.
-    attacker = bench.client(observed.clips, bench.client.targets(observed.labels))
+    attacker = context.client(observed.clips, context.client.targets(observed.labels))
     assert not torch.allclose(attacker["head.weight"], observed.update.gradients["head.weight"], rtol=1e-3)
-    knows = view_of(bench, observed).knowledge
+    knows = view_of(context, observed).knowledge
     assert (knows.epochs, knows.local_batch, knows.rate, knows.momentum) == (3, 2, 0.1, 0.9)
-    said = " ".join(assumptions(bench))
+    said = " ".join(assumptions(context))
     assert "6 local SGD steps on 4 clips (FedAvg)" in said
     assert "learning rate (0.1), momentum (0.9), epochs (3) and local batch (2 of 4)" in said
     assert "not the order of the clips" in said
-    assert not any("(FedAvg)" in s for s in out_of_scope(bench.protocol))
+    assert not any("(FedAvg)" in s for s in out_of_scope(context.protocol))
     assert any("(FedAvg)" in s for s in out_of_scope(bench_for(path, "plain").protocol))
     whole, _ = observed_for(path, "plain", batch=4, **{**local, "local_batch": 0})
     assert "order of the clips" not in " ".join(assumptions(whole))
 
 
 def test_a_batch_under_a_loss_of_the_users_own(path):
-    bench, observed = observed_for(path, "net", loss=f"{path}:own", batch=3)
-    plain = dataclasses.replace(bench, client=bench.client.under(bench.protocol))
+    context, observed = observed_for(path, "net", loss=f"{path}:own", batch=3)
+    plain = dataclasses.replace(context, client=context.client.under(context.protocol))
     assert len(observed.clips) == len(observed.labels) == 3
     assert simulation_control(plain, observed).passed

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from auditor.attack import PRESETS
-from auditor.cli import app
+from auditor.cli.main import app
 from auditor.errors import UsageError
 from auditor.model import load_two_part
 from auditor.pipeline import ScanOptions, Silent, scan
-from auditor.pipeline.bench import set_up
+from auditor.pipeline.context import set_up
 from auditor.pipeline.what_if import _plans
 from auditor.records import FederatedProtocol
 from auditor.report import write_json
@@ -82,21 +82,21 @@ def test_results_and_report_say_what_each_part_is(results, tmp_path):
     assert head["sha256"] in html
 
 
-def bench(**change):
+def context(**change):
     target = load_two_part(f"{NETS}:clip_features", f"{NETS}:mlp")
     return set_up(target, FederatedProtocol(**change), CPU, 0)
 
 
 def test_the_extractor_cannot_be_trained():
     with pytest.raises(UsageError, match=r"extractor.*frozen"):
-        bench(trainable=("extractor.*",))
-    assert bench(trainable=("*",)).protocol.sent == ("head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias")
-    assert bench(trainable=("head.2*",)).protocol.sent == ("head.2.weight", "head.2.bias")
+        context(trainable=("extractor.*",))
+    assert context(trainable=("*",)).protocol.sent == ("head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias")
+    assert context(trainable=("head.2*",)).protocol.sent == ("head.2.weight", "head.2.bias")
 
 
 def test_variants_leave_the_extractor_frozen():
-    assert [plan.name for plan in _plans(bench())][2] == "last layer only"
-    names = {plan.name: plan for plan in _plans(bench(trainable=("head.2*",)))}
+    assert [plan.name for plan in _plans(context())][2] == "last layer only"
+    names = {plan.name: plan for plan in _plans(context(trainable=("head.2*",)))}
     assert names["everything trainable"].change == "all parameters of the head are trained and sent"
 
 

@@ -12,13 +12,14 @@ from torch import nn
 
 from auditor.attack import BY_NAME, PRESETS
 from auditor.errors import UsageError
-from auditor.pipeline.bench import observe_probes, set_up
 from auditor.pipeline.blocks import references_block
+from auditor.pipeline.context import observe_probes, set_up
 from auditor.pipeline.findings import make_findings
 from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.units import Ran, Unit, plan, unit_view
 from auditor.probe import Galleries, canary, gallery, shipped_probes
-from auditor.records import FederatedProtocol, Grade, InputSpec, Outcome, Reconstruction
+from auditor.records import FederatedProtocol, InputSpec, Outcome, Reconstruction
+from auditor.score import Grade
 
 SPEC = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
 R1, RK = BY_NAME["least-squares-matching-r1"], BY_NAME["least-squares-matching-rk"]
@@ -30,7 +31,7 @@ def probes():
 
 
 @pytest.fixture(scope="module")
-def bench():
+def context():
     def net():
         return nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 10))
 
@@ -142,23 +143,23 @@ def test_how_near_the_frames_are_is_told_of_every_clip(probes):
     assert copied(References(), BY_NAME["gradient-matching"], probes[0], candidates) is None
 
 
-def test_the_attacker_holds_frames_of_the_scored_scene_and_the_update_of_the_other(bench, probes):
-    observed = observe_probes(bench, probes)
-    view = unit_view(bench, observed, Unit(attack=R1, truth=0, update=3, repetition=0))
+def test_the_attacker_holds_frames_of_the_scored_scene_and_the_update_of_the_other(context, probes):
+    observed = observe_probes(context, probes)
+    view = unit_view(context, observed, Unit(attack=R1, truth=0, update=3, repetition=0))
     assert torch.equal(view.knowledge.reference, probes[0].clip[:1])
     assert view.update is observed[3].update
     assert (
         unit_view(
-            bench, observed, Unit(attack=BY_NAME["linear-input"], truth=0, update=0, repetition=0)
+            context, observed, Unit(attack=BY_NAME["linear-input"], truth=0, update=0, repetition=0)
         ).knowledge.reference
         is None
     )
 
 
-def findings_of(bench, probes, references, make, name):
+def findings_of(context, probes, references, make, name):
     """Findings of an attack that returns `make(frames, truth, update's clip)` on three clips, with its nulls."""
     attack = BY_NAME[name]
-    observed = observe_probes(bench, probes)
+    observed = observe_probes(context, probes)
     ran = []
     for truth in range(3):
         for update in (truth, 3):
@@ -168,7 +169,7 @@ def findings_of(bench, probes, references, make, name):
                 attack=attack.name, clips=made[None].clamp(0, 1), labels=(0,), outcome=Outcome.CONVERGED, objective=0.0
             )
             ran.append(Ran(unit=Unit(attack=attack, truth=truth, update=update, repetition=0), result=result))
-    return make_findings(bench, observed, ran, Galleries(SPEC, probes), references)
+    return make_findings(context, observed, ran, Galleries(SPEC, probes), references)
 
 
 REFERENCES = {
@@ -183,7 +184,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize("kind", REFERENCES)
 @pytest.mark.parametrize("name", ["least-squares-matching-r1", "least-squares-matching-rk"])
-def test_what_ignores_the_update_is_no_finding(bench, probes, kind, name):
+def test_what_ignores_the_update_is_no_finding(context, probes, kind, name):
     """The copy itself, its neighbours, and an attack that follows the reference whatever update it gets."""
     references = REFERENCES[kind](probes)
     t = torch.linspace(0, 1, 4)[:, None, None, None]
@@ -195,16 +196,16 @@ def test_what_ignores_the_update_is_no_finding(bench, probes, kind, name):
         "oracle": lambda frames, truth, other: truth,
     }
     for what, make in made.items():
-        for finding in findings_of(bench, probes, references, make, name):
+        for finding in findings_of(context, probes, references, make, name):
             assert not (finding.counts and finding.grade > Grade.NOT_SHOWN), (what, finding.grade)
             if what != "oracle":
                 assert finding.grade is Grade.NOT_SHOWN, what
 
 
-def test_what_follows_the_update_is_a_finding(bench, probes):
+def test_what_follows_the_update_is_a_finding(context, probes):
     """The other way: a clip that comes from the update, and from it alone, counts in spite of a poor reference."""
     references = References(given=torch.full((1, 3, 16, 16), 0.5))
-    (finding,) = findings_of(bench, probes, references, lambda frames, truth, other: other, R1.name)
+    (finding,) = findings_of(context, probes, references, lambda frames, truth, other: other, R1.name)
     assert finding.counts
     assert finding.grade is Grade.EXACT
 

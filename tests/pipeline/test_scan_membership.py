@@ -7,12 +7,12 @@ import torch
 from bench_nets import flat, seeded, target_of
 from frame_nets import small
 
-from auditor.pipeline.bench import observe_probes, set_up
+from auditor.pipeline.context import observe_probes, set_up
 from auditor.pipeline.membership import RATE, Asked, ClipAsked, ask_membership, judge
 from auditor.pipeline.membership_block import membership_block
 from auditor.probe import camera, canary, same_camera, shipped_probes
-from auditor.records import Clock, FederatedProtocol, Grade, InputSpec, Skipped
-from auditor.score import calibrate_membership
+from auditor.records import Clock, FederatedProtocol, InputSpec, Skipped
+from auditor.score import Grade, calibrate_membership
 from auditor.score.intervals import clopper_pearson
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
@@ -30,8 +30,8 @@ def one_thread():
 def audit(shared="gru", batch=1, spec=SPEC, clips=3, change=None, net=None):
     """Ask what a scan asks of some shipped clips and a canary; `change` spoils what the attacker receives."""
     target = target_of(net or seeded(lambda: small(shared)), spec, 10)
-    bench = set_up(target, FederatedProtocol(batch=batch), torch.device("cpu"), 0)
-    observed = observe_probes(bench, (*shipped_probes(spec, clips), canary(spec, 0)))
+    context = set_up(target, FederatedProtocol(batch=batch), torch.device("cpu"), 0)
+    observed = observe_probes(context, (*shipped_probes(spec, clips), canary(spec, 0)))
     if change is not None:
         observed = tuple(
             dataclasses.replace(
@@ -42,7 +42,7 @@ def audit(shared="gru", batch=1, spec=SPEC, clips=3, change=None, net=None):
             )
             for i, o in enumerate(observed)
         )
-    return ask_membership(bench, observed, Clock(600.0), 0.001)
+    return ask_membership(context, observed, Clock(600.0), 0.001)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 8])
@@ -108,9 +108,9 @@ def test_nothing_is_asked_of_nets_without_a_shared_weight():
 
 def test_without_time_it_says_so():
     target = target_of(seeded(small), SPEC, 10)
-    bench = set_up(target, FederatedProtocol(), torch.device("cpu"), 0)
-    observed = observe_probes(bench, shipped_probes(SPEC, 1))
-    assert ask_membership(bench, observed, Clock(0.0), 1.0).because == "out-of-budget"
+    context = set_up(target, FederatedProtocol(), torch.device("cpu"), 0)
+    observed = observe_probes(context, shipped_probes(SPEC, 1))
+    assert ask_membership(context, observed, Clock(0.0), 1.0).because == "out-of-budget"
 
 
 def test_frames_of_the_same_camera_are_none_of_the_clips():

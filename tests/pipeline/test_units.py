@@ -9,7 +9,7 @@ import torch
 
 from auditor.attack import PRESETS, Attack, Preset
 from auditor.pipeline import units
-from auditor.pipeline.watch import Silent
+from auditor.pipeline.progress import Silent
 from auditor.records import Budget, Clock, Outcome, Reconstruction
 
 PACE = 0.001

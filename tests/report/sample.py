@@ -277,7 +277,7 @@ def finding(index: int, grade: str, frames: int, size: int, clip: str | None, in
         ("patch_embedding", "Patch embedding read back in closed form", "derived; after APRIL (arXiv 2112.14087)"),
         (
             "surrogate_curvature",
-            "Gradient matching with surrogate curvature",
+            "Gradient matching with surrogate gradient",
             "after Geiping et al. (arXiv 2003.14053)",
         ),
         ("reference_frame", "Gradient matching from one reference frame", "after Rasul et al. (arXiv 2509.09742)"),

@@ -7,7 +7,7 @@ import pytest
 from auditor.report.markdown import to_markdown
 from auditor.report.membership import membership_rows, membership_sentence
 from auditor.report.page import render
-from auditor.report.pictures import Gallery
+from auditor.report.pictures import PictureGallery
 from auditor.report.references import reference_rows
 from auditor.report.schema import validate
 
@@ -62,12 +62,12 @@ def test_the_best_run_stands_beside_the_best_without_a_frame():
 def test_silence_is_told_as_silence():
     asked = {"membership": membership(None, claims=False)}
     assert membership_sentence(asked).startswith("no claim is made: 2 of 6 frames")
-    assert {row.called for row in membership_rows(asked, Gallery(False))} == {None}
+    assert {row.called for row in membership_rows(asked, PictureGallery(False))} == {None}
     asked["membership"]["clips"] = []
     assert membership_sentence(asked).startswith("not asked: ")
     told = {"membership": membership(None)}
     assert membership_sentence(told).startswith("24 of 24 frames of the clips are told, 0 of 66 others")
-    assert [row.called for row in membership_rows(told, Gallery(False))] == [3, 0, 0]
+    assert [row.called for row in membership_rows(told, PictureGallery(False))] == [3, 0, 0]
     told["membership"]["grade"] = "NOT_SHOWN"
     assert "too few clips" in membership_sentence(told)
     assert membership_sentence({}) == ""

@@ -8,8 +8,8 @@ import torch
 
 from auditor.attack.start import reference_copy
 from auditor.probe import canary, gallery, shipped_probes
-from auditor.records import Grade, InputSpec, Knowledge
-from auditor.score import clearly_above_chance, grade_clip, grade_finding, reference_copies, score_clip
+from auditor.records import InputSpec, Knowledge
+from auditor.score import Grade, clearly_above_chance, grade_clip, grade_finding, reference_copies, score_clip
 from auditor.score.motion import motion_gain
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")

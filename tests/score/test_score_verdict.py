@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from auditor.errors import ExitCode
-from auditor.records import ClipScore, Exposure, Fidelity, Grade
+from auditor.records import Exposure, Fidelity
 from auditor.score import (
+    ClipScore,
+    Grade,
     bits_interval,
     clearly_above_chance,
     confidence,

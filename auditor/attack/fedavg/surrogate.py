@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from auditor.attack.base import Attack
 from auditor.attack.fedavg.wrapped import Wrapped
-from auditor.attack.gradient_matching import MODE_MATCHING, GradientMatching
-from auditor.attack.interface import Attack
-from auditor.attack.objective import Cosine
+from auditor.attack.matching.gradient_matching import MODE_MATCHING, GradientMatching
+from auditor.attack.matching.objective import Cosine
 from auditor.records import Budget, Clips, Label, Reconstruction, Skipped, View
 
 # The path has few degrees of freedom that matter: it learns at every tenth call, for a tenth of the cost.
@@ -112,7 +112,7 @@ class SurrogateMatching(Attack):
     Attributes
     ----------
     search
-        The gradient matching that is done at the surrogate: its objectives, priors, parametrisation and ways.
+        The gradient matching that is done at the surrogate: its objectives, priors, parametrisation and configurations.
     rate
         Step size of the point t, in [0, 1], at every tenth step.
     bend

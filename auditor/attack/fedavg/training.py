@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from auditor.attack.fedavg.wrapped import Wrapped
-from auditor.attack.head import blind, find_head
-from auditor.attack.objective import Cosine
+from auditor.attack.labels.head import blind, find_head
+from auditor.attack.matching.objective import Cosine
 from auditor.records import Client, Clips, View
 
 # Assumed where nothing is known: the shape of a short path matters little, its length is estimated.

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
+from auditor.attack.base import Attack
 from auditor.attack.fedavg.epochs import EpochAgreement, can_part, merged, parted
 from auditor.attack.fedavg.training import GuessedClient, without_training
-from auditor.attack.gradient_matching import MODE_MATCHING, GradientMatching
-from auditor.attack.interface import Attack
+from auditor.attack.matching.gradient_matching import MODE_MATCHING, GradientMatching
 from auditor.records import Budget, Clips, Label, Reconstruction, Skipped, View
 
 
@@ -21,7 +21,7 @@ class UnrolledMatching(Attack):
     Attributes
     ----------
     search
-        The gradient matching that is done: its objectives, priors, parametrisation and ways.
+        The gradient matching that is done: its objectives, priors, parametrisation and configurations.
     known
         Whether learning rate, epochs, batch size and momentum are used where they are known; else they are guessed, see
         `training`.

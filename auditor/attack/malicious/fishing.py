@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.attack.gradient_matching import GradientMatching
-from auditor.attack.head import Head, by_class, clip_features, find_head
-from auditor.attack.interface import Attack, skipped
-from auditor.attack.linear_input import LinearInversion
-from auditor.attack.patch_embedding import PatchEmbeddingInversion
+from auditor.attack.base import Attack, skipped
+from auditor.attack.closed_form.linear_input import LinearInversion
+from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion
+from auditor.attack.labels.head import Head, by_class, clip_features, find_head
+from auditor.attack.matching.gradient_matching import GradientMatching
 from auditor.records import Budget, Clips, Label, Outcome, Reconstruction, Skipped, Update, View
 
 # exp(-15) of a clip's gradient is left where it is not wanted: below what 64 clips and float32 could show.

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual
-from auditor.attack.interface import Attack, skipped
-from auditor.attack.pixel_map import pixel_map
+from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.modes import CosineTransform, mode_variance
 from auditor.records import Budget, Clip, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
 

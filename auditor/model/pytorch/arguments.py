@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.model.user_file import in_a_line
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 SHOWN = 12

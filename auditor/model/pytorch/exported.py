@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable
-from auditor.model.interpreter import in_parts
-from auditor.model.operators.activation import hard_sigmoid, hard_swish
-from auditor.model.parity import TOLERANCE, difference
+from auditor.model.checks.parity import TOLERANCE, difference
+from auditor.model.double_backward import distances
+from auditor.model.onnx.interpreter import in_parts
+from auditor.model.onnx.operators.activation import hard_sigmoid, hard_swish
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.inner import Archived
-from auditor.model.twice import distances
-from auditor.model.user_file import in_a_line
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 # Positions among the arguments of aten::batch_norm and aten::dropout.

@@ -18,7 +18,7 @@ from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.arguments import check_arguments
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.contract import stated
-from auditor.model.user_file import executed, in_a_line
+from auditor.model.sandbox.user_file import executed, in_a_line
 from auditor.text import printable
 
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from auditor.errors import NotAuditable, UsageError
-from auditor.model.fitting import told
 from auditor.model.pytorch.built import Built
+from auditor.model.pytorch.fitting import told
 from auditor.model.pytorch.inner import Inner
-from auditor.model.user_file import in_a_line
-from auditor.model.weights import Weights, read_weights
+from auditor.model.pytorch.weights import Weights, read_weights
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 # The names that transformers gives the classifiers, by `model_type`.

@@ -11,7 +11,7 @@ from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.contract import stated
 from auditor.model.pytorch.factory import importable
-from auditor.model.user_file import in_a_line
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 

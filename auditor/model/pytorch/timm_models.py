@@ -8,7 +8,7 @@ from auditor.errors import UsageError
 from auditor.model.pytorch.arguments import check_arguments, constructor_error
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.torchvision_models import FRAMES, refuse_fetching
-from auditor.model.user_file import in_a_line
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 FETCHING = (

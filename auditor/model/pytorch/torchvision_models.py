@@ -7,7 +7,7 @@ from typing import Any
 from auditor.errors import UsageError
 from auditor.model.pytorch.arguments import check_arguments, constructor_error
 from auditor.model.pytorch.built import Built
-from auditor.model.user_file import in_a_line
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.text import printable
 
 VIDEO_SHAPE = (3, 16, 112, 112)

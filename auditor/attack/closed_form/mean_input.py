@@ -1,0 +1,41 @@
+"""The mean input of a Linear layer that sees every frame by itself and whose answers are averaged."""
+
+from dataclasses import replace
+
+import torch
+
+from auditor.attack.closed_form.linear_input import LinearInput, recover_linear_input
+from auditor.records import Layer, View
+
+# In float32 the closed form agrees with the mean to about 1e-6 where it holds, and to 1e-1 where it does not.
+_AGREES = 1e-3
+
+
+def recover_mean_input(view: View, layer: Layer) -> LinearInput | None:
+    """Return the mean, over the rows that a Linear layer sees of one clip, of its input.
+
+    With the loss on the mean of T answers every row has the same output gradient d / T, so dW = d (mean_t f_t)^T is of
+    rank one, db = d, and the closed form of one row (`recover_linear_input`) gives the mean of the rows: a consequence
+    of Geiping et al. 2020, proposition 3.1. With one row this is that row.
+
+    Rank one alone does not say so: a layer of which only one row counts has it too. Whether rows count alike belongs to
+    the public model, so the attacker lets the client compute an update of noise and compares.
+
+    Returns None when the update is not of rank one or the rows do not count alike.
+    """
+    found = recover_linear_input(view, layer)
+    if found is None or layer.rows == 1:
+        return found
+    return found if _averages(view, found) else None
+
+
+def _averages(view: View, found: LinearInput) -> bool:
+    device = next(iter(view.update.gradients.values())).device
+    noise = torch.rand(1, *view.knowledge.clip_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    gradients = view.client(noise, view.client.targets(view.knowledge.labels or (0,)))
+    own = recover_linear_input(replace(view, update=replace(view.update, gradients=gradients)), found.layer)
+    seen = view.target.model.inputs_of(found.weight, noise)[0].detach()
+    if own is None or seen.shape[-1] != own.value.numel():
+        return False
+    mean = seen.reshape(-1, seen.shape[-1]).double().mean(0)
+    return float((own.value - mean).norm()) <= _AGREES * float(mean.norm())

@@ -1,0 +1,1 @@
+"""Which labels were in the batch."""

@@ -1,0 +1,1 @@
+"""Search for clips whose simulated update matches the one observed."""

@@ -1,0 +1,98 @@
+"""Named, frozen batteries: which attacks run, in which order, and how hard they try."""
+
+from dataclasses import dataclass, replace
+
+from auditor.attack.base import Attack
+from auditor.attack.matching.gradient_matching import MODE_MATCHING
+from auditor.attack.registry import (
+    CLOSED_FORMS,
+    FEATURES,
+    FEATURES_R1,
+    FEATURES_RK,
+    LEAST_SQUARES,
+    LEAST_SQUARES_R1,
+    LEAST_SQUARES_RK,
+    R1,
+    RECURSION,
+    RECURSION_R1,
+    RECURSION_RK,
+    SPAN,
+)
+
+# With a frame of the scene: ahead of gradient matching from it on every net that was tried (benchmarks/README.md).
+_WITH_ONE: tuple[Attack, ...] = (RECURSION_R1, FEATURES_R1, LEAST_SQUARES_R1)
+_WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, FEATURES_RK, LEAST_SQUARES_RK)
+
+
+def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_ONE) -> tuple[Attack, ...]:
+    """Return the decisive and cheap attacks first; `informed` are those that hold frames of the scene."""
+    return (
+        *CLOSED_FORMS,
+        RECURSION,
+        replace(LEAST_SQUARES, restarts=restarts),
+        replace(FEATURES, restarts=restarts),
+        replace(SPAN, restarts=restarts),
+        *more,
+        *informed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What one named effort spends.
+
+    Attributes
+    ----------
+    seconds
+        Default of --max-time, for everything between loading and writing the report.
+    steps
+        Most steps of one descent; the measured pace may allow fewer.
+    probes
+        Real clips attacked (a canary comes on top).
+    seeds
+        Independent repetitions of every stochastic attack.
+    what_if
+        Whether variants run unless asked otherwise.
+    diagnose
+        Whether scores are kept along the way, and the best search is started at the truth to tell why it fell short.
+    """
+
+    name: str
+    seconds: float
+    attacks: tuple[Attack, ...]
+    steps: int
+    probes: int
+    seeds: int
+    what_if: bool
+    diagnose: bool = False
+
+    def with_several_references(self) -> "Preset":
+        """Return the preset with the attacks that hold several frames of the scene, where it has none."""
+        if any(a.frames_of_scene > 1 for a in self.attacks):
+            return self
+        return replace(self, attacks=(*self.attacks, *_WITH_SEVERAL))
+
+
+PRESETS = {
+    "fast": Preset(name="fast", seconds=120.0, attacks=_battery(1), steps=1500, probes=3, seeds=1, what_if=False),
+    "standard": Preset(
+        name="standard",
+        seconds=900.0,
+        attacks=_battery(2, MODE_MATCHING, informed=(*_WITH_ONE, *_WITH_SEVERAL)),
+        steps=3000,
+        probes=5,
+        seeds=2,
+        what_if=True,
+        diagnose=True,
+    ),
+    "deep": Preset(
+        name="deep",
+        seconds=7200.0,
+        attacks=_battery(4, replace(MODE_MATCHING, restarts=2), informed=(*_WITH_ONE, *_WITH_SEVERAL, R1)),
+        steps=6000,
+        probes=7,
+        seeds=3,
+        what_if=True,
+        diagnose=True,
+    ),
+}

@@ -1,0 +1,290 @@
+"""Layer-wise recursion: linear equations from the head down, then least squares over what they leave of the clip."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from auditor.attack.base import Attack, skipped
+from auditor.attack.certificate import residual, solved
+from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
+from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
+from auditor.attack.recursion.layer_inputs import Descent, descend
+from auditor.attack.recursion.subnetwork import run
+from auditor.attack.recursion.weight_system import columns
+from auditor.attack.spectrum import Spectrum
+from auditor.attack.start import reference_copy
+from auditor.modes import CosineTransform
+from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, Trace, View
+from auditor.solvers.gauss_newton import Linearised, gauss_newton
+
+# Errors that the model of a level admits, relative to the values themselves, and products spent on it. Each level
+# starts where the last one ended; measured on the flatten nets of the benchmarks.
+_LEVELS = tuple(0.5 * 0.68**k for k in range(16))
+_FIRST, _GROWTH, _MOST = 15, 1.2, 120
+_TOLERANCE = 1e-2
+# Levels after which the prior is fitted to the clip.
+_FITTED = (3, 6)
+# A level that left the equations this much worse fulfilled than the best one did is the last.
+_WORSE = 4.0
+
+
+@dataclass(frozen=True)
+class Equations:
+    """What must hold of a clip, in units of the error that a level admits."""
+
+    view: View
+    descent: Descent
+    below: Mapping[str, Tensor]
+    width: float
+
+    def __call__(self, clips: Clips, error: float) -> Sequence[Tensor]:
+        """Return residuals: the equations of the anchored layer's input, its known values, gradients further down."""
+        anchor, model = self.descent.anchor, self.view.target.model
+        name = anchor.operation.weight
+        with SmoothRectifiers(self.width * error) if self.width > 0.0 else nullcontext():
+            seen, _ = run(model, clips, self.descent.weights, until=name)
+            call = seen[name][0]
+            made: list[Tensor] = []
+            if anchor.side == "output":
+                out = call.output
+                if anchor.system is not None:
+                    made.append(self._rows(call.input, error))
+                made.append(_values(out, anchor.value, anchor.flat) / (error * self._spread()))
+            else:
+                out = call.input
+                made.append((out - anchor.value) / (error * _size(anchor.value)))
+            if self.below:
+                sent = dict(model.named_parameters())
+                gradients = torch.autograd.grad(
+                    out, [sent[n] for n in self.below], anchor.cotangent, create_graph=True, allow_unused=True
+                )
+                for wanted, got in zip(self.below.values(), gradients, strict=True):
+                    if got is not None and got.requires_grad:
+                        made.append((got - wanted) / (error * _size(wanted)))
+        return made
+
+    def misfit(self, clips: Clips) -> float:
+        """Return the mean over all kinds of equations of their squared error, relative to what they hold."""
+        exact = replace(self, width=0.0)
+        groups = [float(r.detach().double().square().mean()) for r in exact(clips.detach(), 1.0)]
+        value = sum(groups) / len(groups)
+        return value if math.isfinite(value) else math.inf
+
+    def _rows(self, value: Tensor, error: float) -> Tensor:
+        system = self.descent.anchor.system
+        assert system is not None
+        off = system.projections.to(value) @ columns(value, self.descent.anchor.operation) - system.known.to(value)
+        admitted = error * _size(system.known)
+        return off / (system.noise.to(value).square()[:, None] + admitted**2).sqrt()
+
+    def _spread(self) -> Tensor:
+        """Return how far an error of the input moves every output channel, for an error as large as the input."""
+        anchor = self.descent.anchor
+        assert anchor.system is not None or anchor.side == "output"
+        operation = anchor.operation
+        known = anchor.system.known if anchor.system is not None else operation.input
+        settings = operation.convolution
+        if settings is None:
+            return anchor.value.new_tensor(_size(anchor.value))
+        rows = settings["weight"].detach().flatten(1).norm(dim=1).to(anchor.value) * _size(known)
+        return rows.clamp(min=1e-12).view(-1, *[1] * int(settings["axes"]))
+
+
+def _size(value: Tensor) -> float:
+    return max(float(value.double().square().mean().sqrt()), 1e-30)
+
+
+def _values(out: Tensor, value: Tensor, flat: Tensor) -> Tensor:
+    """Return how far values are off; beyond the edge of a flat part nothing is known."""
+    off = out - value
+    return torch.where(flat == 0, off, torch.where(flat < 0, off.clamp(min=0.0), off.clamp(max=0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRecursion(Attack):
+    """Solve layers exactly from the head down; then fit the clip to all that is linear once they are known.
+
+    The input of the lowest exact layer gives the values and the loss's gradient at the output of the layer below. With
+    these held, a single backward pass gives what the clip's gradient would be below, and least squares (Gauss-Newton
+    with conjugate gradients) over cosine modes with a normal prior finds the clip. The error that the model admits
+    shrinks from level to level, and with it the smoothing of rectifiers; the prior's numbers are fitted on the way.
+
+    Attributes
+    ----------
+    width
+        Smoothing of rectifiers, relative to the admitted error.
+    adapt
+        Whether the prior is fitted to the clip.
+    references
+        How many frames of the scene the attacker holds at most (R1, Rk). The prior's mean is then their copy, not mid
+        grey, and `spectrum` is of what the copy leaves of a clip.
+    """
+
+    name: str = "layer-recursion"
+    title: str = "Layer-wise recursion and least squares"
+    source: str = (
+        "after R-GAP (Zhu & Blaschko 2021, arXiv 2010.07733) and COPA (Chen & Campbell 2021, arXiv 2111.10178)"
+    )
+    width: float = 1.0
+    adapt: bool = True
+    references: int = 0
+    spectrum: Spectrum = field(default_factory=Spectrum)
+
+    @property
+    def frames_of_scene(self) -> int:
+        """How many reference frames it searches around."""
+        return self.references
+
+    def obstacle(self, view: View) -> str | None:
+        """Need one clip, one gradient, no unknown masks, and finite numbers of which some are not zero."""
+        if self.references and view.knowledge.reference is None:
+            return "this attacker has no reference frame"
+        if view.update.batch != 1:
+            return f"{view.update.batch} clips share the update; the recursion needs one"
+        if not view.one_gradient:
+            return "the update may hold several gradients"
+        if view.client.protocol.dropout == "on":
+            return "dropout drew masks that the attacker does not know"
+        gradients = view.update.gradients.values()
+        if not all(bool(torch.isfinite(g).all()) for g in gradients):
+            return "the update holds values that are not finite"
+        if all(float(g.abs().max()) == 0.0 for g in gradients if g.numel()):
+            return "the update is zero"
+        return None
+
+    def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
+        """Descend; read the clip off where the recursion reached the pixels, else search for it."""
+        clock = Clock(budget.seconds)
+        found = descend(view)
+        if isinstance(found, str):
+            return skipped(self, found)
+        labels: tuple[Label, ...] = view.knowledge.labels or (0,)
+        exact = self._exact(view, found, labels, clock, seed)
+        if exact is not None:
+            return exact
+        if len(found.exact) < 2 and found.anchor.side == "input":
+            why = found.ended or "below it the clip takes more than one way"
+            return skipped(self, f"nothing below the head's input follows exactly: {why}")
+        searched = self._search(view, found, labels, budget, clock, seed)
+        if isinstance(searched, Reconstruction) and "undecided" in found.ended:
+            # A clip that is nearly right decides what equations left open.
+            again = descend(view, searched.clips)
+            exact = None if isinstance(again, str) else self._exact(view, again, labels, clock, seed)
+            if exact is not None and exact.outcome is Outcome.SOLVED:
+                return replace(exact, steps=searched.steps)
+        return searched
+
+    def _exact(
+        self, view: View, found: Descent, labels: tuple[Label, ...], clock: Clock, seed: int
+    ) -> Reconstruction | None:
+        """Return the clip where the recursion reached the pixels."""
+        if found.anchor.side != "input" or found.ended:
+            return None
+        pixels = self._pixels(view, found)
+        if pixels is None:
+            return None
+        clips = pixels.to_clip(found.anchor.value)[None]
+        certificate = _certificate(found) | {
+            "update_residual": residual(view, clips, labels), "pixel_coverage": pixels.coverage
+        }  # fmt: skip
+        note = f"exact through {len(found.exact)} layers, down to the pixels"
+        return solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+
+    def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float | None:
+        """Return the misfit of the equations; where the pixels are exact, how far the update is from the observed."""
+        found = descend(view)
+        if isinstance(found, str):
+            return None
+        if found.anchor.side == "input" and not found.ended and self._pixels(view, found) is not None:
+            return residual(view, clips, labels)
+        return Equations(view, found, _below(view, found), self.width).misfit(clips)
+
+    def _pixels(self, view: View, found: Descent) -> PixelMap | None:
+        anchor = found.anchor
+        device = anchor.value.device
+        return pixel_map(view.target.model, anchor.operation.weight, view.knowledge.clip_shape, device)
+
+    def _search(
+        self, view: View, found: Descent, labels: tuple[Label, ...], budget: Budget, clock: Clock, seed: int
+    ) -> Reconstruction | Skipped:
+        equations = Equations(view, found, _below(view, found), self.width)
+        shape = view.knowledge.clip_shape
+        like = found.anchor.value.new_zeros((1, *shape))
+        transform = CosineTransform.of(shape, like)
+        spectrum = self.spectrum
+        deviation = spectrum.variance(shape).sqrt().to(like)
+        z = like.clone()
+        centre = reference_copy(view.knowledge, self.references).to(like) if self.references else like + 0.5
+        best = centre + transform.clips(z)
+        least, products, steps = math.inf, float(_FIRST), 0
+        trace: list[Trace] = []
+        outcome = Outcome.CONVERGED
+        for level, error in enumerate(_LEVELS):
+
+            def off(variable: Tensor, error: float = error, scale: Tensor = deviation) -> Sequence[Tensor]:
+                return equations(centre + transform.clips(variable * scale), error)
+
+            most = min(int(products), _MOST, max(budget.steps - steps, 1))
+            step = gauss_newton(off, z, most, _TOLERANCE, clock)
+            z, steps = step.variable, steps + step.products
+            products *= _GROWTH
+            clips = (centre + transform.clips(z * deviation)).clamp(0.0, 1.0)
+            now = equations.misfit(clips)
+            trace.append(Trace(step=steps, seconds=clock.used, objective=now))
+            budget.progress((level + 1) / len(_LEVELS))
+            if now < least:
+                best, least = clips, now
+            if not bool(torch.isfinite(z).all()) or now > _WORSE * least:
+                break
+            if clock.left < 0.0 or steps >= budget.steps:
+                outcome = Outcome.OUT_OF_BUDGET
+                break
+            if self.adapt and level in _FITTED:
+                missed = Linearised(off, z).posterior_error(most, _TOLERANCE, clock, seed)
+                spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square())[0])
+                fresh = spectrum.variance(shape).sqrt().to(like)
+                z, deviation = z * deviation / fresh, fresh
+        if not math.isfinite(least):
+            return skipped(self, "least squares gave no clip whose update is finite")
+        return Reconstruction(
+            attack=self.name,
+            clips=best.detach(),
+            labels=labels,
+            outcome=outcome,
+            objective=least,
+            certificate=_certificate(found) | {"update_residual": residual(view, best, labels)},
+            trace=tuple(trace),
+            restart_objectives=(least,),
+            steps=steps,
+            seconds=clock.used,
+            seed=seed,
+            notes=(f"exact inputs of {', '.join(found.exact)}; then least squares: {found.ended}",),
+        )
+
+
+def _certificate(found: Descent) -> dict[str, float]:
+    return {f"system_residual:{name}": value for name, value in found.exact.items()}
+
+
+def _below(view: View, found: Descent) -> dict[str, Tensor]:
+    """Return the gradients that were sent of what lies below the anchor, less the one its equations already hold."""
+    anchor = found.anchor
+    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(anchor.value)
+    name = anchor.operation.weight
+    with torch.enable_grad():
+        seen, _ = run(view.target.model, clip, found.weights, until=name)
+        out = seen[name][0].output if anchor.side == "output" else seen[name][0].input
+        parameters = {n: p for n, p in view.target.model.named_parameters() if n in view.update.gradients}
+        if not out.requires_grad:
+            return {}
+        gradients = torch.autograd.grad(out, list(parameters.values()), anchor.cotangent, allow_unused=True)
+    covered = {name} if anchor.system is not None and anchor.side == "output" else set()
+    return {
+        n: view.update.gradients[n]
+        for n, g in zip(parameters, gradients, strict=True)
+        if g is not None and n not in covered and float(view.update.gradients[n].abs().max()) > 0.0
+    }

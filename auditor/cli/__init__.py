@@ -1,0 +1,1 @@
+"""The command line: the one place that prints, reads the environment and exits."""

@@ -1,0 +1,1 @@
+"""Independent witnesses: finite differences, ONNX Runtime, two forms of one model."""

@@ -1,0 +1,179 @@
+"""What every model goes through, whatever it was loaded from: run once, observed, and its derivatives checked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
+from auditor.model.clip_input import model_shape
+from auditor.model.forward_pass import observe
+from auditor.model.layers import find_layers
+from auditor.model.onnx.interpreter import WAYS_FORWARD, NodeError
+from auditor.model.output import described_output, output_notes
+from auditor.model.reading_options import LoadOptions
+from auditor.model.two_part import TwoPart, find_layers_of_parts
+from auditor.model.video import VideoModel
+from auditor.records import Fidelity, InputSpec, Target
+from auditor.text import printable
+
+WRONG_GRADIENT = 0.05
+LARGEST_CLIP = 2**26  # 128 frames of 418 by 418 pixels in colour
+ROUGH_GRADIENT = 1e-3
+# Formats whose derivatives are made by this package, not by the network's own code.
+IMPORTED = ("onnx", "two-part")
+SAME_ANSWER = 1e-4
+
+
+def sample_clips(spec: InputSpec, clips: int, seed: int) -> Tensor:
+    """Return random clips whose pixels are whole steps of 1/255, so that integer inputs hold them too."""
+    size = math.prod(spec.clip_shape)
+    if size > LARGEST_CLIP:
+        raise UsageError(
+            f"a clip of shape {spec.clip_shape} has {size:.1e} numbers (at most {LARGEST_CLIP:.1e})",
+            "give a smaller --input-shape, or export the model for a smaller clip",
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (clips, *spec.clip_shape), generator=generator).float() / 255
+
+
+def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
+    """Run one clip and return the number of classes.
+
+    Raises
+    ------
+    NotAuditable
+        The model fails, or returns something other than logits.
+    UsageError
+        There are not as many classes as the user said.
+    """
+    shape = model_shape(model.spec)
+    try:
+        with torch.no_grad():
+            logits = model(clip)
+    except NodeError as error:
+        raise NotAuditable(
+            f"the graph does not run on a clip of shape {shape}: {error}", "check --input-shape, or " + WAYS_FORWARD
+        ) from error
+    except AuditError:
+        raise
+    except Exception as error:
+        reason = printable(str(error).split("\n")[0] or type(error).__name__, 200)
+        raise UsageError(
+            f"the model fails on a clip of shape {shape}: {reason}", "check --input-shape and --layout"
+        ) from error
+    if logits.dim() not in (2, 3) or logits.shape[0] != 1:
+        raise NotAuditable(
+            f"the model returns shape {tuple(logits.shape)} for one clip, not (1, classes) or (1, frames, classes)",
+            "audit a classifier that returns logits, or choose another output with --model-output",
+        )
+    if not logits.is_floating_point():
+        raise NotAuditable("the model returns integers, not logits", "return the logits from forward")
+    if not bool(torch.isfinite(logits).all()):
+        raise NotAuditable(
+            "the model returns NaN or infinity on a clip of noise", "check the weights and --mean, --std"
+        )
+    if wanted is not None and logits.shape[-1] != wanted:
+        raise UsageError(f"the model has {logits.shape[-1]} classes, not {wanted}", "correct --classes or leave it out")
+    return int(logits.shape[-1])
+
+
+def _answers_alike(model: VideoModel, clip: Tensor) -> None:
+    with torch.no_grad():
+        first, second = model(clip), model(clip)
+    off = float((first - second).abs().max() / first.abs().max().clamp(min=1e-3))
+    if off > SAME_ANSWER:
+        raise NotAuditable(
+            f"the model answers differently each time: two runs on one clip differ by {off:.1%} of the largest logit",
+            "switch off what draws random numbers or counts runs in forward; dropout is --dropout's matter",
+        )
+
+
+def described(
+    model: VideoModel,
+    spec: InputSpec,
+    classes: int,
+    options: LoadOptions,
+    name: str,
+    form: str,
+    sha256: str,
+    operators: Mapping[str, int],
+    fidelity: Fidelity,
+    frozen: tuple[str, ...] = (),
+) -> Target:
+    """Observe the layers, check the derivatives, and put everything together.
+
+    `fidelity` holds what the source alone tells; what the checks find is added to it. `frozen` names the parameters
+    that the source keeps from training.
+
+    Raises
+    ------
+    NotAuditable
+        Gradients are wrong, or outputs change from run to run.
+    """
+    notes, missing = list(fidelity.notes), list(fidelity.missing)
+    clip = sample_clips(spec, 1, options.seed)
+    seen = observe(model, clip)
+    parameters = dict(model.named_parameters())
+    if isinstance(model.network, TwoPart):
+        layers = find_layers_of_parts(model.network, parameters, seen.readings)
+    else:
+        layers = find_layers(model.network, parameters, seen.readings)
+    del seen
+    checked = smaller_clip(model, clip)
+    if checked is not clip:
+        (frames, _, height, width), (fewer, _, low, narrow) = clip.shape[1:], checked.shape[1:]
+        notes.append(
+            f"Derivatives were checked on clips of {fewer}x{low}x{narrow}, which the network reads as well as "
+            f"{frames}x{height}x{width}: the functions are the same, and the whole size takes minutes."
+        )
+    _answers_alike(model, checked)
+    gradient = gradient_error(model, checked, options.seed)
+    if gradient is None:
+        missing.append(
+            "Gradients were not compared with finite differences: a pass takes too long, or the network or its "
+            "derivative fails in the precision that the comparison needs."
+        )
+    elif gradient > WRONG_GRADIENT:
+        if form in IMPORTED:
+            raise NotAuditable(
+                f"gradients disagree with finite differences by {gradient:.0%}",
+                "report this model, and " + WAYS_FORWARD,
+            )
+        missing.append(
+            f"Gradients disagree with finite differences by {gradient:.0%}: the network defines derivatives of its own "
+            "(a straight-through estimator) or has steps. They are the ones that clients compute."
+        )
+    elif gradient > ROUGH_GRADIENT:
+        notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
+    output = described_output(model, checked, model.wanted_output)
+    notes += output_notes(output, options.temporal_pool)
+    failure = second_derivative(model, checked)
+    if failure:
+        notes.append(
+            f"Second derivatives are missing, so attacks that need them cannot run: {printable(failure, 200)}."
+        )
+    return Target(
+        name=printable(name),
+        source="",
+        format=form,
+        sha256=sha256,
+        model=model.to(options.device),
+        input=spec,
+        classes=classes,
+        layers=layers,
+        operators=operators,
+        output=output,
+        frozen=frozen,
+        dropout=model.drops,
+        fidelity=replace(
+            fidelity,
+            gradient_check=gradient,
+            double_backward=not failure,
+            notes=tuple(notes),
+            missing=tuple(missing),
+        ),
+    )

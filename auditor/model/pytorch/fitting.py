@@ -1,0 +1,180 @@
+"""Putting weights into a network: all of them or none, under whatever prefix a training program saved them."""
+
+import difflib
+from collections.abc import Collection, Mapping
+
+from torch import Tensor, nn
+
+from auditor.errors import UsageError
+from auditor.model.pytorch.weights import Weights
+from auditor.text import printable
+
+SHOWN = 3
+# torch.compile and data parallel training put these in front of any part of a name.
+INSERTED = ("_orig_mod.", "module.")
+# Weight averaging keeps a second copy under a prefix of its own.
+AVERAGED = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
+COUNTERS = ("n_averaged", "num_updates")
+CLASSES = "give --classes {count}, the number in the weights"
+
+
+def fill(network: nn.Module, weights: Weights, classes_remedy: str = CLASSES) -> tuple[str, ...]:
+    """Load weights into a network, all of them or none, and return what was done to their names.
+
+    `classes_remedy` is what to do where only the number of classes differs, with a place for `count`.
+
+    Raises
+    ------
+    UsageError
+        Names are missing or unexpected, or shapes differ.
+    """
+    own = network.state_dict()
+    given, notes = renamed(dict(weights.state), own.keys())
+    missing, unexpected, shapes = differences(own, given)
+    if missing or unexpected or shapes:
+        cause, remedy = told(own, given, missing, unexpected, shapes, classes_remedy)
+        raise UsageError(f"{weights.name} does not fit the model: {cause}", remedy)
+    network.load_state_dict(given, strict=False)
+    return (*weights.notes, *notes)
+
+
+def renamed(given: dict[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the weights without a prefix that a training program put before the names of the network.
+
+    The names are left as they are unless a renaming brings more of them to where the network has them.
+
+    >>> renamed({"model._orig_mod.head.weight": Tensor()}, ["head.weight"])[0].keys()
+    dict_keys(['head.weight'])
+    """
+    notes: list[str] = []
+    best = given
+    for inserted in ((), INSERTED[:1], INSERTED[1:], INSERTED):
+        plain = {_without(key, inserted): value for key, value in given.items()}
+        if len(plain) < len(given):
+            continue
+        for prefix in ("", *_prefixes(plain, own)):
+            candidate = _under(plain, prefix, own)
+            if _fitting(candidate, own) > _fitting(best, own):
+                best = candidate
+    dropped = len(given) - len(best)
+    if dropped:
+        notes.append(f"{dropped} tensors of an averaged copy of the weights, or that count averages, were left out.")
+    return best, tuple(notes)
+
+
+def _without(key: str, inserted: tuple[str, ...]) -> str:
+    for part in inserted:
+        if key.startswith(part):
+            key = key.removeprefix(part)
+        key = key.replace("." + part, ".")
+    return key
+
+
+def _prefixes(given: Mapping[str, Tensor], own: Collection[str]) -> list[str]:
+    """Return what stands before a name of the network in the weights, what is not an average first."""
+    lookup = set(own)
+    found = set()
+    for key in given:
+        parts = key.split(".")
+        for i in range(1, len(parts)):
+            if ".".join(parts[i:]) in lookup:
+                found.add(".".join(parts[:i]) + ".")
+    return sorted(found, key=lambda prefix: (prefix.startswith(AVERAGED), len(prefix), prefix))
+
+
+def _under(given: Mapping[str, Tensor], prefix: str, own: Collection[str]) -> dict[str, Tensor]:
+    """Return the weights with a prefix taken off; what is left over stays, unless it belongs to an average."""
+    taken = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    others = {key: value for key, value in given.items() if not key.startswith(prefix)}
+    kept = {
+        key: value
+        for key, value in others.items()
+        if key not in COUNTERS and not key.startswith(AVERAGED) and key not in taken
+    }
+    if not prefix:
+        own_names = set(own)
+        taken = {
+            key: value
+            for key, value in taken.items()
+            if key in own_names or not (key in COUNTERS or key.startswith(AVERAGED))
+        }
+    return {**kept, **taken}
+
+
+def _fitting(given: Mapping[str, Tensor], own: Collection[str]) -> tuple[int, int]:
+    names = set(own)
+    fitting = sum(key in names for key in given)
+    return fitting, -len(given)
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Return the names that are missing, that are unexpected, and whose shapes differ.
+
+    Counters of batches may be missing: older checkpoints have none, and no gradient depends on them.
+    """
+    counters = {key for key in own if key.endswith("num_batches_tracked")}
+    missing = sorted(own.keys() - given.keys() - counters)
+    unexpected = sorted(given.keys() - own.keys())
+    shapes = sorted(key for key in own.keys() & given.keys() if own[key].shape != given[key].shape)
+    return missing, unexpected, shapes
+
+
+def told(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    shapes: list[str],
+    classes_remedy: str = CLASSES,
+) -> tuple[str, str]:
+    """Return what differs, in words, and what to do about it."""
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} missing ({_some(missing)})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} unexpected ({_some(unexpected)})")
+    if shapes:
+        pairs = [f"{key} is {tuple(given[key].shape)}, the model has {tuple(own[key].shape)}" for key in shapes]
+        problems.append(f"{len(shapes)} of another shape ({_some(pairs)})")
+    return "; ".join(problems), _remedy(own, given, missing, unexpected, shapes, classes_remedy)
+
+
+def _remedy(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    shapes: list[str],
+    classes_remedy: str,
+) -> str:
+    if shapes and not missing and not unexpected:
+        count = _classes(own, given, shapes)
+        if count is not None:
+            return classes_remedy.format(count=count)
+    alike = [
+        (name, near[0])
+        for name in missing
+        if (near := difflib.get_close_matches(name, unexpected, 1, 0.5)) and own[name].shape == given[near[0]].shape
+    ]
+    if alike:
+        pairs = ", ".join(f"{printable(there)} as {printable(name)}" for name, there in alike[:SHOWN])
+        return f"give the weights of this architecture, or rename in them e.g. {pairs}"
+    return "give the weights of this architecture"
+
+
+def _classes(own: Mapping[str, Tensor], given: Mapping[str, Tensor], shapes: list[str]) -> int | None:
+    """Return the number of classes in the weights, if all that differs is the first extent of one layer.
+
+    Only of the last layer nothing else depends on that extent.
+    """
+    layers = {key.rpartition(".")[0] for key in shapes}
+    counts = {given[key].shape[0] if given[key].dim() else 0 for key in shapes}
+    rest_same = all(own[key].shape[1:] == given[key].shape[1:] for key in shapes)
+    if len(layers) == 1 and len(counts) == 1 and rest_same:
+        return counts.pop()
+    return None
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown}, …"

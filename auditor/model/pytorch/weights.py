@@ -1,0 +1,159 @@
+"""Weights from files that cannot run code: safetensors, or a state dict read without unpickling objects."""
+
+import io
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from auditor.errors import NotAuditable, UsageError
+from auditor.model.pytorch.resave import resave_line
+from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
+from auditor.model.sandbox.opening import read_beside
+from auditor.records import record
+from auditor.text import printable
+
+SAVE_AGAIN = "save it again with torch.save(model.state_dict(), 'weights.pt') and give that to --weights"
+# Where training programs keep the weights inside a checkpoint; the averaged copies come second.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "model_state", "weights", "params")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "averaged_model")
+DEEPEST = 5
+
+
+@record
+class Weights:
+    """Named tensors of a file, and what has to be said about how they were found in it."""
+
+    name: str
+    state: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def read_weights(path: Path) -> Weights:
+    """Return the named tensors of a weights file, told by its content.
+
+    Raises
+    ------
+    UsageError
+        There is no such file.
+    NotAuditable
+        It holds anything but named tensors, or numbers that are not finite.
+    """
+    name = printable(path.name)
+    if not os.path.exists(path):  # also false for what can be no path
+        raise UsageError(f"there is no weights file {printable(str(path))}", "check the path given to --weights")
+    if not path.is_file():
+        raise UsageError(
+            f"{printable(str(path))} is not a file", "give a .safetensors file or a state dict to --weights"
+        )
+    content = identify(path)
+    if content.kind not in ("weights", "onnx"):
+        raise NotAuditable(_refusal(name, content), _remedy(path, content))
+    weights = Weights(name=name, **_read(path, name))
+    for key, value in weights.state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise NotAuditable(
+                f"tensor '{printable(key)}' in {name} holds NaN or infinity", "give a checkpoint that is finite"
+            )
+    return weights
+
+
+def _refusal(name: str, content: Content) -> str:
+    if content.kind == "pickle":
+        return f"{name} holds Python objects, which run code when loaded"
+    if content.kind == "foreign" and "damaged" not in content.what:
+        return f"{name} is neither safetensors nor a PyTorch state dict but {content.what}"
+    return f"{name} is {content.what}"
+
+
+def _remedy(path: Path, content: Content) -> str:
+    line = resave_line(path, content.kind)
+    if line:
+        return f"if you know where it comes from, save its state_dict alone: {line}, and give that to --weights"
+    return content.remedy or SAVE_AGAIN
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    if is_safetensors(head, path.stat().st_size):
+        return {"state": _safetensors(path.read_bytes(), name)}
+    if head.lstrip()[:1] == b"{":
+        return {"state": _sharded(path, name)}
+    return _state_dict(path, name, head)
+
+
+def _safetensors(content: bytes, name: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise NotAuditable(f"{name} is a damaged safetensors file", "copy it again") from error
+
+
+def _sharded(path: Path, name: str) -> dict[str, Tensor]:
+    """Read the shards that an index names; they must lie beside it."""
+    places = json.loads(path.read_bytes())["weight_map"]
+    if not all(isinstance(place, str) for place in places.values()):
+        raise NotAuditable(f"{name} is a damaged index of weights", "copy it again")
+    state: dict[str, Tensor] = {}
+    for place in sorted(set(places.values())):
+        shard = printable(place)
+        content = read_beside(path.parent, place)
+        if is_safetensors(content[:9], len(content)):
+            found = _safetensors(content, shard)
+        else:
+            found = _state_dict(io.BytesIO(content), shard, content[:9])["state"]
+        if found.keys() != {key for key, where in places.items() if where == place}:
+            raise NotAuditable(f"the shard {shard} does not hold what the index {name} says", "copy all files again")
+        state |= found
+    return state
+
+
+def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, Any]:
+    if not head.startswith((ZIP, PICKLE)):
+        raise NotAuditable(f"{name} is neither safetensors nor a PyTorch state dict", SAVE_AGAIN)
+    try:
+        with warnings.catch_warnings(), ExitStack() as stack:
+            warnings.simplefilter("ignore")  # of pickle protocols: what matters is said below
+            # An open file: torch goes by the suffix of a path.
+            stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise NotAuditable(
+            f"{name} is damaged, or holds Python objects, which run code when loaded", SAVE_AGAIN
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, OSError) as error:
+        raise NotAuditable(f"{name} is damaged or no state dict", SAVE_AGAIN) from error
+    content, notes = _unwrapped(content)
+    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
+    if not state:
+        raise NotAuditable(f"{name} holds no named tensors", SAVE_AGAIN)
+    return {"state": state, "notes": notes}
+
+
+def _unwrapped(content: Any) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]:
+    """Return the state dict inside a checkpoint, and which of several was taken."""
+    notes: list[str] = []
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            return None, ()
+        inside = [key for key in (*WRAPPERS, *AVERAGED) if isinstance(content.get(key), Mapping)]
+        if not inside:
+            break
+        averaged = [key for key in inside if key in AVERAGED]
+        if inside[0] in AVERAGED:
+            notes.append(f"The weights are the averaged ones, '{inside[0]}': the checkpoint holds no others.")
+        elif averaged:
+            notes.append(f"The weights are '{inside[0]}'; the averaged copy '{averaged[0]}' was left out.")
+        content = content[inside[0]]
+    return (content if isinstance(content, Mapping) else None), tuple(notes)

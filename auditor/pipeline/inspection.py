@@ -1,0 +1,155 @@
+"""What a model is, how it is read and how faithfully, without attacking it."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from auditor.exposure import closed_form_flags
+from auditor.federated import assign_labels, batch_labels, guess_loss
+from auditor.federated.model_check import check_model, suspicious
+from auditor.pipeline.blocks import fidelity_block, number, plain
+from auditor.pipeline.context import Context
+from auditor.pipeline.input_preview import InputPreview, input_preview, preview_picture
+from auditor.pipeline.malicious_block import check_blocks
+from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.progress import Display
+from auditor.pipeline.scan import choose_device, load_target
+from auditor.pipeline.training import loss_of, trained
+from auditor.probe import moving_texture, shipped_probes
+from auditor.records import Layer, Target, record
+from auditor.text import distinct, printable
+
+LONGEST_NAME = 300
+# Public clips that the client-side check is made on, and for how long: large nets skip its test of single clips.
+_CHECKED_ON, _CHECK_SECONDS = 4, 5.0
+CHECK_NOTE = (
+    "Signs of published manipulations by a malicious server (imprinted layers, baited heads). A model that passes is "
+    "not thereby trustworthy."
+)
+
+
+@record
+class Inspection:
+    """What was found out.
+
+    Attributes
+    ----------
+    document
+        What `fl-audit inspect --json` prints.
+    target, layers
+        The model, and its layers with the shapes of their parameters.
+    picture
+        The probe frame as a PNG.
+    """
+
+    document: dict[str, Any]
+    target: Target
+    layers: tuple[Layer, ...]
+    picture: bytes
+
+
+def inspect(options: ScanOptions, display: Display) -> Inspection:
+    """Load a model and describe it.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        See `errors`.
+    """
+    device = choose_device(options.device)
+    display.stage("loading the model")
+    target = load_target(options, device)
+    guess, why = guess_loss(target.classes, target.output)
+    name = options.loss or guess
+    context = trained(target, replace(options, loss=name), loss_of(name, target))
+    clip = shipped_probes(target.input, 1)[0].clip
+    with torch.no_grad():
+        seen = input_preview(target, clip)
+    flags = closed_form_flags(target.layers, context.protocol, target.classes)
+    document = {
+        "format": target.format,
+        "sha256": target.sha256,
+        "input": _input(options, target, seen),
+        "parameters": _parameters(context),
+        "operators": {printable(name, LONGEST_NAME): count for name, count in target.operators.items()},
+        "fidelity": {
+            **fidelity_block(context.target.fidelity),
+            "loss": context.protocol.loss,
+            "loss_guess": {"loss": guess, "because": why},
+            "classes": target.classes,
+            "client_batchnorm": context.protocol.batchnorm,
+            "seconds_to_load": round(target.seconds, 2),
+        },
+        "flags": [
+            {"layer": printable(layer.name, LONGEST_NAME), "kind": layer.kind, "text": text}
+            for layer in target.layers
+            for text in flags.get(layer.index, ())
+        ],
+        "client_check": _client_check(context),
+    }
+    return Inspection(document=document, target=target, layers=target.layers, picture=preview_picture(clip, seen))
+
+
+def _client_check(context: Context) -> dict[str, Any]:
+    """What a client could tell of the model before training it, on public clips."""
+    spec, classes, kind = context.input, context.target.classes, context.client.loss.kind
+    real = [probe.clip for probe in shipped_probes(spec, _CHECKED_ON // 2)]
+    made = [moving_texture(spec, seed).clip for seed in range(1, 1 + _CHECKED_ON - len(real))]
+    clips = torch.stack([*real, *made]).to(context.device)
+    labels = batch_labels(assign_labels(["check"], classes, kind=kind)[0], len(clips), classes, kind=kind)
+    checks = check_model(context.target, context.client, clips, labels, _CHECK_SECONDS)
+    return {"suspicious": len(suspicious(checks)), "note": CHECK_NOTE, "tests": check_blocks(checks)}
+
+
+def _parameters(context: Context) -> list[dict[str, Any]]:
+    names = distinct(context.target.parameters, LONGEST_NAME)
+    owner = {name: layer.name for layer in context.target.layers for name in layer.parameters}
+    sent = frozenset(context.protocol.sent)
+    return [
+        {
+            "name": names[name],
+            "shape": list(value.shape),
+            "trainable": name in sent,
+            "layer": printable(owner[name], LONGEST_NAME) if name in owner else None,
+        }
+        for name, value in context.target.parameters.items()
+    ]
+
+
+def _input(options: ScanOptions, target: Target, seen: InputPreview) -> dict[str, Any]:
+    spec = target.input
+    return {
+        **{name: plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
+        "origins": _origins(options, target),
+        "entering": {
+            "shape": list(seen.shape),
+            "minimum": number(seen.minimum),
+            "maximum": number(seen.maximum),
+            "mean": [number(v) for v in seen.mean],
+            "std": [number(v) for v in seen.std],
+        },
+        "first_layer": {"name": seen.reader, "shape": list(seen.read_shape), "how": seen.how},
+    }
+
+
+def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
+    """Say where each part of the input's description comes from."""
+    spec, published = target.input, target.input.origin
+    return {
+        "size": "given by --input-shape" if options.input_shape else published,
+        "layout": "given by --layout" if options.layout else "deduced from the only axis that can hold colour",
+        "mean": _origin("--mean", options.mean, spec.mean != (0.0,), published, "taken as 0: the source states none"),
+        "std": _origin("--std", options.std, spec.std != (1.0,), published, "taken as 1: the source states none"),
+        "value_range": _origin(
+            "--range",
+            options.value_range,
+            spec.value_range != (0.0, 1.0),
+            published,
+            "taken as [0, 1]: it is not stated",
+        ),
+    }
+
+
+def _origin(option: str, given: object, stated: bool, published: str, otherwise: str) -> str:
+    return f"given by {option}" if given else published if stated else otherwise

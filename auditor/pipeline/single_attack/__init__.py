@@ -1,0 +1,1 @@
+"""One attack on one clip, for experiments."""

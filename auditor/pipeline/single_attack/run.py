@@ -1,0 +1,213 @@
+"""One attack on one clip, from a model file to a scored reconstruction."""
+
+import datetime
+from dataclasses import replace
+
+from auditor.attack import Attack
+from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
+from auditor.exposure import Exposed, expose
+from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
+from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_curve, diagnose
+from auditor.pipeline.pairing import alike, in_order
+from auditor.pipeline.progress import Display
+from auditor.pipeline.references import References, copied, references_from
+from auditor.pipeline.scan import choose_device, load_target, pixel_variance
+from auditor.pipeline.single_attack.options import (
+    SECONDS,
+    STEPS,
+    AttackOptions,
+    attack_named,
+    check_clip,
+    clip_named,
+    label_of,
+)
+from auditor.pipeline.threads import threads_for
+from auditor.pipeline.training import loss_of, observe_all, trained
+from auditor.pipeline.units import uses_reference
+from auditor.probe import Galleries, shipped_probes
+from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
+from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
+
+_OTHERS = "fl-audit list attacks names the others"
+# Share of the attack's own time that its diagnosis may take for the exposure.
+_EXPOSURE = 0.25
+
+
+@record
+class Attacked:
+    """One attack on one clip, with everything that is to be told about it.
+
+    Attributes
+    ----------
+    clips, clips_psnr
+        What was reconstructed, in the order of the true clips, and dB of each; the first is the one that is scored.
+    null, null_clip
+        The same reconstruction scored against another clip: what any picture scores.
+    guess
+        The best blind guess for the clip, and its name.
+    curve
+        The score along the way; empty for closed forms.
+    references, reference_notes
+        The frames of the scene that such an attacker holds, and what is to be told about them.
+    """
+
+    options: AttackOptions
+    started: datetime.datetime
+    seconds: float
+    context: Context
+    observed: Observed
+    attack: Attack
+    knowledge: Knowledge
+    made: Reconstruction
+    clips: Clips
+    clips_psnr: tuple[float, ...]
+    score: ClipScore
+    grade: Grade
+    null: ClipScore
+    null_clip: str
+    guess: Clip
+    guess_name: str
+    curve: tuple[Point, ...]
+    diagnosis: Diagnosis | None
+    references: References
+    reference_notes: tuple[str, ...]
+
+
+def attack_one(options: AttackOptions, display: Display) -> Attacked:
+    """Attack one clip and score what was reconstructed.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong.
+    NotAuditable
+        The model cannot be audited, or the attack does not apply to its updates.
+    Inconclusive
+        The time did not hold the attack.
+    AuditError
+        The attack failed.
+    """
+    started, clock, setup = datetime.datetime.now(datetime.UTC), Clock(0.0), options.setup
+    attack = attack_named(options.attack, options.restarts)
+    if options.references and not uses_reference(attack):
+        raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
+    check_clip(options.clip)
+    device = choose_device(setup.device)
+    display.stage("loading the model")
+    target = load_target(setup, device)
+    context = trained(target, setup, loss_of(setup.loss, target))
+    probe = clip_named(options.clip, target.input, setup.seed)
+    label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
+    references = references_from(options.references, target.input)
+    reason = references.obstacle(attack, probe)
+    if reason is not None:
+        raise UsageError(f"the attack {attack.name} does not apply: {reason}", "give --reference more frames")
+    frames = references.held(attack, probe)
+    with threads_for(target):
+        (observed,) = observe_all(context, [probe], [label])
+        view = _view(context, observed, options.label_known, frames)
+        made = _invert(options, attack, view, probe, display)
+        clips = in_order(observed, made.clips)
+        other = next(p for p in shipped_probes(target.input) if not alike(p, probe))
+        galleries = Galleries(target.input, (probe, other))
+        gallery = galleries[probe.name]
+        score = score_clip(probe, clips[0], gallery, frames)
+        grade = grade_clip(score, with_reference=frames is not None)
+        diagnosis = _diagnosis(options, context, observed, attack, view, made, grade, gallery, display)
+    guesses = blind_guesses(gallery, (target.input.height, target.input.width), frames)
+    alone = copied(references, attack, probe, gallery)
+    best = max(score.baselines, key=lambda name: score.baselines[name])
+    return Attacked(
+        options=options,
+        started=started,
+        seconds=clock.used,
+        context=context,
+        observed=observed,
+        attack=attack,
+        knowledge=view.knowledge,
+        made=made,
+        clips=clips,
+        clips_psnr=tuple(float(psnr(a.cpu(), b)) for a, b in zip(observed.clips, clips, strict=True)),
+        score=score,
+        grade=grade,
+        null=score_clip(other, clips[0], galleries[other.name]),
+        null_clip=other.name,
+        guess=guesses[best],
+        guess_name=best,
+        curve=budget_curve(observed, made),
+        diagnosis=diagnosis,
+        references=references,
+        reference_notes=() if alone is None else (*references.notes, *alone.notes),
+    )
+
+
+def _view(context: Context, observed: Observed, known: bool | None, frames: Clip | None) -> View:
+    """What the attacker sees, with labels known, restored, or as in a scan."""
+    view = view_of(context, observed, None if frames is None else frames.to(context.device))
+    if known is None:
+        return view
+    if known:
+        labels, origin = observed.labels, "assumed known"
+    elif isinstance(observed.guess, LabelGuess):
+        labels, origin = observed.guess.labels, f"restored from the update by {observed.guess.rule}"
+    else:
+        raise UsageError(f"no label can be restored here: {observed.guess.reason}", "leave --restored-label out")
+    return replace(view, knowledge=replace(view.knowledge, labels=labels, labels_from=origin))
+
+
+def _invert(options: AttackOptions, attack: Attack, view: View, probe: Probe, display: Display) -> Reconstruction:
+    obstacle = attack.obstacle(view)
+    if obstacle is not None:
+        raise NotAuditable(f"the attack {attack.name} does not apply: {obstacle}", _OTHERS)
+    seconds = options.setup.max_time or SECONDS
+    seed = unit_seed(options.setup.seed, attack.name, probe.name, "0")
+    display.stage("attack")
+    with display.unit(f"{attack.title} · {probe.name}", seconds) as progress:
+        budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress, checkpoints=CHECKPOINTS)
+        made = attack.invert(view, budget, seed)
+    if isinstance(made, Reconstruction):
+        return made
+    if made.because == "out-of-budget":
+        raise Inconclusive(f"inconclusive: {made.reason}", made.remedy or "give more --max-time")
+    if made.because == "failed":
+        raise AuditError(f"the attack {attack.name} failed: {made.reason}", made.remedy)
+    raise NotAuditable(f"the attack {attack.name} does not apply: {made.reason}", made.remedy or _OTHERS)
+
+
+def _diagnosis(
+    options: AttackOptions,
+    context: Context,
+    observed: Observed,
+    attack: Attack,
+    view: View,
+    made: Reconstruction,
+    grade: Grade,
+    gallery: Clips,
+    display: Display,
+) -> Diagnosis | None:
+    """Measure exposure and start the search at the truth, where that was asked for; as much time again at most."""
+    if not options.diagnose:
+        return None
+    seconds = options.setup.max_time or SECONDS
+    display.stage("diagnosis")
+    exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
+    predicted = None if exact else _predicted(context, observed, gallery, _EXPOSURE * seconds, display)
+    with display.unit("search from the truth", seconds) as progress:
+        budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress)
+        return diagnose(context, observed, attack, view, made, budget, exact=exact, exposure=predicted)
+
+
+def _predicted(context: Context, observed: Observed, gallery: Clips, seconds: float, display: Display) -> float | None:
+    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
+    with display.unit("mode exposure", seconds) as progress:
+        found = expose(
+            client,
+            observed.clips,
+            labels,
+            context.target.layers,
+            pixel_variance(gallery),
+            seconds,
+            progress,
+            public_weights(context),
+        )
+    return found.all.psnr if isinstance(found, Exposed) else None

@@ -1,6 +1,0 @@
-"""A study: a grid of models, weights, references and enhancements over clips and seeds, and claims judged by it."""
-
-from auditor.pipeline.study.plan import read_study
-from auditor.pipeline.study.study import StudyOptions, lay_out, study
-
-__all__ = ["StudyOptions", "lay_out", "read_study", "study"]

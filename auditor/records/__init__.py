@@ -1,0 +1,81 @@
+"""The records that travel through the pipeline: this page explains the program.
+
+    load      generate     observe      invert              enhance        score         render
+    Target -> Probe     -> Update    -> Reconstruction   -> Enhanced    -> Finding    -> Audit -> files
+
+Clips are float32 in [0, 1], shaped `(clip, frame, channel, height, width)`; a single clip drops the first axis.
+Tensors inside records are detached. Records never change: use `dataclasses.replace`.
+"""
+
+from auditor.records.budget import Budget, Clock
+from auditor.records.exposure import Exposure
+from auditor.records.forms import (
+    Activation,
+    Algorithm,
+    BatchNormMode,
+    Clip,
+    Clips,
+    DropoutMode,
+    Join,
+    Label,
+    Labels,
+    Layout,
+    Logits,
+    TemporalPool,
+    record,
+)
+from auditor.records.probe import Probe
+from auditor.records.reconstruction import Checkpoint, LabelGuess, Outcome, Reconstruction, Skipped, Trace, View
+from auditor.records.target import (
+    Fidelity,
+    InputSpec,
+    Layer,
+    ModelPart,
+    NormInput,
+    OutputSpec,
+    PublicModel,
+    SplitModel,
+    Target,
+)
+from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
+
+__all__ = [
+    "Activation",
+    "Algorithm",
+    "BatchNormMode",
+    "BatchStatistics",
+    "Budget",
+    "Checkpoint",
+    "Client",
+    "Clip",
+    "Clips",
+    "Clock",
+    "DropoutMode",
+    "Exposure",
+    "FederatedProtocol",
+    "Fidelity",
+    "InputSpec",
+    "Join",
+    "Knowledge",
+    "Label",
+    "LabelGuess",
+    "Labels",
+    "Layer",
+    "Layout",
+    "Logits",
+    "ModelPart",
+    "NormInput",
+    "Outcome",
+    "OutputSpec",
+    "Probe",
+    "PublicModel",
+    "Reconstruction",
+    "Skipped",
+    "SplitModel",
+    "Target",
+    "TemporalPool",
+    "Trace",
+    "Update",
+    "View",
+    "record",
+]

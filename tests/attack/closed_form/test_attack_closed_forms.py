@@ -1,0 +1,118 @@
+"""Each closed form against a case with a known answer."""
+
+import pytest
+import torch
+from bench_nets import SPEC, Transformer, clip, flat, mlp, pooled, psnr, seeded, view_of
+
+from auditor.attack.closed_form.linear_input import LinearInversion, recover_linear_input
+from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion
+from auditor.attack.closed_form.pixel_map import pixel_map
+from auditor.records import Budget, Outcome, Reconstruction, Skipped
+
+BUDGET = Budget(seconds=60.0, steps=1)
+
+
+def test_a_linear_on_pixels_gives_the_clip_away():
+    truth = clip(1)
+    view = view_of(seeded(mlp), truth[None], [3])
+    attack = LinearInversion()
+    assert attack.obstacle(view) is None
+    made = attack.invert(view, BUDGET, 0)
+    assert isinstance(made, Reconstruction)
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], truth) > 60.0
+    assert made.certificate["pixel_coverage"] == 1.0
+
+
+def test_features_before_a_linear_are_exact_but_are_not_called_a_clip():
+    truth = clip(2)
+    net = seeded(flat)
+    view = view_of(net, truth[None], [3])
+    layer = next(x for x in view.target.layers if x.kind == "linear")
+    found = recover_linear_input(view, layer)
+    with torch.no_grad():
+        features = net[:-1](truth.transpose(0, 1)[None]).reshape(-1)
+    assert found is not None
+    assert float((found.value.float() - features).norm() / features.norm()) < 1e-4
+    skipped = LinearInversion().invert(view, BUDGET, 0)
+    assert isinstance(skipped, Skipped)
+    assert "features" in skipped.reason
+
+
+def test_two_clips_in_a_linear_are_refused():
+    view = view_of(seeded(mlp), torch.stack([clip(1), clip(2)]), [3, 4])
+    assert "2 clips" in (LinearInversion().obstacle(view) or "")
+
+
+def test_a_rank_two_gradient_is_not_taken_for_one_row():
+    view = view_of(seeded(mlp), torch.stack([clip(1), clip(2)]), [3, 4])
+    layer = next(x for x in view.target.layers if x.kind == "linear")
+    assert recover_linear_input(view, layer) is None
+
+
+@pytest.mark.parametrize("token", [False, True])
+@pytest.mark.parametrize("linear", [False, True])
+def test_patch_embedding_gives_the_clip_away(token, linear):
+    truth = clip(3)
+    view = view_of(seeded(lambda: Transformer(token=token, linear=linear)), truth[None], [5])
+    attack = PatchEmbeddingInversion()
+    assert attack.obstacle(view) is None
+    made = attack.invert(view, BUDGET, 0)
+    assert isinstance(made, Reconstruction), made
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], truth) > 60.0
+    assert made.certificate["rank"] == 32
+
+
+class Transposed(torch.nn.Module):
+    """Multiplies by a weight stored (inputs, outputs), as ONNX files do."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(linear.weight.detach().T.clone())
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_a_square_weight_stored_the_other_way_round_is_solved_too():
+    def make():
+        net = Transformer(linear=True, width=96)
+        net.embed = Transposed(net.embed)
+        return net
+
+    truth = clip(3)
+    made = PatchEmbeddingInversion().invert(view_of(seeded(make), truth[None], [5]), BUDGET, 0)
+    assert isinstance(made, Reconstruction), made
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], truth) > 60.0
+
+
+def test_fixed_positions_do_not():
+    view = view_of(seeded(lambda: Transformer(learned=False)), clip(3)[None], [5])
+    attack = PatchEmbeddingInversion()
+    made = "obstacle" if attack.obstacle(view) else attack.invert(view, BUDGET, 0)
+    assert made == "obstacle" or isinstance(made, Skipped) or made.outcome is Outcome.UNVERIFIED
+
+
+def test_a_norm_between_breaks_the_identity_and_the_certificate_says_so():
+    truth = clip(3)
+    view = view_of(seeded(lambda: Transformer(norm=True)), truth[None], [5])
+    made = PatchEmbeddingInversion().invert(view, BUDGET, 0)
+    assert isinstance(made, Skipped) or made.outcome is Outcome.UNVERIFIED
+
+
+def test_pixel_map_inverts_any_rearrangement_and_normalisation():
+    net = seeded(lambda: Transformer(linear=True))
+    view = view_of(net, clip(0)[None], [1])
+    found = pixel_map(view.target.model, "embed.weight", SPEC.clip_shape, torch.device("cpu"))
+    assert found is not None
+    assert found.coverage == 1.0
+    truth = clip(9)
+    seen, _ = view.target.model.inputs_of("embed.weight", truth[None])
+    assert torch.allclose(found.to_clip(seen.double()), truth, atol=1e-5)
+
+
+def test_pixel_map_knows_what_is_not_pixels():
+    view = view_of(seeded(pooled), clip(0)[None], [1])
+    assert pixel_map(view.target.model, "5.weight", SPEC.clip_shape, torch.device("cpu")) is None

@@ -1,0 +1,86 @@
+"""What a study counts, and what it does when its folder is damaged."""
+
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from auditor.errors import AuditError, UsageError
+from auditor.study import runner
+from auditor.study.journal import Journal
+from auditor.study.measures import BY_NAME
+from auditor.study.pictures import _frame
+from auditor.study.plan import Selector, StudyModel
+from auditor.study.results import Done, _selected, _values
+
+MODEL = StudyModel(name="m", kind="k", options=None, weights=("fresh",), definition="")
+CELL = SimpleNamespace(model=MODEL, weights="fresh", references=0)
+
+
+def unit(clip: str, features: dict | None) -> Done:
+    run = {"score": None, "enhanced": [], "features": features}
+    return Done(unit=SimpleNamespace(cell=CELL, clip=clip, seed=0, role="own"), run=run)
+
+
+def test_a_head_that_gives_nothing_away_counts_as_no_bits_where_no_attack_applies():
+    nothing = {"recovered": "nothing", "said": "", "error": None, "rank": None, "gallery": 85}
+    done = [unit("a", nothing), unit("b", None)]
+    nulls = {(id(CELL), "a"): [done[0].run], (id(CELL), "b"): [done[1].run]}
+    chosen = _selected(Selector(), done)
+    assert _values("feature_bits_over_null", chosen, nulls) == {"a": [0.0]}
+    for name in set(BY_NAME) - {"feature_bits_over_null"}:
+        assert _values(name, chosen, nulls) == {}
+
+
+def test_a_damaged_picture_is_one_line_and_made_anew(tmp_path):
+    journal = Journal(tmp_path)
+    journal.write("key", {"score": {}}, {"clip": torch.zeros(1, 3, 4, 4, dtype=torch.uint8)})
+    (tmp_path / "key.safetensors").write_bytes(b"cut")
+    with pytest.raises(AuditError, match="run the same command again"):
+        _frame(journal, SimpleNamespace(key="key"), "clip")
+    assert journal.read("key") is None
+
+
+class Own(Exception):
+    """As a user's file may define it: what is sent of it cannot be read back."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def test_an_exception_of_a_users_own_class_reaches_the_parent(monkeypatch):
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(Own(1, 2)))
+
+    def breaks(step):
+        raise Own(1, 2)
+
+    monkeypatch.setattr(runner, "_done", breaks)
+    with pytest.raises(AuditError) as raised:
+        runner._do(SimpleNamespace())
+    assert str(pickle.loads(pickle.dumps(raised.value))) == "Own: 1 and 2"
+
+
+def test_a_remedy_reaches_the_parent(monkeypatch):
+    def breaks(step):
+        raise UsageError("cause", "remedy")
+
+    monkeypatch.setattr(runner, "_done", breaks)
+    with pytest.raises(AuditError) as raised:
+        runner._do(SimpleNamespace())
+    assert str(pickle.loads(pickle.dumps(raised.value))) == "cause; remedy"
+
+
+def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
+    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def shielded() -> str:
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert shielded() == "False"
+    with runner._interrupts_are_ours():
+        assert shielded() == "True"
+    assert shielded() == "False"
