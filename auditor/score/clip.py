@@ -7,7 +7,7 @@ from torch import Tensor
 
 from auditor.records import Clip, Probe, record
 from auditor.score.baselines import blind_guesses
-from auditor.score.copied import score_copy
+from auditor.score.copied import CopyScore, score_copy
 from auditor.score.intervals import Interval, bits_interval
 from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
 from auditor.score.psnr import psnr

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.records import Clip, Clips, record
-from auditor.score.intervals import recall_interval
+from auditor.score.intervals import Interval, recall_interval
 
 
 @record

@@ -202,6 +202,7 @@ def test_names_of_a_hostile_file_are_inert(nets, tmp_path) -> None:
 
 def test_a_wrong_layout_is_visible_in_what_the_first_layer_reads(nets) -> None:
     """Frames taken for a batch hold three moments in their colour channels, so moving edges differ in colour."""
+    from auditor.pipeline.input_preview import input_preview
     from auditor.probe import shipped_probes
 
     def colour(name):
