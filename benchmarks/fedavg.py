@@ -86,14 +86,14 @@ def target_of(name: str) -> Target:
 def view_of(target: Target, clips: Tensor, case: Case) -> View:
     """Return what an attacker sees who knows the labels and how clients train, but not the order of clips."""
     protocol = FederatedProtocol(
-        algorithm="FedAvg", batch=case.batch, epochs=case.epochs, local_batch=case.local_batch, rate=case.rate,
-        momentum=case.momentum, sent=tuple(target.parameters),
+        algorithm="FedAvg", batch=case.batch, local_epochs=case.epochs, local_batch=case.local_batch,
+        learning_rate=case.rate, momentum=case.momentum, sent=tuple(target.parameters),
     )  # fmt: skip
     client = LocalClient(target.model, protocol)
     labels = LABELS[: case.batch]
     knows = Knowledge(
-        clip_shape=SPEC.clip_shape, batch=case.batch, classes=CLASSES, labels=labels, epochs=case.epochs,
-        local_batch=case.local_batch, rate=case.rate, momentum=case.momentum,
+        clip_shape=SPEC.clip_shape, batch=case.batch, classes=CLASSES, labels=labels, local_epochs=case.epochs,
+        local_batch=case.local_batch, learning_rate=case.rate, momentum=case.momentum,
     )  # fmt: skip
     update = observe(client.with_seed(1), clips, torch.tensor(labels))
     return View(target=target, client=client, update=update, knowledge=knows)

@@ -160,8 +160,10 @@ CASES = (
     Case("dense, batch", partial(dense, width=200), batch=3),
     Case("imprinted", Imprinted, batch=3),
     Case("baited head", baited, batch=3),
-    Case("conv, local steps", conv, training={"epochs": 2, "local_batch": 0, "rate": 0.1, "momentum": 0.0}),
-    Case("conv, local batches", conv, 2, {"epochs": 2, "local_batch": 1, "rate": 0.1, "momentum": 0.0}),
+    Case(
+        "conv, local steps", conv, training={"local_epochs": 2, "local_batch": 0, "learning_rate": 0.1, "momentum": 0.0}
+    ),
+    Case("conv, local batches", conv, 2, {"local_epochs": 2, "local_batch": 1, "learning_rate": 0.1, "momentum": 0.0}),
     Behind("recurrent head behind a frozen extractor", shades),
 )
 

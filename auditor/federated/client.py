@@ -107,7 +107,7 @@ class LocalClient:
         The old values, the momentum, the order of layers and the number of local steps are public; so what the batch
         added is too.
         """
-        self.model.batchnorm(self.protocol.batchnorm)
+        self.model.batchnorm(self.protocol.bn)
         local = batches(len(clips), self.protocol, None) if self.protocol.algorithm == "FedAvg" else (None,)
         with torch.no_grad(), self.model.statistics() as seen:
             for chosen in local:
@@ -116,7 +116,7 @@ class LocalClient:
 
     def check(self, clips: Clips, labels: Tensor) -> None:
         """Raise UsageError, in one line, unless the loss can be differentiated twice on these clips."""
-        self.model.batchnorm(self.protocol.batchnorm)
+        self.model.batchnorm(self.protocol.bn)
         clips = clips.clone().requires_grad_(True)
         check_twice(self.loss, self._outputs(clips), labels, clips)
 
@@ -126,7 +126,7 @@ class LocalClient:
     def _step(
         self, clips: Clips, labels: Tensor, *, create_graph: bool, watch: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tracked]]:
-        self.model.batchnorm(self.protocol.batchnorm)
+        self.model.batchnorm(self.protocol.bn)
         with torch.enable_grad(), self._dropping(clips), self.model.statistics() if watch else nullcontext([]) as seen:
             if self.protocol.algorithm == "FedSGD":
                 update = self._gradient(self._start, clips, labels, self._moved, create_graph)

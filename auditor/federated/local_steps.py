@@ -19,7 +19,7 @@ def batches(clips: int, protocol: FederatedProtocol, seed: int | None) -> Iterat
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     size = protocol.local_batch or clips
-    for _ in range(protocol.epochs):
+    for _ in range(protocol.local_epochs):
         if size >= clips:
             yield None
             continue
@@ -56,6 +56,6 @@ def local_training(
         for name, slope in slopes.items():
             before = velocity.get(name)
             velocity[name] = slope if before is None else protocol.momentum * before + slope
-            weights[name] = torch.add(weights[name], velocity[name], alpha=-protocol.rate)
+            weights[name] = torch.add(weights[name], velocity[name], alpha=-protocol.learning_rate)
     moved = {name: w - weights[name] for name, w in start.items()}
     return moved if create_graph else {name: delta.detach() for name, delta in moved.items()}

@@ -149,9 +149,9 @@ def _view(
         labels_from=labels_from,
         reference=reference,
         loss=protocol.loss,
-        epochs=protocol.epochs if local else None,
+        local_epochs=protocol.local_epochs if local else None,
         local_batch=protocol.local_batch if local else None,
-        rate=protocol.rate if local else None,
+        learning_rate=protocol.learning_rate if local else None,
         momentum=protocol.momentum if local else None,
     )
     return View(target=context.target, client=context.client, update=update, knowledge=knowledge)

@@ -78,7 +78,7 @@ def inspect(options: ScanOptions, display: Display) -> Inspection:
             "loss": context.protocol.loss,
             "loss_guess": {"loss": guess, "because": why},
             "classes": target.classes,
-            "client_batchnorm": context.protocol.batchnorm,
+            "client_batchnorm": context.protocol.bn,
             "seconds_to_load": round(target.seconds, 2),
         },
         "flags": [

@@ -238,7 +238,7 @@ def _protocol(g: Gathered) -> dict[str, Any]:
         "batch": p.batch,
         "loss": printable(p.loss),
         "labels": p.labels,
-        "batchnorm": p.batchnorm,
+        "batchnorm": p.bn,
         "trainable": [printable(t) for t in p.trainable],
         "frozen": len(p.frozen),
         "dropout": p.dropout,
@@ -264,10 +264,10 @@ def _local(protocol: FederatedProtocol) -> dict[str, Any] | None:
     if protocol.algorithm == "FedSGD":
         return None
     return {
-        "epochs": protocol.epochs,
+        "epochs": protocol.local_epochs,
         "batch": local_batch(protocol),
         "steps": protocol.steps,
-        "rate": protocol.rate,
+        "rate": protocol.learning_rate,
         "momentum": protocol.momentum,
     }
 

@@ -30,15 +30,15 @@ def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
         batch=options.batch,
         loss=options.loss,
         labels=options.labels,
-        batchnorm=options.batchnorm,
+        bn=options.batchnorm,
         trainable=options.trainable or (("head.*",) if target.parts else ("*",)),
         frozen=() if options.trainable else target.frozen,
         dropout=options.dropout,
         send_buffers=options.send_buffers,
         algorithm=options.algorithm,
-        epochs=options.local_epochs,
+        local_epochs=options.local_epochs,
         local_batch=options.local_batch,
-        rate=options.learning_rate,
+        learning_rate=options.learning_rate,
         momentum=options.momentum,
     )
     _check(protocol, target)
@@ -108,7 +108,7 @@ def observe_all(
         bool(torch.isfinite(g).all()) for o in observed for g in o.update.gradients.values()
     ):
         raise UsageError(
-            f"with --learning-rate {context.protocol.rate:g} local training diverges: weights become no numbers",
+            f"with --learning-rate {context.protocol.learning_rate:g} local training diverges: weights hold NaN or infinity",
             "give a smaller --learning-rate",
         )
     return observed
@@ -128,7 +128,7 @@ def _check(protocol: FederatedProtocol, target: Target) -> None:
             "--send-buffers: the model has no BatchNorm whose running statistics could be sent",
             "leave --send-buffers out",
         )
-    if protocol.send_buffers and protocol.batchnorm == "eval":
+    if protocol.send_buffers and protocol.bn == "eval":
         raise UsageError(
             "--send-buffers has nothing to send with --bn eval: running statistics change in train mode only",
             "add --bn train, or leave --send-buffers out",

@@ -160,14 +160,14 @@ def _plans(context: Context) -> list[_Plan]:
                 protocol=replace(protocol, trainable=("*",), frozen=()),
             )
         )
-    other_mode: BatchNormMode = "train" if protocol.batchnorm == "eval" else "eval"
+    other_mode: BatchNormMode = "train" if protocol.bn == "eval" else "eval"
     kind = context.target.fidelity.batchnorm
     plans.append(
         _Plan(
             name=f"BatchNorm {other_mode}",
             change=f"BatchNorm uses {'the batch' if other_mode == 'train' else 'its running'} statistics",
             action=f"Train with BatchNorm in {other_mode} mode.",
-            protocol=replace(protocol, batchnorm=other_mode, send_buffers=False),
+            protocol=replace(protocol, bn=other_mode, send_buffers=False),
             obstacle="" if kind == "kept" else f"the model has no BatchNorm to switch ({kind})",
         )
     )
@@ -181,7 +181,7 @@ def _describe(protocol: FederatedProtocol) -> str:
     buffers = " with its running statistics sent" if protocol.send_buffers else ""
     dropout = ", dropout on" if protocol.dropout == "on" else ""
     local = f", {protocol.steps} local steps" if protocol.algorithm == "FedAvg" else ""
-    return f"batch {protocol.batch}{local}, {sent} sent, BatchNorm {protocol.batchnorm}{buffers}{dropout}"
+    return f"batch {protocol.batch}{local}, {sent} sent, BatchNorm {protocol.bn}{buffers}{dropout}"
 
 
 def _head(context: Context) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def out_of_scope(protocol: FederatedProtocol) -> list[str]:
 def assumptions(context: Context) -> list[str]:
     """What the attacker of every finding is assumed to know."""
     protocol = context.protocol
-    reads = f"the loss ({printable(protocol.loss)}), the batch size and the BatchNorm mode ({protocol.batchnorm})"
+    reads = f"the loss ({printable(protocol.loss)}), the batch size and the BatchNorm mode ({protocol.bn})"
     buffers = (
         "the running statistics of BatchNorm after the step (FedAvg sends them with the weights)"
         if protocol.send_buffers
@@ -64,8 +64,8 @@ def _local_training(protocol: FederatedProtocol) -> list[str]:
     if protocol.algorithm == "FedSGD":
         return []
     known = (
-        f"the client's learning rate ({protocol.rate:g}), momentum ({protocol.momentum:g}), epochs ({protocol.epochs}) "
-        f"and local batch ({local_batch(protocol)} of {protocol.batch})"
+        f"the client's learning rate ({protocol.learning_rate:g}), momentum ({protocol.momentum:g}), "
+        f"epochs ({protocol.local_epochs}) and local batch ({local_batch(protocol)} of {protocol.batch})"
     )
     return [known] if protocol.local_batches == 1 else [known, "not the order of the clips within an epoch"]
 

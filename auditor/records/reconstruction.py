@@ -29,7 +29,7 @@ class View:
         if self.update.algorithm == "FedSGD":
             return True
         k = self.knowledge
-        known = k.epochs is not None and k.local_batch is not None
+        known = k.local_epochs is not None and k.local_batch is not None
         return known and self._training().steps == 1
 
     @property
@@ -38,7 +38,7 @@ class View:
         if self.update.algorithm == "FedSGD":
             return 1.0
         k = self.knowledge
-        if k.epochs is None or k.local_batch is None or k.rate is None or k.momentum is None:
+        if k.local_epochs is None or k.local_batch is None or k.learning_rate is None or k.momentum is None:
             return None
         return self._training().scale or None
 
@@ -47,9 +47,9 @@ class View:
         return FederatedProtocol(
             algorithm="FedAvg",
             batch=self.update.batch,
-            epochs=k.epochs or 1,
+            local_epochs=k.local_epochs or 1,
             local_batch=k.local_batch or 0,
-            rate=k.rate or 0.0,
+            learning_rate=k.learning_rate or 0.0,
             momentum=k.momentum or 0.0,
         )
 

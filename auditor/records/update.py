@@ -21,24 +21,24 @@ class FederatedProtocol:
     Attributes
     ----------
     algorithm
-        FedSGD sends the gradient of the mean loss. FedAvg (McMahan et al. 2017) trains for `epochs` over the clips in
-        batches of `local_batch` (0: all at once) by SGD with step size `rate` and `momentum` (no dampening, no weight
-        decay), and sends the public weights less its own. FedSGD does not use these four.
+        FedSGD sends the gradient of the mean loss. FedAvg (McMahan et al. 2017) trains for `local_epochs` over the clips
+        in batches of `local_batch` (0: all at once) by SGD with step size `learning_rate` and `momentum` (no dampening,
+        no weight decay), and sends the public weights less its own. FedSGD does not use these four.
     """
 
     algorithm: Algorithm = "FedSGD"
     batch: int = 1
     loss: str = "cross-entropy"
     labels: Literal["distinct", "equal"] = "distinct"
-    batchnorm: BatchNormMode = "eval"
+    bn: BatchNormMode = "eval"
     trainable: tuple[str, ...] = ("*",)
     sent: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     dropout: DropoutMode = "off"
     send_buffers: bool = False
-    epochs: int = 1
+    local_epochs: int = 1
     local_batch: int = 0
-    rate: float = 0.01
+    learning_rate: float = 0.01
     momentum: float = 0.0
 
     @property
@@ -51,7 +51,7 @@ class FederatedProtocol:
     @property
     def steps(self) -> int:
         """SGD steps behind one update; 1 for FedSGD."""
-        return 1 if self.algorithm == "FedSGD" else self.epochs * self.local_batches
+        return 1 if self.algorithm == "FedSGD" else self.local_epochs * self.local_batches
 
     @property
     def scale(self) -> float:
@@ -60,7 +60,7 @@ class FederatedProtocol:
         """
         if self.algorithm == "FedSGD":
             return 1.0
-        return self.rate * sum(self.momentum**k * (self.steps - k) for k in range(self.steps))
+        return self.learning_rate * sum(self.momentum**k * (self.steps - k) for k in range(self.steps))
 
 
 @record
@@ -147,7 +147,7 @@ class Knowledge:
         What clients minimise.
     reference
         Frames of the same scene, `(frame, channel, height, width)`, oldest first; None for R0.
-    epochs, local_batch, rate, momentum
+    local_epochs, local_batch, learning_rate, momentum
         How a FedAvg client trains, as in `FederatedProtocol`; None where this attacker does not know. Without meaning
         for FedSGD.
     """
@@ -160,7 +160,7 @@ class Knowledge:
     labels_from: str = "restored from the update"
     loss: str = "cross-entropy"
     reference: Clip | None = None
-    epochs: int | None = None
+    local_epochs: int | None = None
     local_batch: int | None = None
-    rate: float | None = None
+    learning_rate: float | None = None
     momentum: float | None = None

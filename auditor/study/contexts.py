@@ -114,7 +114,9 @@ def train(model: StudyModel, seed: int, program: Program, device: torch.device) 
             "correct it: it is called with (forward, parameters, inputs, labels, seed)",
         ) from error
     if not all(bool(torch.isfinite(p).all()) for p in parameters.values()):
-        raise UsageError(f"training {printable(model.name)} left weights that are no numbers", "use a smaller step")
+        raise UsageError(
+            f"training {printable(model.name)} left weights that hold NaN or infinity", "use a smaller step"
+        )
     with torch.no_grad():
         right = float((forward(inputs).argmax(-1) == labels).float().mean())
     return {name: p.detach().clone() for name, p in parameters.items()}, right

@@ -27,7 +27,7 @@ def two_norms(momentum=0.1, again=False) -> nn.Module:
 def sending(net, batch=2, mode="train", **protocol):
     model = VideoModel(net, SPEC)
     names = tuple(name for name, _ in model.named_parameters())
-    return LocalClient(model, FederatedProtocol(batch=batch, sent=names, batchnorm=mode, send_buffers=True, **protocol))
+    return LocalClient(model, FederatedProtocol(batch=batch, sent=names, bn=mode, send_buffers=True, **protocol))
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["each once", "one layer twice"])
@@ -68,7 +68,7 @@ def test_whoever_sees_the_buffers_knows_the_statistics_of_the_batch():
 
 def test_buffers_travel_only_where_the_protocol_sends_them():
     target = target_of(seeded(two_norms))
-    client = LocalClient(target.model, FederatedProtocol(sent=tuple(target.parameters), batchnorm="train"))
+    client = LocalClient(target.model, FederatedProtocol(sent=tuple(target.parameters), bn="train"))
     assert not observe(client, CLIPS, torch.tensor([3, 5])).buffers
 
 
@@ -79,7 +79,7 @@ def test_buffers_give_away_the_brightness_that_batch_statistics_hide():
     reached = []
     for send in (False, True):
         client = sending(target.model.network, batch=1)
-        client = client if send else client.under(FederatedProtocol(sent=client.names, batchnorm="train"))
+        client = client if send else client.under(FederatedProtocol(sent=client.names, bn="train"))
         view = View(
             target=target,
             client=client,

@@ -49,9 +49,7 @@ def test_batchnorm_mode_changes_the_update_and_never_the_statistics():
     names = tuple(target.parameters)
     clips, labels = torch.stack([clip(1), clip(2)]), torch.tensor([3, 5])
     made = [
-        observe(LocalClient(target.model, FederatedProtocol(sent=names, batchnorm=mode)), clips, labels).gradients[
-            "0.weight"
-        ]
+        observe(LocalClient(target.model, FederatedProtocol(sent=names, bn=mode)), clips, labels).gradients["0.weight"]
         for mode in ("eval", "train")
     ]
     assert float((made[0] - made[1]).norm()) > 1e-3 * float(made[0].norm())

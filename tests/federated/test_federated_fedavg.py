@@ -38,7 +38,7 @@ def off(ours, theirs) -> float:
 
 
 def test_one_local_step_is_the_rate_times_the_gradient():
-    client = client_of(seeded(flat), rate=0.1)
+    client = client_of(seeded(flat), learning_rate=0.1)
     sent = observe(client, CLIPS, LABELS)
     gradient = observe(client.under(dataclasses.replace(client.protocol, algorithm="FedSGD")), CLIPS, LABELS)
     assert sent.algorithm == "FedAvg"
@@ -48,42 +48,54 @@ def test_one_local_step_is_the_rate_times_the_gradient():
 
 
 def test_a_rate_of_zero_sends_nothing():
-    sent = observe(client_of(seeded(flat), epochs=3, local_batch=1, rate=0.0), CLIPS, LABELS)
+    sent = observe(client_of(seeded(flat), local_epochs=3, local_batch=1, learning_rate=0.0), CLIPS, LABELS)
     assert all(float(g.abs().max()) == 0.0 for g in sent.gradients.values())
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("size", [0, 2])
 def test_local_training_is_that_of_torch(momentum, size):
-    choices = {"epochs": 3, "local_batch": size, "rate": 0.05, "momentum": momentum}
+    choices = {"local_epochs": 3, "local_batch": size, "learning_rate": 0.05, "momentum": momentum}
     sent = observe(client_of(seeded(flat), **choices), CLIPS, LABELS)
     orders = [torch.arange(3)] * 3
     wanted = by_torch(
-        seeded(flat), CLIPS, LABELS, epochs=3, size=size or 3, rate=0.05, momentum=momentum, orders=orders
+        seeded(flat),
+        CLIPS,
+        LABELS,
+        epochs=3,
+        size=size or 3,
+        rate=0.05,
+        momentum=momentum,
+        orders=orders,
     )
     assert off(sent.gradients, wanted) < 1e-5
 
 
 def test_scale_counts_mean_gradients():
-    protocol = FederatedProtocol(algorithm="FedAvg", batch=4, local_batch=2, epochs=3, rate=0.1, momentum=0.5)
+    protocol = FederatedProtocol(
+        algorithm="FedAvg", batch=4, local_batch=2, local_epochs=3, learning_rate=0.1, momentum=0.5
+    )
     velocity = total = 0.0
     for _ in range(protocol.steps):
         velocity = 0.5 * velocity + 1.0
         total += 0.1 * velocity
     assert protocol.steps == 6
     assert protocol.scale == pytest.approx(total)
-    assert FederatedProtocol(batch=4, local_batch=2, epochs=3).steps == 1
-    assert FederatedProtocol(rate=0.1).scale == 1.0
+    assert FederatedProtocol(batch=4, local_batch=2, local_epochs=3).steps == 1
+    assert FederatedProtocol(learning_rate=0.1).scale == 1.0
 
 
 def test_the_order_of_clips_is_the_clients_own_and_does_not_matter_to_a_whole_batch():
-    public = client_of(seeded(flat), local_batch=1, epochs=2, rate=0.1)
+    public = client_of(seeded(flat), local_batch=1, local_epochs=2, learning_rate=0.1)
     first, again, other = (observe(public.with_seed(s), CLIPS, LABELS).gradients for s in (1, 1, 5))
     assert all(torch.equal(first[n], again[n]) for n in first)
     assert off(first, other) > 1e-4
     orders = [torch.randperm(3, generator=g) for g in [torch.Generator().manual_seed(1)] for _ in range(2)]
     assert (
-        off(first, by_torch(seeded(flat), CLIPS, LABELS, epochs=2, size=1, rate=0.1, momentum=0.0, orders=orders))
+        off(
+            first,
+            by_torch(seeded(flat), CLIPS, LABELS, epochs=2, size=1, rate=0.1, momentum=0.0, orders=orders),
+        )
         < 1e-5
     )
     whole = public.under(dataclasses.replace(public.protocol, local_batch=3))
@@ -98,7 +110,13 @@ def test_the_unrolled_update_agrees_with_finite_differences():
     target = target_of(seeded(flat))
     model = target.model.over(net)
     protocol = FederatedProtocol(
-        algorithm="FedAvg", batch=2, epochs=2, local_batch=1, rate=0.2, momentum=0.5, sent=tuple(target.parameters)
+        algorithm="FedAvg",
+        batch=2,
+        local_epochs=2,
+        local_batch=1,
+        learning_rate=0.2,
+        momentum=0.5,
+        sent=tuple(target.parameters),
     )
     client = LocalClient(model, protocol)
     x, y = CLIPS[:2].double(), LABELS[:2]
@@ -118,7 +136,7 @@ def test_the_unrolled_update_agrees_with_finite_differences():
 
 
 def test_with_and_without_graph_the_update_is_the_same():
-    client = client_of(seeded(flat), epochs=3, rate=0.1, momentum=0.9)
+    client = client_of(seeded(flat), local_epochs=3, learning_rate=0.1, momentum=0.9)
     plain, graph = client(CLIPS, LABELS), client(CLIPS, LABELS, create_graph=True)
     assert all(torch.equal(plain[n], graph[n].detach()) for n in plain)
 
@@ -127,7 +145,7 @@ def test_the_model_keeps_its_weights_and_only_what_is_sent_moves():
     net = seeded(flat)
     target = target_of(net)
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
-    protocol = FederatedProtocol(algorithm="FedAvg", epochs=3, rate=0.1, sent=("5.weight", "5.bias"))
+    protocol = FederatedProtocol(algorithm="FedAvg", local_epochs=3, learning_rate=0.1, sent=("5.weight", "5.bias"))
     sent = observe(LocalClient(target.model, protocol), CLIPS, LABELS)
     assert set(sent.gradients) == {"5.weight", "5.bias"}
     assert all(torch.equal(before[n], p.detach()) for n, p in net.named_parameters())
@@ -143,9 +161,9 @@ def test_an_onnx_file_trains_as_its_module_does(tmp_path):
     net, path = seeded(flat), tmp_path / "net.onnx"
     torch.onnx.export(net, (torch.rand(1, 3, 4, 16, 16),), str(path), dynamo=False)
     imported = load(str(path))
-    choices = {"algorithm": "FedAvg", "batch": 3, "epochs": 2, "rate": 0.1, "momentum": 0.9}
+    choices = {"algorithm": "FedAvg", "batch": 3, "local_epochs": 2, "learning_rate": 0.1, "momentum": 0.9}
     theirs = LocalClient(imported.model, FederatedProtocol(sent=tuple(imported.parameters), **choices))
-    ours = observe(client_of(seeded(flat), epochs=2, rate=0.1, momentum=0.9), CLIPS, LABELS).gradients
+    ours = observe(client_of(seeded(flat), local_epochs=2, learning_rate=0.1, momentum=0.9), CLIPS, LABELS).gradients
     made = observe(theirs, CLIPS, LABELS).gradients
     assert off(dict(zip(ours, made.values(), strict=True)), ours) < 1e-4
     assert not any(g.requires_grad for g in made.values())
@@ -181,16 +199,23 @@ class Recurrent(nn.Module):
 
 
 def test_recurrent_nets_and_shared_weights_move_as_under_torch():
-    sent = observe(client_of(seeded(Recurrent), epochs=4, rate=0.3), CLIPS, LABELS).gradients
+    sent = observe(client_of(seeded(Recurrent), local_epochs=4, learning_rate=0.3), CLIPS, LABELS).gradients
     wanted = by_torch(
-        seeded(Recurrent), CLIPS, LABELS, epochs=4, size=3, rate=0.3, momentum=0.0, orders=[torch.arange(3)] * 4
+        seeded(Recurrent),
+        CLIPS,
+        LABELS,
+        epochs=4,
+        size=3,
+        rate=0.3,
+        momentum=0.0,
+        orders=[torch.arange(3)] * 4,
     )
     assert off(sent, wanted) < 1e-5
 
 
 def test_buffers_follow_every_local_step():
     net = seeded(pooled)
-    client = client_of(seeded(pooled), epochs=3, rate=0.1, batchnorm="train", send_buffers=True)
+    client = client_of(seeded(pooled), local_epochs=3, learning_rate=0.1, bn="train", send_buffers=True)
     sent = observe(client, CLIPS, LABELS)
     net.train()
     by_torch(net, CLIPS, LABELS, epochs=3, size=3, rate=0.1, momentum=0.0, orders=[torch.arange(3)] * 3)
@@ -206,9 +231,9 @@ def test_dropout_draws_new_masks_at_every_local_step():
     def dropping() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 64), nn.Dropout(0.5), nn.Linear(64, 10))
 
-    public = client_of(seeded(dropping), epochs=2, rate=1e-3, dropout="on")
+    public = client_of(seeded(dropping), local_epochs=2, learning_rate=1e-3, dropout="on")
     two = observe(public.with_seed(1), CLIPS, LABELS).gradients["3.weight"]
-    once = public.under(dataclasses.replace(public.protocol, epochs=1))
+    once = public.under(dataclasses.replace(public.protocol, local_epochs=1))
     one = observe(once.with_seed(1), CLIPS, LABELS).gradients["3.weight"]
     # With the same masks twice, two small steps would be twice the first.
     assert float((two - 2 * one).norm()) > 0.1 * float(two.norm())

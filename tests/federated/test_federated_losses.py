@@ -66,7 +66,7 @@ def client_for(net, classes, loss, mode="eval", **protocol):
         output = OutputSpec(activation=activation(model(CLIPS[:1])))
     names = tuple(name for name, _ in model.named_parameters())
     made = make_loss(loss, output, classes)
-    return LocalClient(model, FederatedProtocol(sent=names, loss=loss, batchnorm=mode, **protocol), made, classes)
+    return LocalClient(model, FederatedProtocol(sent=names, loss=loss, bn=mode, **protocol), made, classes)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

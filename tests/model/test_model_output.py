@@ -202,7 +202,7 @@ def test_dropout_and_buffers_of_a_file_are_those_of_a_training_step(tmp_path):
     assert target.dropout == 1
     clips, labels = torch.rand(2, 4, 3, 8, 8), torch.tensor([1, 3])
     names = tuple(target.parameters)
-    protocol = FederatedProtocol(batch=2, sent=names, batchnorm="train", dropout="on", send_buffers=True)
+    protocol = FederatedProtocol(batch=2, sent=names, bn="train", dropout="on", send_buffers=True)
     update = observe(LocalClient(target.model, protocol, seed=5), clips, labels)
 
     leaf = {name: tensors[name].clone().requires_grad_() for name in names}
@@ -243,6 +243,6 @@ def test_layers_whose_equal_statistics_were_merged_keep_buffers_of_their_own(tmp
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     target = load(str(tmp_path / "m.onnx"))
-    protocol = FederatedProtocol(sent=tuple(target.parameters), batchnorm="train", send_buffers=True)
+    protocol = FederatedProtocol(sent=tuple(target.parameters), bn="train", send_buffers=True)
     update = observe(LocalClient(target.model, protocol), torch.rand(1, 4, 3, 8, 8), torch.tensor([1]))
     assert sorted(update.buffers) == ["mean (n1)", "mean (n2)", "var (n1)", "var (n2)"]

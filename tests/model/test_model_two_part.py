@@ -63,7 +63,7 @@ def composed(nets, extractor: str, head: str, between=lambda f: f) -> tuple[nn.M
 
 def sent(target: Target, mode: str = "eval") -> dict[str, torch.Tensor]:
     names = tuple(n for n in target.parameters if n not in target.frozen)
-    return LocalClient(target.model, FederatedProtocol(sent=names, batchnorm=mode))(CLIPS, LABELS)
+    return LocalClient(target.model, FederatedProtocol(sent=names, bn=mode))(CLIPS, LABELS)
 
 
 @pytest.mark.parametrize("first", ["onnx", "pytorch"])

@@ -134,7 +134,7 @@ def test_local_training_is_told_repeated_by_its_own_client_and_known_to_the_atta
     attacker = context.client(observed.clips, context.client.targets(observed.labels))
     assert not torch.allclose(attacker["head.weight"], observed.update.gradients["head.weight"], rtol=1e-3)
     knows = view_of(context, observed).knowledge
-    assert (knows.epochs, knows.local_batch, knows.rate, knows.momentum) == (3, 2, 0.1, 0.9)
+    assert (knows.local_epochs, knows.local_batch, knows.learning_rate, knows.momentum) == (3, 2, 0.1, 0.9)
     said = " ".join(assumptions(context))
     assert "6 local SGD steps on 4 clips (FedAvg)" in said
     assert "learning rate (0.1), momentum (0.9), epochs (3) and local batch (2 of 4)" in said

@@ -17,25 +17,25 @@ class EpochsApart(Wrapped):
     def __init__(self, client: Client) -> None:
         p = client.protocol
         # Where local batches fill epochs exactly, E epochs over B clips are one over E * B clips in that order.
-        super().__init__(client.under(replace(p, epochs=1, batch=p.epochs * p.batch)))
+        super().__init__(client.under(replace(p, local_epochs=1, batch=p.local_epochs * p.batch)))
 
 
 def can_part(view: View) -> bool:
     """Tell whether the order within epochs matters, and local batches fill epochs exactly."""
     p = view.client.protocol
-    return p.epochs > 1 and p.local_batches > 1 and p.batch % p.local_batch == 0
+    return p.local_epochs > 1 and p.local_batches > 1 and p.batch % p.local_batch == 0
 
 
 def parted(view: View) -> View:
     """Return the view in which every epoch has clips of its own, epoch by epoch."""
-    epochs, batch = view.client.protocol.epochs, view.update.batch
+    epochs, batch = view.client.protocol.local_epochs, view.update.batch
     labels = view.knowledge.labels
     return replace(
         view,
         client=EpochsApart(view.client),
         update=replace(view.update, batch=epochs * batch, buffers={}),
         knowledge=replace(
-            view.knowledge, batch=epochs * batch, labels=None if labels is None else labels * epochs, epochs=1
+            view.knowledge, batch=epochs * batch, labels=None if labels is None else labels * epochs, local_epochs=1
         ),
     )
 

@@ -25,16 +25,16 @@ def without_training(view: View) -> View:
 
     It assumes `EPOCHS` steps on the whole batch, with the step size that gives an update as long as the one seen.
     """
-    knowledge = replace(view.knowledge, epochs=None, local_batch=None, rate=None, momentum=None)
+    knowledge = replace(view.knowledge, local_epochs=None, local_batch=None, learning_rate=None, momentum=None)
     unknowing = replace(view, knowledge=knowledge, update=replace(view.update, buffers={}))
     length = estimated_scale(unknowing)
     protocol = replace(
         view.client.protocol,
-        epochs=EPOCHS,
+        local_epochs=EPOCHS,
         local_batch=0,
         momentum=0.0,
         send_buffers=False,
-        rate=RATE if length is None else length / EPOCHS,
+        learning_rate=RATE if length is None else length / EPOCHS,
     )
     return replace(unknowing, client=view.client.under(protocol))
 
@@ -77,7 +77,9 @@ class GuessedClient(Wrapped):
 
     def _try(self, clips: Clips, labels: Tensor) -> None:
         protocol = self.protocol
-        others = [self.client.under(replace(protocol, rate=factor * protocol.rate)) for factor in _FACTORS]
+        others = [
+            self.client.under(replace(protocol, learning_rate=factor * protocol.learning_rate)) for factor in _FACTORS
+        ]
         off = [float(_COSINE(client(clips, labels), self._observed)) for client in others]
         best = min((d for d in off if d == d), default=None)  # a rate at which training diverges gives NaN
         if best is not None:

@@ -61,10 +61,12 @@ class UnrolledMatching(Attack):
     def _guessing(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         client = GuessedClient(view.client, view.update.gradients)
         found = self.search.invert(replace(view, client=client), budget, seed)
-        return self._named(found, f"guessed: {client.protocol.epochs} steps of size {client.protocol.rate:.2g}")
+        return self._named(
+            found, f"guessed: {client.protocol.local_epochs} steps of size {client.protocol.learning_rate:.2g}"
+        )
 
     def _apart(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
-        epochs = view.client.protocol.epochs
+        epochs = view.client.protocol.local_epochs
         search = replace(self.search, priors=(*self.search.priors, EpochAgreement(epochs, self.agreement)))
         found = search.invert(parted(view), budget, seed)
         if isinstance(found, Reconstruction):

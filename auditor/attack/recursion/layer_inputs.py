@@ -83,7 +83,7 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
     `guess` decides between two values of a unit where equations leave that open; without it the usual one is taken.
     """
     model = view.target.model
-    model.batchnorm(view.client.protocol.batchnorm)
+    model.batchnorm(view.client.protocol.bn)
     model.dropout(False)
     weights = {n: p for n, p in model.named_parameters() if p.dim() > 1}
     device = next(iter(weights.values())).device

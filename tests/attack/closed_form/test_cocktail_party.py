@@ -77,8 +77,8 @@ def test_one_local_step_is_a_gradient_of_another_size():
     view = view_of(seeded(head), truth, labels)
     step = view_of(seeded(head), truth, labels)
     gradients = {n: 0.5 * g for n, g in view.update.gradients.items()}
-    protocol = FederatedProtocol(algorithm="FedAvg", rate=0.5, batch=3, sent=tuple(gradients))
-    knows = dataclasses.replace(view.knowledge, rate=0.5, epochs=1, local_batch=0, momentum=0.0)
+    protocol = FederatedProtocol(algorithm="FedAvg", learning_rate=0.5, batch=3, sent=tuple(gradients))
+    knows = dataclasses.replace(view.knowledge, learning_rate=0.5, local_epochs=1, local_batch=0, momentum=0.0)
     step = dataclasses.replace(
         view,
         client=view.client.under(protocol),
@@ -90,9 +90,9 @@ def test_one_local_step_is_a_gradient_of_another_size():
     assert isinstance(made, Reconstruction)
     assert made.outcome is Outcome.SOLVED
     assert min(best(made, truth)) > 40.0
-    more = dataclasses.replace(step, knowledge=dataclasses.replace(knows, epochs=3))
+    more = dataclasses.replace(step, knowledge=dataclasses.replace(knows, local_epochs=3))
     assert "several local steps" in (ATTACK.obstacle(more) or "")
-    unsure = dataclasses.replace(step, knowledge=dataclasses.replace(knows, rate=None))
+    unsure = dataclasses.replace(step, knowledge=dataclasses.replace(knows, learning_rate=None))
     assert "size of the local step" in (ATTACK.obstacle(unsure) or "")
 
 

@@ -70,7 +70,7 @@ def test_positions_that_started_at_zero_give_the_clip_away_after_twenty_steps(kn
     truth = clip(3)
     net = zeroed(seeded(Transformer))
     made = PatchEmbeddingInversion().invert(
-        trained(net, truth, known=known, epochs=20, rate=0.01, momentum=momentum), BUDGET, 0
+        trained(net, truth, known=known, local_epochs=20, learning_rate=0.01, momentum=momentum), BUDGET, 0
     )
     assert isinstance(made, Reconstruction)
     assert made.outcome is Outcome.SOLVED
@@ -81,7 +81,7 @@ def test_positions_that_started_at_zero_give_the_clip_away_after_twenty_steps(kn
 def test_rounded_positions_cost_what_the_certificate_expects():
     truth = clip(3)
     made = PatchEmbeddingInversion().invert(
-        trained(seeded(Transformer), truth, known=False, epochs=20, rate=0.003), BUDGET, 0
+        trained(seeded(Transformer), truth, known=False, local_epochs=20, learning_rate=0.003), BUDGET, 0
     )
     assert isinstance(made, Reconstruction)
     assert abs(psnr(made.clips[0], truth) - made.certificate["expected_psnr"]) < 3.0

@@ -65,7 +65,7 @@ def test_after_twenty_local_steps_the_rounding_of_weights_is_the_limit(spread, r
     truth = shipped_probes(SPEC, 1)[0].clip
     view = view_of(seeded(lambda: Wide(spread=spread)), truth[None], [3], spec=SPEC)
     protocol = FederatedProtocol(
-        algorithm="FedAvg", sent=tuple(view.target.parameters), epochs=20, rate=rate, momentum=momentum
+        algorithm="FedAvg", sent=tuple(view.target.parameters), local_epochs=20, learning_rate=rate, momentum=momentum
     )
     client = LocalClient(view.target.model, protocol)
     update = observe(client, truth[None], torch.tensor([3]))

@@ -27,7 +27,7 @@ GREY = torch.full_like(clip(4), 0.5)
 @pytest.fixture(scope="module")
 def view() -> View:
     """Five steps that move the weights by some per cent."""
-    return fedavg(seeded(flat), clip(4)[None], [3], rate=0.02)
+    return fedavg(seeded(flat), clip(4)[None], [3], learning_rate=0.02)
 
 
 def as_one_gradient(view: View) -> View:
@@ -60,13 +60,13 @@ def test_matching_an_update_as_one_gradient_is_worse_than_a_surrogate_and_that_t
 
 @pytest.mark.parametrize("attack", OF_ONE_CLIP, ids=lambda a: a.name)
 def test_of_another_clips_update_nothing_is_seen(attack, view):
-    found = made(attack, fedavg(seeded(flat), clip(9)[None], [3], rate=0.02, epochs=3), 60)
+    found = made(attack, fedavg(seeded(flat), clip(9)[None], [3], learning_rate=0.02, local_epochs=3), 60)
     assert psnr(found.clips[0], clip(4)) < psnr(GREY, clip(4)) + 0.5
 
 
 @pytest.mark.parametrize("attack", [SME, UNROLLED_GUESSED], ids=lambda a: a.name)
 def test_attacks_without_knowledge_of_training_do_not_use_it(attack, view):
-    other = {"epochs": 2, "rate": 0.9, "momentum": 0.5}
+    other = {"local_epochs": 2, "learning_rate": 0.9, "momentum": 0.5}
     lied = replace(
         view,
         client=view.client.under(replace(view.client.protocol, **other)),
@@ -80,7 +80,7 @@ def test_where_there_is_nothing_to_do_they_say_so(attack, view):
     one_gradient = as_one_gradient(view)
     sgd = replace(one_gradient, update=observe(one_gradient.client, clip(4)[None], torch.tensor([3])))
     assert "one gradient" in attack.obstacle(sgd)
-    assert "one gradient" in attack.obstacle(fedavg(seeded(flat), clip(4)[None], [3], epochs=1))
+    assert "one gradient" in attack.obstacle(fedavg(seeded(flat), clip(4)[None], [3], local_epochs=1))
     zero = {n: torch.zeros_like(g) for n, g in view.update.gradients.items()}
     assert attack.obstacle(replace(view, update=replace(view.update, gradients=zero))) is not None
     unknowing = without_training(view)
@@ -141,7 +141,7 @@ def test_at_the_true_clip_the_surrogate_finds_a_better_place(view):
 
 
 def test_a_guessed_step_size_gets_better_while_a_search_goes_on():
-    view = without_training(fedavg(seeded(flat), clip(4)[None], [3], rate=0.3))
+    view = without_training(fedavg(seeded(flat), clip(4)[None], [3], learning_rate=0.3))
     client = GuessedClient(view.client, view.update.gradients)
     x, y = clip(4)[None].requires_grad_(True), view.client.targets([3])
     before = float(Cosine()(client(x, y), view.update.gradients))
@@ -161,9 +161,9 @@ def test_epochs_agree_whatever_their_order():
 
 def test_the_view_of_epochs_apart_repeats_the_client_where_its_order_is_the_natural_one():
     clips, labels = torch.stack([clip(k) for k in range(4)]), [3, 5, 1, 7]
-    view = fedavg(seeded(flat), clips, labels, epochs=2, local_batch=2)
+    view = fedavg(seeded(flat), clips, labels, local_epochs=2, local_batch=2)
     assert can_part(view)
-    assert not can_part(fedavg(seeded(flat), clips, labels, epochs=2))
+    assert not can_part(fedavg(seeded(flat), clips, labels, local_epochs=2))
     natural = view.client(clips, view.client.targets(labels))
     apart = parted(view)
     again = apart.client(torch.cat([clips, clips]), apart.client.targets(apart.knowledge.labels))
@@ -172,8 +172,8 @@ def test_the_view_of_epochs_apart_repeats_the_client_where_its_order_is_the_natu
 
 def test_clips_of_small_batches_are_told_apart_over_epochs():
     clips = torch.stack([clip(4), clip(5)])
-    view = fedavg(seeded(flat), clips, [3, 7], epochs=2, local_batch=1, rate=0.02)
-    assert UNROLLED_EPOCHS.obstacle(fedavg(seeded(flat), clips, [3, 7], epochs=2, rate=0.02)) is not None
+    view = fedavg(seeded(flat), clips, [3, 7], local_epochs=2, local_batch=1, learning_rate=0.02)
+    assert UNROLLED_EPOCHS.obstacle(fedavg(seeded(flat), clips, [3, 7], local_epochs=2, learning_rate=0.02)) is not None
     assert UNROLLED_EPOCHS.obstacle(view) is None
     found = made(UNROLLED_EPOCHS, view, 100)
     assert found.clips.shape == clips.shape
@@ -183,5 +183,5 @@ def test_clips_of_small_batches_are_told_apart_over_epochs():
 
 
 def test_protocols_of_one_clip_have_no_order():
-    protocol = FederatedProtocol(algorithm="FedAvg", epochs=3, local_batch=4)
+    protocol = FederatedProtocol(algorithm="FedAvg", local_epochs=3, local_batch=4)
     assert (protocol.local_batches, protocol.steps) == (1, 3)

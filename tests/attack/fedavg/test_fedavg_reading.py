@@ -25,7 +25,7 @@ BUDGET = Budget(seconds=60.0, steps=1)
 def fedavg(net, clips, labels, *, sent=None, loss="cross-entropy", known=True, **local) -> View:
     target = target_of(net)
     names = tuple(target.parameters) if sent is None else tuple(sent)
-    local = {"epochs": 5, "rate": 0.05, **local}
+    local = {"local_epochs": 5, "learning_rate": 0.05, **local}
     protocol = FederatedProtocol(algorithm="FedAvg", batch=len(clips), sent=names, loss=loss, **local)
     client = LocalClient(target.model, protocol, make_loss(loss, OutputSpec(), CLASSES), CLASSES)
     update = observe(client.with_seed(3), clips, client.targets(labels))
@@ -35,9 +35,9 @@ def fedavg(net, clips, labels, *, sent=None, loss="cross-entropy", known=True, *
         classes=CLASSES,
         labels=tuple(labels),
         loss=loss,
-        epochs=protocol.epochs,
+        local_epochs=protocol.local_epochs,
         local_batch=protocol.local_batch,
-        rate=protocol.rate,
+        learning_rate=protocol.learning_rate,
         momentum=protocol.momentum,
     )
     view = View(target=target, client=client, update=update, knowledge=knowledge)
@@ -47,7 +47,7 @@ def fedavg(net, clips, labels, *, sent=None, loss="cross-entropy", known=True, *
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_first_linear_on_pixels_is_still_exact_and_its_certificate_repeats_the_steps(momentum, known):
-    view = fedavg(seeded(mlp), clip(4)[None], [3], momentum=momentum, rate=0.01, known=known)
+    view = fedavg(seeded(mlp), clip(4)[None], [3], momentum=momentum, learning_rate=0.01, known=known)
     made = LinearInversion().invert(view, BUDGET, 0)
     assert isinstance(made, Reconstruction)
     assert psnr(made.clips[0], clip(4)) > 60.0
@@ -59,17 +59,17 @@ def test_a_first_linear_on_pixels_is_still_exact_and_its_certificate_repeats_the
 
 
 def test_a_deeper_linear_whose_input_moves_is_not_called_exact():
-    view = fedavg(seeded(mlp), clip(4)[None], [3], rate=0.3)
+    view = fedavg(seeded(mlp), clip(4)[None], [3], learning_rate=0.3)
     first, second = (layer for layer in view.target.layers if layer.kind == "linear")
     assert not input_moves(view, first)
     assert input_moves(view, second)
-    small = fedavg(seeded(flat), clip(4)[None], [3], rate=1e-4)
+    small = fedavg(seeded(flat), clip(4)[None], [3], learning_rate=1e-4)
     head = small.target.layers[-1]
     assert recover_linear_input(small, head) is not None
     made = FeatureInversion().invert(small, replace(BUDGET, steps=60), 0)
     assert isinstance(made, Reconstruction)
     assert any("averaged over local steps" in note for note in made.notes)
-    head_only = fedavg(seeded(flat), clip(4)[None], [3], rate=0.3, sent=("5.weight", "5.bias"))
+    head_only = fedavg(seeded(flat), clip(4)[None], [3], learning_rate=0.3, sent=("5.weight", "5.bias"))
     assert not input_moves(head_only, head_only.target.layers[-1])
     features = head_only.target.model.inputs_of("5.weight", clip(4)[None])[0].detach().double()
     found = recover_linear_input(head_only, head_only.target.layers[-1])
@@ -78,7 +78,7 @@ def test_a_deeper_linear_whose_input_moves_is_not_called_exact():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_patch_embedding_is_still_solved(momentum):
-    view = fedavg(seeded(Transformer), clip(4)[None], [3], epochs=20, rate=0.05, momentum=momentum)
+    view = fedavg(seeded(Transformer), clip(4)[None], [3], local_epochs=20, learning_rate=0.05, momentum=momentum)
     made = PatchEmbeddingInversion().invert(view, BUDGET, 0)
     assert isinstance(made, Reconstruction)
     assert made.outcome is Outcome.SOLVED
@@ -86,7 +86,7 @@ def test_the_patch_embedding_is_still_solved(momentum):
 
 
 def test_the_certificate_is_small_at_the_truth_and_large_elsewhere():
-    view = fedavg(seeded(flat), clip(4)[None], [3], rate=0.2)
+    view = fedavg(seeded(flat), clip(4)[None], [3], learning_rate=0.2)
     assert residual(view, clip(4)[None], (3,)) == 0.0
     assert residual(view, clip(5)[None], (3,)) > 0.1
     one_step = replace(view, client=view.client.under(replace(view.client.protocol, algorithm="FedSGD")))
@@ -118,7 +118,7 @@ def test_the_chooser_is_never_certain_and_wrong(rate, size):
         labels = [int(x) for x in torch.randint(CLASSES, (4,), generator=g)]
         clips = torch.stack([clip(10 * seed + k) for k in range(4)])
         for sent in (None, ("5.weight",)):
-            view = fedavg(seeded(flat), clips, labels, rate=rate, local_batch=size, epochs=3, sent=sent)
+            view = fedavg(seeded(flat), clips, labels, learning_rate=rate, local_batch=size, local_epochs=3, sent=sent)
             guess = restore_labels(view)
             assert isinstance(guess, LabelGuess)
             right += len(set(labels) & set(guess.labels)) / len(set(labels))
@@ -131,7 +131,7 @@ def test_the_chooser_is_never_certain_and_wrong(rate, size):
 
 def test_one_local_step_is_read_as_one_gradient_of_its_size():
     clips, labels = torch.stack([clip(k) for k in range(3)]), [2, 2, 7]
-    view = fedavg(seeded(flat), clips, labels, epochs=1, rate=0.1)
+    view = fedavg(seeded(flat), clips, labels, local_epochs=1, learning_rate=0.1)
     single = replace(
         view,
         update=observe(
@@ -151,34 +151,36 @@ def test_one_local_step_is_read_as_one_gradient_of_its_size():
 
 
 def test_labels_under_other_losses():
-    several = fedavg(seeded(flat), clip(4)[None], [(2, 5)], loss="bce", rate=0.5)
+    several = fedavg(seeded(flat), clip(4)[None], [(2, 5)], loss="bce", learning_rate=0.5)
     guess = restore_labels(several)
     assert isinstance(guess, LabelGuess)
     assert (guess.labels, guess.certain) == (((2, 5),), True)
     for known in (True, False):
-        squared = restore_labels(fedavg(seeded(flat), clip(4)[None], [2], loss="mse", rate=1e-4, known=known))
+        squared = restore_labels(fedavg(seeded(flat), clip(4)[None], [2], loss="mse", learning_rate=1e-4, known=known))
         assert not (isinstance(squared, LabelGuess) and squared.certain)
 
 
 def test_an_unknown_scale_is_estimated_from_the_bias():
     for rate, epochs, momentum in ((0.01, 5, 0.0), (0.05, 2, 0.9)):
-        view = fedavg(seeded(flat), clip(4)[None], [3], rate=rate, epochs=epochs, momentum=momentum)
+        view = fedavg(seeded(flat), clip(4)[None], [3], learning_rate=rate, local_epochs=epochs, momentum=momentum)
         blind = without_training(view)
         assert view.scale == pytest.approx(view.client.protocol.scale)
         assert blind.scale is None
         assert not blind.one_gradient
         assert estimated_scale(blind) == pytest.approx(view.scale, rel=0.3)
-        assert blind.client.protocol.rate * EPOCHS == pytest.approx(estimated_scale(blind))
+        assert blind.client.protocol.learning_rate * EPOCHS == pytest.approx(estimated_scale(blind))
     nothing = {n: torch.zeros_like(g) for n, g in view.update.gradients.items()}
     assert estimated_scale(replace(blind, update=replace(view.update, gradients=nothing))) is None
 
 
 def test_an_unknowing_attacker_gets_nothing_of_the_true_training():
     told = [
-        without_training(fedavg(seeded(flat), clip(4)[None], [3], rate=rate, epochs=epochs, local_batch=size))
+        without_training(
+            fedavg(seeded(flat), clip(4)[None], [3], learning_rate=rate, local_epochs=epochs, local_batch=size)
+        )
         for rate, epochs, size in ((0.1, 2, 0), (0.05, 4, 1))
     ]
-    fixed = [dataclasses.asdict(replace(v.client.protocol, rate=0.0)) for v in told]
+    fixed = [dataclasses.asdict(replace(v.client.protocol, learning_rate=0.0)) for v in told]
     assert fixed[0] == fixed[1]
 
 
@@ -190,17 +192,17 @@ def test_flags_promise_less_after_several_steps():
         protocol = FederatedProtocol(algorithm="FedAvg", sent=names, **change)
         return " ".join(t for texts in closed_form_flags(target.layers, protocol, CLASSES).values() for t in texts)
 
-    assert "computed exactly" in said(epochs=1)
-    assert "computed exactly" not in said(epochs=5)
-    assert "averaged over 5 local steps" in said(epochs=5)
-    assert "iDLG" in said(epochs=5)
-    head = FederatedProtocol(algorithm="FedAvg", sent=("5.weight", "5.bias"), epochs=5)
+    assert "computed exactly" in said(local_epochs=1)
+    assert "computed exactly" not in said(local_epochs=5)
+    assert "averaged over 5 local steps" in said(local_epochs=5)
+    assert "iDLG" in said(local_epochs=5)
+    head = FederatedProtocol(algorithm="FedAvg", sent=("5.weight", "5.bias"), local_epochs=5)
     assert "computed exactly" in " ".join(closed_form_flags(target.layers, head, CLASSES)[target.layers[-1].index])
-    assert "solved for" not in said(epochs=5, loss="mse")
+    assert "solved for" not in said(local_epochs=5, loss="mse")
 
 
 def test_a_net_of_one_linear_is_exact_for_any_rate():
     net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, CLASSES)))
-    made = LinearInversion().invert(fedavg(net, clip(4)[None], [3], rate=0.5, epochs=10), BUDGET, 0)
+    made = LinearInversion().invert(fedavg(net, clip(4)[None], [3], learning_rate=0.5, local_epochs=10), BUDGET, 0)
     assert isinstance(made, Reconstruction)
     assert psnr(made.clips[0], clip(4)) > 60.0
