@@ -108,7 +108,8 @@ def observe_all(
         bool(torch.isfinite(g).all()) for o in observed for g in o.update.gradients.values()
     ):
         raise UsageError(
-            f"with --learning-rate {context.protocol.learning_rate:g} local training diverges: weights hold NaN or infinity",
+            f"with --learning-rate {context.protocol.learning_rate:g} local training diverges: "
+            "weights hold NaN or infinity",
             "give a smaller --learning-rate",
         )
     return observed

@@ -21,9 +21,9 @@ class FederatedProtocol:
     Attributes
     ----------
     algorithm
-        FedSGD sends the gradient of the mean loss. FedAvg (McMahan et al. 2017) trains for `local_epochs` over the clips
-        in batches of `local_batch` (0: all at once) by SGD with step size `learning_rate` and `momentum` (no dampening,
-        no weight decay), and sends the public weights less its own. FedSGD does not use these four.
+        FedSGD sends the gradient of the mean loss. FedAvg (McMahan et al. 2017) trains for `local_epochs` over the
+        clips in batches of `local_batch` (0: all at once) by SGD with step size `learning_rate` and `momentum` (no
+        dampening, no weight decay), and sends the public weights less its own. FedSGD does not use these four.
     """
 
     algorithm: Algorithm = "FedSGD"
