@@ -14,7 +14,7 @@ from auditor.model import load
 from auditor.model.onnx.operators import OPERATORS, operator
 from auditor.model.onnx.support import check_supported
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_operators.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_operators.py"
 HEAD = "from auditor.model.onnx.operators import operator\n@operator('GatedConv', domain='com.example')\n"
 SHAPE = [1, 3, 4, 8, 8]
 

@@ -19,7 +19,7 @@ from zoo import build, export, shape_of
 from auditor.model import VideoModel, load
 from auditor.records import Target
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parents[1] / "files"
 NAMES = ("conv3d_tf2onnx", "frames_gru_tf2onnx", "slowfast_onnxsim", "gru_onnxslim")
 
 

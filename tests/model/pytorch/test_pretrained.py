@@ -11,7 +11,7 @@ from auditor.errors import UsageError
 from auditor.model import load, load_two_part
 
 SOURCE = "pretrained:efficientnet-lite0"
-HEADS = Path(__file__).parent.parent / "two_part_nets.py"
+HEADS = Path(__file__).parents[2] / "two_part_nets.py"
 SHAPE = (2, 3, 32, 32)
 
 

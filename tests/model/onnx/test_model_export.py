@@ -33,7 +33,7 @@ def factory(tmp_path):
     from pathlib import Path
 
     path = tmp_path / "nets.py"
-    path.write_text(FACTORIES.format(paths=[str(Path(__file__).parent)]))
+    path.write_text(FACTORIES.format(paths=[str(Path(__file__).parents[1])]))
     return lambda name: f"{path}:{name.replace('-', '_')}"
 
 

@@ -9,8 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from auditor.errors import NotAuditable
-from auditor.model import load, opening
+from auditor.model import load
 from auditor.model.sandbox import onnx_file as reading
+from auditor.model.sandbox import opening
 
 
 def classifier(prefix: str = "") -> onnx.ModelProto:

@@ -47,7 +47,7 @@ def test_every_operator_of_the_importer_has_cases() -> None:
 
 
 def test_the_document_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     monkeypatch.syspath_prepend(str(root))
     from benchmarks.operators import document
 

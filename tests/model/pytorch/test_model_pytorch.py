@@ -131,7 +131,7 @@ def test_double_precision_is_converted_and_noted(source) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_of_the_zoo(name, tmp_path, clips) -> None:
     path = tmp_path / "f.py"
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     path.write_text(
         f"import sys\nsys.path.insert(0, {here!r})\nfrom zoo import build\ndef f():\n    return build({name!r})\n"
     )

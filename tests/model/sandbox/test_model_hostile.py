@@ -16,8 +16,9 @@ from test_model_safety import classifier, external
 from torch import nn
 
 from auditor.errors import AuditError, UsageError
-from auditor.model import load, opening, wire
+from auditor.model import load
 from auditor.model.pytorch.weights import read_weights
+from auditor.model.sandbox import opening, protobuf_count
 
 FACTORY = "import torch\ndef factory():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
 
@@ -243,7 +244,7 @@ def test_a_link_to_the_model_is_the_users_own(tmp_path) -> None:
 
 
 def test_millions_of_fields_are_refused_before_they_are_parsed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(wire, "MOST_FIELDS", 20_000)
+    monkeypatch.setattr(protobuf_count, "MOST_FIELDS", 20_000)
     graph = b"\x0a\x00" * 21_000  # empty nodes: two bytes each, hundreds once parsed
     head = classifier().SerializeToString()
     size, rest = bytearray(), len(graph)
