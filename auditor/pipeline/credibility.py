@@ -8,6 +8,7 @@ import torch
 from auditor.attack import Attack, GivenClips, GradientMatching, distance
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
+from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Clips, Reconstruction, Skipped, Trace, View, record
 from auditor.score import Conclusion, Evidence, conclude, psnr
 
@@ -144,7 +145,7 @@ def _start_at_truth(
     if not _representable(attack, truth):
         return "what the attack moves cannot stand for given clips, so it cannot be started at one"
     steps = max(_LEAST_STEPS, round(_SHARE * made.steps / max(1, len(made.restart_objectives))))
-    result = _from(attack, truth).invert(knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
+    result = run_attack(_from(attack, truth), knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
     if isinstance(result, Skipped):
         return result.reason
     course = tuple((c.step, _psnr(observed, replace(made, clips=c.current.float()))) for c in result.checkpoints)
