@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import Attack, GivenClips, GradientMatching, distance
+from auditor.attack import Attack, GivenClips, GradientMatching, as_sent, distance
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.run_attack import run_attack
@@ -98,7 +98,8 @@ def diagnose(
     # The order in which a FedAvg client takes its clips is its own; what that hides from an attacker shows below.
     client = context.client if context.protocol.algorithm == "FedSGD" else context.client_of(observed.probe)
     simulated = client(observed.clips, client.targets(observed.labels))
-    at_truth = distance(simulated, dict(observed.update.gradients))
+    sent = dict(observed.update.gradients)
+    at_truth = distance(dict(as_sent(view.knowledge.defences, simulated, sent)), sent)
     knowing = replace(view, knowledge=replace(view.knowledge, labels=observed.labels))
     own = attack.measure(knowing, observed.clips, observed.labels)
     right = sorted(map(str, made.labels)) == sorted(map(str, observed.labels))

@@ -10,6 +10,14 @@ from auditor.records import Budget, Outcome, Reconstruction, Skipped, View
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
 
 
+def obstacle(attack: Attack, view: View) -> str | None:
+    """Say in one clause why an attack cannot apply to a view or would say nothing about it, or None when it can."""
+    unknown = next((defence for defence in view.knowledge.defences if not attack.meets(defence)), None)
+    if unknown is not None:
+        return f"it does not know the defence {unknown}; its result would say nothing"
+    return attack.obstacle(view)
+
+
 def run_attack(
     attack: Attack,
     view: View,
@@ -32,9 +40,9 @@ def run_attack(
     shown), or what the attack itself says.
     """
     try:
-        obstacle = attack.obstacle(view)
-        if obstacle is not None:
-            return _skipped(attack, obstacle)
+        reason = obstacle(attack, view)
+        if reason is not None:
+            return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason)
         if not title:
             return attack.invert(view, budget, seed)
         with (display or Silent()).unit(title, expected) as progress:
@@ -65,7 +73,3 @@ def solve(view: View, seconds: float, seed: int) -> Reconstruction | Skipped | N
         elif made.outcome is Outcome.SOLVED:
             return made
     return None
-
-
-def _skipped(attack: Attack, reason: str) -> Skipped:
-    return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason)

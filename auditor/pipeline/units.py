@@ -10,7 +10,7 @@ from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, Point, budget_curve
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
-from auditor.pipeline.run_attack import run_attack
+from auditor.pipeline.run_attack import obstacle, run_attack
 from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
@@ -154,12 +154,12 @@ def _applicable(
 ) -> tuple[list[Unit], list[Skipped]]:
     kept, skipped = [], []
     for unit in units:
-        obstacle = references.obstacle(unit.attack, observed[unit.truth].probe)
-        obstacle = obstacle or unit.attack.obstacle(unit_view(context, observed, unit, references))
-        if obstacle is None:
+        reason = references.obstacle(unit.attack, observed[unit.truth].probe)
+        reason = reason or obstacle(unit.attack, unit_view(context, observed, unit, references))
+        if reason is None:
             kept.append(unit)
         else:
-            skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=obstacle))
+            skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=reason))
     return kept, skipped
 
 

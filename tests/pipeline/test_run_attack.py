@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from auditor.pipeline.run_attack import run_attack, solve
 from auditor.records import Budget, Outcome, Reconstruction, Skipped
 
 BUDGET = Budget(seconds=1.0, steps=1)
+VIEW = SimpleNamespace(knowledge=SimpleNamespace(defences=()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Shown:
 
 def test_a_reconstruction_is_handed_on_and_its_progress_is_shown():
     shown = Shown()
-    made = run_attack(Scripted(), None, BUDGET, 7, shown, "title", 3.0)
+    made = run_attack(Scripted(), VIEW, BUDGET, 7, shown, "title", 3.0)
     assert isinstance(made, Reconstruction)
     assert made.seed == 7
     assert shown.units == [("title", 3.0)]
@@ -65,31 +67,31 @@ def test_a_reconstruction_is_handed_on_and_its_progress_is_shown():
 
 def test_an_obstacle_is_told_and_nothing_is_shown_as_running():
     shown = Shown()
-    made = run_attack(Scripted(stopped="it is Sunday"), None, BUDGET, 0, shown, "title")
+    made = run_attack(Scripted(stopped="it is Sunday"), VIEW, BUDGET, 0, shown, "title")
     assert isinstance(made, Skipped)
     assert (made.what, made.because, made.reason) == ("scripted", "not-applicable", "it is Sunday")
     assert not shown.units
 
 
 def test_a_defect_is_told_by_its_first_line():
-    made = run_attack(Scripted(raises=ValueError("first\nsecond")), None, BUDGET, 0)
+    made = run_attack(Scripted(raises=ValueError("first\nsecond")), VIEW, BUDGET, 0)
     assert (made.because, made.reason) == ("failed", "ValueError: first")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
 def test_what_is_no_defect_of_the_attack_is_not_caught(error):
     with pytest.raises(type(error)):
-        run_attack(Scripted(raises=error), None, BUDGET, 0)
+        run_attack(Scripted(raises=error), VIEW, BUDGET, 0)
 
 
 def test_the_first_closed_form_that_reproduces_the_update_is_taken(monkeypatch):
     unsure = Scripted(name="unsure", outcome=Outcome.UNVERIFIED)
     monkeypatch.setattr(module, "CLOSED_FORMS", (Scripted(stopped="no"), unsure, Scripted(name="sure")))
-    assert solve(None, 1.0, 0).attack == "sure"
+    assert solve(VIEW, 1.0, 0).attack == "sure"
     monkeypatch.setattr(module, "CLOSED_FORMS", (Scripted(stopped="no"), unsure))
-    assert solve(None, 1.0, 0) is None
+    assert solve(VIEW, 1.0, 0) is None
 
 
 def test_a_closed_form_that_breaks_is_told(monkeypatch):
     monkeypatch.setattr(module, "CLOSED_FORMS", (Scripted(raises=RuntimeError("broken")), Scripted()))
-    assert solve(None, 1.0, 0).reason == "RuntimeError: broken"
+    assert solve(VIEW, 1.0, 0).reason == "RuntimeError: broken"

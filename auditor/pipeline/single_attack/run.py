@@ -96,7 +96,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     device = choose_device(setup.device)
     display.stage("loading the model")
     target = load_target(setup, device)
-    context = trained(target, setup, loss_of(setup.loss, target))
+    context = trained(target, setup, loss_of(setup.loss, target), options.defence)
     probe = clip_named(options.clip, target.input, setup.seed)
     label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
     references = references_from(options.references, target.input)
@@ -188,7 +188,9 @@ def _diagnosis(
     seconds = options.setup.max_time or SECONDS
     display.stage("diagnosis")
     exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
-    predicted = None if exact else _predicted(context, observed, gallery, _EXPOSURE * seconds, display)
+    # Exposure is that of the gradient itself; what a defence leaves of it is not told.
+    told = not exact and not options.defence
+    predicted = _predicted(context, observed, gallery, _EXPOSURE * seconds, display) if told else None
     with display.unit("search from the truth", seconds) as progress:
         budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress)
         return diagnose(context, observed, attack, view, made, budget, exact=exact, exposure=predicted)
