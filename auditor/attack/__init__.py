@@ -1,5 +1,6 @@
 """Invert: reconstruct clips from an update, knowing only what an attacker knows."""
 
+from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.certificate import distance
 from auditor.attack.closed_form.linear_input import LinearInversion
@@ -24,6 +25,7 @@ __all__ = [
     "LinearInversion",
     "Preset",
     "ReferenceFrame",
+    "as_sent",
     "distance",
     "frame_features",
     "frame_spans",

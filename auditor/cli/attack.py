@@ -52,6 +52,14 @@ def attack(
         ),
     ] = None,
     reference: choices.References = None,
+    defence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="What clients do to an update before they send it: top-k:SHARE, sign or quantise:BITS. Repeatable.",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = None,
     diagnose: Annotated[
         bool,
         typer.Option(
@@ -135,6 +143,7 @@ def attack(
         references=tuple(reference or ()),
         restarts=restarts,
         steps=steps,
+        defence=tuple(defence or ()),
         diagnose=diagnose,
     )
     if as_json:
@@ -154,12 +163,15 @@ def _run(setup: dict[str, Any], folder: Path, **chosen: Any) -> dict[str, Any]:
     from rich.console import Console
 
     from auditor.cli.progress import progress_display
+    from auditor.federated import parse
     from auditor.pipeline import ScanOptions
     from auditor.pipeline.attack_document import attack_document
     from auditor.pipeline.single_attack.files import check_folder, write_folder
     from auditor.pipeline.single_attack.options import AttackOptions, attack_named, check_clip
     from auditor.pipeline.single_attack.run import attack_one
 
+    for written in chosen["defence"]:
+        parse(written)
     attack_named(chosen["attack"], chosen["restarts"])
     check_clip(chosen["clip"])
     check_folder(folder)

@@ -1,6 +1,7 @@
 """What `fl-audit list` prints."""
 
 from auditor.attack import ATTACKS, PRESETS
+from auditor.pipeline.time_plan import TimePlan
 from auditor.probe.real import manifest
 from auditor.text import printable
 
@@ -28,6 +29,6 @@ def _presets() -> str:
     return "\n".join(
         f"  {p.name:22} {p.seconds / 60:.0f} min at most, {p.probes} clips, "
         f"{p.seeds} seed{'s' if p.seeds > 1 else ''}, "
-        f"at most {p.steps} steps a descent{', what-if' if p.what_if else ''}"
+        f"at most {p.steps} steps a descent\n{'':25}time: {TimePlan.of(p, what_if=None, malicious=None, faces=False)}"
         for p in PRESETS.values()
     )

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import Attack, GivenClips, GradientMatching, distance
+from auditor.attack import Attack, GivenClips, GradientMatching, as_sent, distance
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
+from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Clips, Reconstruction, Skipped, Trace, View, record
 from auditor.score import Conclusion, Evidence, conclude, psnr
 
@@ -97,7 +98,8 @@ def diagnose(
     # The order in which a FedAvg client takes its clips is its own; what that hides from an attacker shows below.
     client = context.client if context.protocol.algorithm == "FedSGD" else context.client_of(observed.probe)
     simulated = client(observed.clips, client.targets(observed.labels))
-    at_truth = distance(simulated, dict(observed.update.gradients))
+    sent = dict(observed.update.gradients)
+    at_truth = distance(dict(as_sent(view.knowledge.defences, simulated, sent)), sent)
     knowing = replace(view, knowledge=replace(view.knowledge, labels=observed.labels))
     own = attack.measure(knowing, observed.clips, observed.labels)
     right = sorted(map(str, made.labels)) == sorted(map(str, observed.labels))
@@ -144,7 +146,7 @@ def _start_at_truth(
     if not _representable(attack, truth):
         return "what the attack moves cannot stand for given clips, so it cannot be started at one"
     steps = max(_LEAST_STEPS, round(_SHARE * made.steps / max(1, len(made.restart_objectives))))
-    result = _from(attack, truth).invert(knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
+    result = run_attack(_from(attack, truth), knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
     if isinstance(result, Skipped):
         return result.reason
     course = tuple((c.step, _psnr(observed, replace(made, clips=c.current.float()))) for c in result.checkpoints)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from auditor.errors import UsageError
-from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks
+from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks, parse
 from auditor.model.sandbox.user_file import executed
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
 from auditor.pipeline.options import ScanOptions
@@ -18,7 +18,7 @@ from auditor.text import printable
 _ONE_VALUE = "more than 1 value per channel"
 
 
-def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
+def trained(target: Target, options: ScanOptions, loss: Loss, defence: tuple[str, ...] = ()) -> Context:
     """Return the set-up of an audit: the target with its notes, and a client that trains as the user said.
 
     Raises
@@ -40,6 +40,7 @@ def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
         local_batch=options.local_batch,
         learning_rate=options.learning_rate,
         momentum=options.momentum,
+        defence=tuple(str(parse(written)) for written in defence),
     )
     _check(protocol, target)
     notes = (*target.fidelity.notes, *output_remarks(loss, target.output), *_dropout_note(protocol, target))

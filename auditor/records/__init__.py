@@ -8,6 +8,7 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 """
 
 from auditor.records.budget import Budget, Clock
+from auditor.records.defence import Defence, straight_through
 from auditor.records.exposure import Exposure
 from auditor.records.forms import (
     Activation,
@@ -50,6 +51,7 @@ __all__ = [
     "Clip",
     "Clips",
     "Clock",
+    "Defence",
     "DropoutMode",
     "Exposure",
     "FederatedProtocol",
@@ -78,4 +80,5 @@ __all__ = [
     "Update",
     "View",
     "record",
+    "straight_through",
 ]

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from auditor.attack import BY_NAME
+from auditor.errors import AuditError
 from auditor.pipeline.blocks import number
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.pairing import own_clip
+from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Clip, Outcome, Probe, Reconstruction, Skipped, View
 from auditor.score import ClipScore, blind_guesses, motion_psnr, score_clip
 from auditor.study.cells import StudyUnit
@@ -121,13 +123,10 @@ def _attacked(unit: StudyUnit, effort: Effort, observed: Observed, view: View) -
 def _first_that_applies(unit: StudyUnit, effort: Effort, view: View) -> tuple[Reconstruction | None, list[str]]:
     tried: list[str] = []
     for name in unit.cell.attacks:
-        attack = BY_NAME[name]
-        obstacle = attack.obstacle(view)
-        if obstacle is not None:
-            tried.append(f"{name}: {obstacle}")
-            continue
         budget = Budget(seconds=effort.seconds, steps=effort.steps)
-        result = attack.invert(view, budget, unit_seed(unit.seed, name, unit.clip, unit.role))
+        result = run_attack(BY_NAME[name], view, budget, unit_seed(unit.seed, name, unit.clip, unit.role))
+        if isinstance(result, Skipped) and result.because == "failed":
+            raise AuditError(f"the attack {name} failed: {result.reason}", result.remedy)
         if isinstance(result, Skipped):
             # What was measured on the way, such as the seconds of a step, is no result: it differs from run to run.
             short = f"{effort.steps} steps do not hold it" if result.because == "out-of-budget" else result.reason

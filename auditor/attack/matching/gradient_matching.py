@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.matching.batch_statistics import statistics_distance
 from auditor.attack.matching.gradient_regularisation import GradientRegularised
@@ -21,7 +22,7 @@ from auditor.attack.matching.search_configuration import (
 )
 from auditor.attack.matching.surrogate_gradient import Kinks, SurrogateGradient
 from auditor.attack.start import Grey, ReferenceFrame, Start
-from auditor.records import BatchStatistics, Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.records import BatchStatistics, Budget, Clips, Clock, Defence, Label, Reconstruction, Skipped, View
 from auditor.solvers.descent import Objective as LoopObjective
 from auditor.solvers.parametrisation import Parametrisation, Pixels
 from auditor.solvers.schedule import Schedule
@@ -83,6 +84,10 @@ class GradientMatching(Attack):
     def frames_of_scene(self) -> int:
         """How many reference frames its start holds or interpolates."""
         return self.start.count if isinstance(self.start, ReferenceFrame) else 0
+
+    def meets(self, defence: Defence) -> bool:
+        """Compare updates as they are sent, whatever the defence."""
+        return True
 
     def obstacle(self, view: View) -> str | None:
         """Need a gradient that is not zero, and a reference frame for R1."""
@@ -177,6 +182,18 @@ class GradientMatching(Attack):
         )
 
     def _simulated(
+        self,
+        view: View,
+        wanted: Mapping[str, BatchStatistics],
+        x: Clips,
+        labels: Tensor,
+        tau: float,
+    ) -> tuple[Mapping[str, Tensor], Tensor | float]:
+        """Return the update at x as it would be sent, and the weighted distance of the batch statistics."""
+        gradients, off = self._computed(view, wanted, x, labels, tau)
+        return as_sent(view.knowledge.defences, gradients, view.update.gradients), off
+
+    def _computed(
         self,
         view: View,
         wanted: Mapping[str, BatchStatistics],

@@ -39,6 +39,8 @@ class AttackOptions:
         Frames of the scene for attacks that hold some, as `references_from` reads them; without, the clip's own first.
     restarts, steps
         In place of the attack's own, and of `STEPS`.
+    defence
+        What is done to the update before it is sent, in this order, as `federated.parse` reads it.
     diagnose
         Also start the search at the truth and measure exposure.
     """
@@ -51,6 +53,7 @@ class AttackOptions:
     references: tuple[str, ...] = ()
     restarts: int | None = None
     steps: int | None = None
+    defence: tuple[str, ...] = ()
     diagnose: bool = False
 
 

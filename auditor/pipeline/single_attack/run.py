@@ -11,6 +11,7 @@ from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_c
 from auditor.pipeline.pairing import alike, in_order
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
+from auditor.pipeline.run_attack import run_attack
 from auditor.pipeline.scan import choose_device, load_target, pixel_variance
 from auditor.pipeline.single_attack.options import (
     SECONDS,
@@ -95,7 +96,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     device = choose_device(setup.device)
     display.stage("loading the model")
     target = load_target(setup, device)
-    context = trained(target, setup, loss_of(setup.loss, target))
+    context = trained(target, setup, loss_of(setup.loss, target), options.defence)
     probe = clip_named(options.clip, target.input, setup.seed)
     label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
     references = references_from(options.references, target.input)
@@ -156,15 +157,11 @@ def _view(context: Context, observed: Observed, known: bool | None, frames: Clip
 
 
 def _invert(options: AttackOptions, attack: Attack, view: View, probe: Probe, display: Display) -> Reconstruction:
-    obstacle = attack.obstacle(view)
-    if obstacle is not None:
-        raise NotAuditable(f"the attack {attack.name} does not apply: {obstacle}", _OTHERS)
     seconds = options.setup.max_time or SECONDS
     seed = unit_seed(options.setup.seed, attack.name, probe.name, "0")
     display.stage("attack")
-    with display.unit(f"{attack.title} · {probe.name}", seconds) as progress:
-        budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress, checkpoints=CHECKPOINTS)
-        made = attack.invert(view, budget, seed)
+    budget = Budget(seconds=seconds, steps=options.steps or STEPS, checkpoints=CHECKPOINTS)
+    made = run_attack(attack, view, budget, seed, display, f"{attack.title} · {probe.name}", seconds)
     if isinstance(made, Reconstruction):
         return made
     if made.because == "out-of-budget":
@@ -191,7 +188,9 @@ def _diagnosis(
     seconds = options.setup.max_time or SECONDS
     display.stage("diagnosis")
     exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
-    predicted = None if exact else _predicted(context, observed, gallery, _EXPOSURE * seconds, display)
+    # Exposure is that of the gradient itself; what a defence leaves of it is not told.
+    told = not exact and not options.defence
+    predicted = _predicted(context, observed, gallery, _EXPOSURE * seconds, display) if told else None
     with display.unit("search from the truth", seconds) as progress:
         budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress)
         return diagnose(context, observed, attack, view, made, budget, exact=exact, exposure=predicted)
