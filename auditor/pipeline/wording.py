@@ -122,14 +122,6 @@ def actions(
                 "effect": "not measured",
             }
         )
-    exact = next((f for f in findings if f.counts and f.grade >= Grade.RECOGNISABLE and f.attack.closed_form), None)
-    if exact is not None and exact.attack.name == "patch-embedding":
-        found.append(
-            {
-                "text": "Do not send the position embedding's gradient, or use a fixed one: the closed form needs it.",
-                "effect": "not measured; audit again with --trainable",
-            }
-        )
     if not variants:
         found.append(
             {

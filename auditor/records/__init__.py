@@ -28,6 +28,7 @@ from auditor.records.forms import (
 from auditor.records.probe import Probe
 from auditor.records.reconstruction import Checkpoint, LabelGuess, Outcome, Reconstruction, Skipped, Trace, View
 from auditor.records.target import (
+    Convolution,
     Fidelity,
     InputSpec,
     Layer,
@@ -51,6 +52,7 @@ __all__ = [
     "Clip",
     "Clips",
     "Clock",
+    "Convolution",
     "Defence",
     "DropoutMode",
     "Exposure",

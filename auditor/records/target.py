@@ -73,6 +73,18 @@ class NormInput:
 
 
 @record
+class Convolution:
+    """How a convolution's kernel walks over its input: one number for each axis of time and space."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+
+@record
 class Layer:
     """One operation of the model that owns parameters, in the order of the forward pass.
 
@@ -87,6 +99,11 @@ class Layer:
         clip exposes the layer's input in closed form. None where it has no meaning.
     input_shape, output_shape
         For a batch of one clip; empty where they could not be observed.
+    convolution
+        How the kernel walks, where it is a convolution.
+    reads
+        Number of the value that it reads: layers with one number read the very same value, as the first convolution of
+        a residual block and its shortcut do. None where that could not be observed.
     """
 
     index: int
@@ -97,6 +114,8 @@ class Layer:
     rows: int | None = None
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
+    convolution: Convolution | None = None
+    reads: int | None = None
 
 
 @record
