@@ -1,6 +1,8 @@
 """What `fl-audit list` prints."""
 
-from auditor.attack import ATTACKS, PRESETS
+from collections.abc import Iterable
+
+from auditor.attack import BATTERY, COMPARISON, MALICIOUS, PRESETS, Attack
 from auditor.pipeline.time_plan import TimePlan
 from auditor.probe.real import manifest
 from auditor.text import printable
@@ -14,7 +16,16 @@ def listing(what: str) -> str:
 
 
 def _attacks() -> str:
-    return "\n".join(f"  {a.name:24} {a.title}\n{'':27}{a.source}" for a in ATTACKS)
+    groups = {
+        "of an audit": BATTERY,
+        "on a model that the server manipulates (--malicious-server)": MALICIOUS,
+        "for comparison, run by `fl-audit attack` and studies only": COMPARISON,
+    }
+    return "\n".join(f"  {title}\n{_titles(attacks)}" for title, attacks in groups.items())
+
+
+def _titles(attacks: Iterable[Attack]) -> str:
+    return "\n".join(f"    {a.name:24} {a.title}\n{'':29}{a.source}" for a in attacks)
 
 
 def _probes() -> str:

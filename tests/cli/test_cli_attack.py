@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from auditor.attack import ATTACKS, BY_NAME, GradientMatching
+from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
 from auditor.cli import main as cli
+from auditor.cli.listing import listing
 from auditor.errors import UsageError
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
 from auditor.pipeline.single_attack.options import label_of
@@ -369,6 +370,14 @@ def test_help_names_attack_after_scan_and_needs_no_torch():
         assert done.returncode == 0, done.stderr
     commands = [c.name or c.callback.__name__ for c in cli.app.registered_commands]
     assert commands[:2] == ["scan", "attack"]
+
+
+def test_what_only_serves_comparison_stands_apart_from_what_an_audit_runs():
+    run_by_presets = {a.name for p in PRESETS.values() for a in p.with_several_references().attacks}
+    assert {a.name for a in BATTERY} == run_by_presets | {"gradient-matching"}
+    told = listing("attacks")
+    apart = told.index("for comparison")
+    assert all((told.index(f" {a.name} ") > apart) == (a in COMPARISON) for a in ATTACKS)
 
 
 def test_every_attack_of_the_catalogue_can_be_named():

@@ -14,7 +14,6 @@ from auditor.attack.matching.batch_statistics import statistics_distance
 from auditor.attack.matching.gradient_regularisation import GradientRegularised
 from auditor.attack.matching.objective import Cosine, Objective
 from auditor.attack.matching.prior import Prior, SpatialVariation, TemporalVariation
-from auditor.attack.matching.running_statistics import running_distance
 from auditor.attack.matching.search_configuration import (
     KINKED_CONFIGURATIONS,
     SMOOTH_CONFIGURATIONS,
@@ -50,8 +49,6 @@ class GradientMatching(Attack):
         Relative width of the surrogate gradient of ReLU; 0 turns it off.
     statistics
         Weight of the batch statistics that BatchNorm buffers give away, where a client sends them.
-    running
-        Weight of the running statistics of the public model's BatchNorm, used where no buffers are sent.
     rule
         How to move.
     regularised
@@ -71,7 +68,6 @@ class GradientMatching(Attack):
     schedule: Schedule = field(default_factory=lambda: Schedule(anneal=0.03))
     tau: float = 0.3
     statistics: float = 0.1
-    running: float = 0.0
     rule: StepRule = field(default_factory=SoftSign)
     regularised: GradientRegularised | None = None
     judge: Objective = JUDGE
@@ -203,10 +199,6 @@ class GradientMatching(Attack):
     ) -> tuple[Mapping[str, Tensor], Tensor | float]:
         """Return the gradient at x, and the weighted distance of the batch statistics where buffers were sent."""
         with SurrogateGradient(tau) if tau > 0.0 else nullcontext():
-            if not wanted and self.running > 0.0:
-                with view.target.model.statistics() as seen:
-                    alone = view.client(x, labels, create_graph=True)
-                return alone, self.running * running_distance(seen).to(x)
             if not wanted:
                 return view.client(x, labels, create_graph=True), 0.0
             gradients, statistics = view.client.simulate(x, labels, create_graph=True)

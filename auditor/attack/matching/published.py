@@ -10,7 +10,7 @@ from auditor.attack.start import Grey, UniformNoise
 from auditor.solvers.lbfgs import Lbfgs
 from auditor.solvers.schedule import Schedule
 
-# tau = 0: none of them knows surrogate gradient. Constant priors: none of them anneals.
+# tau = 0: the papers know no surrogate gradient. Constant priors: none of them anneals.
 DLG = GradientMatching(
     name="dlg",
     title="Deep leakage from gradients",

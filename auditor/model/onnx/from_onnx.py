@@ -18,20 +18,16 @@ from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_
 from auditor.model.onnx.batchnorm import batchnorm_state, is_training
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.file_outputs import keep_output
-from auditor.model.onnx.graph import Graph, read_graph
-from auditor.model.onnx.interpreter import (
-    WAYS_FORWARD,
-    NodeError,
-    OnnxModule,
-    in_parts,
-    operator_counts,
-)
+from auditor.model.onnx.frozen_batch import in_parts
+from auditor.model.onnx.graph import Graph, operator_counts, read_graph
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.merged_parameters import taken_apart
 from auditor.model.onnx.operators import OPERATORS, Operators
 from auditor.model.onnx.reexport import COMMAND, reexport_line
 from auditor.model.onnx.shadowed_names import separate
 from auditor.model.onnx.stochastic_depth import keep_branches
-from auditor.model.onnx.support import check_supported
+from auditor.model.onnx.support import WAYS_FORWARD, check_supported
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.onnx.trainable_constants import Roles, roles
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.onnx_file import OnnxFile, read_onnx
