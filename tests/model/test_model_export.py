@@ -3,10 +3,10 @@
 import onnx
 import pytest
 import torch
+from auditor.cli.exporting import exported_text
 from zoo import NETS
 
 import auditor.model.onnx.export as exporting
-from auditor.cli.exporting import exported_text
 from auditor.errors import NotAuditable, UsageError
 from auditor.model import load
 from auditor.model.onnx.export import export_onnx
