@@ -5,7 +5,7 @@ from typing import Any
 from auditor import __version__
 from auditor.pipeline.blocks import curve_block, diagnosis_block, number, plain, reconstruction_block, score_block
 from auditor.pipeline.environment import environment_block
-from auditor.pipeline.single_attack.options import SECONDS, STEPS
+from auditor.pipeline.single_attack.options import STEPS
 from auditor.pipeline.single_attack.run import Attacked
 from auditor.pipeline.units import uses_reference
 from auditor.text import printable
@@ -22,9 +22,9 @@ def attack_document(a: Attacked) -> dict[str, Any]:
             "version": __version__,
             "started": a.started.isoformat(timespec="seconds"),
             "seconds": round(a.seconds, 2),
-            "command": [printable(c, 300) for c in a.options.setup.command],
-            "seed": a.options.setup.seed,
-            "max_time": a.options.setup.max_time or SECONDS,
+            "command": [printable(c, 300) for c in a.options.command],
+            "seed": a.options.seed,
+            "max_time": a.options.max_time,
             "max_steps": a.options.steps or STEPS,
         },
         "model": _model(a),

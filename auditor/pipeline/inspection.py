@@ -8,11 +8,11 @@ import torch
 from auditor.exposure import closed_form_flags
 from auditor.federated import assign_labels, batch_labels, guess_loss
 from auditor.federated.model_check import check_model, suspicious
+from auditor.options import ClientOptions
 from auditor.pipeline.blocks import fidelity_block, number, plain
 from auditor.pipeline.context import Context
 from auditor.pipeline.input_preview import InputPreview, input_preview, preview_picture
 from auditor.pipeline.malicious_block import check_blocks
-from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.progress import Display
 from auditor.pipeline.scan import choose_device, load_target
 from auditor.pipeline.training import loss_of, trained
@@ -49,7 +49,7 @@ class Inspection:
     picture: bytes
 
 
-def inspect(options: ScanOptions, display: Display) -> Inspection:
+def inspect(options: ClientOptions, display: Display) -> Inspection:
     """Load a model and describe it.
 
     Raises
@@ -117,7 +117,7 @@ def _parameters(context: Context) -> list[dict[str, Any]]:
     ]
 
 
-def _input(options: ScanOptions, target: Target, seen: InputPreview) -> dict[str, Any]:
+def _input(options: ClientOptions, target: Target, seen: InputPreview) -> dict[str, Any]:
     spec = target.input
     return {
         **{name: plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ def _input(options: ScanOptions, target: Target, seen: InputPreview) -> dict[str
     }
 
 
-def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
+def _origins(options: ClientOptions, target: Target) -> dict[str, str]:
     """Say where each part of the input's description comes from."""
     spec, published = target.input, target.input.origin
     return {
@@ -143,7 +143,7 @@ def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
         "std": _origin("--std", options.std, spec.std != (1.0,), published, "taken as 1: the source states none"),
         "value_range": _origin(
             "--range",
-            options.value_range,
+            options.range,
             spec.value_range != (0.0, 1.0),
             published,
             "taken as [0, 1]: it is not stated",

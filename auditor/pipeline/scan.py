@@ -3,7 +3,6 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from auditor.attack import LEAST_STEPS, PRESETS, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
+from auditor.options import ModelOptions
 from auditor.pipeline.audit import Audit
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
@@ -26,7 +26,7 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
-from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.options import ScanOptions, reading_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.results import Gathered, assemble
@@ -79,11 +79,11 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     target = load_target(options, device)
     display.stage("making probes")
     probes = _probes(options, preset, target.input)
-    references = references_from(options.references, target.input)
+    references = references_from(options.reference, target.input)
     if references.several:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
-    times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious, faces=options.faces)
+    times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
     with threads_for(target):
         observed = observe_all(context, probes)
         pace = seconds_per_step(context, observed[0])
@@ -185,23 +185,9 @@ def pixel_variance(clips: Clips) -> float:
     return float((clips - clips.mean(0, keepdim=True)).square().mean())
 
 
-def load_target(options: ScanOptions, device: torch.device) -> Target:
+def load_target(options: ModelOptions, device: torch.device) -> Target:
     """Load the model as the options say."""
-    choices: dict[str, Any] = {
-        "input_shape": options.input_shape,
-        "layout": options.layout,
-        "classes": options.classes,
-        "mean": options.mean,
-        "std": options.std,
-        "value_range": options.value_range,
-        "temporal_pool": options.temporal_pool,
-        "output": options.output,
-        "arguments": options.arguments,
-        "trust_model": options.trust_model,
-        "onnx_ops": options.onnx_ops,
-        "device": device,
-        "seed": options.seed,
-    }
+    choices = {**reading_of(options), "onnx_ops": options.onnx_ops, "device": device}
     if options.extractor is not None and options.head is not None:
         return load_two_part(
             options.extractor,

@@ -6,6 +6,24 @@ from typing import Literal, TypeAlias, TypeVar, dataclass_transform
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from auditor.terms import Algorithm, BatchNormMode, DropoutMode, Join, Layout, TemporalPool
+
+__all__ = [
+    "Activation",
+    "Algorithm",
+    "BatchNormMode",
+    "Clip",
+    "Clips",
+    "DropoutMode",
+    "Join",
+    "Label",
+    "Labels",
+    "Layout",
+    "Logits",
+    "TemporalPool",
+    "record",
+]
+
 _T = TypeVar("_T")
 
 
@@ -20,12 +38,6 @@ Clip: TypeAlias = Float[Tensor, "frame channel height width"]
 Labels: TypeAlias = Int[Tensor, " clip"]
 Logits: TypeAlias = Float[Tensor, "clip class"]
 
-Layout = Literal["NCTHW", "NTCHW", "NTHWC", "NCHW", "NHWC"]
-BatchNormMode = Literal["eval", "train"]
-Algorithm = Literal["FedSGD", "FedAvg"]
-TemporalPool = Literal["each", "mean", "last", "max"]
-DropoutMode = Literal["off", "on"]
-Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
 # What a clip is trained as: a class, the set of classes that are present, or a value.
 Label: TypeAlias = int | float | tuple[int, ...]

@@ -9,7 +9,6 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -18,10 +17,8 @@ import torch
 from onnx import TensorProto, helper
 
 from auditor.attack import PRESETS
-from auditor.cli import choices
 from auditor.cli import main as cli
 from auditor.errors import UsageError
-from auditor.records import Algorithm, Join, TemporalPool
 
 MODELS = Path(__file__).parents[1] / "models_for_scans.py"
 
@@ -263,12 +260,6 @@ def test_help_and_version_need_no_torch():
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout
-
-
-def test_words_of_options_are_those_of_the_records():
-    assert get_args(TemporalPool) == choices.POOLS
-    assert get_args(Join) == choices.JOINS
-    assert set(get_args(Algorithm)) == set(choices.ALGORITHMS.values())
 
 
 def test_list_names_every_attack_and_probe(run):

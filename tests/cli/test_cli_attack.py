@@ -368,7 +368,7 @@ def test_help_names_attack_after_scan_and_needs_no_torch():
             [sys.executable, "-c", script.format(args=args)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    commands = [c.name or c.callback.__name__ for c in cli.app.registered_commands]
+    commands = [c.name for c in cli.app.registered_commands]
     assert commands[:2] == ["scan", "attack"]
 
 

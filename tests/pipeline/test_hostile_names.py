@@ -109,5 +109,5 @@ def test_reports_are_inert_and_small(results, tmp_path):
 def test_arguments_of_a_factory_are_stored_as_they_were_given():
     from auditor.pipeline import ScanOptions
 
-    options = ScanOptions(model="nets.py:net", arguments=(("width", 6), ("name", "a")))
-    assert options.as_json()["arguments"] == ["width=6", "name=a"]
+    options = ScanOptions(model="nets.py:net", arg=(("width", 6), ("name", "a")))
+    assert options.as_json()["arg"] == ["width=6", "name=a"]

@@ -43,7 +43,7 @@ def audit(name, **change):
 
 @pytest.fixture(scope="module")
 def vivit():
-    return audit("vivit", malicious=True)
+    return audit("vivit", malicious_server=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_nulls_are_at_chance_and_changes_are_detectable(name, request):
 
 @pytest.mark.slow
 def test_the_verdict_is_that_of_the_honest_server(vivit):
-    without = audit("vivit", malicious=False)
+    without = audit("vivit", malicious_server=False)
     assert without["malicious_server"] is None
     for key in ("findings", "severity", "verdict", "confidence", "actions", "controls"):
         ours, theirs = (json.loads(json.dumps(r[key])) for r in (vivit, without))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from auditor.attack import Attack
 from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
 from auditor.exposure import Exposed, expose
+from auditor.options import AttackOptions
 from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_curve, diagnose
 from auditor.pipeline.pairing import alike, in_order
@@ -14,9 +15,7 @@ from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.run_attack import run_attack
 from auditor.pipeline.scan import choose_device, load_target, pixel_variance
 from auditor.pipeline.single_attack.options import (
-    SECONDS,
     STEPS,
-    AttackOptions,
     attack_named,
     check_clip,
     clip_named,
@@ -88,25 +87,25 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     AuditError
         The attack failed.
     """
-    started, clock, setup = datetime.datetime.now(datetime.UTC), Clock(0.0), options.setup
+    started, clock = datetime.datetime.now(datetime.UTC), Clock(0.0)
     attack = attack_named(options.attack, options.restarts)
-    if options.references and not uses_reference(attack):
+    if options.reference and not uses_reference(attack):
         raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
     check_clip(options.clip)
-    device = choose_device(setup.device)
+    device = choose_device(options.device)
     display.stage("loading the model")
-    target = load_target(setup, device)
-    context = trained(target, setup, loss_of(setup.loss, target), options.defence)
-    probe = clip_named(options.clip, target.input, setup.seed)
+    target = load_target(options, device)
+    context = trained(target, options, loss_of(options.loss, target), options.defence)
+    probe = clip_named(options.clip, target.input, options.seed)
     label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
-    references = references_from(options.references, target.input)
+    references = references_from(options.reference, target.input)
     reason = references.obstacle(attack, probe)
     if reason is not None:
         raise UsageError(f"the attack {attack.name} does not apply: {reason}", "give --reference more frames")
     frames = references.held(attack, probe)
     with threads_for(target):
         (observed,) = observe_all(context, [probe], [label])
-        view = _view(context, observed, options.label_known, frames)
+        view = _view(context, observed, options.known_label, frames)
         made = _invert(options, attack, view, probe, display)
         clips = in_order(observed, made.clips)
         other = next(p for p in shipped_probes(target.input) if not alike(p, probe))
@@ -157,8 +156,8 @@ def _view(context: Context, observed: Observed, known: bool | None, frames: Clip
 
 
 def _invert(options: AttackOptions, attack: Attack, view: View, probe: Probe, display: Display) -> Reconstruction:
-    seconds = options.setup.max_time or SECONDS
-    seed = unit_seed(options.setup.seed, attack.name, probe.name, "0")
+    seconds = options.max_time
+    seed = unit_seed(options.seed, attack.name, probe.name, "0")
     display.stage("attack")
     budget = Budget(seconds=seconds, steps=options.steps or STEPS, checkpoints=CHECKPOINTS)
     made = run_attack(attack, view, budget, seed, display, f"{attack.title} · {probe.name}", seconds)
@@ -185,7 +184,7 @@ def _diagnosis(
     """Measure exposure and start the search at the truth, where that was asked for; as much time again at most."""
     if not options.diagnose:
         return None
-    seconds = options.setup.max_time or SECONDS
+    seconds = options.max_time
     display.stage("diagnosis")
     exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
     # Exposure is that of the gradient itself; what a defence leaves of it is not told.
