@@ -17,7 +17,7 @@ from PIL import Image
 
 from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
 from auditor.cli import main as cli
-from auditor.cli.listing import listing
+from auditor.cli.catalogue import listing
 from auditor.errors import UsageError
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
 from auditor.pipeline.single_attack.options import label_of
