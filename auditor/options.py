@@ -384,3 +384,11 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
 }
 # What describes local training.
 LOCAL = ("local_epochs", "local_batch", "learning_rate", "momentum")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from auditor.option_table import keywords, table
+
+    sys.stdout.write(keywords() if sys.argv[1:] == ["keywords"] else table())

@@ -179,7 +179,8 @@ class Number:
         number = _number(value)
         low = number > self.least if self.above else number >= self.least
         if not (low and number < self.below):
-            raise UsageError(f"{flag} {shown(value)} is not a number {self.told}", f"give e.g. {flag} {self.example}")
+            given = shown(value if math.isnan(number) else number)
+            raise UsageError(f"{flag} {given} is not a number {self.told}", f"give e.g. {flag} {self.example}")
         return number
 
 
