@@ -32,7 +32,7 @@ class Defence(abc.ABC):
         Raises
         ------
         ValueError
-            It is no number, or out of range.
+            It is not a number, or out of range.
         """
 
     @abc.abstractmethod

@@ -69,7 +69,7 @@ class FeatureInversion(GradientMatching):
         if isinstance(wanted, str):
             return skipped(self, wanted, "span-inversion needs the frames' span alone")
         left = replace(budget, seconds=clock.left)
-        made = self.search(lambda way: alone(wanted.distance), (self.own_configuration,), view, left, seed)
+        made = self.search(lambda configuration: alone(wanted.distance), (self.own_configuration,), view, left, seed)
         if isinstance(made, Skipped):
             return made
         return replace(made, notes=(*made.notes, wanted.note), certificate=wanted.certificate)

@@ -49,7 +49,7 @@ class SpanInversion(GradientMatching):
         if span is None:
             return skipped(self, "no frozen extractor is followed by a weight that all frames share")
         distance = _distance(view, span)
-        made = self.search(lambda way: alone(distance), (self.own_configuration,), view, budget, seed)
+        made = self.search(lambda configuration: alone(distance), (self.own_configuration,), view, budget, seed)
         if isinstance(made, Skipped):
             return made
         note = f"towards the {span.rank} directions that {span.weight} tells of {span.rows} frames' features"

@@ -15,11 +15,11 @@ from auditor.attack.matching.gradient_regularisation import GradientRegularised
 from auditor.attack.matching.objective import Cosine, Objective
 from auditor.attack.matching.prior import Prior, SpatialVariation, TemporalVariation
 from auditor.attack.matching.search_configuration import (
-    KINKED_CONFIGURATIONS,
+    NONSMOOTH_CONFIGURATIONS,
     SMOOTH_CONFIGURATIONS,
     SearchConfiguration,
 )
-from auditor.attack.matching.surrogate_gradient import Kinks, SurrogateGradient
+from auditor.attack.matching.surrogate_gradient import NonsmoothFunctions, SurrogateGradient
 from auditor.attack.start import Grey, ReferenceFrame, Start
 from auditor.records import BatchStatistics, Budget, Clips, Clock, Defence, Label, Reconstruction, Skipped, View
 from auditor.solvers.descent import Objective as LoopObjective
@@ -30,9 +30,9 @@ from auditor.solvers.successive_halving import HalvingResult, run_halving
 
 # Below this the objective has hardly left its start; measured on the three-layer nets of the benchmarks.
 LEAST_STEPS = 60
-# All configurations are judged by the same distance, whatever they descend: it was lowest where the clip was best for
-# the objectives compared here (smooth nets: the row-weighted one, others: the plain one).
-JUDGE = Cosine()
+# All configurations are compared by the same distance, whatever they descend: it was lowest where the clip was best
+# for the objectives compared here (smooth nets: the row-weighted one, others: the plain one).
+SELECTION_OBJECTIVE = Cosine()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class GradientMatching(Attack):
         How to move.
     regularised
         Descend the objective at two points at once (a flat minimum); none unless given.
-    judge
+    selection_objective
         What the best iterate is kept by, and restarts are compared by, whatever is descended.
     restarts
         Descents from different seeds; the lowest objective wins, which is all that the attacker can see.
@@ -70,7 +70,7 @@ class GradientMatching(Attack):
     statistics: float = 0.1
     rule: StepRule = field(default_factory=SoftSign)
     regularised: GradientRegularised | None = None
-    judge: Objective = JUDGE
+    selection_objective: Objective = SELECTION_OBJECTIVE
     restarts: int = 1
     parametrisation: Parametrisation = field(default_factory=Pixels)
     configurations: tuple[SearchConfiguration, ...] = ()
@@ -108,18 +108,19 @@ class GradientMatching(Attack):
                 gradients, off = self._simulated(view, wanted, x, target, configuration.width(progress))
                 matched = configuration.objective(gradients, observed)
                 with torch.no_grad():
-                    judged = matched if configuration.objective == self.judge else self.judge(gradients, observed)
-                return matched + off, (judged + off).detach()
+                    same = configuration.objective == self.selection_objective
+                    score = matched if same else self.selection_objective(gradients, observed)
+                return matched + off, (score + off).detach()
 
             return self.regularised(distance) if self.regularised else distance
 
         return self.search(objective, configurations or (self.own_configuration,), view, budget, seed)
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float:
-        """Return the judge's distance, with the batch statistics where buffers were sent."""
+        """Return the distance that the best iterate is kept by, with the batch statistics where buffers were sent."""
         wanted = self._statistics(view, clips.device)
         gradients, off = self._simulated(view, wanted, clips, view.client.targets(labels), 0.0)
-        return float((self.judge(gradients, dict(view.update.gradients)) + off).detach())
+        return float((self.selection_objective(gradients, dict(view.update.gradients)) + off).detach())
 
     def search(
         self,
@@ -219,9 +220,9 @@ def smooth(view: View) -> bool:
     """Tell whether the public net has no function whose slope jumps; the update is not looked at."""
     device = next(iter(view.update.gradients.values())).device
     grey = torch.full((view.update.batch, *view.knowledge.clip_shape), 0.5, device=device)
-    with Kinks() as kinks:
+    with NonsmoothFunctions() as nonsmooth:
         view.client(grey, view.client.targets(labels_of(view)))
-    return not kinks.seen
+    return not nonsmooth.seen
 
 
 def labels_of(view: View) -> tuple[Label, ...]:
@@ -256,6 +257,6 @@ MODE_MATCHING = GradientMatching(
     title="Gradient matching over space-time modes, with successive halving",
     source="Geiping et al. 2020 (arXiv 2003.14053); successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943)",
     priors=(TemporalVariation(0.1), SpatialVariation(0.01)),
-    configurations=KINKED_CONFIGURATIONS,
+    configurations=NONSMOOTH_CONFIGURATIONS,
     smooth_configurations=SMOOTH_CONFIGURATIONS,
 )

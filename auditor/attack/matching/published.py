@@ -17,7 +17,7 @@ DLG = GradientMatching(
     source="Zhu et al. 2019 (arXiv 1906.08935): squared error, L-BFGS, no prior; labels known as in iDLG "
     "(Zhao et al. 2020, arXiv 2001.02610)",
     objective=SquaredError(),
-    judge=SquaredError(),
+    selection_objective=SquaredError(),
     priors=(),
     start=UniformNoise(),
     schedule=Schedule(rate=0.1, anneal=1.0),

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from auditor.attack.matching.surrogate_gradient import RELUS
+from auditor.attack.recursion.activation_pattern import Units, activation_pattern
 from auditor.attack.recursion.subnetwork import CONVOLUTIONS, Operation
-from auditor.attack.recursion.unit_peeling import Units, open_units
 from auditor.attack.recursion.weight_system import (
     ROUNDING,
     WeightSystem,
@@ -86,7 +86,7 @@ def open_cotangent(
         expected=drawn.mean(0),
         positive=(drawn >= 0.0).all(0).all(0),
     )
-    masks = open_units(units, gradient.double().flatten(1))
+    masks = activation_pattern(units, gradient.double().flatten(1))
     if masks is None:
         return None
     made = from_columns((gate[:, None] * masks).T, operation, operation.output).to(cotangent)

@@ -72,7 +72,7 @@ def obstacle(operation: Operation) -> str | None:
     if settings["groups"] != 1:
         return "a grouped convolution"
     if isinstance(settings["padding"], str):
-        return "a padding that is not given in numbers"
+        return "a padding that is not numeric"
     return None
 
 

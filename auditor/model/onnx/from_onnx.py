@@ -247,12 +247,12 @@ def compare(
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
     smallest, failure = float("inf"), ""
     size = fixed or singles[0].shape[0]
-    ways = [
+    attempts = [
         (fixed, False, "unfrozen" if fixed else "dynamic"),
         (size, False, "unfrozen"),
         (size, True, f"frozen at {size}"),
     ]
-    for traced, apart, word in ways if fixed is None else [ways[0], ways[2]]:
+    for traced, apart, word in attempts if fixed is None else [attempts[0], attempts[2]]:
         if (traced, apart) != (module.traced_batch, module.clip_by_clip):
             module.traced_batch, module.clip_by_clip = traced, apart
             module.forget()

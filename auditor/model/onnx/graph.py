@@ -280,7 +280,7 @@ def _constant(node: NodeProto) -> Tensor:
         if attribute.name in ("value_int", "value_ints"):
             value = attribute.i if attribute.name == "value_int" else list(attribute.ints)
             return torch.tensor(value, dtype=torch.int64)
-    raise NotAuditable(f"constant '{printable(node.name)}' holds no numbers", "export the model again")
+    raise NotAuditable(f"constant '{printable(node.name)}' holds no numeric value", "export the model again")
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> Tensor:
@@ -303,7 +303,7 @@ def dropped(node: Node, graph: Graph) -> float:
         return 0.5 if ratio is None else float(ratio)
     except (TypeError, ValueError, RuntimeError) as error:
         raise NotAuditable(
-            f"Dropout '{printable(node.name)}' has a ratio that is no number", "export the model again"
+            f"Dropout '{printable(node.name)}' has a ratio that is not a number", "export the model again"
         ) from error
 
 

@@ -7,10 +7,10 @@ import torch
 from bench_nets import SPEC, seeded, view_of
 from torch import nn
 
+from auditor.attack.recursion.activation_pattern import Units, activation_pattern
 from auditor.attack.recursion.layer_inputs import Descent, descend
 from auditor.attack.recursion.pooled_units import open_cotangent
 from auditor.attack.recursion.subnetwork import chain
-from auditor.attack.recursion.unit_peeling import Units, open_units
 from auditor.probe import shipped_probes
 
 # A patch reads every position of a row of four, the neighbours' too: index[tap, position].
@@ -46,7 +46,7 @@ def gradient_of(layer: Units, values: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(0, 40, 10))
 def test_masks_of_a_random_layer_are_found(seed):
     layer, values = units(seed=seed)
-    found = open_units(layer, gradient_of(layer, values))
+    found = activation_pattern(layer, gradient_of(layer, values))
     assert found is not None
     assert torch.equal(found, layer.masks(values))
 
@@ -64,12 +64,12 @@ def test_what_gives_nothing_away_is_none(change):
         layer = dataclasses.replace(layer, positive=torch.zeros(5, dtype=torch.bool))
     if change == "closed gate":
         layer = dataclasses.replace(layer, gate=torch.zeros(24, dtype=torch.float64))
-    assert open_units(layer, gradient_of(layer, values)) is None
+    assert activation_pattern(layer, gradient_of(layer, values)) is None
 
 
 def test_a_gradient_of_noise_is_not_taken_for_masks():
     layer, _ = units()
-    found = open_units(layer, random(24, 15, seed=9))
+    found = activation_pattern(layer, random(24, 15, seed=9))
     # Something may be found in noise; the equations that it makes then have no solution.
     if found is not None:
         patches = torch.linalg.lstsq(layer.gate[:, None] * found.double(), random(24, 15, seed=9)).solution
@@ -110,12 +110,12 @@ def test_the_recursion_goes_on_through_an_average(norm):
     # What the layer read is what the public net makes of the clip, which the attack has not seen.
     with torch.no_grad():
         read = net[:2](CLIP.transpose(0, 1)[None])
-    assert found.anchor.operation.weight == "0.weight"
-    known = net[:2](found.anchor.operation.input * 0.0 + CLIP.transpose(0, 1)[None])
+    assert found.deepest.operation.weight == "0.weight"
+    known = net[:2](found.deepest.operation.input * 0.0 + CLIP.transpose(0, 1)[None])
     torch.testing.assert_close(known, read)
-    opened = found.anchor.flat == 0.0
+    opened = found.deepest.flat == 0.0
     assert float((opened == (read > 0.0)).double().mean()) > 0.999
-    torch.testing.assert_close(found.anchor.value[opened], read[opened], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(found.deepest.value[opened], read[opened], atol=1e-3, rtol=1e-2)
 
 
 def test_a_net_whose_positions_differ_is_left_alone():

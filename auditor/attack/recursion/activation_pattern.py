@@ -72,7 +72,9 @@ class Units:
         return (self.weight @ self.patches(values, 0.0).T + self.bias[:, None]) > 0.0
 
 
-def open_units(units: Units, gradient: Float[Tensor, "channel patch"]) -> Bool[Tensor, "channel position"] | None:
+def activation_pattern(
+    units: Units, gradient: Float[Tensor, "channel patch"]
+) -> Bool[Tensor, "channel position"] | None:
     """Return the mask of every position, or None where the gradient does not give it away.
 
     Positions that look alike may share a mask; then only the mean of their patches is in the gradient, and the last
@@ -81,7 +83,7 @@ def open_units(units: Units, gradient: Float[Tensor, "channel patch"]) -> Bool[T
     channels, positions = len(gradient), units.index.shape[1]
     if positions >= channels or not bool(units.positive.any()) or not bool((units.gate != 0.0).any()):
         return None
-    search = _Peeling(units, gradient)
+    search = _PatternSearch(units, gradient)
     for agrees in (_AGREES, _AGREES, _AGREES, _ALIKE):
         search.round(agrees)
     if not search.found:
@@ -105,7 +107,7 @@ class _Found:
     shared: int
 
 
-class _Peeling:
+class _PatternSearch:
     def __init__(self, units: Units, gradient: Tensor) -> None:
         self._units, self._gradient = units, gradient
         self._positions = units.index.shape[1]
