@@ -18,6 +18,7 @@ from auditor.attack.matching.parametrisation import Modes
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.published import PUBLISHED
 from auditor.attack.recursion.layer_recursion import LayerRecursion
+from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.solvers.schedule import Schedule
@@ -40,6 +41,7 @@ SPAN = SpanInversion(start=Grey())
 PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
+RESIDUAL_RECURSION = ResidualRecursion()
 
 # Rk: up to this many frames; a scan holds three, the user's references may be more.
 _MOST = 8
@@ -131,6 +133,7 @@ ATTACKS: tuple[Attack, ...] = (
     *REFERENCED,
     MODE_MATCHING,
     RECURSION,
+    RESIDUAL_RECURSION,
     *PUBLISHED,
     *FEDAVG,
     *MALICIOUS,
