@@ -18,6 +18,7 @@ from auditor.attack.matching.parametrisation import Modes
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.published import PUBLISHED
 from auditor.attack.recursion.layer_recursion import LayerRecursion
+from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.solvers.schedule import Schedule
@@ -40,6 +41,7 @@ SPAN = SpanInversion(start=Grey())
 PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
+RESIDUAL_RECURSION = ResidualRecursion()
 
 # Rk: up to this many frames; a scan holds three, the user's references may be more.
 _MOST = 8
@@ -128,7 +130,7 @@ BATTERY: tuple[Attack, ...] = (
 )
 # What no preset runs: published attacks, and those that were no better than the battery where they were measured
 # (benchmarks/README.md). For `fl-audit attack` and studies.
-COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1)
+COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1, RESIDUAL_RECURSION)
 
 ATTACKS: tuple[Attack, ...] = (*BATTERY, *MALICIOUS, *COMPARISON)
 BY_NAME = {attack.name: attack for attack in ATTACKS}

@@ -82,7 +82,7 @@ def open_cotangent(
         weight=slope[:, None] * settings["weight"].detach().double().flatten(1),
         bias=offset,
         gate=gate,
-        index=_index(operation, settings),
+        index=tap_positions(operation, settings),
         expected=drawn.mean(0),
         positive=(drawn >= 0.0).all(0).all(0),
     )
@@ -138,7 +138,7 @@ def _slope(value: Tensor, z: Tensor) -> Tensor | None:
     return slope
 
 
-def _index(operation: Operation, settings: dict[str, Any]) -> Tensor:
+def tap_positions(operation: Operation, settings: dict[str, Any]) -> Tensor:
     """Return which position of the input each tap of each output position reads; -1 is padding."""
     shape, kernel, n = operation.input.shape, settings["weight"].shape[2:], settings["axes"]
     taps = int(torch.tensor(kernel).prod())
