@@ -155,7 +155,7 @@ def _run(setup: dict[str, Any], folder: Path, **chosen: Any) -> dict[str, Any]:
 
     from auditor.cli.progress import progress_display
     from auditor.pipeline import ScanOptions
-    from auditor.pipeline.attack_document import attack_document
+    from auditor.pipeline.documents.attack import attack_document
     from auditor.pipeline.single_attack.files import check_folder, write_folder
     from auditor.pipeline.single_attack.options import AttackOptions, attack_named, check_clip
     from auditor.pipeline.single_attack.run import attack_one

@@ -15,6 +15,7 @@ from auditor.cli.arguments import parse_seconds
 from auditor.cli.attack import attack
 from auditor.cli.study import study
 from auditor.errors import AuditError, ExitCode, UsageError
+from auditor.output_formats import SUFFIXES
 from auditor.text import printable
 
 app = typer.Typer(
@@ -153,7 +154,7 @@ def scan(
         list[Path] | None,
         typer.Option(
             "-o",
-            help="FILE to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.",
+            help=f"FILE to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too.",
             rich_help_panel=choices.OUTPUT,
         ),
     ] = None,
@@ -353,15 +354,15 @@ def report(
         Path | None, typer.Option(help="Folder for report.html and report.pdf (default: beside RESULTS).")
     ] = None,
     output: Annotated[
-        list[Path] | None, typer.Option("-o", help="FILE to write (.html .pdf .md .json); repeatable.")
+        list[Path] | None, typer.Option("-o", help=f"FILE to write ({' '.join(SUFFIXES)}); repeatable.")
     ] = None,
 ) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
-    from auditor.report.study_shape import read_study_results
+    from auditor.results.reading import read_study
 
-    study_found = read_study_results(results)
+    study_found = read_study(results)
     if study_found is not None:
         if output:
             raise UsageError("a study is rendered into a folder", "give --out instead of -o")

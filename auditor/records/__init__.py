@@ -8,7 +8,6 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 """
 
 from auditor.records.budget import Budget, Clock
-from auditor.records.exposure import Exposure
 from auditor.records.forms import (
     Activation,
     Algorithm,
@@ -17,20 +16,14 @@ from auditor.records.forms import (
     Clips,
     DropoutMode,
     Join,
-    Label,
     Labels,
-    Layout,
     Logits,
     TemporalPool,
-    record,
 )
 from auditor.records.probe import Probe
-from auditor.records.reconstruction import Checkpoint, LabelGuess, Outcome, Reconstruction, Skipped, Trace, View
+from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, View
 from auditor.records.target import (
-    Fidelity,
-    InputSpec,
     Layer,
-    ModelPart,
     NormInput,
     OutputSpec,
     PublicModel,
@@ -38,6 +31,10 @@ from auditor.records.target import (
     Target,
 )
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
+from auditor.results.attempts import Outcome, Skipped, Trace
+from auditor.results.declare import Label, record
+from auditor.results.model import Fidelity, InputSpec, Layout, ModelPart
+from auditor.results.scores import Exposure
 
 __all__ = [
     "Activation",

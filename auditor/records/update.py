@@ -7,7 +7,8 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode, Label, record
+from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode
+from auditor.results.declare import Label, record
 
 
 @record
