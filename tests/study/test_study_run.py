@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conformity import conforms
 from test_study_plan import FILE
 from typer.testing import CliRunner
 
@@ -55,6 +56,7 @@ def test_a_linear_layer_on_pixels_leaks_and_the_claim_says_so(whole):
     folder, ran = whole
     results = json.loads((folder / "whole" / "study.json").read_text())
     check_study(results)
+    conforms(results, "study")
     flat = next(c for c in results["cells"] if (c["model"], c["weights"], c["references"]) == ("flat", "fresh", 0))
     assert flat["attacks"] == ["linear-input"]
     assert flat["measures"]["psnr"]["mean"] > 60.0
