@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 from auditor.keywords import AttackKeywords, LoadKeywords, ScanKeywords
 
 if TYPE_CHECKING:
-    from auditor.pipeline.audit import Audit
+    from auditor.pipeline.documents.audit import Audit
     from auditor.pipeline.single_attack.run import Attacked
     from auditor.records import Target
 

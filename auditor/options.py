@@ -10,6 +10,7 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
+from auditor.output_formats import SUFFIXES
 from auditor.values import (
     Choice,
     Duration,
@@ -305,7 +306,7 @@ class ScanFiles:
     output: tuple[Path, ...] = _output(
         (),
         Listed(FilePath()),
-        "File to write (.json .html .pdf .md); repeatable; replaces the folder unless --out is given too.",
+        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too.",
         flags=("-o",),
     )
 
@@ -348,7 +349,7 @@ class ReportOptions:
         None, FilePath("DIR"), "Folder for report.html and report.pdf.", default_words="beside RESULTS"
     )
     output: tuple[Path, ...] = _output(
-        (), Listed(FilePath()), "File to write (.html .pdf .md .json); repeatable.", flags=("-o",)
+        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable.", flags=("-o",)
     )
 
 

@@ -35,7 +35,7 @@ def _run(options: AttackOptions, folder: Path) -> dict[str, Any]:
     """Check what can be checked at once, attack, and write the folder."""
     from auditor.cli.progress import progress_display
     from auditor.federated import parse
-    from auditor.pipeline.attack_document import attack_document
+    from auditor.pipeline.documents.attack import attack_document
     from auditor.pipeline.single_attack.files import check_folder, write_folder
     from auditor.pipeline.single_attack.options import attack_named, check_clip
     from auditor.pipeline.single_attack.run import attack_one

@@ -16,10 +16,10 @@ def report(options: ReportOptions) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
-    from auditor.report.study_shape import read_study_results
+    from auditor.results.reading import read_study
 
     results = options.results
-    study_found = read_study_results(results)
+    study_found = read_study(results)
     if study_found is not None:
         if options.output:
             raise UsageError("a study is rendered into a folder", "give --out instead of -o")

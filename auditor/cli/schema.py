@@ -1,6 +1,5 @@
 """`fl-audit schema`: the JSON Schema of a document."""
 
-import importlib
 import json
 
 import typer
@@ -12,5 +11,6 @@ from auditor.options import SchemaOptions
 @takes_options("schema")
 def schema(options: SchemaOptions) -> None:
     """Print the JSON Schema of what scan, attack, study or inspect writes."""
-    schemas = importlib.import_module("auditor.results.schema")
-    typer.echo(json.dumps(schemas.json_schema(options.what), indent=2))
+    from auditor.results.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(options.what), indent=2))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from auditor.federated.client import LocalClient
 from auditor.records import Clips, Clock, Label, Layer, Target, record
+from auditor.results.asides import Check
 
 # Rows of fewer weights (depthwise 1x1, one input channel) are alike by chance or by necessity.
 _LEAST_WEIGHTS = 5
@@ -37,22 +38,6 @@ _LEARNT = 0.9
 MOST_DEAD = 0.5
 
 _TINY = 1e-30
-
-
-@record
-class Check:
-    """One test and its outcome.
-
-    `passed` is None where the test could not be made; `why` then says the cause, else what the test is for. `where`
-    names the layer or class that it is about, `measured` and `threshold` are worded for a reader.
-    """
-
-    name: str
-    passed: bool | None
-    measured: str
-    threshold: str
-    why: str
-    where: str = ""
 
 
 @record

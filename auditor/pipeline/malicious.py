@@ -23,7 +23,7 @@ from auditor.attack.malicious import (
 )
 from auditor.errors import AuditError
 from auditor.federated import LocalClient
-from auditor.federated.model_check import Check, check_model, suspicious
+from auditor.federated.model_check import check_model, suspicious
 from auditor.model.manipulated import imprinted, with_values
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.progress import Display
@@ -31,6 +31,7 @@ from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.probe import moving_texture
 from auditor.records import Budget, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.results.asides import Check
 from auditor.score import ClipScore, Grade, grade_clip, pair, psnr, score_clip
 
 THREAT = "F"

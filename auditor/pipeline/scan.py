@@ -11,10 +11,10 @@ from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions
-from auditor.pipeline.audit import Audit
 from auditor.pipeline.context import Context, Observed, public_weights
-from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
+from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.diagnosis import diagnose_best
+from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
 from auditor.pipeline.findings import (
     blind_controls,
@@ -29,7 +29,6 @@ from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.options import ScanOptions, reading_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
-from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
@@ -37,6 +36,7 @@ from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
 # Controls take about three seconds on an idle core.

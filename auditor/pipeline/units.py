@@ -7,11 +7,12 @@ import torch
 
 from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
-from auditor.pipeline.credibility import CHECKPOINTS, Point, budget_curve
+from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack
 from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
+from auditor.results.attempts import Point
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
 _MARGIN = 1.25

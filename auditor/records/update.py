@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.records.defence import Defence
-from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode, Label, record
+from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode
+from auditor.results.declare import Label, record
 
 
 @record

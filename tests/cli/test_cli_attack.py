@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conformity import conforms
 from PIL import Image
 
 from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
@@ -95,7 +96,7 @@ def test_a_closed_form_gives_the_clip_back_and_everything_is_written(run, tmp_pa
     code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--json", "-o", "exact")
     assert code == 0, err
     found = json.loads(out, parse_constant=pytest.fail)
-    assert found["schema"] == "fl-audit/attack/1"
+    conforms(found, "attack")
     assert found["outcome"]["code"] == "SOLVED"
     assert (found["grade"], found["score"]["rank"]) == ("EXACT", 1)
     assert found["score"]["psnr"] == "inf" or found["score"]["psnr"] > 60

@@ -10,8 +10,8 @@ from auditor.model import load
 from auditor.pipeline import ScanOptions
 from auditor.pipeline.context import view_of
 from auditor.pipeline.controls import simulation_control
+from auditor.pipeline.documents.wording import assumptions, out_of_scope
 from auditor.pipeline.training import loss_of, observe_all, trained
-from auditor.pipeline.wording import assumptions, out_of_scope
 from auditor.probe import canary
 from auditor.records import LabelGuess
 

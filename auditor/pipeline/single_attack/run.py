@@ -8,7 +8,7 @@ from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.options import AttackOptions
 from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
-from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_curve, diagnose
+from auditor.pipeline.credibility import CHECKPOINTS, budget_curve, diagnose
 from auditor.pipeline.pairing import alike, in_order
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
@@ -26,6 +26,7 @@ from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
 from auditor.probe import Galleries, shipped_probes
 from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
+from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
 
 _OTHERS = "fl-audit list attacks names the others"

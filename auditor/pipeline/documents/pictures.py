@@ -2,7 +2,6 @@
 
 import base64
 import io
-from typing import Any
 
 import torch
 from PIL import Image
@@ -11,6 +10,7 @@ from torch.nn import functional
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.records import Clip
+from auditor.results.findings import Pictures
 from auditor.score import reference_copies
 
 FRAMES = 8
@@ -27,28 +27,28 @@ def pictured(finding: Finding) -> set[int]:
     return {id(r) for r in chosen[:PICTURED]} | {id(ranked[len(ranked) // 2])}
 
 
-def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> dict[str, Any]:
+def strips(result: Result, enhancements: tuple[Enhancement, ...]) -> Pictures:
     """Return the same frames of the original, the reconstruction, its enhancement, the blind guess and the null."""
     truth = result.observed.probe.clip
     shown = torch.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().long().tolist()
     # Scales have truths of their own, so dB over bicubic compare where dB do not.
     best = max(enhancements, key=lambda e: (e.added is not None, e.gain_over_bicubic)) if enhancements else None
     name, guess = _blind(result)
-    return {
-        "frames": shown,
-        "original": _strip(truth, shown),
-        "reconstruction": _strip(result.clip, shown),
-        "enhanced": None if best is None else _strip(best.clip, shown),
-        "enhanced_method": None if best is None else f"{best.method} x{best.scale}",
-        "enhanced_null": None if best is None or best.null_clip is None else _strip(best.null_clip, shown),
-        "baseline": None if guess is None else _strip(guess, shown),
-        "baseline_name": name,
-        "reference": _reference(result, shown),
-        "null": None if result.null_clip is None else _strip(result.null_clip, shown),
-    }
+    return Pictures(
+        frames=tuple(shown),
+        original=_strip(truth, shown),
+        reconstruction=_strip(result.clip, shown),
+        enhanced=None if best is None else _strip(best.clip, shown),
+        enhanced_method=None if best is None else f"{best.method} x{best.scale}",
+        enhanced_null=None if best is None or best.null_clip is None else _strip(best.null_clip, shown),
+        baseline=None if guess is None else _strip(guess, shown),
+        baseline_name=name,
+        reference=_reference(result, shown),
+        null=None if result.null_clip is None else _strip(result.null_clip, shown),
+    )
 
 
-def _reference(result: Result, frames: list[int]) -> list[str] | None:
+def _reference(result: Result, frames: list[int]) -> tuple[str, ...] | None:
     """The reference copy over the same frames: what this attacker started from."""
     if result.held is None:
         return None
@@ -63,8 +63,8 @@ def _blind(result: Result) -> tuple[str, Clip | None]:
     return name, result.guesses.get(name)
 
 
-def _strip(clip: Clip, frames: list[int]) -> list[str]:
-    return [png(clip[i]) for i in frames]
+def _strip(clip: Clip, frames: list[int]) -> tuple[str, ...]:
+    return tuple(png(clip[i]) for i in frames)
 
 
 def thumbnail(frame: torch.Tensor) -> str:

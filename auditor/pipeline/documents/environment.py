@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 _PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "spandrel", "weasyprint")
 
 
-def environment_block(device: torch.device, pace: float | None = None) -> dict[str, Any]:
+def environment_block(device: torch.device, pace: float | None = None) -> Mapping[str, Any]:
     """Return the machine, the device and installed versions; `pace` is seconds a step, where it was measured."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
