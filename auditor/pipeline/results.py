@@ -10,6 +10,7 @@ import torch
 from auditor import __version__
 from auditor.attack import Preset
 from auditor.exposure import Exposed, closed_form_flags
+from auditor.options import ScanOptions
 from auditor.pipeline.audit import Audit
 from auditor.pipeline.blocks import (
     control_block,
@@ -35,7 +36,6 @@ from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.malicious_block import malicious_block
 from auditor.pipeline.membership import Membership
 from auditor.pipeline.membership_block import membership_block
-from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.pipeline.wording import THREAT_TITLE, actions, assumptions, local_batch, out_of_scope
