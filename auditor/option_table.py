@@ -3,7 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from auditor.declaring import REQUIRED, Option, options_of
-from auditor.options import COMMANDS, PANELS, AttackOptions, ClientOptions, ModelOptions, ScanOptions
+from auditor.options import (
+    AUDIT,
+    CLIENT,
+    COMMANDS,
+    EXPERIMENT,
+    MODEL,
+    OUTPUT,
+    PARTS,
+    STUDY,
+    AttackOptions,
+    ClientOptions,
+    ModelOptions,
+    ScanOptions,
+)
 from auditor.values import Switch
 
 _HEAD = """# Options
@@ -25,6 +38,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 '''
+# What commands share comes first.
+_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, EXPERIMENT, STUDY, OUTPUT)
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),
     ("ClientKeywords", "LoadKeywords, total=False", "How clients train.", ClientOptions, ModelOptions),
@@ -35,7 +50,7 @@ _CLASSES = (
 
 def table() -> str:
     """Return docs/options.md."""
-    told: dict[str, dict[tuple[str, str], list[tuple[str, Option]]]] = {panel: {} for panel in PANELS}
+    told: dict[str, dict[tuple[str, str], list[tuple[str, Option]]]] = {panel: {} for panel in _SECTIONS}
     for command, declared in COMMANDS.items():
         for option in (option for cls in declared for option in options_of(cls)):
             told[option.panel].setdefault((option.name, option.help), []).append((command, option))

@@ -1,10 +1,8 @@
-"""What the user asked for, as the stages take it."""
+"""What the user asked for, as the loaders of models take it."""
 
 from typing import Any
 
-from auditor.options import ReadOptions, ScanOptions
-
-__all__ = ["ScanOptions", "reading_of"]
+from auditor.options import ReadOptions
 
 
 def reading_of(options: ReadOptions) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from auditor.attack import LEAST_STEPS, PRESETS, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
-from auditor.options import ModelOptions
+from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.diagnosis import diagnose_best
@@ -26,7 +26,7 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
-from auditor.pipeline.options import ScanOptions, reading_of
+from auditor.pipeline.options import reading_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.threads import threads_for

@@ -251,7 +251,8 @@ def test_interrupting_leaves_one_line_and_no_report(tmp_path):
 def test_help_and_version_need_no_torch():
     script = (
         "import sys\nsys.argv = ['fl-audit', *{args}]\nfrom auditor.cli.main import main\n"
-        "try:\n    main()\nfinally:\n    heavy = {{'torch', 'onnx', 'numpy', 'weasyprint'}} & set(sys.modules)\n"
+        "try:\n    main()\nfinally:\n"
+        "    heavy = {{'torch', 'onnx', 'numpy', 'weasyprint', 'msgspec'}} & set(sys.modules)\n"
         "    assert not heavy, heavy\n"
     )
     for args in (["--help"], ["--version"], ["scan", "--help"], ["report", "--help"]):

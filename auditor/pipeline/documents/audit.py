@@ -10,6 +10,7 @@ import torch
 from auditor import __version__
 from auditor.attack import Preset
 from auditor.exposure import Exposed
+from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
@@ -22,7 +23,6 @@ from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.identity import Identity
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
-from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.records import Clock, Outcome, Skipped, record
