@@ -23,7 +23,12 @@ PARTS = (1, 2, 3, 4)
 
 def is_filler(name: str, value: Tensor) -> bool:
     """Tell whether a constant is one repeated number under a name that no person chose."""
-    return bool(INVENTED.match(name)) and value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+    return bool(INVENTED.match(name)) and is_uniform(value)
+
+
+def is_uniform(value: Tensor) -> bool:
+    """Tell whether a constant is one number, once or repeated."""
+    return value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
 
 
 def is_mask(value: Tensor) -> bool:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from auditor.errors import NotAuditable
 from auditor.model.onnx.constants import INVENTED as INVENTED
-from auditor.model.onnx.constants import PRECOMPUTED, is_filler, is_mask, is_per_channel, is_sinusoidal
+from auditor.model.onnx.constants import PRECOMPUTED, is_filler, is_mask, is_per_channel, is_sinusoidal, is_uniform
 from auditor.model.onnx.graph import Graph, Node
+from auditor.model.onnx.loop_states import carried_unchanged, varying_states
+from auditor.model.onnx.unaccounted import accounting
 from auditor.text import printable
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
@@ -119,6 +121,7 @@ class _ConstantSearch:
             for subgraph in node.subgraphs():
                 self.constants.update(subgraph.constants)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
+        self.carried = carried_unchanged(self.nodes)
         self.live = set(graph.inputs)
         self.raw = set(graph.inputs)
         for node in self.nodes:
@@ -128,16 +131,21 @@ class _ConstantSearch:
         """Extend the values that depend on the clip, and those that are still the clip itself, rescaled."""
         reads = node.inputs[:1] if node.operator == "CastLike" else node.inputs
         inner = list(node.subgraphs())
-        captured = {name for graph in inner for child in graph.walk() for name in child.inputs}
-        for graph in inner:
-            self.live.update(graph.inputs)
-        if node.operator in ("Shape", "Size") or not (self.live & (set(reads) | captured) or inner):
+        if inner:
+            given = [name for graph in inner for name in graph.inputs]
+            self.live.update(name for name in (*given, *node.outputs) if not self._is_constant(name))
+            return
+        if node.operator in ("Shape", "Size") or not self.live & set(reads):
             return
         self.live.update(node.outputs)
         if node.operator in (*MOVEMENT, "Add", "Sub", "Mul", "Div"):
             moving = [name for name in reads if name in self.live]
             if moving and all(name in self.raw for name in moving):
                 self.raw.update(node.outputs)
+
+    def _is_constant(self, name: str) -> bool:
+        """Tell whether a name inside or behind a Loop or Scan stands for values that do not depend on the clip."""
+        return name in self.carried and not any(source in self.live for source in self.carried[name])
 
     def roots(self, slot: str, seen: set[tuple[str, bool]] | None = None) -> Iterator[str]:
         """Yield the float constants that a value is made of, if it is made of constants alone.
@@ -156,6 +164,9 @@ class _ConstantSearch:
                 number = computed and value.numel() == 1 and not self.may_be_trained(name)
                 if value.is_floating_point() and not number and not self._fixed(name, value):
                     yield name
+                continue
+            if name in self.carried:
+                waiting += [(source, computed) for source in reversed(self.carried[name])]
                 continue
             node = self.producers.get(name)
             if node is None or node.domain:
@@ -228,7 +239,8 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
     fixed = [name for name, found in search.verdicts.items() if found]
     passed = [name for name in _unclaimed(search) if name not in parameters and name not in statistics]
     guessed = [name for name in parameters if _may_be_a_buffer(search, name)]
-    notes = tuple(_notes(precomputed, fixed, passed, guessed))
+    counted = accounting(search.constants, search.nodes, (*parameters, *statistics))
+    notes = (*_notes(precomputed, fixed, passed, guessed), counted)
     return Roles(parameters, statistics, readers, notes, tuple(name for name in precomputed if name in parameters))
 
 
@@ -316,6 +328,8 @@ def _trained(search: _ConstantSearch, node: Node, added: Mapping[tuple[str, str]
     if places is None and not node.domain:
         places = WEIGHT_SLOTS.get(node.operator)
     live = [name for name in node.inputs if name in search.live]
+    if node.operator in ("Loop", "Scan") and not node.domain:
+        return _initial_states(search, node)
     if not live:
         return []
     if places is not None:
@@ -348,6 +362,13 @@ def _trained(search: _ConstantSearch, node: Node, added: Mapping[tuple[str, str]
             if recorded or not (on_pixels and (is_per_channel(value) or value.numel() == 1)):
                 found.append(root)
     return found
+
+
+def _initial_states(search: _ConstantSearch, node: Node) -> list[str]:
+    """Return what the states of a Loop or Scan begin from, where it is recorded as trained or no repeated number."""
+    seen = search.seen.setdefault(("state", node.operator), set())
+    found = [root for name in varying_states(node) for root in search.roots(name, seen)]
+    return [root for root in found if search.kinds.get(root) == "PARAMETER" or not is_uniform(search.constants[root])]
 
 
 def _stands_for_group_norm(search: _ConstantSearch, node: Node) -> bool:
