@@ -28,7 +28,8 @@ def accounting(constants: Mapping[str, Tensor], nodes: Sequence[Node], known: It
     single = sum(rest[name].numel() == 1 for name in rest)
     numbers = f"{single} single number{'' if single == 1 else 's'}" if single else ""
     listed = ", and ".join(text for text in (f"{shown}{more}", numbers) if text)
-    return f"Of the file's {total:,} float numbers {left:,} are neither parameters nor running statistics: {listed}."
+    are = "is neither parameter nor running statistic" if left == 1 else "are neither parameters nor running statistics"
+    return f"Of the file's {total:,} float numbers {left:,} {are}: {listed}."
 
 
 def _described(name: str, value: Tensor, reader: str) -> str:
