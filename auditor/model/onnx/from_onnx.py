@@ -16,6 +16,7 @@ from auditor.model.checks.describe import count_classes, described, sample_clips
 from auditor.model.checks.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
 from auditor.model.onnx.batchnorm import batchnorm_state, is_training
+from auditor.model.onnx.copied_parameters import copies_joined
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.file_outputs import keep_output
 from auditor.model.onnx.frozen_batch import in_parts
@@ -120,7 +121,8 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
         graph = read_graph(file.model)
         _check_signature(graph)
         graph, merged = taken_apart(graph)
-        notes = [*told, *check_supported(graph, operators), *merged]
+        graph, joined = copies_joined(graph)
+        notes = [*told, *check_supported(graph, operators), *merged, *joined]
         found = roles(graph, {key: operator.weights for key, operator in operators.items() if operator.origin})
     except AuditError:
         raise
