@@ -113,7 +113,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_results(whole):
             assert not (out / "study.json").exists()
     assert 1 <= finished(out) < finished(folder / "whole")
     again = subprocess.run(
-        command(folder / "tiny.toml", out, "--jobs", "2"), cwd=ROOT, capture_output=True, text=True, check=False
+        command(folder / "tiny.toml", out, "--jobs", "1"), cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
     assert without_times(out) == without_times(folder / "whole")
@@ -126,7 +126,8 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
     victim = next(p for p in sorted((out / "units").glob("*.json")) if json.loads(p.read_text()).get("role") == "own")
     kept = {p: p.stat().st_mtime_ns for p in (out / "units").glob("*.json") if p != victim}
     victim.write_text("{")
-    ran = subprocess.run(command(folder / "tiny.toml", out), cwd=ROOT, capture_output=True, text=True, check=False)
+    again = command(folder / "tiny.toml", out, "--jobs", "1")
+    ran = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert without_times(out) == before
@@ -135,7 +136,7 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
 def test_out_of_time_is_told_and_ends_with_four(whole):
     folder, _ = whole
     ran = subprocess.run(
-        command(folder / "tiny.toml", folder / "late", "--max-time", "1s"),
+        command(folder / "tiny.toml", folder / "late", "--max-time", "1s", "--jobs", "1"),
         cwd=ROOT,
         capture_output=True,
         text=True,
