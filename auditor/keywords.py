@@ -75,4 +75,5 @@ class AttackKeywords(ClientKeywords, total=False):
     label: str | float | None
     known_label: bool | None
     reference: str | Path | Sequence[str | Path] | None
+    defence: str | Sequence[str] | None
     diagnose: bool | None
