@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch.nn import functional
 
 from auditor.records import Clip, Clips
-from auditor.score.clip import ClipScore
+from auditor.results.scores import ClipScore
 from auditor.score.embedding import embedding_rank
 from auditor.score.lpips import Lpips
 from auditor.score.perceptual import distance_of_looks, looks

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from conformity import conforms
 from short_scans import results_of, short
 
 from auditor.attack import GradientMatching, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.pipeline import ScanOptions
-from auditor.report import write_json
+from auditor.report import write
 
 MODELS = Path(__file__).parent.parent / "models_for_scans.py"
 OPTIONS = ScanOptions(model="", input_shape=(3, 8, 32, 32), preset="fast")
@@ -49,8 +50,8 @@ def results(request):
 
 
 def test_results_fit_their_schema(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
-    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "fl-audit/results/1"
+    write(results, [tmp_path / "results.json"])
+    conforms(json.loads((tmp_path / "results.json").read_text()), "audit")
 
 
 def test_controls_ran_and_held(results):
@@ -186,10 +187,10 @@ def test_an_impossible_device_is_an_error():
 def test_a_whole_audit_of_fedavg_says_how_clients_train(tmp_path):
     local = {"algorithm": "FedAvg", "local_epochs": 2, "local_batch": 1, "learning_rate": 0.01, "momentum": 0.5}
     results = audit("flat", short(200, probes=3), 9, batch=2, what_if=True, **local)
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     told = results["protocol"]
     assert told["algorithm"] == "FedAvg"
-    assert told["local"] == {"epochs": 2, "batch": 1, "steps": 4, "rate": 0.01, "momentum": 0.5}
+    assert told["local"] == {"local_epochs": 2, "local_batch": 1, "steps": 4, "learning_rate": 0.01, "momentum": 0.5}
     assert all(c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation"))
     assert results["exposure"]["all"] is not None
     matched = next(f for f in results["findings"] if f["attack"] == "least-squares-matching")

@@ -15,7 +15,7 @@ from auditor.pipeline import ScanOptions
 from auditor.pipeline.context import set_up
 from auditor.pipeline.what_if import _plans
 from auditor.records import FederatedProtocol
-from auditor.report import write_json
+from auditor.report import write
 from auditor.report.page import render
 
 NETS = Path(__file__).parent.parent / "two_part_nets.py"
@@ -61,7 +61,7 @@ def test_features_of_a_head_show_the_clip():
 
 
 def test_results_and_report_say_what_each_part_is(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     extractor, head = results["model"]["parts"]
     assert (extractor["role"], extractor["trained"]) == ("extractor", False)
     assert (head["role"], head["trained"], head["elements"]) == ("head", True, 10250)

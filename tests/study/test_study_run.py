@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from conformity import conforms
 from test_study_plan import FILE
 from typer.testing import CliRunner
 
 from auditor.cli.main import app
-from auditor.report.study_shape import validate_study
+from auditor.results.reading import check_study
 
 SMALL = FILE.replace("seeds = [0, 1]", "seeds = [0]").replace("null_seeds = 2", "null_seeds = 1")
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,8 @@ def whole(tmp_path_factory):
 def test_a_linear_layer_on_pixels_leaks_and_the_claim_says_so(whole):
     folder, ran = whole
     results = json.loads((folder / "whole" / "study.json").read_text())
-    validate_study(results)
+    check_study(results)
+    conforms(results, "study")
     flat = next(c for c in results["cells"] if (c["model"], c["weights"], c["references"]) == ("flat", "fresh", 0))
     assert flat["attacks"] == ["linear-input"]
     assert flat["measures"]["psnr"]["mean"] > 60.0

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.model.onnx.interpreter import NodeError
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
 

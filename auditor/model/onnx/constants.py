@@ -1,6 +1,7 @@
 """What a constant of an ONNX graph is, told by its name and its numbers: filler, mask, fixed positions."""
 
 import re
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -18,12 +19,42 @@ PRECOMPUTED = re.compile(rf"^({OPERATIONS})(_\d+)?$")
 INVENTED = re.compile(
     rf"^(val_\d+|\d+|onnx::\w+|/.*_output_\d+|_?const(ant)?[_\d].*|.*/Constant\w*|Constant\w*|({OPERATIONS})(_\d+)?)$"
 )
+# How PyTorch spells parameters and buffers: a root nn.Sequential begins with a number. Other programs put slashes and
+# colons into the names of constants.
+SPELLED = re.compile(r"^\w+(\.\w+)*$")
+# Spectral normalisation keeps two vectors beside the weight that it divides: (vectors, weight) of each interface.
+POWER_ITERATION = (
+    (re.compile(r"^(.*)_[uv]$"), "{}_orig"),
+    (re.compile(r"^(.*parametrizations\.\w+)\.\d+\._[uv]$"), "{}.original"),
+)
+# What the TorchScript exporter computed in advance; its older versions number such values.
+COMPUTED_BY_TORCHSCRIPT = re.compile(r"^(onnx::\w+_)?\d+$")
 PARTS = (1, 2, 3, 4)
 
 
 def is_filler(name: str, value: Tensor) -> bool:
     """Tell whether a constant is one repeated number under a name that no person chose."""
-    return bool(INVENTED.match(name)) and value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+    return bool(INVENTED.match(name)) and is_uniform(value)
+
+
+def is_uniform(value: Tensor) -> bool:
+    """Tell whether a constant is one number, once or repeated."""
+    return value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+
+
+def is_vector(value: Tensor) -> bool:
+    """Tell whether a constant extends along one axis only, as what is added or multiplied by channel does."""
+    return sum(extent > 1 for extent in value.shape) == 1
+
+
+def power_iteration(name: str, names: Collection[str]) -> bool:
+    """Tell whether a constant is a vector that spectral normalisation iterates, by the weight beside it.
+
+    >>> power_iteration("0.weight_u", ["0.weight_orig", "0.weight_u"]), power_iteration("head_v", ["head.weight"])
+    (True, False)
+    """
+    found = ((spelled.match(name), weight) for spelled, weight in POWER_ITERATION)
+    return any(match is not None and weight.format(match[1]) in names for match, weight in found)
 
 
 def is_mask(value: Tensor) -> bool:
@@ -33,7 +64,7 @@ def is_mask(value: Tensor) -> bool:
 
 def is_per_channel(value: Tensor) -> bool:
     """Tell whether a constant has one number for every colour channel."""
-    return value.numel() <= 4 and sum(extent > 1 for extent in value.shape) == 1
+    return value.numel() <= 4 and is_vector(value)
 
 
 def is_sinusoidal(value: Tensor) -> bool:

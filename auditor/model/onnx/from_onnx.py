@@ -16,22 +16,19 @@ from auditor.model.checks.describe import count_classes, described, sample_clips
 from auditor.model.checks.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
 from auditor.model.onnx.batchnorm import batchnorm_state, is_training
+from auditor.model.onnx.copied_parameters import copies_joined
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.file_outputs import keep_output
-from auditor.model.onnx.graph import Graph, read_graph
-from auditor.model.onnx.interpreter import (
-    WAYS_FORWARD,
-    NodeError,
-    OnnxModule,
-    in_parts,
-    operator_counts,
-)
+from auditor.model.onnx.frozen_batch import in_parts
+from auditor.model.onnx.graph import Graph, operator_counts, read_graph
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.merged_parameters import taken_apart
 from auditor.model.onnx.operators import OPERATORS, Operators
 from auditor.model.onnx.reexport import COMMAND, reexport_line
 from auditor.model.onnx.shadowed_names import separate
 from auditor.model.onnx.stochastic_depth import keep_branches
-from auditor.model.onnx.support import check_supported
+from auditor.model.onnx.support import WAYS_FORWARD, check_supported
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.onnx.trainable_constants import Roles, roles
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.onnx_file import OnnxFile, read_onnx
@@ -124,7 +121,8 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
         graph = read_graph(file.model)
         _check_signature(graph)
         graph, merged = taken_apart(graph)
-        notes = [*told, *check_supported(graph, operators), *merged]
+        graph, joined = copies_joined(graph)
+        notes = [*told, *check_supported(graph, operators), *merged, *joined]
         found = roles(graph, {key: operator.weights for key, operator in operators.items() if operator.origin})
     except AuditError:
         raise
@@ -251,12 +249,12 @@ def compare(
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
     smallest, failure = float("inf"), ""
     size = fixed or singles[0].shape[0]
-    ways = [
+    attempts = [
         (fixed, False, "unfrozen" if fixed else "dynamic"),
         (size, False, "unfrozen"),
         (size, True, f"frozen at {size}"),
     ]
-    for traced, apart, word in ways if fixed is None else [ways[0], ways[2]]:
+    for traced, apart, word in attempts if fixed is None else [attempts[0], attempts[2]]:
         if (traced, apart) != (module.traced_batch, module.clip_by_clip):
             module.traced_batch, module.clip_by_clip = traced, apart
             module.forget()

@@ -7,22 +7,19 @@ TorchScript exporter, which lists a shared parameter once, gives a merged one ba
 neither record settles stays one parameter and is told.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from auditor.model.layers import SCOPES, scope
-from auditor.model.onnx.constants import INVENTED
+from auditor.model.onnx.constants import INVENTED, SPELLED
 from auditor.model.onnx.graph import QUOTED, Graph, Node
 from auditor.model.onnx.shadowed_names import LINE, LONGEST_LINE, TOKEN
 from auditor.model.onnx.trainable_constants import WEIGHT_SLOTS
 from auditor.text import printable
 
 SHOWN = 3
-# How Python spells the path of a parameter.
-SPELLED = re.compile(r"^[A-Za-z_]\w*(\.\w+)*$")
 COMBINING = ("Add", "Mul", "Sub", "Div", "Concat", "Where", "Pow")
 
 
@@ -80,7 +77,8 @@ def _other_parameter(node: Node, name: str, graph: Graph, paths: Mapping[str, st
 
     None where it reads its own, or nothing is recorded; an empty text where the record names several.
     """
-    own = [graph.originals[name]] if name in graph.originals else [_spelling(n) for n in graph.folded.get(name, ())]
+    sources = [source for source in graph.folded.get(name, ()) if not INVENTED.match(source)]
+    own = [graph.originals[name]] if name in graph.originals else [_spelling(source) for source in sources]
     read = _parameters_read(node)
     if not own or not read or any(token in own for token in read):
         return None

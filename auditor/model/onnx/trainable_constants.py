@@ -7,7 +7,7 @@ embeddings, biases) or Concat (class tokens) whose other operand depends on the 
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,9 +15,23 @@ import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable
+from auditor.model.onnx.constant_notes import constant_notes
+from auditor.model.onnx.constants import (
+    COMPUTED_BY_TORCHSCRIPT,
+    PRECOMPUTED,
+    SPELLED,
+    is_filler,
+    is_mask,
+    is_per_channel,
+    is_sinusoidal,
+    is_uniform,
+    is_vector,
+    power_iteration,
+)
 from auditor.model.onnx.constants import INVENTED as INVENTED
-from auditor.model.onnx.constants import PRECOMPUTED, is_filler, is_mask, is_per_channel, is_sinusoidal
 from auditor.model.onnx.graph import Graph, Node
+from auditor.model.onnx.loop_states import carried_unchanged, varying_states
+from auditor.model.onnx.unaccounted import accounting
 from auditor.text import printable
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
@@ -57,8 +71,6 @@ COMPUTED_FROM_FIRST = (
     "Clip", "Resize", "Upsample", "ReduceL1", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp", "CumSum",
     "Trilu", "AveragePool", "MaxPool", "GlobalAveragePool", "DepthToSpace", "SpaceToDepth", "Dropout",
 )  # fmt: skip
-# How PyTorch spells parameters and buffers; other programs put slashes and colons into the names of constants.
-SPELLED = re.compile(r"^[A-Za-z_]\w*(\.\w+)*$")
 MADE_BY_TORCHSCRIPT = re.compile(r"^onnx::\w+_\d+$")
 TRAINED_NAMES = re.compile(
     r"weight|bias|gamma|beta|(^|[._])(cls|mask|class|dist|pos|position|time|temporal|spatial)[._]?(token|embed\w*)|embed"
@@ -76,7 +88,6 @@ FILLED: Mapping[str, tuple[int, ...]] = {
     "LSTM": (3, 5, 6, 7),
     "RNN": (3, 5),
 }
-SHOWN = 3
 LONGEST_CHAIN = 64
 
 
@@ -112,13 +123,14 @@ class _ConstantSearch:
         self.folded = graph.folded
         self.initializers = graph.initializers
         self.recorded: dict[str, str] = {}
-        self.verdicts: dict[str, bool] = {}
+        self.verdicts: dict[str, str] = {}
         self.seen: dict[tuple[object, ...], set[tuple[str, bool]]] = {}
         self.nodes = list(graph.walk())
         for node in self.nodes:
             for subgraph in node.subgraphs():
                 self.constants.update(subgraph.constants)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
+        self.carried = carried_unchanged(self.nodes)
         self.live = set(graph.inputs)
         self.raw = set(graph.inputs)
         for node in self.nodes:
@@ -128,16 +140,21 @@ class _ConstantSearch:
         """Extend the values that depend on the clip, and those that are still the clip itself, rescaled."""
         reads = node.inputs[:1] if node.operator == "CastLike" else node.inputs
         inner = list(node.subgraphs())
-        captured = {name for graph in inner for child in graph.walk() for name in child.inputs}
-        for graph in inner:
-            self.live.update(graph.inputs)
-        if node.operator in ("Shape", "Size") or not (self.live & (set(reads) | captured) or inner):
+        if inner:
+            given = [name for graph in inner for name in graph.inputs]
+            self.live.update(name for name in (*given, *node.outputs) if not self._is_constant(name))
+            return
+        if node.operator in ("Shape", "Size") or not self.live & set(reads):
             return
         self.live.update(node.outputs)
         if node.operator in (*MOVEMENT, "Add", "Sub", "Mul", "Div"):
             moving = [name for name in reads if name in self.live]
             if moving and all(name in self.raw for name in moving):
                 self.raw.update(node.outputs)
+
+    def _is_constant(self, name: str) -> bool:
+        """Tell whether a name inside or behind a Loop or Scan stands for values that do not depend on the clip."""
+        return name in self.carried and not any(source in self.live for source in self.carried[name])
 
     def roots(self, slot: str, seen: set[tuple[str, bool]] | None = None) -> Iterator[str]:
         """Yield the float constants that a value is made of, if it is made of constants alone.
@@ -157,6 +174,9 @@ class _ConstantSearch:
                 if value.is_floating_point() and not number and not self._fixed(name, value):
                     yield name
                 continue
+            if name in self.carried:
+                waiting += [(source, computed) for source in reversed(self.carried[name])]
+                continue
             node = self.producers.get(name)
             if node is None or node.domain:
                 continue
@@ -170,8 +190,20 @@ class _ConstantSearch:
 
     def is_filler(self, name: str) -> bool:
         """Tell whether a constant is one repeated number that stands for none, not computed from a named value."""
-        behind = any(SPELLED.match(source) and not INVENTED.match(source) for source in self.folded.get(name, ()))
+        sources = [
+            source for source in self.folded.get(name, ()) if source not in self.producers
+        ]  # of their shape only
+        behind = any(SPELLED.match(source) and not INVENTED.match(source) for source in sources)
         return not behind and is_filler(name, self.constants[name])
+
+    def may_be_fresh(self, name: str) -> bool:
+        """Tell whether a repeated number may be a norm or a scale before training, brought into shape at export."""
+        return (
+            not self.kinds
+            and name in self.initializers
+            and bool(COMPUTED_BY_TORCHSCRIPT.match(name))
+            and is_vector(self.constants[name])
+        )
 
     def may_be_trained(self, name: str) -> bool:
         """Tell whether a single number may be a parameter: recorded as one, or named as PyTorch names them."""
@@ -187,10 +219,14 @@ class _ConstantSearch:
         if kind:
             self.recorded[name] = kind
             return True
-        if name in self.verdicts:
-            return self.verdicts[name]
-        self.verdicts[name] = is_sinusoidal(value)
-        return self.verdicts[name]
+        if name not in self.verdicts:
+            self.verdicts[name] = self._what_it_is(name, value)
+        return bool(self.verdicts[name])
+
+    def _what_it_is(self, name: str, value: Tensor) -> str:
+        if is_sinusoidal(value):
+            return "sines and cosines of positions"
+        return "the vectors of spectral normalisation" if power_iteration(name, self.initializers) else ""
 
 
 def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})) -> Roles:
@@ -225,10 +261,13 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
         name for name in parameters if PRECOMPUTED.match(name) or (name in combined and INVENTED.match(name))
     ]
     precomputed += [name for name in _computed_at_export(search) if name not in precomputed]
-    fixed = [name for name, found in search.verdicts.items() if found]
+    fixed = {name: what for name, what in search.verdicts.items() if what}
     passed = [name for name in _unclaimed(search) if name not in parameters and name not in statistics]
     guessed = [name for name in parameters if _may_be_a_buffer(search, name)]
-    notes = tuple(_notes(precomputed, fixed, passed, guessed))
+    repeated = [name for name in parameters if name in combined and search.is_filler(name)]
+    precomputed = [name for name in precomputed if name not in repeated]
+    counted = accounting(search.constants, search.nodes, (*parameters, *statistics))
+    notes = (*constant_notes(precomputed, fixed, passed, guessed, repeated), counted)
     return Roles(parameters, statistics, readers, notes, tuple(name for name in precomputed if name in parameters))
 
 
@@ -240,7 +279,8 @@ def _computed_at_export(search: _ConstantSearch) -> Iterator[str]:
                 if search.constants[name].numel() == 1 and search.constants[name].is_floating_point():
                     yield name
             elif MADE_BY_TORCHSCRIPT.match(name) and name in search.constants:
-                weight = node.operator == "Conv" and name == node.inputs[1]
+                whole = node.operator == "Conv" or (node.operator == "Gemm" and node.attributes.get("transB") == 1)
+                weight = whole and name == node.inputs[1]
                 merged = len(node.inputs) > 2 and not SPELLED.match(node.inputs[2])  # batch normalisation
                 if (
                     search.constants[name].is_floating_point()
@@ -281,41 +321,13 @@ def _statistics(search: _ConstantSearch, slot: str) -> list[str]:
     return []
 
 
-def _notes(
-    precomputed: Sequence[str], fixed: Sequence[str], passed: Sequence[str], guessed: Sequence[str]
-) -> Iterator[str]:
-    if passed:
-        yield (
-            f"{_listed(passed)} may be trained, but is taken as fixed by its place and its numbers: if clients train "
-            "it, its gradient is missing here."
-        )
-    if guessed:
-        yield (
-            f"Taken as trained, as the file does not record whether they are: {_listed(guessed)}. Leave fixed tables "
-            "out with --trainable."
-        )
-    if precomputed:
-        yield (
-            f"The exporter computed {_listed(precomputed)} in advance, from parameters or fixed tables: an update "
-            "holds the gradients of what lies behind. An export with optimize=False keeps the parameters themselves."
-        )
-    if fixed:
-        yield (
-            f"{_listed(fixed)} holds sines and cosines of positions and is taken as fixed, not as trained; "
-            "if clients train it, its gradient is missing here."
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(f"'{printable(name, 60)}'" for name in names[:SHOWN]) + more
-
-
 def _trained(search: _ConstantSearch, node: Node, added: Mapping[tuple[str, str], tuple[int, ...]]) -> list[str]:
     places = added.get((node.domain, node.operator))
     if places is None and not node.domain:
         places = WEIGHT_SLOTS.get(node.operator)
     live = [name for name in node.inputs if name in search.live]
+    if node.operator in ("Loop", "Scan") and not node.domain:
+        return _initial_states(search, node)
     if not live:
         return []
     if places is not None:
@@ -343,11 +355,18 @@ def _trained(search: _ConstantSearch, node: Node, added: Mapping[tuple[str, str]
             recorded = search.kinds.get(root) == "PARAMETER"
             if not recorded and not search.may_be_trained(root) and value.numel() == 1:
                 continue
-            if not recorded and (search.is_filler(root) or is_mask(value)):
+            if not recorded and (is_mask(value) or (search.is_filler(root) and not search.may_be_fresh(root))):
                 continue
             if recorded or not (on_pixels and (is_per_channel(value) or value.numel() == 1)):
                 found.append(root)
     return found
+
+
+def _initial_states(search: _ConstantSearch, node: Node) -> list[str]:
+    """Return what the states of a Loop or Scan begin from, where it is recorded as trained or no repeated number."""
+    seen = search.seen.setdefault(("state", node.operator), set())
+    found = [root for name in varying_states(node) for root in search.roots(name, seen)]
+    return [root for root in found if search.kinds.get(root) == "PARAMETER" or not is_uniform(search.constants[root])]
 
 
 def _stands_for_group_norm(search: _ConstantSearch, node: Node) -> bool:
