@@ -52,9 +52,12 @@ class Fault:
 
 
 FAULTS = (
-    Fault("model", "a file that keeps BatchNorm is called training", "model/onnx/batchnorm.py",
-          'return bool(node.attributes.get("training_mode")) or len(node.outputs) > 1', "return True",
+    Fault("model", "BatchNorm that was folded is not told", "model/onnx/batchnorm.py",
+          'BatchNormState(word="folded", how=evidence + left)', 'BatchNormState(word="none", how=evidence + left)',
           ("test_model_fidelity.py",)),
+    Fault("model", "single trained numbers are constants", "model/onnx/trainable_constants.py",
+          "value.numel() == 1 and not self.may_be_trained(name)", "value.numel() == 1", ("test_model_parameters.py",),
+          "model/trainable.py"),
     Fault("model", "an operator: LeakyRelu leaks the wrong way", "model/onnx/operators/activation.py",
           "F.leaky_relu(x, alpha)", "F.leaky_relu(x, -alpha)", ("test_model_operators.py",)),
     Fault("probe", "canary filters are not scaled", "probe/canary.py", "return inner / norms", "return -inner / norms",
@@ -107,9 +110,8 @@ FAULTS = (
     Fault("attack: FedAvg", "the surrogate goes the wrong way", "attack/fedavg/surrogate.py",
           "made[name] = self._start[name] - t * moved", "made[name] = self._start[name] + t * moved",
           ("test_fedavg_attacks.py",)),
-    Fault("attack: malicious", "certified clips come last", "attack/malicious/imprint.py",
-          "key=lambda i: proved[i] is None", "key=lambda i: proved[i] is not None",
-          ("test_imprint_and_fishing.py", "test_malicious_server.py")),
+    Fault("attack: malicious", "bins are not told apart", "attack/malicious/imprint.py",
+          "if i + 1 < len(found.order):", "if i + 1 < 0:", ("test_imprint_and_fishing.py",)),
     Fault("solvers", "priors grow in place of fading", "solvers/schedule.py", "self.anneal**progress",
           "self.anneal**-progress", ("test_attack_parts.py", "test_step_rules.py", "test_rules.py"), "attack/step.py"),
     Fault("solvers", "steps uphill are accepted", "solvers/line_search.py", "if loss > previous + _ENOUGH *",
@@ -155,11 +157,11 @@ FAULTS = (
           "return found if isinstance(found, dict) else None", ("test_study_results.py",)),
     Fault("report", "infinities become null", "report/plain.py", 'else "inf" if value > 0', "else None if value > 0",
           ("test_files.py",)),
-    Fault("report", "runs that are owed do not show in the matrix", "report/matrix.py",
-          "runs[probe] + (None,) * (owed - len(runs[probe]))", "runs[probe]", ("test_page.py",)),
     Fault("report", "pictures of any size are drawn", "report/pictures.py",
-          "if max(image.size) > _LONGEST_SIDE:", "if not image.size:", ("test_page.py", "test_scene_frames.py",
-                                                                       "test_files.py")),
+          "if max(image.size) > _LONGEST_SIDE:", "if not image.size:", ("test_pictures.py", "test_page.py")),
+    Fault("report", "pictures of any kind are drawn", "report/pictures.py",
+          "if match is None:\n            return None",
+          "if match is None:\n            return Picture(Markup(uri), 8, 8)", ("test_page.py",)),
     Fault("report", "control characters reach the terminal", "text.py", 'unicodedata.category(c)[0] != "C"',
           'unicodedata.category(c)[0] != "?"', ("test_terminal.py", "test_hostile_names.py")),
     Fault("command line", "an inconclusive audit exits with 0", "score/verdict.py",
@@ -167,8 +169,8 @@ FAULTS = (
           ("test_score_verdict.py",)),
     Fault("command line", "a file that cannot be audited exits with 2", "errors.py",
           "exit_code = ExitCode.NOT_AUDITABLE", "exit_code = ExitCode.USAGE", ("test_cli.py",)),
-    Fault("command line", "an argument may be given twice", "cli/arguments.py", "if name in found:",
-          "if name in {}:", ("test_cli.py",), "arguments.py"),
+    Fault("command line", "--fail-on high lets 7.2 pass", "score/severity.py", "limits = (0.1, 4.0, 7.0, 9.0)",
+          "limits = (0.1, 4.0, 7.5, 9.0)", ("test_score_verdict.py",)),
 )  # fmt: skip
 
 
