@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.forward_pass import first_input
-from auditor.model.onnx.interpreter import NodeError
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.reading_options import LoadOptions
 from auditor.model.video import VideoModel
 from auditor.records import InputSpec, record
