@@ -87,7 +87,7 @@ def onnx_part(path: Path, role: Role, options: LoadOptions) -> Part:
         See `loading.load`.
     """
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
-    file, graph, found, told = understood(path, operators, options.output if role != EXTRACTOR else None)
+    file, graph, found, told = understood(path, operators, options.model_output if role != EXTRACTOR else None)
     spec = reads = None
     if role == EXTRACTOR:
         shape, fixed, layout = declared_input(file.model, options)

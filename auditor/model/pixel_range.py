@@ -47,7 +47,7 @@ def with_range(
         The integer type that a file declares for its input; empty for floats.
     """
     spec = model.spec
-    if integers and options.value_range is None:
+    if integers and options.range is None:
         note = f"The file reads pixels as {printable(integers, 20)}: they enter with values 0 to 255."
         return _entering(model, replace(spec, value_range=BYTES)), [note]
     found = pixel_map(model)
@@ -55,7 +55,7 @@ def with_range(
         return model, []
     shown = f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
     what = f"Before its first layer the network turns a pixel x into {shown}"
-    told = (options.value_range, options.mean, options.std) != (None, None, None)
+    told = (options.range, options.mean, options.std) != (None, None, None)
     if stated or told or (spec.mean, spec.std, spec.value_range) != ((0.0,), (1.0,), UNIT):
         if _implies_bytes(found) and spec.value_range == UNIT:
             return model, [f"{what}, which fits values 0 to 255; as it was stated, they are 0 to 1 here."]

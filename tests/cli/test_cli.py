@@ -361,7 +361,7 @@ def test_arguments_pools_and_trust_reach_the_model(run, monkeypatch):
     monkeypatch.setattr(sys.modules["auditor.pipeline.scan"], "load", refuse)
     given = ("--arg", "depth=4", "--arg", "kind=slow", "--temporal-pool", "max", "--trust-model")
     assert run("scan", "timm:resnet18", *given)[0] == 2
-    assert wanted["arguments"] == (("depth", 4), ("kind", "slow"))
+    assert wanted["arg"] == (("depth", 4), ("kind", "slow"))
     assert (wanted["temporal_pool"], wanted["trust_model"], wanted["source"]) == ("max", True, "timm:resnet18")
     for wrong in (("--arg", "depth"), ("--arg", "a=1", "--arg", "a=2"), ("--temporal-pool", "median")):
         code, _, err = run("scan", "timm:resnet18", *wrong)

@@ -229,7 +229,7 @@ def _read_back(path: Path, spec: InputSpec, pool: TemporalPool | None) -> Target
     if len(shape) == 3:
         shape = (spec.frames, *shape)
     return load(
-        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, value_range=spec.value_range,
+        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, range=spec.value_range,
         temporal_pool=pool,
     )  # fmt: skip
 

@@ -64,7 +64,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     """
     warm_up()  # it imports while the file is parsed
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
-    file, graph, found, told = understood(path, operators, options.output)
+    file, graph, found, told = understood(path, operators, options.model_output)
     shape, batch, layout = declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch, operators).eval()
