@@ -99,7 +99,7 @@ def test_dat_recovers_detail_of_an_exact_clip_and_finds_nothing_in_its_null(find
     assert dat.score.perceptual < made["bicubic"].score.perceptual
     block = document(enhancement_block(dat))
     assert block["added"]["word"] == "recovered detail"
-    pictures = strips(finding.results[0], done[id(finding.results[0])])
+    pictures = document(strips(finding.results[0], done[id(finding.results[0])]))
     assert pictures["enhanced_method"] == "DAT-light x2"
     assert len(pictures["enhanced_null"]) == len(pictures["enhanced"]) == SPEC.frames
 
