@@ -152,8 +152,9 @@ class Whole:
         text = str(value).strip()
         number = int(text) if isinstance(value, int | str) and re.fullmatch(r"-?\d{1,18}", text) else self.least - 1
         if number < self.least or (self.most is not None and number > self.most):
+            bounds = f"{'of' if self.most is None else 'from'} {self.told}"
             raise UsageError(
-                f"{flag} {shown(value)} is not a whole number, {self.told}", f"give e.g. {flag} {max(self.least, 2)}"
+                f"{flag} {shown(value)} is not a whole number {bounds}", f"give e.g. {flag} {max(self.least, 2)}"
             )
         return number
 

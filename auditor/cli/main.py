@@ -106,7 +106,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         return ExitCode.INTERRUPTED
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        return _tell(f"{error.format_message()}; see fl-audit --help", ExitCode.USAGE)
+        return _tell(f"{error.format_message().rstrip('.')}; see fl-audit --help", ExitCode.USAGE)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
     first = (str(error).strip().splitlines() or [""])[0]

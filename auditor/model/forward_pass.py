@@ -5,7 +5,7 @@ alone (views, transposes, concatenations, table lookups). The operation where th
 needs no list of layer types, so it holds for PyTorch models and imported graphs alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,12 +74,15 @@ class Observation:
     output: Any
 
 
-def observe(model: nn.Module, clips: Tensor) -> Observation:
-    """Run a model once and watch it; gradients stay attached to what the readings hold."""
+def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None) -> Observation:
+    """Run a model once and watch it; gradients stay attached to what the readings hold.
+
+    `run` is what is called with the clips; None calls the model.
+    """
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips)
     with torch.enable_grad(), watcher:
-        output = model(clips)
+        output = (run or model)(clips)
     return Observation(tuple(watcher.readings), frozenset(watcher.operators), output)
 
 
@@ -87,18 +90,20 @@ class _Seen(BaseException):
     """The operation that was waited for has run."""
 
 
-def first_input(model: nn.Module, parameter: str, clips: Tensor) -> Tensor | None:
+def first_input(model: nn.Module, parameter: str | None, clips: Tensor) -> Tensor | None:
     """Return the input of the first operation that reads `parameter`, detached; the network runs no further than that.
 
-    None if no operation that the clips reach reads it.
+    With None, of the first that reads any. None if no operation that the clips reach reads it.
     """
-    watcher = _Watcher(dict(model.named_parameters()), clips, until=parameter)
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    watcher = _Watcher(parameters, clips, until=frozenset(parameters if parameter is None else [parameter]))
     try:
         with torch.no_grad(), watcher:
             model(clips)
-    except _Seen:
-        return watcher.readings[-1].input.detach()
-    return None
+    except (_Seen, RuntimeError):  # TorchScript turns whatever is raised inside it into a RuntimeError
+        if watcher.awaited is None:
+            raise
+    return None if watcher.awaited is None else watcher.awaited.detach()
 
 
 @dataclass(slots=True)
@@ -117,9 +122,10 @@ class _Colour:
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: str | None = None) -> None:
+    def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: frozenset[str] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
+        self.awaited: Tensor | None = None  # what the operation waited for has read
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
         self.clip = _Colour()
@@ -155,7 +161,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 first = bool(matrices) and matrices[-1] < place
                 scores, version, walks = largest in self.scores, largest._version, _walks(name, args)
                 self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks))
-                if self.until is not None and self.until in self.readings[-1].parameters:
+                if not self.until.isdisjoint(self.readings[-1].parameters):
+                    self.awaited = largest
                     raise _Seen
             for value in outputs if name not in BLANK else ():
                 self.clip.add(value)

@@ -13,9 +13,11 @@ from auditor.model.checks.describe import count_classes, described, sample_clips
 from auditor.model.checks.parity import TOLERANCE, NoRuntimeError, difference
 from auditor.model.double_backward import NEEDED_FOR
 from auditor.model.forward_pass import observe
+from auditor.model.onnx.from_onnx import integer_input
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import select
 from auditor.model.parts import Part, settle, witness
+from auditor.model.pixel_range import with_range
 from auditor.model.reading_options import LoadOptions
 from auditor.model.two_part import EXTRACTOR, HEAD, TwoPart, joined, possible_joins
 from auditor.model.video import VideoModel
@@ -40,8 +42,12 @@ def compose(extractor: Part, head: Part, options: LoadOptions) -> Target:
     spec = extractor.spec
     assert spec is not None
     clips = sample_clips(spec, 2, options.seed)
-    view = VideoModel(extractor.network, spec)
+    integers = integer_input(extractor.file.model) if extractor.file is not None else ""
+    view, ranged = with_range(VideoModel(extractor.network, spec), options, integers=integers)
+    spec = view.spec
     singles, both = [view.prepare(clip[None]) for clip in clips], view.prepare(clips)
+    if integers:
+        singles, both = [x.round() for x in singles], both.round()
     _features(extractor, singles[0])
     extractor = settle(extractor, singles, both)
     features = [_features(extractor, x) for x in singles]
@@ -56,7 +62,7 @@ def compose(extractor: Part, head: Part, options: LoadOptions) -> Target:
     classes = count_classes(model, clips[:1], options.classes)
     model = model.over(network, not observe(model, clips[:1]).operators.isdisjoint(NEEDED_FOR))
     fidelity = _fidelity(extractor, head, network, singles, both)
-    fidelity = replace(fidelity, notes=(_join_note(join, features[0], inputs[0]), *fidelity.notes))
+    fidelity = replace(fidelity, notes=(_join_note(join, features[0], inputs[0]), *ranged, *fidelity.notes))
     target = described(
         model, spec, classes, options, f"{extractor.name} + {head.name}", "two-part", _digest(extractor, head),
         dict(Counter(extractor.operators) + Counter(head.operators)), fidelity,

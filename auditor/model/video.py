@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from auditor.errors import UsageError
+from auditor.model.class_axis import arranged
 from auditor.model.double_backward import Substitutes
 from auditor.model.forward_pass import observe
 from auditor.model.onnx.interpreter import OnnxModule
@@ -42,7 +43,14 @@ class VideoModel(nn.Module):
         How logits of frames become a clip's, see `output.pooled`; None takes what is usual.
     output
         Name or index of the output that is read, where the network returns several; None takes what is usual.
+
+    Attributes
+    ----------
+    class_axis
+        Which axis of that output holds the classes, see `class_axis.class_axis`; None where it is the usual one.
     """
+
+    class_axis: int | None = None
 
     def __init__(
         self,
@@ -96,10 +104,17 @@ class VideoModel(nn.Module):
         """Name or index of the output that was asked for."""
         return self._output
 
+    @property
+    def choices(self) -> tuple[TemporalPool | None, str | None]:
+        """What was asked for: how logits of frames are pooled, and which output is read."""
+        return self._pool, self._output
+
     def over(self, network: nn.Module, substitutes: bool | None = None) -> "VideoModel":
         """Return the same view of another network, e.g. of a copy in another precision."""
         substitutes = self._substitutes if substitutes is None else substitutes
-        return VideoModel(network, self._spec, substitutes, self._pool, self._output)
+        other = VideoModel(network, self._spec, substitutes, self._pool, self._output)
+        other.class_axis = self.class_axis
+        return other
 
     def prepare(self, clips: Clips) -> Tensor:
         """Return clips as the network reads them: rescaled, normalised and in its axis order."""
@@ -126,7 +141,7 @@ class VideoModel(nn.Module):
 
     def logits_of(self, outputs: Any, clips: int) -> Tensor:
         """Return the logits among what the network returned for a number of clips; see `forward`."""
-        return pooled(select(outputs, self._output), clips, self._pool)
+        return pooled(arranged(select(outputs, self._output), self.class_axis), clips, self._pool)
 
     def outputs(self, clips: Clips) -> Any:
         """Return everything that the network returns, as it returns it."""

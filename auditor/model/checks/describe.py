@@ -9,12 +9,13 @@ from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
+from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape
 from auditor.model.forward_pass import observe
 from auditor.model.layers import find_layers
 from auditor.model.onnx.support import WAYS_FORWARD
 from auditor.model.onnx.tracing import NodeError
-from auditor.model.output import described_output, output_notes
+from auditor.model.output import described_output, output_notes, select
 from auditor.model.reading_options import LoadOptions
 from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
@@ -54,7 +55,9 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
     shape = model_shape(model.spec)
     try:
         with torch.no_grad():
-            logits = model(clip)
+            outputs = model.outputs(clip)
+        model.class_axis = _class_axis(model, clip, select(outputs, model.wanted_output), wanted)
+        logits = model.logits_of(outputs, clip.shape[0])
     except NodeError as error:
         raise NotAuditable(
             f"the graph does not run on a clip of shape {shape}: {error}", "check --input-shape, or " + WAYS_FORWARD
@@ -80,6 +83,29 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
     if wanted is not None and logits.shape[-1] != wanted:
         raise UsageError(f"the model has {logits.shape[-1]} classes, not {wanted}", "correct --classes or leave it out")
     return int(logits.shape[-1])
+
+
+def _class_axis(model: VideoModel, clip: Tensor, output: Tensor, wanted: int | None) -> int | None:
+    """Return the axis that holds the classes where the output has more than two, by its layers or what the user said.
+
+    Frames that travel in the batch leave one row a frame, with the classes in the same place.
+    """
+    if output.dim() < 3:
+        return None
+    observation = observe(model, clip, model.outputs)
+    found = class_axis(select(observation.output, model.wanted_output), observation.readings)
+    return by_extent(output, wanted) if found is None else found
+
+
+def _axis_notes(model: VideoModel, clip: Tensor) -> list[str]:
+    with torch.no_grad():
+        shape = tuple(select(model.outputs(clip), model.wanted_output).shape)
+    if model.class_axis is None or model.class_axis == len(shape) - 1:
+        return []
+    return [
+        f"The output of shape {shape} for one clip holds its classes along axis {model.class_axis}, as the last layer "
+        "tells, and is read so."
+    ]
 
 
 def _answers_alike(model: VideoModel, clip: Tensor) -> None:
@@ -151,7 +177,7 @@ def described(
     elif gradient > ROUGH_GRADIENT:
         notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
     output = described_output(model, checked, model.wanted_output)
-    notes += output_notes(output, options.temporal_pool)
+    notes += _axis_notes(model, checked) + output_notes(output, options.temporal_pool)
     failure = second_derivative(model, checked)
     if failure:
         notes.append(

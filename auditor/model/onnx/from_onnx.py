@@ -6,9 +6,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
@@ -30,12 +31,19 @@ from auditor.model.onnx.stochastic_depth import keep_branches
 from auditor.model.onnx.support import WAYS_FORWARD, check_supported
 from auditor.model.onnx.tracing import NodeError
 from auditor.model.onnx.trainable_constants import Roles, roles
+from auditor.model.pixel_range import with_range
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.onnx_file import OnnxFile, read_onnx
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, Layout, Target, record
 from auditor.runtime_process import abandon, warm_up
 from auditor.text import printable
+
+# Types that hold 0 to 255.
+INTEGERS = (
+    TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.UINT32, TensorProto.INT32,
+    TensorProto.UINT64, TensorProto.INT64,
+)  # fmt: skip
 
 
 @record
@@ -61,14 +69,18 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch, operators).eval()
     model = VideoModel(module, spec, pool=options.temporal_pool)
+    model, ranged = with_range(model, options, integers=integer_input(file.model))
+    spec = model.spec
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
+    if integer_input(file.model):
+        singles, both = [x.round() for x in singles], both.round()
     with needed(witnessed(file.model, singles, batch)) as theirs:
         classes = count_classes(model, clips[:1], options.classes)
         parity, batching, notes = compare(theirs, module, singles, both, bool(file.precisions))
-    notes = [*told, *found.notes, *notes]
+    notes = [*told, *ranged, *found.notes, *notes]
     if file.precisions:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
     return described(
@@ -193,6 +205,14 @@ def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, 
     return shape, batch, layout
 
 
+def integer_input(model: ModelProto) -> str:
+    """Return the name of the unsigned or wide integer type that a file declares for its clip; empty for any other."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    value = next(value for value in model.graph.input if value.name not in initializers)
+    kind = value.type.tensor_type.elem_type
+    return str(TensorProto.DataType.Name(kind)).lower() if kind in INTEGERS else ""
+
+
 def witnessed(proto: ModelProto, singles: Sequence[Tensor], fixed: int | None) -> Future[list[Tensor]]:
     """Start ONNX Runtime on inputs of one clip each, in its own process and beside the importer.
 
@@ -212,6 +232,14 @@ def witnessed(proto: ModelProto, singles: Sequence[Tensor], fixed: int | None) -
 
     Thread(target=ask, daemon=True, name="onnxruntime").start()
     return answer
+
+
+class _Try(NamedTuple):
+    """How far outputs were off: for a clip by itself, for two in one batch; and the rows that these two gave."""
+
+    alone: float
+    joint: float
+    rows: int
 
 
 @contextmanager
@@ -247,7 +275,8 @@ def compare(
         missing = (f"Outputs were not compared with ONNX Runtime: {absent.reason}.",)
         theirs = []
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
-    smallest, failure = float("inf"), ""
+    tries: list[_Try] = []
+    failure = ""
     size = fixed or singles[0].shape[0]
     attempts = [
         (fixed, False, "unfrozen" if fixed else "dynamic"),
@@ -266,8 +295,8 @@ def compare(
             failure = str(error)
             continue
         parity = difference(ours[0], theirs[0]) if theirs else 0.0
-        smallest = min(smallest, parity)
         joint = difference(together, torch.cat(theirs or ours))
+        tries.append(_Try(parity, joint, together.shape[0]))
         if not max(parity, joint) <= tolerance:
             continue
         if apart:
@@ -278,10 +307,33 @@ def compare(
             )
         errors = {1: parity, 2: joint} if theirs else {}
         return Parity(errors=errors, missing=missing), word, notes
-    if smallest == float("inf") and failure:
+    if not tries:
         raise NotAuditable(f"the graph does not run: {printable(failure, 300)}", WAYS_FORWARD)
-    raise NotAuditable(
-        f"the imported graph differs from ONNX Runtime by {smallest:.1e} of the largest logit "
-        f"(at most {tolerance:.0e})",
-        WAYS_FORWARD,
+    raise _disagreement(min(tries, key=lambda made: max(made.alone, made.joint)), tolerance, singles[0], fixed)
+
+
+def _disagreement(made: _Try, tolerance: float, single: Tensor, fixed: int | None) -> NotAuditable:
+    """Return the error for outputs that differ, with the number that was too large."""
+    if made.alone > tolerance:
+        return NotAuditable(
+            f"the imported graph differs from ONNX Runtime by {made.alone:.1e} of the largest logit "
+            f"(at most {tolerance:.0e})",
+            WAYS_FORWARD,
+        )
+    if made.rows == 1 and fixed is not None and fixed > 1 and single.shape[0] == 1:
+        shape = ",".join(str(extent) for extent in (fixed, *single.shape[1:]))
+        what, remedy = "clips", "export a model that answers for one clip, with a dynamic batch"
+        if single.dim() == 4:
+            what = "frames"
+            remedy = f"if they are the {fixed} frames of one clip, give --input-shape {shape}"
+        return NotAuditable(f"the file fixes {fixed} {what} in its batch and answers once for all of them", remedy)
+    rows = 2 * single.shape[0]
+    wrong = (
+        f"{made.rows} rows for a batch of {rows}"
+        if made.joint == float("inf")
+        else f"logits that differ by {made.joint:.1e} of the largest (at most {tolerance:.0e}) from those of each alone"
+    )
+    return NotAuditable(
+        f"two clips in one batch give {wrong}: the model mixes the clips of a batch, or holds its size",
+        "export a model that treats each clip by itself, with a dynamic batch",
     )

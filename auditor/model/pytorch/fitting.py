@@ -1,6 +1,7 @@
 """Putting weights into a network: all of them or none, under whatever prefix a training program saved them."""
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
@@ -15,6 +16,11 @@ INSERTED = ("_orig_mod.", "module.")
 # Weight averaging keeps a second copy under a prefix of its own.
 AVERAGED = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
 COUNTERS = ("n_averaged", "num_updates")
+# Losses and metrics, whose tensors Lightning keeps in the state; and how layers call their weights.
+BESIDE = re.compile(
+    r"(^|[._])(criterion|losses|loss\w*|metrics?|acc|accuracy|auroc|f1\w*|confmat|precision|recall)([._]|$)"
+)
+LAYER = re.compile(r"(^|[._])weight\w*$")
 CLASSES = "give --classes {count}, the number in the weights"
 
 
@@ -29,13 +35,76 @@ def fill(network: nn.Module, weights: Weights, classes_remedy: str = CLASSES) ->
         Names are missing or unexpected, or shapes differ.
     """
     own = network.state_dict()
-    given, notes = renamed(dict(weights.state), own.keys())
+    if weights.in_order:
+        given, notes = in_order(network, weights)
+    else:
+        given, notes = renamed(dict(weights.state), own.keys())
+        given, told_of = without_extras(own, given, weights.state)
+        notes = (*notes, *told_of)
     missing, unexpected, shapes = differences(own, given)
     if missing or unexpected or shapes:
         cause, remedy = told(own, given, missing, unexpected, shapes, classes_remedy)
         raise UsageError(f"{weights.name} does not fit the model: {cause}", remedy)
     network.load_state_dict(given, strict=False)
     return (*weights.notes, *notes)
+
+
+def in_order(network: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return tensors without names under the names of the network's state, in its order.
+
+    They may stand for all of the state, for all but the counters of batches, or for the parameters alone.
+
+    Raises
+    ------
+    UsageError
+        Their number or their shapes fit none of these.
+    """
+    own = network.state_dict()
+    parameters = [name for name, _ in network.named_parameters()]
+    orders = (list(own), [name for name in own if not name.endswith("num_batches_tracked")], parameters)
+    values = list(weights.state.values())
+    for names in orders:
+        if [own[name].shape for name in names] == [value.shape for value in values]:
+            rest = {name: value for name, value in own.items() if name not in names}
+            notes = ["The weights have no names and were taken in the order of the network's state."]
+            if names == parameters and len(rest) > 0:
+                notes.append(f"They hold no buffers: {len(rest)} of the network keep what the factory gave them.")
+            return {**rest, **dict(zip(names, values, strict=True))}, tuple(notes)
+    wrong = next(
+        (
+            f"number {i} is {tuple(value.shape)} where '{printable(name)}' is {tuple(own[name].shape)}"
+            for i, (name, value) in enumerate(zip(own, values, strict=False))
+            if own[name].shape != value.shape
+        ),
+        f"there are {len(values)}, the model has {len(own)}",
+    )
+    raise UsageError(
+        f"{weights.name} holds tensors without names that do not fit the model's in order: {wrong}",
+        "give the weights of this architecture, or a state dict, which has names",
+    )
+
+
+def without_extras(
+    own: Mapping[str, Tensor], given: dict[str, Tensor], before: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Leave out what training programs save beside a network that is all there: the weights of losses, metrics.
+
+    They are told by their names, or by standing outside of the prefix that all of the network has. A matrix of weights
+    outside it may be a layer: then nothing is left out.
+    """
+    missing, unexpected, shapes = differences(own, given)
+    if missing or shapes or not unexpected:
+        return given, ()
+    prefixed = any(key not in before for key in own.keys() & given.keys())
+    extra = [
+        key
+        for key in unexpected
+        if BESIDE.search(key) or (prefixed and key in before and not (LAYER.search(key) and given[key].dim() > 1))
+    ]
+    if len(extra) < len(unexpected):
+        return given, ()
+    kept = {key: value for key, value in given.items() if key not in extra}
+    return kept, (f"Left out of the weights, as the network has no such part: {_some(extra)}.",)
 
 
 def renamed(given: dict[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from auditor.model.checks.parity import TOLERANCE, difference
 from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.double_backward import NEEDED_FOR, swap_modules
 from auditor.model.forward_pass import observe
+from auditor.model.pixel_range import with_range
 from auditor.model.pytorch import Built
 from auditor.model.pytorch.built import class_counts, digest, trained_form
 from auditor.model.pytorch.exported import from_exported
@@ -109,6 +110,8 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     shape, spec = input_of(built, source, options)
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.output)
+    model, ranged = with_range(model, options, stated=bool(built.mean or built.std or built.value_range))
+    spec = model.spec
     clip = sample_clips(spec, 1, options.seed)
     try:
         classes = count_classes(model, clip, options.classes or built.classes)
@@ -128,7 +131,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             double_backward=False,
             batchnorm=built.batchnorm or ("kept" if norms else "none"),
             batch=batch,
-            notes=(*opened.notes, *told),
+            notes=(*opened.notes, *ranged, *told),
             origin=ORIGINS.get(form, "PyTorch module, run as it is"),
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
         ),

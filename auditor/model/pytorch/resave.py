@@ -9,7 +9,12 @@ from auditor.text import printable
 READERS: Mapping[str, str] = {
     "exported": "torch.export.load(sys.argv[1]).state_dict",
     "torchscript": "torch.jit.load(sys.argv[1]).state_dict()",
-    "pickle": "torch.load(sys.argv[1], weights_only=False).state_dict()",
+    "pickle": "getattr(x, 'state_dict', lambda: x)()",
+}
+# A pickle holds a module, or a checkpoint with a module or its state inside.
+BEFORE: Mapping[str, str] = {
+    "pickle": "x = torch.load(sys.argv[1], weights_only=False); "
+    "x = x.get('state_dict', x.get('model', x)) if isinstance(x, dict) else x; "
 }
 
 
@@ -21,5 +26,5 @@ def resave_line(path: Path, kind: str) -> str:
     """
     if kind not in READERS:
         return ""
-    code = f"import sys, torch; torch.save({READERS[kind]}, 'weights.pt')"
+    code = f"import sys, torch; {BEFORE.get(kind, '')}torch.save({READERS[kind]}, 'weights.pt')"
     return f'python -c "{code}" {shlex.quote(printable(str(path), 200))}'

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable, UsageError
+from auditor.model.pytorch.arrays import is_npz, read_npz
 from auditor.model.pytorch.resave import resave_line
+from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
 from auditor.model.sandbox.opening import read_beside
 from auditor.records import record
@@ -25,15 +27,25 @@ SAVE_AGAIN = "save it again with torch.save(model.state_dict(), 'weights.pt') an
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "model_state", "weights", "params")
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "averaged_model")
 DEEPEST = 5
+SHOWN = 5
+# What to take out of a folder, the whole before its parts.
+FILES = ("*.index.json", "*.safetensors", "*.npz", "*.pt", "*.pth", "*.bin", "*.ckpt")
 
 
 @record
 class Weights:
-    """Named tensors of a file, and what has to be said about how they were found in it."""
+    """Tensors of a file, and what has to be said about how they were found in it.
+
+    Attributes
+    ----------
+    in_order
+        True where names say nothing: the tensors stand in the order of the network's own state.
+    """
 
     name: str
     state: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
+    in_order: bool = False
 
 
 def read_weights(path: Path) -> Weights:
@@ -49,20 +61,50 @@ def read_weights(path: Path) -> Weights:
     name = printable(path.name)
     if not os.path.exists(path):  # also false for what can be no path
         raise UsageError(f"there is no weights file {printable(str(path))}", "check the path given to --weights")
+    if path.is_dir():
+        raise UsageError(f"{printable(str(path))} is a folder", folder_remedy(path))
     if not path.is_file():
         raise UsageError(
             f"{printable(str(path))} is not a file", "give a .safetensors file or a state dict to --weights"
         )
-    content = identify(path)
-    if content.kind not in ("weights", "onnx"):
-        raise NotAuditable(_refusal(name, content), _remedy(path, content))
-    weights = Weights(name=name, **_read(path, name))
+    weights = Weights(name=name, **_content(path, name))
     for key, value in weights.state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise NotAuditable(
                 f"tensor '{printable(key)}' in {name} holds NaN or infinity", "give a checkpoint that is finite"
             )
     return weights
+
+
+def _content(path: Path, name: str) -> dict[str, Any]:
+    content = identify(path)
+    if content.kind == "foreign" and is_npz(path):
+        state, in_order = read_npz(path, name)
+        return {"state": state, "in_order": in_order}
+    refused = NotAuditable(_refusal(name, content), _remedy(path, content))
+    if content.kind == "pickle":
+        try:
+            return _read(path, name)
+        except NotAuditable:
+            raise refused from None  # nothing in it can be read without its objects
+    if content.kind not in ("weights", "onnx"):
+        raise refused
+    return _read(path, name)
+
+
+def folder_remedy(path: Path) -> str:
+    """Say what to give in place of a folder."""
+    shown = printable(str(path), 200)
+    if (path / "adapter_config.json").is_file():
+        return (
+            f"it holds PEFT adapters, which need their base model: return peft.PeftModel.from_pretrained(network, "
+            f"{shown!r}, is_trainable=True) from the factory, and leave --weights out"
+        )
+    found = (name for pattern in FILES for name in sorted(file.name for file in path.glob(pattern)))
+    inside = next(found, None)
+    if inside is None:
+        return "give a .safetensors file or a state dict to --weights"
+    return f"give the file inside it: {printable(str(path / inside), 200)}"
 
 
 def _refusal(name: str, content: Content) -> str:
@@ -127,27 +169,33 @@ def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, A
             warnings.simplefilter("ignore")  # of pickle protocols: what matters is said below
             # An open file: torch goes by the suffix of a path.
             stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            content = torch.load(stream, map_location="cpu", weights_only=True)
+            content, unread = read_tensors(stream)
     except pickle.UnpicklingError as error:
         raise NotAuditable(
             f"{name} is damaged, or holds Python objects, which run code when loaded", SAVE_AGAIN
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, OSError) as error:
         raise NotAuditable(f"{name} is damaged or no state dict", SAVE_AGAIN) from error
-    content, notes = _unwrapped(content)
+    if isinstance(content, (list, tuple)) and content and all(isinstance(value, Tensor) for value in content):
+        return {"state": {str(i): value for i, value in enumerate(content)}, "in_order": True}
+    content, notes = _unwrapped(content, name)
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
     if not state:
-        raise NotAuditable(f"{name} holds no named tensors", SAVE_AGAIN)
-    return {"state": state, "notes": notes}
+        objects = " beside Python objects, which run code when loaded" if unread else ""
+        raise NotAuditable(f"{name} holds no named tensors{objects}", SAVE_AGAIN)
+    return {"state": state, "notes": (*notes, *left_out(unread))}
 
 
-def _unwrapped(content: Any) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]:
+def _unwrapped(content: Any, name: str) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]:
     """Return the state dict inside a checkpoint, and which of several was taken."""
     notes: list[str] = []
     for _ in range(DEEPEST):
         if not isinstance(content, Mapping):
             return None, ()
         inside = [key for key in (*WRAPPERS, *AVERAGED) if isinstance(content.get(key), Mapping)]
+        if not inside and not any(isinstance(value, Tensor) for value in content.values()):
+            inside = _only(content, name)
+            notes += [f"The weights are '{printable(str(key), 60)}' of the file." for key in inside]
         if not inside:
             break
         averaged = [key for key in inside if key in AVERAGED]
@@ -157,3 +205,27 @@ def _unwrapped(content: Any) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]
             notes.append(f"The weights are '{inside[0]}'; the averaged copy '{averaged[0]}' was left out.")
         content = content[inside[0]]
     return (content if isinstance(content, Mapping) else None), tuple(notes)
+
+
+def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
+    """Return the one entry that holds named tensors, under whatever name; what an optimiser keeps is none.
+
+    Raises
+    ------
+    NotAuditable
+        There are several.
+    """
+    found = [key for key, value in content.items() if _holds_tensors(value, DEEPEST)]
+    if len(found) > 1:
+        shown = ", ".join(f"'{printable(str(key), 40)}'" for key in found[:SHOWN])
+        raise NotAuditable(
+            f"{name} holds {len(found)} sets of named tensors ({shown})",
+            f"save one by itself: torch.save(torch.load(FILE)[{str(found[0])!r}], 'weights.pt')",
+        )
+    return found
+
+
+def _holds_tensors(value: Any, depth: int) -> bool:
+    if not isinstance(value, Mapping) or "param_groups" in value or depth == 0:
+        return False
+    return any(isinstance(v, Tensor) or _holds_tensors(v, depth - 1) for v in value.values())

@@ -102,6 +102,11 @@ def folder(path: Path) -> Foreign:
     shown = printable(str(path), 200)
     if (path / "saved_model.pb").is_file():
         return Foreign("a TensorFlow SavedModel", f"convert it: {TF2ONNX} --saved-model {shown} --output model.onnx")
+    if (path / "adapter_config.json").is_file():
+        return Foreign(
+            "a folder of PEFT adapters, which need their base model",
+            f"write a factory that returns peft.PeftModel.from_pretrained(network, {shown!r}, is_trainable=True)",
+        )
     if (path / "config.json").is_file():
         return Foreign("a Hugging Face folder", f"give it as hf:{shown}")
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():

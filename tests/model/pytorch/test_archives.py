@@ -12,7 +12,7 @@ from archived_net import BATCH, CLIP, Net, archive, net
 from refusals import fails
 
 from auditor.errors import NotAuditable, UsageError
-from auditor.model import load
+from auditor.model import first_input, load
 
 KINDS = ("exported", "torchscript", "pickle")
 MODES = ("exported", "exported-dynamic", "exported-train", "scripted", "traced", "pickle")
@@ -174,3 +174,22 @@ def test_damaged_archives(mode, archives, tmp_path) -> None:
     with pytest.raises((NotAuditable, UsageError)) as caught:
         load(str(path), trust_model=True, input_shape=CLIP)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["scripted", "traced", "exported"])
+@pytest.mark.parametrize("parameter", ["conv.weight", "head.weight"])
+def test_what_a_layer_of_an_archive_reads_is_seen(mode, parameter, archives, clips) -> None:
+    """TorchScript turns the exception that ends the pass early into one of its own."""
+    shape = None if mode == "exported" else CLIP
+    target = load(str(archives[mode]), trust_model=True, input_shape=shape)
+    x = first_input(target.model, parameter, clips)
+    original = net()
+    hidden = original.gate(original.norm(original.conv(clips.transpose(1, 2)))).mean((2, 3, 4)) * original.scale
+    assert x is not None
+    torch.testing.assert_close(x, clips.transpose(1, 2) if parameter == "conv.weight" else hidden.detach())
+
+
+def test_an_archive_that_fails_by_itself_fails(archives, clips) -> None:
+    target = load(str(archives["scripted"]), trust_model=True, input_shape=CLIP)
+    with pytest.raises(RuntimeError):
+        first_input(target.model, "head.weight", clips[..., :1, :1])

@@ -1,9 +1,15 @@
 """Weights files: how training programs wrap and name them, and what does not fit."""
 
+import argparse
 import json
 import os
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -97,8 +103,8 @@ def test_averaged_copies(state, factory, trained, tmp_path) -> None:
 
 def test_all_or_nothing(state, factory, tmp_path) -> None:
     path = tmp_path / "w.pt"
-    torch.save({**prefixed(state, "model."), "criterion.weight": torch.ones(2)}, path)
-    fails(UsageError, "1 unexpected (criterion.weight)", source=factory, weights=path)
+    torch.save({**prefixed(state, "model."), "extra.weight": torch.ones(2, 2)}, path)
+    fails(UsageError, "1 unexpected (extra.weight)", source=factory, weights=path)
     renamed = dict(state)
     renamed["4.weights"] = renamed.pop("4.weight")
     torch.save(renamed, path)
@@ -177,3 +183,109 @@ def test_code_in_weights_never_runs(new, tmp_path) -> None:
     with pytest.raises(NotAuditable, match="Python objects"):
         read_weights(path)
     assert not left.exists()
+
+
+# ------------------------------------------------------------------------------------ what programs of training write
+
+
+class Settings(dict):
+    """A mapping of a class that nobody else can import."""
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"round": 3, "global_model": s},
+        lambda s: {"server": {"round": 3, "aggregate": prefixed(s, "module.")}, "clients": {"seen": 4}},
+        lambda s: {"fl": s, "opt": {"state": {0: {"step": torch.ones(1)}}, "param_groups": []}},
+        lambda s: {"state_dict": s, "hyper_parameters": argparse.Namespace(lr=0.1)},
+        lambda s: {"state_dict": s, "best": np.float64(0.7), "seen": np.arange(3)},
+        lambda s: Settings(state_dict=s, path=Path("here"), best=np.float32(1), seen=defaultdict(list, a=[1])),
+    ],
+)  # fmt: skip
+def test_checkpoints_with_more_than_weights(wrap, state, factory, trained, tmp_path) -> None:
+    path = tmp_path / "w.ckpt"
+    torch.save(wrap(state), path)
+    assert load(factory, weights=path).sha256 == trained.sha256
+
+
+def test_objects_beside_the_weights_are_named_and_not_built(state, factory, tmp_path) -> None:
+    class_path = f"{Settings.__module__}.Settings"
+    torch.save({"state_dict": state, "settings": Settings(lr=1)}, tmp_path / "w.ckpt")
+    notes = load(factory, weights=tmp_path / "w.ckpt").fidelity.notes
+    assert any("left out unread" in note and class_path in note for note in notes)
+
+
+def test_several_sets_of_weights_are_a_question(state, factory, tmp_path) -> None:
+    torch.save({"student": state, "teacher": state}, tmp_path / "w.pt")
+    fails(NotAuditable, "2 sets", "['student']", source=factory, weights=tmp_path / "w.pt")
+
+
+def test_the_line_for_a_pickled_model_works_for_a_checkpoint_too(state, factory, trained, tmp_path) -> None:
+    torch.save({"epoch": 1, "model": nn.Sequential(nn.Conv3d(3, 4, 3))}, tmp_path / "w.pt")
+    text = fails(NotAuditable, "python -c", source=factory, weights=tmp_path / "w.pt")
+    line = text[text.index("python -c") : text.index(", and give that")]
+    command = [sys.executable, "-W", "ignore", *shlex.split(line)[1:]]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    assert list(read_weights(tmp_path / "weights.pt").state) == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize("names", ["numbered", "named", "without counters", "parameters"])
+def test_arrays_of_numpy(names, state, factory, trained, tmp_path) -> None:
+    """Flower's servers write the arrays without names, in the order of the state."""
+    own = dict(trained.model.named_parameters())
+    kept = {
+        name: value.detach().numpy()
+        for name, value in state.items()
+        if not (names == "without counters" and "num_batches" in name) and (names != "parameters" or name in own)
+    }
+    path = tmp_path / "w.npz"
+    np.savez(path, **kept) if names == "named" else np.savez(path, *kept.values())
+    found = load(factory, weights=path)
+    assert all(torch.equal(found.parameters[name], own[name]) for name in own)
+    assert any("no buffers" in note for note in found.fidelity.notes) == (names == "parameters")
+    torch.save([torch.from_numpy(value) for value in kept.values()], tmp_path / "w.pt")
+    load(factory, weights=tmp_path / "w.pt")
+
+
+def test_arrays_that_do_not_fit_or_are_no_numbers(state, factory, tmp_path) -> None:
+    values = [value.numpy() for value in state.values()]
+    np.savez(tmp_path / "w.npz", *reversed(values))
+    fails(UsageError, "number 0 is", "'0.weight'", source=factory, weights=tmp_path / "w.npz")
+    np.savez(tmp_path / "w.npz", np.array([Path("x")], dtype=object))
+    fails(NotAuditable, "Python objects", source=factory, weights=tmp_path / "w.npz")
+    np.savez(tmp_path / "w.npz", *values)
+    content = (tmp_path / "w.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(content.replace(b"'shape': (4, 3, 3, 3, 3)", b"'shape': (9, 9, 9, 9, 9)"))
+    fails(NotAuditable, "damaged", source=factory, weights=tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "extras", "fits"),
+    [
+        ("model.", {"criterion.weight": (6,), "acc.confmat": (6, 6)}, True),
+        ("model.", {"val_f1.tp": (6,), "temperature": ()}, True),
+        ("", {"loss_fn.pos_weight": (6,), "metrics.total": ()}, True),
+        ("model.", {"head.weight": (6, 4), "head.bias": (6,)}, False),
+        ("", {"5.weight": (6, 4)}, False),
+    ],
+)
+def test_losses_and_metrics_beside_a_whole_network(prefix, extras, fits, state, factory, trained, tmp_path) -> None:
+    path = tmp_path / "w.ckpt"
+    extra = {name: torch.ones(shape) for name, shape in extras.items()}
+    torch.save({"state_dict": {**prefixed(state, prefix), **extra}}, path)
+    if not fits:
+        fails(UsageError, "unexpected", source=factory, weights=path)
+        return
+    found = load(factory, weights=path)
+    assert found.sha256 == trained.sha256
+    assert any("Left out of the weights" in note and next(iter(extras)) in note for note in found.fidelity.notes)
+
+
+def test_folders_say_what_to_give(state, factory, tmp_path) -> None:
+    fails(UsageError, "is a folder", "give a .safetensors", source=factory, weights=tmp_path)
+    save_file(state, tmp_path / "model.safetensors")
+    fails(UsageError, "model.safetensors", source=factory, weights=tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    fails(UsageError, "PeftModel.from_pretrained", source=factory, weights=tmp_path)
+    fails(UsageError, "PeftModel.from_pretrained", source=str(tmp_path))
