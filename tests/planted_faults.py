@@ -195,7 +195,7 @@ def found(fault: Fault, tree: Path) -> tuple[str, bool]:
         if text.count(fault.right) != 1:
             raise LookupError(f"{fault.name}: {text.count(fault.right)} times {fault.right!r} in {fault.module}")
         module.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
-        chosen = tests_of(fault, copy)
+        chosen = selected(fault, copy)
         if not chosen:
             raise LookupError(f"{fault.name}: none of its tests is there")
         for tests in chosen:
@@ -215,7 +215,7 @@ def module_of(fault: Fault, tree: Path) -> Path:
     return places[0]
 
 
-def tests_of(fault: Fault, tree: Path) -> list[str]:
+def selected(fault: Fault, tree: Path) -> list[str]:
     """Return what to run: files, or one test of a file (`file::test`)."""
     named = [name.partition("::") for name in fault.tests]
     return [f"{file}{colons}{test}" for name, colons, test in named for file in (tree / "tests").rglob(name)]
