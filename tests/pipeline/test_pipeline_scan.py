@@ -197,7 +197,7 @@ def test_a_whole_audit_of_fedavg_says_how_clients_train(tmp_path):
     write(results, [tmp_path / "results.json"])
     told = results["protocol"]
     assert told["algorithm"] == "FedAvg"
-    assert told["local"] == {"epochs": 2, "batch": 1, "steps": 4, "rate": 0.01, "momentum": 0.5}
+    assert told["local"] == {"local_epochs": 2, "local_batch": 1, "steps": 4, "learning_rate": 0.01, "momentum": 0.5}
     assert all(c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation"))
     assert results["exposure"]["all"] is not None
     matched = next(f for f in results["findings"] if f["attack"] == "least-squares-matching")
