@@ -23,7 +23,8 @@ def deduced_layout(shape: tuple[int, ...]) -> Layout:
     if len(shape) not in (3, 4):
         raise UsageError(
             f"the model reads inputs of shape {shape}, which is neither a clip nor a frame",
-            "give --input-shape with 4 axes (a clip) or 3 (a frame)",
+            "give --input-shape with 4 axes (a clip) or 3 (a frame), or a module around the model that takes one clip, "
+            "see Several inputs in docs/pytorch.md",
         )
     candidates = [layout for layout, axes in AXES.items() if len(axes) == len(shape)]
     for channels in COLOUR:
@@ -32,9 +33,12 @@ def deduced_layout(shape: tuple[int, ...]) -> Layout:
             return fitting[0]
         if fitting:
             break
-    raise UsageError(
-        f"the axis order of input shape {shape} is not certain", f"give --layout ({', '.join(map(str, candidates))})"
-    )
+    remedy = f"give --layout ({', '.join(map(str, candidates))})"
+    if len(shape) == 3 and any(shape[axis] > max(COLOUR) and shape[axis] % 3 == 0 for axis in (0, 2)):
+        remedy += (
+            "; frames stacked in the channels need a module around the model, see Several inputs in docs/pytorch.md"
+        )
+    raise UsageError(f"the axis order of input shape {shape} is not certain", remedy)
 
 
 def input_spec(

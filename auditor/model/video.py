@@ -18,6 +18,7 @@ from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import pooled, select
 from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
+from auditor.model.pytorch.unwrapped import without_checkpoints
 from auditor.model.stochastic_layers import random_modules
 from auditor.model.two_part import TwoPart, trained_part
 from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
@@ -156,6 +157,7 @@ class VideoModel(nn.Module):
             torch.backends.mha.set_fastpath_enabled(False)
             if self._recurrent and x.is_cuda:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(without_checkpoints())
             if self._substitutes:
                 stack.enter_context(Substitutes())
             return network(x)

@@ -185,7 +185,7 @@ def test_the_output_that_is_read_of_several_is_told(tmp_path) -> None:
 def test_two_inputs(tmp_path) -> None:
     two = classifier()
     two.graph.input.append(helper.make_tensor_value_info("flow", TensorProto.FLOAT, CLIP))
-    fails(NotAuditable, "2 inputs (clip, flow)", source=saved(two, tmp_path))
+    fails(NotAuditable, "2 inputs: clip (1, 3, 4, 8, 8), flow", source=saved(two, tmp_path))
 
 
 def test_a_value_from_nowhere(tmp_path) -> None:

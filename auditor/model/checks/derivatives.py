@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.model.checks.slopes import own_functions
 from auditor.model.onnx.tracing import NodeError
 from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
@@ -25,6 +26,9 @@ SLOWEST_FORWARD = 2.0
 # The large steps are for parameters whose slope is so small (a layer scale of 1e-6) that rounding drowns small ones.
 STEPS = {torch.float64: (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), torch.float32: (1e-2, 3e-3)}
 GOOD = {torch.float64: 1e-4, torch.float32: 1e-2}
+# Steps of pixels are small, so that hardly a ReLU switches inside one.
+STEPS_OF_CLIP = (1e-6, 1e-5, 1e-7)
+WRONG_SECOND = 0.05
 # Parameters without influence (the bias of attention's keys, which softmax cancels) have a gradient of rounding alone:
 # below this share of the largest gradient there is nothing to compare.
 ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5}
@@ -131,19 +135,64 @@ def _value(model: VideoModel, clip: Tensor, weights: Tensor, parameter: Tensor, 
 
 
 def second_derivative(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> str:
-    """Differentiate the squared norm of the gradient by the clip; return an empty text, or why that failed."""
+    """Differentiate the squared norm of the gradient by the clip; return an empty text, or why that failed.
+
+    Where Python code of the network's own defines derivatives, the result is compared with finite differences: such
+    code often leaves out that its derivative depends on its input too.
+    """
     clip = clip.clone().requires_grad_()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        # Any curved function of the outputs will do, and this one has a gradient for a single output too.
-        loss = torch.nn.functional.softplus(model(clip)).mean()
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-        squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
-        if not squares:
+        logits = model(clip)
+        own = own_functions(logits)
+        once = next((name for name, marked in own.items() if marked), "")
+        if once:
+            return f"the function {once} is differentiable once only"
+        total = _squared_norm(model, logits)
+        if total is None:
             return "no parameter influences the output"
-        (second,) = torch.autograd.grad(sum(squares[1:], squares[0]), clip, allow_unused=True)
+        (second,) = torch.autograd.grad(total, clip, allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
         return str(error).split("\n")[0]
     if second is None:
         return "the gradient does not depend on the clip"
-    return "" if math.isfinite(float(second.sum())) else "second derivatives are not finite"
+    if not math.isfinite(float(second.sum())):
+        return "second derivatives are not finite"
+    off = _second_error(model, clip.detach()) if own else None
+    if off is not None and off > WRONG_SECOND:
+        return (
+            f"they disagree with finite differences by {off:.0%}, as {next(iter(own))} defines derivatives of its own"
+        )
+    return ""
+
+
+def _squared_norm(model: VideoModel, logits: Tensor) -> Tensor | None:
+    """Return the squared norm of the gradient of a curved function of the outputs; None if there is no gradient."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Any curved function will do, and this one has a gradient for a single output too.
+    loss = torch.nn.functional.softplus(logits).mean()
+    gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
+    return sum(squares[1:], squares[0]) if squares else None
+
+
+def _second_error(model: VideoModel, clip: Tensor) -> float | None:
+    """Return the relative error of the derivative of the gradient's squared norm along a random change of the clip.
+
+    In float64; None where the network does not run in it.
+    """
+    try:
+        twin = model.over(copy.deepcopy(model.network).double())
+        x = clip.double().requires_grad_()
+        total = _squared_norm(twin, twin(x))
+        assert total is not None
+        (second,) = torch.autograd.grad(total, x)
+        direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+        slope = float((second * direction).sum())
+        errors = []
+        for h in STEPS_OF_CLIP:
+            ends = [_squared_norm(twin, twin(x.detach() + sign * h * direction)) for sign in (1, -1)]
+            rise = float(sum(sign * end.detach() for sign, end in zip((1, -1), ends, strict=True) if end is not None))
+            errors.append(abs(rise / (2 * h) - slope) / max(abs(slope), 1e-12))
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    return min(errors)

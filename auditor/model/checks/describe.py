@@ -9,6 +9,7 @@ from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
+from auditor.model.checks.slopes import unseen
 from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape
 from auditor.model.forward_pass import observe
@@ -111,12 +112,24 @@ def _axis_notes(model: VideoModel, clip: Tensor) -> list[str]:
 def _answers_alike(model: VideoModel, clip: Tensor) -> None:
     with torch.no_grad():
         first, second = model(clip), model(clip)
-    off = float((first - second).abs().max() / first.abs().max().clamp(min=1e-3))
+        model(1 - clip)
+        third = model(clip)
+    off = _apart(first, second)
     if off > SAME_ANSWER:
         raise NotAuditable(
             f"the model answers differently each time: two runs on one clip differ by {off:.1%} of the largest logit",
             "switch off what draws random numbers or counts runs in forward; dropout is --dropout's matter",
         )
+    off = _apart(first, third)
+    if off > SAME_ANSWER:
+        raise NotAuditable(
+            f"the model remembers earlier clips: after another clip its logits differ by {off:.1%} of the largest",
+            "begin every clip from the same state in forward (a hidden state that is kept between calls)",
+        )
+
+
+def _apart(first: Tensor, other: Tensor) -> float:
+    return float((first - other).abs().max() / first.abs().max().clamp(min=1e-3))
 
 
 def described(
@@ -178,6 +191,7 @@ def described(
         notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
     output = described_output(model, checked, model.wanted_output)
     notes += _axis_notes(model, checked) + output_notes(output, options.temporal_pool)
+    missing += unseen(model, checked)
     failure = second_derivative(model, checked)
     if failure:
         notes.append(

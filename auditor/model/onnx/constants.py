@@ -30,6 +30,7 @@ POWER_ITERATION = (
 # What the TorchScript exporter computed in advance; its older versions number such values.
 COMPUTED_BY_TORCHSCRIPT = re.compile(r"^(onnx::\w+_)?\d+$")
 PARTS = (1, 2, 3, 4)
+LONGEST_NAME = 200  # a crafted one could keep a search busy
 
 
 def is_filler(name: str, value: Tensor) -> bool:
@@ -53,6 +54,8 @@ def power_iteration(name: str, names: Collection[str]) -> bool:
     >>> power_iteration("0.weight_u", ["0.weight_orig", "0.weight_u"]), power_iteration("head_v", ["head.weight"])
     (True, False)
     """
+    if len(name) > LONGEST_NAME:
+        return False
     found = ((spelled.match(name), weight) for spelled, weight in POWER_ITERATION)
     return any(match is not None and weight.format(match[1]) in names for match, weight in found)
 

@@ -26,6 +26,7 @@ from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.merged_parameters import taken_apart
 from auditor.model.onnx.operators import OPERATORS, Operators
 from auditor.model.onnx.reexport import COMMAND, reexport_line
+from auditor.model.onnx.several_inputs import one_clip
 from auditor.model.onnx.shadowed_names import separate
 from auditor.model.onnx.stochastic_depth import keep_branches
 from auditor.model.onnx.support import WAYS_FORWARD, check_supported
@@ -128,10 +129,12 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
     try:
         file = read_onnx(path)
         told = keep_output(file.model, output)
+        told += one_clip(file.model)
         separate(file.model.graph)
         told += keep_branches(file.model.graph)
         graph = read_graph(file.model)
-        _check_signature(graph)
+        if not graph.inputs:
+            raise NotAuditable("the graph reads no input", "export a model that reads a clip")
         graph, merged = taken_apart(graph)
         graph, joined = copies_joined(graph)
         notes = [*told, *check_supported(graph, operators), *merged, *joined]
@@ -158,15 +161,6 @@ def _runs(model: VideoModel, clip: Tensor) -> bool:
     except (NodeError, RuntimeError):
         return False
     return True
-
-
-def _check_signature(graph: Graph) -> None:
-    if len(graph.inputs) != 1:
-        names = ", ".join(printable(name, 40) for name in graph.inputs[:5])
-        raise NotAuditable(
-            f"the graph reads {len(graph.inputs)} inputs ({names})",
-            "export a model that reads one clip and nothing else",
-        )
 
 
 def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, ...], int | None, Layout | None]:

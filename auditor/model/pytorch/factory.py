@@ -18,6 +18,7 @@ from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.arguments import check_arguments
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.contract import stated
+from auditor.model.pytorch.unwrapped import unwrapped
 from auditor.model.sandbox.user_file import executed, in_a_line
 from auditor.text import printable
 
@@ -66,8 +67,9 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
             f"{shown} returned a TorchScript module, whose layers cannot be watched",
             "return the nn.Module that it was made from",
         )
-    said, notes = stated((network, factory), shown)
-    return Built(network, printable(name), origin="stated by the factory", notes=notes, **said)
+    inner, told = unwrapped(network)
+    said, notes = stated((inner, network, factory), shown)
+    return Built(inner, printable(name), origin="stated by the factory", notes=(*notes, *told), **said)
 
 
 def _imported(text: str) -> ModuleType:

@@ -28,6 +28,7 @@ from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
 from auditor.model.pytorch.timm_models import from_timm
 from auditor.model.pytorch.torchvision_models import from_torchvision
 from auditor.model.pytorch.weights import Weights, read_weights
+from auditor.model.pytorch.wrapping import check_forward, wrapper_hint
 from auditor.model.reading_options import LoadOptions
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, InputSpec, Target
@@ -107,6 +108,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     opened = open_pytorch(source, form, weights, options)
     built, network = opened.built, opened.network
     check_parameters(network)
+    check_forward(network, printable(source))
     shape, spec = input_of(built, source, options)
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.model_output)
@@ -116,7 +118,9 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     try:
         classes = count_classes(model, clip, options.classes or built.classes)
     except UsageError as error:
-        hint = "" if "--model-output" in error.cause else _other_layout(model, shape, options.seed)
+        hint = ""
+        if "--model-output" not in error.cause:
+            hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
     substitutes = not observe(model, smaller_clip(model, clip)).operators.isdisjoint(NEEDED_FOR)

@@ -62,7 +62,7 @@ def read_weights(path: Path) -> Weights:
     if not os.path.exists(path):  # also false for what can be no path
         raise UsageError(f"there is no weights file {printable(str(path))}", "check the path given to --weights")
     if path.is_dir():
-        raise UsageError(f"{printable(str(path))} is a folder", folder_remedy(path))
+        raise UsageError(f"{printable(str(path))} is not a file but a folder", folder_remedy(path))
     if not path.is_file():
         raise UsageError(
             f"{printable(str(path))} is not a file", "give a .safetensors file or a state dict to --weights"

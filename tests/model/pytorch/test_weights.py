@@ -283,7 +283,7 @@ def test_losses_and_metrics_beside_a_whole_network(prefix, extras, fits, state, 
 
 
 def test_folders_say_what_to_give(state, factory, tmp_path) -> None:
-    fails(UsageError, "is a folder", "give a .safetensors", source=factory, weights=tmp_path)
+    fails(UsageError, "but a folder", "give a .safetensors", source=factory, weights=tmp_path)
     save_file(state, tmp_path / "model.safetensors")
     fails(UsageError, "model.safetensors", source=factory, weights=tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")

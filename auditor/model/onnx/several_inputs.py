@@ -1,0 +1,142 @@
+"""An ONNX file that reads more than one clip: states and masks are set where that is certain, clips of one squeezed."""
+
+import re
+from collections.abc import Sequence
+
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+
+from auditor.errors import NotAuditable
+from auditor.text import printable
+
+# What exporters and people call the state before the first frame, and what hides nothing.
+STATES = re.compile(
+    r"(^|[._/])((init(ial)?|prev(ious)?|past)[._]?)?(h|c|hx|cx|hidden|cell|state)s?([._]?(in|state|input))?[._]?\d*$",
+    re.IGNORECASE,
+)
+MASKS = re.compile(r"(^|[._/])(\w+[._])?mask([._]?\d+)?$", re.IGNORECASE)
+PADDING = re.compile(r"pad", re.IGNORECASE)  # true where there is nothing to see
+NUMBERS = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL,
+)  # fmt: skip
+CLIPS_AT_ONCE = 6
+WRAPPER = (
+    "export a module that makes them from one clip x, e.g. def forward(self, x): return self.net([x[:, :, ::4], x]); "
+    "see Several inputs in docs/pytorch.md"
+)
+SHOWN = 5
+LONGEST_NAME = 200  # a crafted one could keep a search busy
+
+
+def one_clip(model: ModelProto) -> list[str]:
+    """Leave the clip as the only input of a file, and return what was done to the others.
+
+    A name that says state is set to 0, one that says mask to 1 (0 where it says padding), if the file gives the shape
+    or leaves only the clip's own batch open. An axis of one clip before the channels is taken away.
+
+    Raises
+    ------
+    NotAuditable
+        More than one input is left, or several clips enter at once.
+    """
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) < 2:
+        return _squeezed(graph, inputs)
+    clips = [value for value in inputs if len(value.name) > LONGEST_NAME or not _is_beside(value.name)]
+    others = [value for value in inputs if value not in clips]
+    if len(clips) != 1 or not all(_can_be_set(value, clips[0]) for value in others):
+        shown = ", ".join(f"{printable(value.name, 40)} {_shape(value)}" for value in inputs[:SHOWN])
+        raise NotAuditable(f"the graph reads {len(inputs)} inputs: {shown}", WRAPPER)
+    notes = [_set(graph, value, clips[0].name, place) for place, value in enumerate(others)]
+    return [*notes, *_squeezed(graph, clips)]
+
+
+def _is_beside(name: str) -> bool:
+    return bool(STATES.search(name) or MASKS.search(name))
+
+
+def _dims(value: ValueInfoProto) -> list[int | str]:
+    dims = value.type.tensor_type.shape.dim
+    return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param for dim in dims]
+
+
+def _shape(value: ValueInfoProto) -> str:
+    return "(" + ", ".join(printable(str(extent or "?"), 20) for extent in _dims(value)) + ")"
+
+
+def _can_be_set(value: ValueInfoProto, clip: ValueInfoProto) -> bool:
+    known = value.type.tensor_type.HasField("shape") and value.type.tensor_type.elem_type in NUMBERS
+    batch = next(iter(_dims(clip)), "")
+    return known and all(isinstance(extent, int) or (extent and extent == batch) for extent in _dims(value))
+
+
+def _set(graph: GraphProto, value: ValueInfoProto, clip: str, place: int) -> str:
+    """Compute an input from the clip's batch alone; it has no numbers of its own that could count as trained."""
+    kind, name = value.type.tensor_type.elem_type, value.name
+    mask = bool(MASKS.search(name))
+    number = 1 if mask and not PADDING.search(name) else 0
+    prefix = f"given_{place}_of_{name}"
+    parts, nodes = [], []
+    for i, extent in enumerate(_dims(value)):
+        part = f"{prefix}_{i}"
+        if isinstance(extent, int):
+            nodes.append(helper.make_node("Constant", [], [part], value=_tensor(TensorProto.INT64, [extent])))
+        else:
+            nodes += [
+                helper.make_node("Constant", [], [f"{part}_first"], value=_tensor(TensorProto.INT64, [0])),
+                helper.make_node("Shape", [clip], [f"{part}_all"]),
+                helper.make_node("Gather", [f"{part}_all", f"{part}_first"], [part], axis=0),
+            ]
+        parts.append(part)
+    nodes += [
+        helper.make_node("Concat", parts, [f"{prefix}_shape"], axis=0),
+        helper.make_node("ConstantOfShape", [f"{prefix}_shape"], [name], value=_tensor(kind, [number])),
+    ]
+    _put_first(graph, nodes)
+    graph.input.remove(value)
+    what = "a mask that hides nothing" if mask else "a state before the first frame"
+    return f"The input '{printable(name, 60)}' is set to {number}, as {what}."
+
+
+def _tensor(kind: int, values: Sequence[int]) -> TensorProto:
+    return helper.make_tensor("value", kind, [len(values)], values)
+
+
+def _put_first(graph: GraphProto, nodes: Sequence[object]) -> None:
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *rest])
+
+
+def _squeezed(graph: GraphProto, inputs: Sequence[ValueInfoProto]) -> list[str]:
+    """Take an axis of one clip, or one crop, out of an input (batch, clip, channel, frame, height, width)."""
+    if not inputs or len(dims := _dims(inputs[0])) != CLIPS_AT_ONCE:
+        return []
+    value = inputs[0]
+    if dims[1] != 1:
+        raise NotAuditable(
+            f"the graph reads {printable(str(dims[1] or 'several'), 20)} clips or crops at once: input {_shape(value)}",
+            "export it for one clip, or a module that repeats one, def forward(self, x): return self.net(x[:, "
+            "None].expand(-1, CLIPS, -1, -1, -1, -1))",
+        )
+    name = value.name
+    inner = f"{name} (with its axis of clips)"
+    for node in graph.node:
+        for i, read in enumerate(node.input):
+            if read == name:
+                node.input[i] = inner
+    shape, axes = f"{name} (shape)", [0, 1, *range(2, CLIPS_AT_ONCE)]
+    rows = [0 if axis == 0 else dims[axis] for axis in axes]
+    if not all(isinstance(extent, int) for extent in rows):
+        raise NotAuditable(
+            f"the input {_shape(value)} leaves more than its batch open", "export it with a fixed size of clips"
+        )
+    fixed = [extent for extent in rows if isinstance(extent, int)]
+    nodes = [
+        helper.make_node("Constant", [], [shape], value=_tensor(TensorProto.INT64, fixed)),
+        helper.make_node("Reshape", [name, shape], [inner]),
+    ]
+    _put_first(graph, nodes)
+    del value.type.tensor_type.shape.dim[1]
+    return ["The file reads one clip or crop in an axis of its own, which is taken away: clips enter without it."]

@@ -1,0 +1,62 @@
+"""Factories whose networks do not take one clip: the message shows the module that would, and that module works."""
+
+import re
+
+import pytest
+from refusals import fails
+
+from auditor.errors import UsageError
+from auditor.model import load
+
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.head = form, nn.Linear(3 * 8 * 8 * 8, 5)
+        self.plane, self.slow = nn.Conv2d(24, 24, 1), nn.Linear(3 * 2 * 8 * 8, 5)
+
+    def forward(self, x):
+        if self.form == "crops":
+            assert x.dim() == 6
+            return self.head(x.flatten(2)).mean(1)
+        if self.form == "stacked":
+            return self.head(self.plane(x).flatten(1))
+        slow, fast = x
+        return self.slow(slow.flatten(1)) + self.head(fast.flatten(1))
+
+class Two(Net):
+    def forward(self, x, audio, mask=None):
+        return self.head(x.flatten(1)) + audio.sum()
+
+class Wrapped(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.net = Net(form)
+
+    def forward(self, x): return WAY
+
+def bare(form): return Net(form)
+def wrapped(form): return Wrapped(form)
+def two(): return Two("plain")
+"""
+SHAPE = (3, 8, 8, 8)
+
+
+@pytest.mark.parametrize("form", ["crops", "stacked", "pathways"])
+def test_the_module_that_is_shown_works(form, tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    given = {"input_shape": SHAPE, "layout": "NCTHW", "arguments": (("form", form),)}
+    text = fails(UsageError, "def forward(self, x)", source=f"{tmp_path / 'nets.py'}:bare", **given)
+    way = re.search(r"return (self\.net\(.*\)); see", text)
+    assert way is not None
+    (tmp_path / "nets.py").write_text(NETS.replace("WAY", way[1]))
+    assert load(f"{tmp_path / 'nets.py'}:wrapped", **given).classes == 5
+
+
+def test_inputs_beside_the_clip_are_named(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    source = f"{tmp_path / 'nets.py'}:two"
+    fails(UsageError, "needs 2 inputs (x, audio)", "self.net(x, ", source=source, input_shape=SHAPE)
