@@ -55,7 +55,7 @@ FAULTS = (
     Fault("model", "BatchNorm that was folded is not told", "model/onnx/batchnorm.py",
           'BatchNormState(word="folded", how=evidence + left)', 'BatchNormState(word="none", how=evidence + left)',
           ("test_model_fidelity.py",)),
-    Fault("model", "single trained numbers are constants", "model/onnx/trainable_constants.py",
+    Fault("model", "single trained numbers are constants", "model/onnx/parameters/trainable_constants.py",
           "value.numel() == 1 and not self.may_be_trained(name)", "value.numel() == 1", ("test_model_parameters.py",),
           "model/trainable.py"),
     Fault("model", "an operator: LeakyRelu leaks the wrong way", "model/onnx/operators/activation.py",
