@@ -8,6 +8,7 @@ from auditor.attack.closed_form.cocktail_party import CocktailParty
 from auditor.attack.closed_form.linear_input import LinearInversion
 from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.closed_form.spear import SpearInversion
+from auditor.attack.closed_form.token_spans import TokenSpans
 from auditor.attack.features.feature_inversion import FeatureInversion
 from auditor.attack.features.span_inversion import SpanInversion
 from auditor.attack.fedavg import FEDAVG
@@ -124,6 +125,7 @@ REFERENCED: tuple[Attack, ...] = (
 
 ATTACKS: tuple[Attack, ...] = (
     *CLOSED_FORMS,
+    TokenSpans(),
     April(),
     CocktailParty(),
     FEATURES,
