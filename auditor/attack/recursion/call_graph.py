@@ -225,9 +225,7 @@ class _Recorder(TorchFunctionMode):
         if isinstance(value, Tensor):
             number = self.numbers.get(id(value))
             return value if number is None else GraphValue(number)
-        if isinstance(value, (tuple, list)) and any(isinstance(v, Tensor) for v in value):
-            return type(value)(self._marked(v) for v in value) if type(value) in (tuple, list) else value
-        return value
+        return type(value)(self._marked(v) for v in value) if type(value) in (tuple, list) else value
 
     def _weight(self, call: Call) -> str | None:
         if call.name not in WEIGHTED or len(call.inputs) != 1 or not isinstance(call.args[0], GraphValue):
