@@ -1,5 +1,5 @@
 # make demo   environment, an example model exported to ONNX, a full scan, the report
-# make test   environment, all default tests
+# make test   environment, all default tests on two processes, the ten slowest told
 # make lint   style, types, architecture
 # make slow   tests that take minutes
 # make shapes every annotated tensor shape, checked while the tests run
@@ -18,8 +18,9 @@ demo: $(VENV)/.demo
 	echo "fl-audit exited with code $$code (0 gate satisfied, 1 leakage found, 4 inconclusive)"; \
 	case $$code in 0|1|4) ls -l fl-audit-report/results.json fl-audit-report/report.html fl-audit-report/report.pdf;; *) exit $$code;; esac
 
+# Two processes of one thread each; a file stays with one of them, so that what its tests share is made once.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

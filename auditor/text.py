@@ -1,5 +1,6 @@
 """Text from a model file is untrusted: make it inert before anyone sees it."""
 
+import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -37,3 +38,13 @@ def distinct(names: Iterable[str], cap: int = _CAP) -> Mapping[str, str]:
         taken.add(text)
         shown[name] = text
     return shown
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean x?)` for the known name that is nearest, or nothing where none is near.
+
+    >>> did_you_mean("momentun", ["loss", "momentum"])
+    ' (did you mean momentum?)'
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

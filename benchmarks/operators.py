@@ -124,7 +124,7 @@ def document(run: bool = True) -> str:
             "```python",
             "import torch",
             "",
-            "from auditor.model.onnx.operators import operator",
+            "from auditor import operator",
             "",
             "",
             '@operator("GatedConv", domain="com.example", weights=(1, 2))',

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditor.model.onnx.operators import operator
+from auditor import operator
 
 
 @operator("GatedConv", domain="com.example", weights=(1, 2))

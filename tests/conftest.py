@@ -1,9 +1,45 @@
-"""`make shapes` checks every annotated shape of the numerical stages while their tests run; it takes minutes."""
+"""How all tests run: one thread each, whole files a process, the longest files first."""
 
 import os
+from pathlib import Path
 
-from jaxtyping import install_import_hook
+import pytest
+import torch
 
 if os.environ.get("FL_AUDIT_CHECK_SHAPES"):
+    # `make shapes` checks every annotated shape of the numerical stages while their tests run; it takes minutes.
+    from jaxtyping import install_import_hook
+
     stages = ("probe", "federated", "attack", "enhance", "exposure", "score")
     install_import_hook([f"auditor.{stage}" for stage in stages], "beartype.beartype")
+
+# Processes that tests start read it. Small nets gain nothing from a second thread, and lose much on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+TESTS = Path(__file__).parent
+# Files that take more than ten seconds begin first, so that no process is left with one while the others are done.
+LONGEST = (
+    "pipeline/test_pipeline_scan.py",
+    "study/test_study_run.py",
+    "report/test_pdf.py",
+    "cli/test_cli.py",
+    "pipeline/test_pipeline_two_part.py",
+    "attack/test_contract.py",
+    "pipeline/test_references.py",
+    "test_wheel.py",
+    "cli/test_inspect.py",
+    "model/test_model_onnx.py",
+    "model/test_model_export.py",
+    "model/test_model_fidelity.py",
+    "attack/recursion/test_layer_recursion.py",
+    "score/test_score_retrieval.py",
+    "report/test_files.py",
+    "model/test_archives.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of the longest files first; all others keep their order."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))

@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass
 
 from auditor.attack.certificate import residual
-from auditor.records import Budget, Clips, Label, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,10 @@ class Attack(abc.ABC):
     def frames_of_scene(self) -> int:
         """How many frames of the scene this attacker holds at most: 0 for R0, 1 for R1, more for Rk."""
         return 0
+
+    def meets(self, defence: Defence) -> bool:
+        """Tell whether the attack compares updates as this defence leaves them; else its result would say nothing."""
+        return False
 
     @abc.abstractmethod
     def obstacle(self, view: View) -> str | None:

@@ -18,6 +18,7 @@ from auditor.attack.matching.parametrisation import Modes
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.published import PUBLISHED
 from auditor.attack.recursion.layer_recursion import LayerRecursion
+from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
 from auditor.solvers.schedule import Schedule
@@ -40,6 +41,7 @@ SPAN = SpanInversion(start=Grey())
 PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
+RESIDUAL_RECURSION = ResidualRecursion()
 
 # Rk: up to this many frames; a scan holds three, the user's references may be more.
 _MOST = 8
@@ -108,31 +110,27 @@ SPAN_R1 = SpanInversion(
     parametrisation=Modes(spectrum=FROM_ONE),
     schedule=Schedule(rate=0.02, anneal=0.03),
 )
-REFERENCED: tuple[Attack, ...] = (
-    R1,
-    RK,
-    LEAST_SQUARES_R1,
-    LEAST_SQUARES_RK,
+
+# What an audit runs: every attack of some preset, and the plain search that what-if variants are compared by.
+BATTERY: tuple[Attack, ...] = (
+    *CLOSED_FORMS,
+    RECURSION,
+    LEAST_SQUARES,
+    FEATURES,
+    SPAN,
+    MODE_MATCHING,
+    PLAIN,
     RECURSION_R1,
     RECURSION_RK,
     FEATURES_R1,
     FEATURES_RK,
-    SPAN_R1,
+    LEAST_SQUARES_R1,
+    LEAST_SQUARES_RK,
+    R1,
 )
+# What no preset runs: published attacks, and those that were no better than the battery where they were measured
+# (benchmarks/README.md). For `fl-audit attack` and studies.
+COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1, RESIDUAL_RECURSION)
 
-ATTACKS: tuple[Attack, ...] = (
-    *CLOSED_FORMS,
-    April(),
-    CocktailParty(),
-    FEATURES,
-    SPAN,
-    LEAST_SQUARES,
-    PLAIN,
-    *REFERENCED,
-    MODE_MATCHING,
-    RECURSION,
-    *PUBLISHED,
-    *FEDAVG,
-    *MALICIOUS,
-)
+ATTACKS: tuple[Attack, ...] = (*BATTERY, *MALICIOUS, *COMPARISON)
 BY_NAME = {attack.name: attack for attack in ATTACKS}

@@ -1,33 +1,14 @@
-"""What `fl-audit list` prints."""
+"""`fl-audit list`: attacks, probe clips and presets."""
 
-from auditor.attack import ATTACKS, PRESETS
-from auditor.probe.real import manifest
-from auditor.text import printable
+import typer
 
-
-def listing(what: str) -> str:
-    """Return attacks, probes, presets or all of them as plain text."""
-    parts = {"attacks": _attacks, "probes": _probes, "presets": _presets}
-    chosen = parts if what == "all" else {what: parts[what]}
-    return "\n\n".join(f"{title.upper()}\n{make()}" for title, make in chosen.items())
+from auditor.cli.signatures import takes_options
+from auditor.options import ListOptions
 
 
-def _attacks() -> str:
-    return "\n".join(f"  {a.name:24} {a.title}\n{'':27}{a.source}" for a in ATTACKS)
+@takes_options("list")
+def list_known(options: ListOptions) -> None:
+    """List attacks, probe clips and presets."""
+    from auditor.cli.catalogue import listing
 
-
-def _probes() -> str:
-    lines = [
-        f"  {entry['name']:22} {printable(str(entry.get('in_view', entry.get('people', ''))))}" for entry in manifest()
-    ]
-    lines.append(f"  {'canary':22} generated: carries random bits at several scales (in every scan)")
-    return "\n".join(lines)
-
-
-def _presets() -> str:
-    return "\n".join(
-        f"  {p.name:22} {p.seconds / 60:.0f} min at most, {p.probes} clips, "
-        f"{p.seeds} seed{'s' if p.seeds > 1 else ''}, "
-        f"at most {p.steps} steps a descent{', what-if' if p.what_if else ''}"
-        for p in PRESETS.values()
-    )
+    typer.echo(listing(options.what))

@@ -1,55 +1,24 @@
 """`fl-audit study`: a grid of conditions, run with resume, and claims judged by it."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import typer
 
-from auditor.cli import choices
-from auditor.cli.arguments import parse_seconds
+from auditor.cli.signatures import takes_options
 from auditor.errors import ExitCode, UsageError
+from auditor.options import StudyFile, StudyOptions
 from auditor.text import printable
+from auditor.values import shown
 
-DEFAULT_FOLDER = Path("fl-audit-study")
 _FILES = ("study.json", "study.html", "study.pdf", "study.md")
 
 
-def study(
-    file: Annotated[Path, typer.Argument(help="Study file, such as examples/rasul2025.toml", metavar="FILE.toml")],
-    preset: Annotated[
-        str,
-        typer.Option(help="fast, standard or deep, as far as the file describes them.", rich_help_panel="The study"),
-    ] = "fast",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes at a time [default: one a core].",
-            min=1,
-            max=256,
-            show_default=False,
-            rich_help_panel="The study",
-        ),
-    ] = None,
-    max_time: Annotated[
-        str | None,
-        typer.Option(help="Begin nothing after this time, e.g. 40m; run again to go on.", rich_help_panel="The study"),
-    ] = None,
-    device: choices.Device = "auto",
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would run, and run nothing.", rich_help_panel="The study")
-    ] = False,
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for results, report, tables and figures, and what is finished so far.",
-            rich_help_panel=choices.OUTPUT,
-        ),
-    ] = DEFAULT_FOLDER,
-) -> None:
+@takes_options("study")
+def study(file: StudyFile, options: StudyOptions) -> None:
     """Run a study: models x weights x references x enhancement x clips x seeds, and the claims it judges.
 
     Interrupt it anywhere: what is finished is kept in the folder, and the same command goes on.
@@ -57,21 +26,14 @@ def study(
     Exits 0 when every cell was measured, whatever the claims came to, 2 when the file is wrong, 4 when cells are
     missing, also for a model that cannot be audited: the report names it.
     """  # fmt: skip
-    choices.one_of("--preset", preset, ("fast", "standard", "deep"))
+    out = options.out
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {choices.shown(out)} is a file", "name a folder")
-    from auditor.study import StudyOptions, lay_out, read_study
+        raise UsageError(f"--out {shown(out)} is a file", "name a folder")
+    from auditor.study import lay_out, read_study
 
-    described = read_study(file)
-    options = StudyOptions(
-        preset=preset,
-        folder=out,
-        jobs=jobs or len(os.sched_getaffinity(0)),
-        device=device,
-        max_time=parse_seconds(max_time) if max_time else None,
-        command=("fl-audit", *sys.argv[1:]),
-    )
-    if plan:
+    described = read_study(file.file)
+    options = replace(options, jobs=options.jobs or len(os.sched_getaffinity(0)))
+    if file.plan:
         work, done = lay_out(described, options)
         for cell in work.cells:
             typer.echo(
@@ -94,7 +56,7 @@ def study(
         raise typer.Exit(ExitCode.INCONCLUSIVE)
 
 
-def _run(described: Any, options: Any) -> dict[str, Any]:
+def _run(described: Any, options: StudyOptions) -> dict[str, Any]:
     import warnings
 
     from auditor.study import study as run_study

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from auditor.federated.buffers import Tracked, tracked
+from auditor.federated.defence import defend, parse
 from auditor.federated.local_steps import batches, local_training
 from auditor.federated.loss import CrossEntropy, Loss, check_twice, targets_of
 from auditor.records import BatchStatistics, Clips, FederatedProtocol, Label, PublicModel, Update
@@ -29,8 +30,8 @@ class LocalClient:
     classes
         How many outputs the model has, for multi-label targets.
     seed
-        Seed of what only this client knows: its dropout masks, and the order of its clips in local training. Without
-        one dropout is off, and clips come in the order given.
+        Seed of what only this client knows: its dropout masks, the order of its clips in local training, and what its
+        defences draw. Without one dropout is off, and clips come in the order given.
     weights
         Other public weights than the model's, by name.
     """
@@ -50,6 +51,7 @@ class LocalClient:
         self.classes = classes
         self.seed = seed
         self.names = protocol.sent
+        self.defences = tuple(parse(written) for written in protocol.defence)
         parameters = dict(model.named_parameters())
         self._moved = {
             name: w if w.requires_grad else w.detach().requires_grad_(True) for name, w in (weights or {}).items()
@@ -92,10 +94,11 @@ class LocalClient:
         return gradients, {site: step.batch for site, step in steps.items()}
 
     def update(self, clips: Clips, labels: Tensor) -> Update:
-        """Return the update that travels for these clips: detached, in float32."""
+        """Return the update that travels for these clips: detached, in float32, under the protocol's defences."""
         gradients, steps = self._step(clips, labels, create_graph=False, watch=self.protocol.send_buffers)
+        generator = torch.Generator().manual_seed(self.seed or 0)
         return Update(
-            gradients={name: g.detach() for name, g in gradients.items()},
+            gradients=defend(self.defences, {name: g.detach() for name, g in gradients.items()}, generator),
             batch=len(clips),
             algorithm=self.protocol.algorithm,
             buffers={name: value.detach() for step in steps.values() for name, value in step.after.items()},

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from auditor.federated.client import LocalClient
 from auditor.records import Clips, Clock, Label, Layer, Target, record
+from auditor.results.asides import Check
 
 # Rows of fewer weights (depthwise 1x1, one input channel) are alike by chance or by necessity.
 _LEAST_WEIGHTS = 5
@@ -37,22 +38,6 @@ _LEARNT = 0.9
 MOST_DEAD = 0.5
 
 _TINY = 1e-30
-
-
-@record
-class Check:
-    """One test and its outcome.
-
-    `passed` is None where the test could not be made; `why` then says the cause, else what the test is for. `where`
-    names the layer or class that it is about, `measured` and `threshold` are worded for a reader.
-    """
-
-    name: str
-    passed: bool | None
-    measured: str
-    threshold: str
-    why: str
-    where: str = ""
 
 
 @record
@@ -268,7 +253,7 @@ def _one_clip(seen: _ForwardTrace) -> Check:
         return _not_made(_CLIP, f"fewer than {_LEAST_CLIPS} clips that the model has yet to learn fitted into the time")
     total = sum(shares)
     if not 0.0 < total < math.inf:
-        return _not_made(_CLIP, "no clip moves anything below the head, or one moves it beyond all numbers")
+        return _not_made(_CLIP, "no clip moves anything below the head, or one moves it to infinity")
     share = max(shares) / total
     return Check(
         name=_CLIP,
@@ -337,9 +322,9 @@ def _rows_of(target: Target, layer: Layer) -> list[Float[Tensor, "row weight"]]:
         if value.ndim < 2 or not bool(torch.isfinite(value).all()):
             continue
         units = layer.output_shape[-1] if value.ndim == 2 and layer.output_shape else 0
-        way = value.T if units == value.shape[1] != value.shape[0] else value.flatten(1)
-        ways = (way, way.T) if value.ndim == 2 and units == value.shape[0] == value.shape[1] else (way,)
-        found += [way for way in ways if way.shape[1] >= _LEAST_WEIGHTS and len(way) >= MOST_COPIES]
+        matrix = value.T if units == value.shape[1] != value.shape[0] else value.flatten(1)
+        matrices = (matrix, matrix.T) if value.ndim == 2 and units == value.shape[0] == value.shape[1] else (matrix,)
+        found += [m for m in matrices if m.shape[1] >= _LEAST_WEIGHTS and len(m) >= MOST_COPIES]
     return found
 
 

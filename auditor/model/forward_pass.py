@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from auditor.records import Convolution
+
 # Operations that take a tensor for its shape only.
 BLANK = frozenset(
     f"aten::{name}"
@@ -42,6 +44,10 @@ class Reading:
         True when a matrix of parameters stands to the left of the input.
     on_scores
         True when the input is a product of two values that both depend on the clip, as attention scores are.
+    version
+        How often the input had been written to in place before.
+    convolution
+        How the kernel walks, where it is a convolution.
     """
 
     operator: str
@@ -50,6 +56,8 @@ class Reading:
     output: Tensor
     weight_first: bool = False
     on_scores: bool = False
+    version: int = 0
+    convolution: Convolution | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -151,7 +159,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 matrices = [i for i, v in enumerate(operands) if v in self.made and v not in self.clip and v.dim() > 1]
                 place = next(i for i, v in enumerate(operands) if v is largest)
                 first = bool(matrices) and matrices[-1] < place
-                self.readings.append(Reading(name, weights, largest, outputs[0], first, largest in self.scores))
+                scores, version, walks = largest in self.scores, largest._version, _walks(name, args)
+                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks))
                 if not self.until.isdisjoint(self.readings[-1].parameters):
                     self.awaited = largest
                     raise _Seen
@@ -174,6 +183,22 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.made.held[key][1]
         begin, end = _extent(value)
         return tuple(name for first, last, name in self.extents[key] if first < end and begin < last)
+
+
+def _walks(operator: str, args: Any) -> Convolution | None:
+    """Return how a convolution's kernel walks, from the arguments of aten::convolution; None for other operators."""
+    if operator != "aten::convolution":
+        return None
+    _, weight, _, stride, padding, dilation, transposed, _, groups = args
+    axes = weight.dim() - 2
+    stride, padding, dilation = (
+        tuple(int(v) for v in (value if len(value) == axes else list(value) * axes))
+        for value in (stride, padding, dilation)
+    )
+    kernel = tuple(weight.shape[2:])
+    return Convolution(
+        kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, transposed=transposed
+    )
 
 
 def _extent(value: Tensor) -> tuple[int, int]:

@@ -57,7 +57,7 @@ def compose(extractor: Part, head: Part, options: LoadOptions) -> Target:
     head = settle(head, inputs, torch.cat(inputs))
     network = TwoPart(extractor.network, head.network, join, rows)
     # Of an ONNX head nothing but the wanted output was read.
-    wanted = options.output if head.file is None else None
+    wanted = options.model_output if head.file is None else None
     model = VideoModel(network, spec, pool=options.temporal_pool, output=wanted)
     classes = count_classes(model, clips[:1], options.classes)
     model = model.over(network, not observe(model, clips[:1]).operators.isdisjoint(NEEDED_FOR))

@@ -129,7 +129,8 @@ def find_layers(network: nn.Module, parameters: Mapping[str, Tensor], readings: 
         if name not in placed:
             path, _, leaf = name.rpartition(".")
             unread.setdefault(path if LEAVES.match(leaf) else name, _Group([])).parameters.append(name)
-    layers = [_layer(i, group, owners, parameters) for i, group in enumerate([*groups, *unread.values()])]
+    values: dict[Hashable, int] = {}
+    layers = [_layer(i, group, owners, parameters, values) for i, group in enumerate([*groups, *unread.values()])]
     return _with_distinct_names(layers)
 
 
@@ -188,7 +189,9 @@ def _rows(reading: Reading) -> int:
     return reading.input.numel() // max(contracted, 1)
 
 
-def _layer(index: int, group: _Group, owners: _Owners, parameters: Mapping[str, Tensor]) -> Layer:
+def _layer(
+    index: int, group: _Group, owners: _Owners, parameters: Mapping[str, Tensor], values: dict[Hashable, int]
+) -> Layer:
     kind = _kind(group, owners, parameters)
     seen = group.readings
     return Layer(
@@ -200,7 +203,16 @@ def _layer(index: int, group: _Group, owners: _Owners, parameters: Mapping[str, 
         rows=_rows(seen[0]) if kind == "linear" else None,
         input_shape=tuple(seen[0].input.shape) if seen else (),
         output_shape=tuple(seen[-1].output.shape) if seen else (),
+        convolution=seen[0].convolution if seen else None,
+        reads=values.setdefault(_value(seen[0]), len(values)) if seen else None,
     )
+
+
+def _value(reading: Reading) -> Hashable:
+    """Return what two readings of the very same value have in common."""
+    value = reading.input
+    place = value.untyped_storage()._cdata, int(value.storage_offset()), reading.version
+    return (*place, tuple(value.shape), tuple(value.stride()))
 
 
 def _with_distinct_names(layers: list[Layer]) -> tuple[Layer, ...]:

@@ -46,7 +46,7 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
     if form == "onnx":
         if weights is not None:
             raise UsageError("--weights does not apply to an ONNX file, which carries its own", "leave --weights out")
-        if options.arguments:
+        if options.arg:
             raise UsageError("--arg does not apply to an ONNX file", "leave --arg out")
         target = _load_onnx(Path(source), options)
     elif options.onnx_ops:
@@ -95,7 +95,7 @@ def load_two_part(
     """
     begun = time.monotonic()
     options = LoadOptions(**choices)
-    if options.arguments:
+    if options.arg:
         raise UsageError("--arg does not say which part it is for", "write factories that need no arguments")
     parts = (_part(extractor, extractor_weights, "extractor", options), _part(head, head_weights, "head", options))
     target = compose(*parts, options)

@@ -42,7 +42,7 @@ def chosen(names: tuple[str, ...], wanted: str | None, floating: tuple[str, ...]
     UsageError
         There is no such output.
     NotAuditable
-        No output holds floating numbers.
+        No output is a floating-point tensor.
     """
     if wanted is not None:
         if wanted in names:
@@ -57,7 +57,7 @@ def chosen(names: tuple[str, ...], wanted: str | None, floating: tuple[str, ...]
             return name
     if not floating:
         raise NotAuditable(
-            f"no output of the model is a tensor of floating numbers ({_listed(names) or 'there is none'})",
+            f"no output of the model is a floating-point tensor ({_listed(names) or 'there is none'})",
             "return the logits from forward",
         )
     return floating[0]
@@ -91,7 +91,7 @@ def select(outputs: Any, wanted: str | None) -> Tensor:
 
 
 def floating(named: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the tensors of floating numbers."""
+    """Return the names of the floating-point tensors."""
     return tuple(name for name, v in named.items() if isinstance(v, Tensor) and v.is_floating_point())
 
 

@@ -14,9 +14,11 @@ from auditor.model.checks.parity import runtime
 from auditor.model.double_backward import swap_modules
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.from_onnx import compare, declared_input, file_fidelity, understood, witnessed
-from auditor.model.onnx.graph import Graph
-from auditor.model.onnx.interpreter import NodeError, OnnxModule, in_parts, operator_counts
+from auditor.model.onnx.frozen_batch import in_parts
+from auditor.model.onnx.graph import Graph, operator_counts
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.operators import OPERATORS
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.pytorch.built import class_counts, digest
 from auditor.model.pytorch.from_pytorch import check_parameters, input_of, open_pytorch
 from auditor.model.reading_options import LoadOptions
@@ -85,7 +87,7 @@ def onnx_part(path: Path, role: Role, options: LoadOptions) -> Part:
         See `loading.load`.
     """
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
-    file, graph, found, told = understood(path, operators, options.output if role != EXTRACTOR else None)
+    file, graph, found, told = understood(path, operators, options.model_output if role != EXTRACTOR else None)
     spec = reads = None
     if role == EXTRACTOR:
         shape, fixed, layout = declared_input(file.model, options)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from auditor.model.forward_pass import first_input
-from auditor.model.onnx.interpreter import NodeError
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.reading_options import LoadOptions
 from auditor.model.video import VideoModel
 from auditor.records import InputSpec, record
@@ -27,7 +27,7 @@ SAMPLED = 1024
 
 
 @record
-class PixelMap:
+class PixelFactors:
     """What the first layer reads of a pixel x: factor (x - zero), by channel or for all."""
 
     factors: tuple[float, ...]
@@ -47,15 +47,15 @@ def with_range(
         The integer type that a file declares for its input; empty for floats.
     """
     spec = model.spec
-    if integers and options.value_range is None:
+    if integers and options.range is None:
         note = f"The file reads pixels as {printable(integers, 20)}: they enter with values 0 to 255."
         return _entering(model, replace(spec, value_range=BYTES)), [note]
-    found = pixel_map(model)
+    found = pixel_factors(model)
     if found is None:
         return model, []
     shown = f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
     what = f"Before its first layer the network turns a pixel x into {shown}"
-    told = (options.value_range, options.mean, options.std) != (None, None, None)
+    told = (options.range, options.mean, options.std) != (None, None, None)
     if stated or told or (spec.mean, spec.std, spec.value_range) != ((0.0,), (1.0,), UNIT):
         if _implies_bytes(found) and spec.value_range == UNIT:
             return model, [f"{what}, which fits values 0 to 255; as it was stated, they are 0 to 1 here."]
@@ -68,7 +68,7 @@ def with_range(
     return model, []
 
 
-def pixel_map(model: VideoModel) -> PixelMap | None:
+def pixel_factors(model: VideoModel) -> PixelFactors | None:
     """Return what a network does to pixels before its first layer; None where that is no factor and shift, or fails."""
     spec = replace(model.spec, value_range=UNIT, mean=(0.0,), std=(1.0,))
     plain = _entering(model, spec)
@@ -94,7 +94,7 @@ def pixel_map(model: VideoModel) -> PixelMap | None:
     if len(pairs) > MOST_CHANNELS:
         return None
     factors, zeros = zip(*sorted(pairs), strict=True)
-    return PixelMap(factors=factors, zeros=zeros)
+    return PixelFactors(factors=factors, zeros=zeros)
 
 
 def _entering(model: VideoModel, spec: InputSpec) -> VideoModel:
@@ -113,7 +113,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}") + 0.0  # never minus zero
 
 
-def _implies_bytes(found: PixelMap) -> bool:
+def _implies_bytes(found: PixelFactors) -> bool:
     if all(MEANS[0] <= zero <= MEANS[1] for zero in found.zeros):
         return True
     close = [any(abs(factor / wanted - 1) <= CLOSE for wanted in FACTORS) for factor in found.factors]

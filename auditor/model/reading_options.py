@@ -19,16 +19,16 @@ class LoadOptions:
     ----------
     input_shape
         One clip in the model's own axis order, with or without the batch.
-    layout, mean, std, value_range
+    layout, mean, std, range
         How pixels enter the model.
     classes
         Number of classes.
     temporal_pool
         How logits of frames become a clip's; None takes the mean where the network reads single frames, and keeps
         each where it answers for every frame of a clip.
-    output
+    model_output
         Name or index of the output that the loss reads, where the model returns several.
-    arguments
+    arg
         (name, value) pairs for a factory, or for an architecture of torchvision or timm.
     trust_model
         Whether files that run code when they are read may be read.
@@ -45,10 +45,10 @@ class LoadOptions:
     classes: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    value_range: tuple[float, float] | None = None
+    range: tuple[float, float] | None = None
     temporal_pool: TemporalPool | None = None
-    output: str | None = None
-    arguments: tuple[tuple[str, Any], ...] = ()
+    model_output: str | None = None
+    arg: tuple[tuple[str, Any], ...] = ()
     trust_model: bool = False
     onnx_ops: tuple[Path, ...] = ()
     join: Join | None = None
@@ -77,6 +77,6 @@ class LoadOptions:
             layout=layout,
             mean=self.mean if self.mean is not None else mean,
             std=self.std if self.std is not None else std,
-            value_range=self.value_range if self.value_range is not None else value_range,
+            value_range=self.range if self.range is not None else value_range,
             origin=origin,
         )

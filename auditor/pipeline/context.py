@@ -153,6 +153,7 @@ def _view(
         local_batch=protocol.local_batch if local else None,
         learning_rate=protocol.learning_rate if local else None,
         momentum=protocol.momentum if local else None,
+        defences=context.client.defences,
     )
     return View(target=context.target, client=context.client, update=update, knowledge=knowledge)
 

@@ -26,8 +26,8 @@ from auditor.records import (
     Reconstruction,
     Target,
     View,
-    record,
 )
+from auditor.results.audit import Control
 from auditor.score import psnr
 
 # float32 gradients of one Linear leave about 120 dB; half of that is still out of reach for anything but a solution.
@@ -39,19 +39,6 @@ _OPTIMISER_STEPS = 200
 _CEILING = 60.0
 # Simulating the client twice on the same clips differs by rounding alone: 0 on a CPU, up to 1e-5 with CUDA atomics.
 _SAME_UPDATE = 1e-4
-
-
-@record
-class Control:
-    """A case with a known outcome: what was measured against what had to be. `passed` is None when it did not run."""
-
-    name: str
-    kind: str
-    passed: bool | None
-    measured: str
-    expected: str
-    why: str
-    attack: str | None = None
 
 
 class _Tiny(nn.Module):

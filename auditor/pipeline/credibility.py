@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import Attack, GivenClips, GradientMatching, distance
+from auditor.attack import Attack, GivenClips, GradientMatching, as_sent, distance
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
-from auditor.records import Budget, Clips, Reconstruction, Skipped, Trace, View, record
-from auditor.score import Conclusion, Evidence, conclude, psnr
+from auditor.pipeline.run_attack import run_attack
+from auditor.records import Budget, Clips, Reconstruction, Skipped, Trace, View
+from auditor.results.attempts import Diagnosis, Point, TruthStarted
+from auditor.score import Evidence, conclude, psnr
 
 # Moments at which the iterates of a search are kept for the budget curve.
 CHECKPOINTS = 6
@@ -20,53 +22,6 @@ _LEAST_STEPS = 60
 _STANDS_FOR_DB = 25.0
 # No PSNR is larger than this: iterates are kept in half precision.
 _MOST_DB = 70.0
-
-
-@record
-class Point:
-    """The best clip so far, scored: dB, after so many steps and seconds, at this objective of the attacker."""
-
-    step: int
-    seconds: float
-    objective: float
-    psnr: float
-
-
-@record
-class TruthStarted:
-    """A descent that began at the truth: the auditor's diagnosis, never an attack.
-
-    `psnr` and `objective` are the last iterate's; `course` has dB by step.
-    """
-
-    psnr: float
-    objective: float
-    steps: int
-    seconds: float
-    course: tuple[tuple[int, float], ...]
-
-
-@record
-class Diagnosis:
-    """Why a reconstruction ended where it did.
-
-    Attributes
-    ----------
-    at_truth
-        Relative difference between the update and the client's simulation on the true clips.
-    objective_at_truth
-        The attacker's own objective there; None where it depends on more than the clips.
-    because
-        Why no run started at the truth, if none did.
-    """
-
-    conclusion: Conclusion
-    at_truth: float
-    objective_at_truth: float | None
-    labels_right: bool
-    truth: TruthStarted | None
-    exposure: float | None
-    because: str = ""
 
 
 def budget_curve(observed: Observed, made: Reconstruction) -> tuple[Point, ...]:
@@ -97,7 +52,8 @@ def diagnose(
     # The order in which a FedAvg client takes its clips is its own; what that hides from an attacker shows below.
     client = context.client if context.protocol.algorithm == "FedSGD" else context.client_of(observed.probe)
     simulated = client(observed.clips, client.targets(observed.labels))
-    at_truth = distance(simulated, dict(observed.update.gradients))
+    sent = dict(observed.update.gradients)
+    at_truth = distance(dict(as_sent(view.knowledge.defences, simulated, sent)), sent)
     knowing = replace(view, knowledge=replace(view.knowledge, labels=observed.labels))
     own = attack.measure(knowing, observed.clips, observed.labels)
     right = sorted(map(str, made.labels)) == sorted(map(str, observed.labels))
@@ -120,10 +76,10 @@ def diagnose(
     )
     return Diagnosis(
         conclusion=conclusion,
-        at_truth=at_truth,
+        update_at_truth=at_truth,
         objective_at_truth=own,
         labels_right=right,
-        truth=ran,
+        truth_started=ran,
         exposure=exposure,
         because=truth if isinstance(truth, str) else "",
     )
@@ -144,7 +100,7 @@ def _start_at_truth(
     if not _representable(attack, truth):
         return "what the attack moves cannot stand for given clips, so it cannot be started at one"
     steps = max(_LEAST_STEPS, round(_SHARE * made.steps / max(1, len(made.restart_objectives))))
-    result = _from(attack, truth).invert(knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
+    result = run_attack(_from(attack, truth), knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
     if isinstance(result, Skipped):
         return result.reason
     course = tuple((c.step, _psnr(observed, replace(made, clips=c.current.float()))) for c in result.checkpoints)

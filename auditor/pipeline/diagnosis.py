@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from auditor.attack import GradientMatching
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context, Observed
-from auditor.pipeline.credibility import Diagnosis, diagnose
+from auditor.pipeline.credibility import diagnose
 from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.progress import Display
 from auditor.pipeline.units import Unit, unit_view
 from auditor.records import Budget, record
+from auditor.results.attempts import Diagnosis
 from auditor.score import Grade, grade_clip
 
 

@@ -8,12 +8,13 @@ from torch.nn import functional
 
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
-from auditor.pipeline.enhancement_words import Added, EnhancedScore, added, sharpness
+from auditor.pipeline.enhancement_words import added, sharpness
 from auditor.pipeline.findings import Finding, Result, best_of
 from auditor.pipeline.progress import Display
 from auditor.probe import Galleries
 from auditor.probe.fit import resize
 from auditor.records import Clip, Clips, Clock, Skipped, record
+from auditor.results.findings import Added, EnhancedScore
 from auditor.score import embedding_rank, psnr, rank, ssim_frames
 from auditor.score.embedding import embedding
 from auditor.score.perceptual import distance_of_looks, looks

@@ -1,10 +1,7 @@
 """What an enhancer did to a reconstruction, in one word and one sentence."""
 
-from typing import Literal
-
-from auditor.records import Clip, record
-
-Word = Literal["recovered detail", "only prettier", "nothing", "worse", "not judged"]
+from auditor.records import Clip
+from auditor.results.findings import Added, EnhancedScore
 
 # dB over bicubic that count: an eighth of the error gone. The truth itself is resampled, and another kernel for that
 # (bilinear, area) takes 14 to 40% off a gain (three shipped clips): half a dB stays a gain under any of them.
@@ -12,31 +9,6 @@ MARGIN = 0.5
 # Relative change of perceptual distance, and of sharpness, that counts: more than a blur of half a pixel makes (7 to
 # 10% farther, 6 to 9% less sharp; three shipped clips at 64 x 64).
 NEARER, SHARPER = 0.1, 0.1
-
-
-@record
-class EnhancedScore:
-    """Numbers of an enhanced clip against the clip before it was resized to the model's input.
-
-    `sharpness` is the mean absolute difference of neighbouring pixels in [0, 1]; it needs no truth. `perceptual` is a
-    distance of network features, lower is nearer; `rank` searches a gallery by pixels, `embedding_rank` by what a
-    public network sees. None where it was not measured.
-    """
-
-    psnr: float
-    ssim: float
-    rank: int
-    sharpness: float
-    perceptual: float | None = None
-    embedding_rank: int | None = None
-
-
-@record
-class Added:
-    """The word, and the sentence that gives its reason."""
-
-    word: Word
-    sentence: str
 
 
 def sharpness(clip: Clip) -> float:

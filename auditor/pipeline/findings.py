@@ -7,14 +7,14 @@ import torch
 
 from auditor.attack import Attack
 from auditor.pipeline.context import Context, Observed
-from auditor.pipeline.controls import Control
-from auditor.pipeline.credibility import Point
 from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.pairing import alike, own_clip
 from auditor.pipeline.references import References
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.probe import Galleries
 from auditor.records import Clip, Clock, LabelGuess, Probe, Reconstruction, record
+from auditor.results.attempts import Point
+from auditor.results.audit import Control
 from auditor.score import (
     Appearance,
     ClipScore,

@@ -8,17 +8,28 @@ import torch
 from auditor.exposure import closed_form_flags
 from auditor.federated import assign_labels, batch_labels, guess_loss
 from auditor.federated.model_check import check_model, suspicious
-from auditor.pipeline.blocks import fidelity_block, number, plain
+from auditor.options import ClientOptions
 from auditor.pipeline.context import Context
 from auditor.pipeline.input_preview import InputPreview, input_preview, preview_picture
-from auditor.pipeline.malicious_block import check_blocks
-from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.progress import Display
 from auditor.pipeline.scan import choose_device, load_target
 from auditor.pipeline.training import loss_of, trained
 from auditor.probe import moving_texture, shipped_probes
-from auditor.records import Layer, Target, record
-from auditor.text import distinct, printable
+from auditor.records import Fidelity, InputSpec, Layer, Target, record
+from auditor.results.declare import values_of
+from auditor.results.encode import document
+from auditor.results.inspection import (
+    ClientCheckBlock,
+    EnteringBlock,
+    FirstLayerBlock,
+    FlagBlock,
+    InspectedFidelity,
+    InspectedInput,
+    InspectedParameter,
+    InspectionDocument,
+    LossGuess,
+)
+from auditor.text import distinct
 
 LONGEST_NAME = 300
 # Public clips that the client-side check is made on, and for how long: large nets skip its test of single clips.
@@ -49,7 +60,7 @@ class Inspection:
     picture: bytes
 
 
-def inspect(options: ScanOptions, display: Display) -> Inspection:
+def inspect(options: ClientOptions, display: Display) -> Inspection:
     """Load a model and describe it.
 
     Raises
@@ -67,31 +78,32 @@ def inspect(options: ScanOptions, display: Display) -> Inspection:
     with torch.no_grad():
         seen = input_preview(target, clip)
     flags = closed_form_flags(target.layers, context.protocol, target.classes)
-    document = {
-        "format": target.format,
-        "sha256": target.sha256,
-        "input": _input(options, target, seen),
-        "parameters": _parameters(context),
-        "operators": {printable(name, LONGEST_NAME): count for name, count in target.operators.items()},
-        "fidelity": {
-            **fidelity_block(context.target.fidelity),
-            "loss": context.protocol.loss,
-            "loss_guess": {"loss": guess, "because": why},
-            "classes": target.classes,
-            "client_batchnorm": context.protocol.bn,
-            "seconds_to_load": round(target.seconds, 2),
-        },
-        "flags": [
-            {"layer": printable(layer.name, LONGEST_NAME), "kind": layer.kind, "text": text}
+    found = InspectionDocument(
+        format=target.format,
+        sha256=target.sha256,
+        input=_input(options, target, seen),
+        parameters=_parameters(context),
+        operators=target.operators,
+        fidelity=InspectedFidelity(
+            **values_of(Fidelity, context.target.fidelity),
+            loss=context.protocol.loss,
+            loss_guess=LossGuess(loss=guess, because=why),
+            classes=target.classes,
+            client_bn=context.protocol.bn,
+            seconds_to_load=target.seconds,
+        ),
+        flags=tuple(
+            FlagBlock(layer=layer.name, kind=layer.kind, text=text)
             for layer in target.layers
             for text in flags.get(layer.index, ())
-        ],
-        "client_check": _client_check(context),
-    }
-    return Inspection(document=document, target=target, layers=target.layers, picture=preview_picture(clip, seen))
+        ),
+        client_check=_client_check(context),
+    )
+    picture = preview_picture(clip, seen)
+    return Inspection(document=document(found), target=target, layers=target.layers, picture=picture)
 
 
-def _client_check(context: Context) -> dict[str, Any]:
+def _client_check(context: Context) -> ClientCheckBlock:
     """What a client could tell of the model before training it, on public clips."""
     spec, classes, kind = context.input, context.target.classes, context.client.loss.kind
     real = [probe.clip for probe in shipped_probes(spec, _CHECKED_ON // 2)]
@@ -99,41 +111,29 @@ def _client_check(context: Context) -> dict[str, Any]:
     clips = torch.stack([*real, *made]).to(context.device)
     labels = batch_labels(assign_labels(["check"], classes, kind=kind)[0], len(clips), classes, kind=kind)
     checks = check_model(context.target, context.client, clips, labels, _CHECK_SECONDS)
-    return {"suspicious": len(suspicious(checks)), "note": CHECK_NOTE, "tests": check_blocks(checks)}
+    return ClientCheckBlock(suspicious=len(suspicious(checks)), note=CHECK_NOTE, tests=checks)
 
 
-def _parameters(context: Context) -> list[dict[str, Any]]:
+def _parameters(context: Context) -> tuple[InspectedParameter, ...]:
     names = distinct(context.target.parameters, LONGEST_NAME)
     owner = {name: layer.name for layer in context.target.layers for name in layer.parameters}
     sent = frozenset(context.protocol.sent)
-    return [
-        {
-            "name": names[name],
-            "shape": list(value.shape),
-            "trainable": name in sent,
-            "layer": printable(owner[name], LONGEST_NAME) if name in owner else None,
-        }
+    return tuple(
+        InspectedParameter(name=names[name], shape=tuple(value.shape), trainable=name in sent, layer=owner.get(name))
         for name, value in context.target.parameters.items()
-    ]
+    )
 
 
-def _input(options: ScanOptions, target: Target, seen: InputPreview) -> dict[str, Any]:
-    spec = target.input
-    return {
-        **{name: plain(getattr(spec, name)) for name in spec.__slots__},  # type: ignore[attr-defined]
-        "origins": _origins(options, target),
-        "entering": {
-            "shape": list(seen.shape),
-            "minimum": number(seen.minimum),
-            "maximum": number(seen.maximum),
-            "mean": [number(v) for v in seen.mean],
-            "std": [number(v) for v in seen.std],
-        },
-        "first_layer": {"name": seen.reader, "shape": list(seen.read_shape), "how": seen.how},
-    }
+def _input(options: ClientOptions, target: Target, seen: InputPreview) -> InspectedInput:
+    return InspectedInput(
+        **values_of(InputSpec, target.input),
+        origins=_origins(options, target),
+        entering=EnteringBlock(**values_of(EnteringBlock, seen)),
+        first_layer=FirstLayerBlock(name=seen.reader, shape=seen.read_shape, how=seen.how),
+    )
 
 
-def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
+def _origins(options: ClientOptions, target: Target) -> dict[str, str]:
     """Say where each part of the input's description comes from."""
     spec, published = target.input, target.input.origin
     return {
@@ -143,7 +143,7 @@ def _origins(options: ScanOptions, target: Target) -> dict[str, str]:
         "std": _origin("--std", options.std, spec.std != (1.0,), published, "taken as 1: the source states none"),
         "value_range": _origin(
             "--range",
-            options.value_range,
+            options.range,
             spec.value_range != (0.0, 1.0),
             published,
             "taken as [0, 1]: it is not stated",

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from auditor.attack import CLOSED_FORMS, LEAST_STEPS, Attack, GradientMatching
+from auditor.attack import LEAST_STEPS, Attack, GradientMatching
 from auditor.attack.malicious import (
     FishingInversion,
     Hook,
@@ -23,13 +23,15 @@ from auditor.attack.malicious import (
 )
 from auditor.errors import AuditError
 from auditor.federated import LocalClient
-from auditor.federated.model_check import Check, check_model, suspicious
+from auditor.federated.model_check import check_model, suspicious
 from auditor.model.manipulated import imprinted, with_values
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.progress import Display
+from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.probe import moving_texture
-from auditor.records import Budget, Clip, Clips, Clock, Outcome, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.records import Budget, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.results.asides import Check
 from auditor.score import ClipScore, Grade, grade_clip, pair, psnr, score_clip
 
 THREAT = "F"
@@ -310,21 +312,17 @@ def _honest(case: _Case) -> Reconstruction | Skipped:
     """What an honest server gets at the same batch: a closed form if one solves it, else the same descent."""
     view = view_of(case.context, case.observed[0])
     seed = unit_seed(case.context.seed, "malicious", "honest")
-    for attack in CLOSED_FORMS:
-        if attack.obstacle(view) is None:
-            made = attack.invert(view, Budget(seconds=case.seconds, steps=1), seed)
-            if isinstance(made, Reconstruction) and made.outcome is Outcome.SOLVED:
-                return made
+    solved = solve(view, case.seconds, seed)
+    if solved is not None:
+        return solved
     with case.display.unit("malicious server: the honest one beside it", 0.0):
         return _attack(GradientMatching(), case.context, case.observed[0], case, seed)
 
 
 def _attack(attack: Attack, context: Context, observed: Observed, case: _Case, seed: int) -> Reconstruction | Skipped:
-    view = view_of(context, observed)
-    obstacle = attack.obstacle(view)
-    if obstacle is not None:
-        return Skipped(stage="what-if", what=attack.name, because="not-applicable", reason=obstacle)
-    return attack.invert(view, Budget(seconds=case.seconds, steps=max(1, case.steps)), seed)
+    budget = Budget(seconds=case.seconds, steps=max(1, case.steps))
+    made = run_attack(attack, view_of(context, observed), budget, seed)
+    return replace(made, stage="what-if") if isinstance(made, Skipped) else made
 
 
 def _caught_clip(server: Context, observed: Observed) -> tuple[int, float]:

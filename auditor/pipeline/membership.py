@@ -31,6 +31,9 @@ _OTHERS, _SAME = 3, 6
 _PASSES, _PASSES_EACH = 20, 5
 
 
+Kind = Literal["member", "same camera", "other scene", "another update"]
+
+
 @record
 class Asked:
     """One frame, whose it is (`member`, `same camera`, `other scene`, `another update`), and what the test says of it.
@@ -39,7 +42,7 @@ class Asked:
     threshold says; a claim is made only where `Membership.claims` is true.
     """
 
-    kind: str
+    kind: Kind
     frame: Clip
     distance: float
     called: bool
@@ -256,7 +259,7 @@ def _other(observed: Sequence[Observed], index: int) -> int:
 
 
 def _judged(
-    context: Context, found: tuple[View, FrameSpan], test: MembershipTest, kind: str, frames: Clip
+    context: Context, found: tuple[View, FrameSpan], test: MembershipTest, kind: Kind, frames: Clip
 ) -> list[Asked]:
     distances = _distances(context, *found, frames)
     return [

@@ -3,7 +3,6 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -11,10 +10,11 @@ from auditor.attack import LEAST_STEPS, PRESETS, Preset
 from auditor.errors import Inconclusive, UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
-from auditor.pipeline.audit import Audit
+from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
-from auditor.pipeline.controls import Control, failed, not_run, positive_controls, simulation_control
+from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.diagnosis import diagnose_best
+from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
 from auditor.pipeline.findings import (
     blind_controls,
@@ -23,27 +23,22 @@ from auditor.pipeline.findings import (
     null_controls,
     seconds_to_score,
 )
-from auditor.pipeline.identity import SECONDS_TO_RECOGNISE, recognised
+from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
-from auditor.pipeline.options import ScanOptions
+from auditor.pipeline.options import reading_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
-from auditor.pipeline.results import Gathered, assemble
 from auditor.pipeline.threads import threads_for
+from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
-# Shares of the time that is left when each part begins; attacks take the rest.
-_EXPOSURE, _WHAT_IF, _MALICIOUS, _ENHANCE = 0.15, 0.3, 0.1, 0.1
-# Share of the search that starts at the truth, in presets that make it.
-_DIAGNOSE = 0.05
-# Frame membership is a few forward passes for each clip, where it applies at all.
-_MEMBERSHIP = 0.05
 # Controls take about three seconds on an idle core.
 _CONTROL_SECONDS = 4.0
 # With less than this left after a first step not even a closed form and its controls can run.
@@ -84,13 +79,11 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     target = load_target(options, device)
     display.stage("making probes")
     probes = _probes(options, preset, target.input)
-    references = references_from(options.references, target.input)
+    references = references_from(options.reference, target.input)
     if references.several:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
-    what_if = preset.what_if if options.what_if is None else options.what_if
-    malicious = preset.what_if and what_if if options.malicious is None else options.malicious
-    changing, server = _WHAT_IF if what_if else 0.0, _MALICIOUS if malicious else 0.0
+    times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
     with threads_for(target):
         observed = observe_all(context, probes)
         pace = seconds_per_step(context, observed[0])
@@ -100,39 +93,37 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, galleries, lpips)
         display.stage("controls")
-        controls = _controls(context, observed, 0.5 * clock.left, display)
+        controls = _controls(context, observed, times.controls * clock.left, display)
         display.stage("exposure")
-        exposed = _exposure(context, observed[0], variance, _EXPOSURE * clock.left, pace, display)
+        exposed = _exposure(context, observed[0], variance, times.exposure * clock.left, pace, display)
         display.stage("frame membership")
-        membership = ask_membership(context, observed, Clock(_MEMBERSHIP * clock.left), pace)
+        membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
         display.stage("attacks")
-        telling = _DIAGNOSE if preset.diagnose else 0.0
-        looking = 0.0 if recogniser is None else min(SECONDS_TO_RECOGNISE, 0.2 * clock.left)
-        later = looking + (_ENHANCE + changing + server + telling) * clock.left
-        ran, skipped = run_units(
-            context, observed, preset, Clock(clock.left - later), pace, scoring, display, references
-        )
+        left = clock.left
+        recognising = times.seconds_to_recognise(left)
+        attacking = Clock(times.seconds_to_attack(left))
+        ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references)
         findings = make_findings(context, observed, ran, galleries, references, lpips)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
         display.stage("diagnosis")
-        share = clock.left * telling / (_ENHANCE + changing + server + telling)
+        share = times.seconds_to_diagnose(clock.left)
         measured = exposed if isinstance(exposed, Exposed) else None
         with threads_for(target):
             diagnosed = diagnose_best(context, observed, findings, measured, share, display)
     display.stage("enhancement")
-    share = max(0.0, clock.left - looking) * _ENHANCE / (_ENHANCE + changing + server)
+    share = times.seconds_to_enhance(clock.left, recognising)
     enhanced, not_enhanced = enhance_results(findings, galleries, share, display, users)
     identities = recognised(findings, enhanced, recogniser, clock.left, display)
     changes: tuple[Variant, ...] = ()
-    if what_if and clock.left > 0.0:
+    if times.what_if and clock.left > 0.0:
         display.stage("what if")
         with threads_for(target):
-            share = clock.left * changing / (changing + server)
+            share = times.seconds_for_what_if(clock.left)
             changes = variants(context, probes, blind, variance, share, pace, display)
     manipulated: MaliciousServer | None = None
-    if malicious:
+    if times.malicious:
         display.stage("what if the server were malicious")
         with threads_for(target):
             manipulated = malicious_server(context, probes, blind, clock.left, pace, display)
@@ -163,7 +154,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
                 *([membership] if isinstance(membership, Skipped) else []),
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
-                *([_NO_WHAT_IF] if what_if and not changes else []),
+                *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,
             pace=pace,
@@ -194,23 +185,9 @@ def pixel_variance(clips: Clips) -> float:
     return float((clips - clips.mean(0, keepdim=True)).square().mean())
 
 
-def load_target(options: ScanOptions, device: torch.device) -> Target:
+def load_target(options: ModelOptions, device: torch.device) -> Target:
     """Load the model as the options say."""
-    choices: dict[str, Any] = {
-        "input_shape": options.input_shape,
-        "layout": options.layout,
-        "classes": options.classes,
-        "mean": options.mean,
-        "std": options.std,
-        "value_range": options.value_range,
-        "temporal_pool": options.temporal_pool,
-        "output": options.output,
-        "arguments": options.arguments,
-        "trust_model": options.trust_model,
-        "onnx_ops": options.onnx_ops,
-        "device": device,
-        "seed": options.seed,
-    }
+    choices = {**reading_of(options), "onnx_ops": options.onnx_ops, "device": device}
     if options.extractor is not None and options.head is not None:
         return load_two_part(
             options.extractor,

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 
 from auditor.errors import UsageError
-from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks
+from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks, parse
 from auditor.model.sandbox.user_file import executed
+from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
-from auditor.pipeline.options import ScanOptions
 from auditor.records import FederatedProtocol, Label, Probe, Target
 from auditor.text import printable
 
 _ONE_VALUE = "more than 1 value per channel"
 
 
-def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
+def trained(target: Target, options: ClientOptions, loss: Loss, defence: tuple[str, ...] = ()) -> Context:
     """Return the set-up of an audit: the target with its notes, and a client that trains as the user said.
 
     Raises
@@ -30,7 +30,7 @@ def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
         batch=options.batch,
         loss=options.loss,
         labels=options.labels,
-        bn=options.batchnorm,
+        bn=options.bn,
         trainable=options.trainable or (("head.*",) if target.parts else ("*",)),
         frozen=() if options.trainable else target.frozen,
         dropout=options.dropout,
@@ -40,6 +40,7 @@ def trained(target: Target, options: ScanOptions, loss: Loss) -> Context:
         local_batch=options.local_batch,
         learning_rate=options.learning_rate,
         momentum=options.momentum,
+        defence=tuple(str(parse(written)) for written in defence),
     )
     _check(protocol, target)
     notes = (*target.fidelity.notes, *output_remarks(loss, target.output), *_dropout_note(protocol, target))
@@ -128,11 +129,6 @@ def _check(protocol: FederatedProtocol, target: Target) -> None:
         raise UsageError(
             "--send-buffers: the model has no BatchNorm whose running statistics could be sent",
             "leave --send-buffers out",
-        )
-    if protocol.send_buffers and protocol.bn == "eval":
-        raise UsageError(
-            "--send-buffers has nothing to send with --bn eval: running statistics change in train mode only",
-            "add --bn train, or leave --send-buffers out",
         )
     if protocol.dropout == "on" and not target.dropout:
         raise UsageError(

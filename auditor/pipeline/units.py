@@ -7,17 +7,17 @@ import torch
 
 from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
-from auditor.pipeline.credibility import CHECKPOINTS, Point, budget_curve
+from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
+from auditor.pipeline.run_attack import obstacle, run_attack
 from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
+from auditor.results.attempts import Point
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
 _MARGIN = 1.25
 # Feature inversion goes back through the net once, gradient matching twice: its step takes a third to a half as long.
 _CHEAPEST = 0.35
-# What a defect of one attack may raise; being interrupted is not among them.
-_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
 _OWN_FRAMES = References()
@@ -155,12 +155,12 @@ def _applicable(
 ) -> tuple[list[Unit], list[Skipped]]:
     kept, skipped = [], []
     for unit in units:
-        obstacle = references.obstacle(unit.attack, observed[unit.truth].probe)
-        obstacle = obstacle or unit.attack.obstacle(unit_view(context, observed, unit, references))
-        if obstacle is None:
+        reason = references.obstacle(unit.attack, observed[unit.truth].probe)
+        reason = reason or obstacle(unit.attack, unit_view(context, observed, unit, references))
+        if reason is None:
             kept.append(unit)
         else:
-            skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=obstacle))
+            skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=reason))
     return kept, skipped
 
 
@@ -206,20 +206,9 @@ def _run(
     probe = observed[unit.truth].probe.name
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
     seed = unit_seed(context.seed, unit.attack.name, probe, str(unit.repetition))
-    with display.unit(title, 0.0 if unit.attack.closed_form else budget.seconds) as progress:
-        try:
-            view = unit_view(context, observed, unit, references)
-            result = unit.attack.invert(view, replace(budget, progress=progress), seed)
-        except _DEFECTS as error:
-            # One attack that breaks on this net must not cost the others' results; it is counted and shown.
-            first = (str(error).strip().splitlines() or [""])[0]
-            result = Skipped(
-                stage="invert",
-                what=unit.attack.name,
-                because="failed",
-                reason=f"{type(error).__name__}: {first}",
-                remedy="report this defect with the model",
-            )
+    view = unit_view(context, observed, unit, references)
+    expected = 0.0 if unit.attack.closed_form else budget.seconds
+    result = run_attack(unit.attack, view, budget, seed, display, title, expected)
     if isinstance(result, Skipped):
         return Ran(unit=unit, result=result)
     # Scored and let go at once: the clips of a whole audit would fill the memory.

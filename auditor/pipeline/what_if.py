@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from auditor.attack import CLOSED_FORMS, LEAST_STEPS, GradientMatching
+from auditor.attack import LEAST_STEPS, GradientMatching
 from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
 from auditor.pipeline.context import (
@@ -17,6 +17,7 @@ from auditor.pipeline.context import (
     with_sent,
 )
 from auditor.pipeline.progress import Display
+from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.records import (
     BatchNormMode,
@@ -29,6 +30,7 @@ from auditor.records import (
     Probe,
     Reconstruction,
     Skipped,
+    View,
     record,
 )
 from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
@@ -253,19 +255,18 @@ def _strongest(
     """Use a closed form if one solves this variant, else gradient matching with the common number of steps."""
     view = view_of(context, observed)
     seed = unit_seed(context.seed, "what-if", plan.name)
-    for closed in CLOSED_FORMS:
-        if closed.obstacle(view) is None:
-            solved = closed.invert(view, Budget(seconds=limit, steps=1), seed)
-            if isinstance(solved, Reconstruction) and solved.outcome is Outcome.SOLVED:
-                return solved
-    attack = GradientMatching()
-    obstacle = attack.obstacle(view)
-    if obstacle:
-        return Skipped(stage="what-if", what=plan.name, because="not-applicable", reason=obstacle)
-    if steps < LEAST_STEPS:
+    made = solve(view, limit, seed)
+    if made is None and steps < LEAST_STEPS:
         return _no_time(plan, f"only {steps} steps fit into the time of each variant")
-    with display.unit(f"what if: {plan.name} · {attack.title}", 0.0) as progress:
-        made = attack.invert(view, Budget(seconds=limit, steps=steps, progress=progress), seed)
+    if made is None:
+        made = _matched(plan, view, Budget(seconds=limit, steps=steps), seed, display)
+    return replace(made, stage="what-if", what=plan.name) if isinstance(made, Skipped) else made
+
+
+def _matched(plan: _Plan, view: View, budget: Budget, seed: int, display: Display) -> Reconstruction | Skipped:
+    """Run gradient matching; fewer steps than the other variants had compare with none of them."""
+    attack, steps = GradientMatching(), budget.steps
+    made = run_attack(attack, view, budget, seed, display, f"what if: {plan.name} · {attack.title}")
     if isinstance(made, Reconstruction) and made.outcome is not Outcome.DIVERGED and made.steps < steps:
         return _no_time(plan, f"the machine got slower: {made.steps} of {steps} steps do not compare with the others")
     return made

@@ -62,9 +62,15 @@ class Galleries:
             self._made[name] = gallery(self._spec, self._probes[name], self._shipped)
         return self._made[name]
 
-    @functools.cached_property
+    @property
     def _shipped(self) -> Gallery:
-        return gallery(self._spec)
+        return _shipped_gallery(self._spec)
+
+
+@functools.lru_cache(maxsize=1)
+def _shipped_gallery(spec: InputSpec) -> Gallery:
+    """Return the candidates that are the same for every audit of one input; one gallery stays in memory."""
+    return gallery(spec)
 
 
 def gallery(spec: InputSpec, exclude: Probe | None = None, shipped: Gallery | None = None) -> Gallery:

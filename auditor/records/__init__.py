@@ -8,7 +8,7 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 """
 
 from auditor.records.budget import Budget, Clock
-from auditor.records.exposure import Exposure
+from auditor.records.defence import Defence, straight_through
 from auditor.records.forms import (
     Activation,
     Algorithm,
@@ -17,20 +17,15 @@ from auditor.records.forms import (
     Clips,
     DropoutMode,
     Join,
-    Label,
     Labels,
-    Layout,
     Logits,
     TemporalPool,
-    record,
 )
 from auditor.records.probe import Probe
-from auditor.records.reconstruction import Checkpoint, LabelGuess, Outcome, Reconstruction, Skipped, Trace, View
+from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, View
 from auditor.records.target import (
-    Fidelity,
-    InputSpec,
+    Convolution,
     Layer,
-    ModelPart,
     NormInput,
     OutputSpec,
     PublicModel,
@@ -38,6 +33,11 @@ from auditor.records.target import (
     Target,
 )
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
+from auditor.results.attempts import Outcome, Skipped, Trace
+from auditor.results.declare import Label, record
+from auditor.results.model import Fidelity, InputSpec, ModelPart
+from auditor.results.scores import Exposure
+from auditor.terms import Layout
 
 __all__ = [
     "Activation",
@@ -50,6 +50,8 @@ __all__ = [
     "Clip",
     "Clips",
     "Clock",
+    "Convolution",
+    "Defence",
     "DropoutMode",
     "Exposure",
     "FederatedProtocol",
@@ -78,4 +80,5 @@ __all__ = [
     "Update",
     "View",
     "record",
+    "straight_through",
 ]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import field
 
-from auditor.records.forms import record
+from auditor.results.declare import record
 
 
 class Clock:

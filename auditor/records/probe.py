@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from auditor.records.forms import Clip, record
+from auditor.records.forms import Clip
+from auditor.results.declare import record
 
 
 @record

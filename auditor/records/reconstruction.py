@@ -1,17 +1,10 @@
 """What an attack may look at, and what it makes of it."""
 
-import enum
-from collections.abc import Mapping
-from dataclasses import field
-from typing import Literal
-
-from auditor.records.forms import (
-    Clips,
-    Label,
-    record,
-)
+from auditor.records.forms import Clips
 from auditor.records.target import Target
 from auditor.records.update import Client, FederatedProtocol, Knowledge, Update
+from auditor.results.attempts import Attempt
+from auditor.results.declare import Label, record
 
 
 @record
@@ -54,25 +47,6 @@ class View:
         )
 
 
-class Outcome(enum.Enum):
-    """How an attack ended; the text says what that means for the reader."""
-
-    SOLVED = "solved in closed form, and the solution reproduces the update"
-    UNVERIFIED = "solved in closed form, but the solution does not reproduce the update: treated as a failure"
-    CONVERGED = "the objective reached a plateau"
-    OUT_OF_BUDGET = "the budget ended while the objective was still falling: more time may recover more"
-    DIVERGED = "the objective became infinite or not a number"
-
-
-@record
-class Trace:
-    """One point of an attack's course: steps taken, seconds used, and the attacker's own objective."""
-
-    step: int
-    seconds: float
-    objective: float
-
-
 @record
 class Checkpoint:
     """A search after so many steps; clips are on the CPU, in half precision.
@@ -88,38 +62,19 @@ class Checkpoint:
 
 
 @record
-class Reconstruction:
-    """What an attack made of an update.
+class Reconstruction(Attempt):
+    """What an attack made of an update, with all that is written of it.
 
     Attributes
     ----------
     clips
         In [0, 1]; the best iterate by the attacker's own objective.
-    labels
-        The labels the attack worked with.
-    certificate
-        Named numbers that the attacker can check without the truth, e.g. the relative residual of the update
-        re-simulated from `clips`; empty for attacks that have none.
-    trace
-        The course of the chosen restart.
-    restart_objectives
-        Final objective of every restart, in order.
     checkpoints
         The chosen restart on its way, as far as the budget asked for it.
     """
 
     attack: str
     clips: Clips
-    labels: tuple[Label, ...]
-    outcome: Outcome
-    objective: float
-    certificate: Mapping[str, float] = field(default_factory=dict)
-    trace: tuple[Trace, ...] = ()
-    restart_objectives: tuple[float, ...] = ()
-    steps: int = 0
-    seconds: float = 0.0
-    seed: int = 0
-    notes: tuple[str, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
@@ -130,17 +85,3 @@ class LabelGuess:
     rule: str
     labels: tuple[Label, ...]
     certain: bool
-
-
-@record
-class Skipped:
-    """Something that did not run, and why: a value, counted and shown, never silence.
-
-    `because` is not-applicable, out-of-budget, unsupported or failed.
-    """
-
-    stage: str
-    what: str
-    because: Literal["not-applicable", "out-of-budget", "unsupported", "failed"]
-    reason: str
-    remedy: str = ""

@@ -2,36 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from auditor.records.forms import Activation, BatchNormMode, Clips, Layout, record
-
-
-@record
-class InputSpec:
-    """What the model reads: the size of a clip, its axis order and how pixel values are normalised.
-
-    A pixel p in [0, 1] enters the model as `((low + p * (high - low)) - mean) / std`, per channel.
-    """
-
-    frames: int
-    channels: int
-    height: int
-    width: int
-    layout: Layout
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    value_range: tuple[float, float] = (0.0, 1.0)
-    origin: str = "read from the model"
-
-    @property
-    def clip_shape(self) -> tuple[int, int, int, int]:
-        """(frame, channel, height, width) of one clip."""
-        return (self.frames, self.channels, self.height, self.width)
+from auditor.records.forms import Activation, BatchNormMode, Clips
+from auditor.results.declare import record
+from auditor.results.model import Fidelity, InputSpec, ModelPart
 
 
 @record
@@ -73,6 +51,18 @@ class NormInput:
 
 
 @record
+class Convolution:
+    """How a convolution's kernel walks over its input: one number for each axis of time and space."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+
+@record
 class Layer:
     """One operation of the model that owns parameters, in the order of the forward pass.
 
@@ -87,6 +77,11 @@ class Layer:
         clip exposes the layer's input in closed form. None where it has no meaning.
     input_shape, output_shape
         For a batch of one clip; empty where they could not be observed.
+    convolution
+        How the kernel walks, where it is a convolution.
+    reads
+        Number of the value that it reads: layers with one number read the very same value, as the first convolution of
+        a residual block and its shortcut do. None where that could not be observed.
     """
 
     index: int
@@ -97,56 +92,8 @@ class Layer:
     rows: int | None = None
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
-
-
-@record
-class Fidelity:
-    """How far what we differentiate is what clients train.
-
-    Attributes
-    ----------
-    parity_max_error
-        Largest relative difference of the outputs against ONNX Runtime; None for a model that is PyTorch already.
-    gradient_check
-        Relative error of a directional derivative against central finite differences.
-    double_backward
-        True when second derivatives exist and are finite.
-    batchnorm
-        none, kept (the file holds BatchNorm), folded (merged into other weights at export), or maybe folded (nothing
-        in the file rules it out).
-    batch
-        dynamic, unfrozen (the file fixed the batch and the importer released it), or frozen at N.
-    upper_bound
-        True when the gradients are of another graph than clients train (a folded export): an upper bound at best.
-    notes
-        Sentences for the report: every approximation, and the line that would remove it.
-    origin
-        What was read: the kind of file, the program that wrote it, its opset.
-    semantics
-        eval or train: the mode that the file was written in (a module is always put into eval mode).
-    batchnorm_evidence
-        How the state of BatchNorm was recognised.
-    parity
-        Largest relative difference against ONNX Runtime by batch size; empty where it was not measured.
-    missing
-        Checks that could not be made, each as a sentence.
-    reexport
-        The line of Python that exports the model faithfully; empty where there is nothing to gain.
-    """
-
-    parity_max_error: float | None
-    gradient_check: float | None
-    double_backward: bool
-    batchnorm: str
-    batch: str
-    upper_bound: bool = False
-    notes: tuple[str, ...] = ()
-    origin: str = ""
-    semantics: str = "eval"
-    batchnorm_evidence: str = ""
-    parity: Mapping[int, float] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    reexport: str = ""
+    convolution: Convolution | None = None
+    reads: int | None = None
 
 
 @runtime_checkable
@@ -221,23 +168,6 @@ class SplitModel(Protocol):
             The model is of one part.
         """
         ...
-
-
-@record
-class ModelPart:
-    """One part of a two-part model: the frozen extractor, or the head that clients train.
-
-    `tensors` and `elements` count its parameters; `fidelity` is of the part alone, without derivatives.
-    """
-
-    role: Literal["extractor", "head"]
-    name: str
-    source: str
-    format: str
-    sha256: str
-    tensors: int
-    elements: int
-    fidelity: Fidelity
 
 
 @record

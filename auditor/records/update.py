@@ -7,7 +7,9 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode, Label, record
+from auditor.records.defence import Defence
+from auditor.records.forms import Algorithm, BatchNormMode, Clip, Clips, DropoutMode
+from auditor.results.declare import Label, record
 
 
 @record
@@ -24,6 +26,9 @@ class FederatedProtocol:
         FedSGD sends the gradient of the mean loss. FedAvg (McMahan et al. 2017) trains for `local_epochs` over the
         clips in batches of `local_batch` (0: all at once) by SGD with step size `learning_rate` and `momentum` (no
         dampening, no weight decay), and sends the public weights less its own. FedSGD does not use these four.
+    defence
+        What is done to the update before it is sent, in this order, as the user writes it. Buffers are sent as they
+        are.
     """
 
     algorithm: Algorithm = "FedSGD"
@@ -40,6 +45,7 @@ class FederatedProtocol:
     local_batch: int = 0
     learning_rate: float = 0.01
     momentum: float = 0.0
+    defence: tuple[str, ...] = ()
 
     @property
     def local_batches(self) -> int:
@@ -122,8 +128,8 @@ class Update:
 
     `gradients` are those of one step for FedSGD. For FedAvg they are w0 - wT, the public weights less the client's:
     the sign of a gradient, the size of the learning rate, and the rounding of weights in float32 (about 6e-8 of a
-    weight, which may be much of a small update). `buffers` are BatchNorm running statistics after the last step, by
-    name; empty where clients keep them.
+    weight, which may be much of a small update). Both are as the protocol's defences leave them. `buffers` are
+    BatchNorm running statistics after the last step, by name; empty where clients keep them.
     """
 
     gradients: Mapping[str, Tensor]
@@ -150,6 +156,8 @@ class Knowledge:
     local_epochs, local_batch, learning_rate, momentum
         How a FedAvg client trains, as in `FederatedProtocol`; None where this attacker does not know. Without meaning
         for FedSGD.
+    defences
+        What the client is known to do to its update before it sends it, in this order.
     """
 
     clip_shape: tuple[int, int, int, int]
@@ -164,3 +172,4 @@ class Knowledge:
     local_batch: int | None = None
     learning_rate: float | None = None
     momentum: float | None = None
+    defences: tuple[Defence, ...] = ()

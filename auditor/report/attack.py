@@ -20,6 +20,8 @@ def _rows(d: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
     yield "attack", f"{d['attack']['title']} ({d['attack']['name']})"
     yield "clip", f"{clip['name']}, {' x '.join(map(str, clip['shape']))} (frame x channel x height x width)"
     yield "labels", f"{_labels(d['labels'])} ({d['knowledge']['labels_from']}); the clip's: {_labels(clip['labels'])}"
+    if d["protocol"].get("defence"):
+        yield "defence", ", ".join(d["protocol"]["defence"])
     yield "outcome", d["outcome"]["text"]
     yield "cost", f"{d['steps']} steps, {d['seconds']:.1f} s, final objective {tiny(d['objective'])}"
     yield "PSNR", f"{decibels(score['psnr'])}, best frame {decibels(score['psnr_best'])}"

@@ -1,5 +1,6 @@
 """The files of an audit: kind by suffix, checked before the scan, written whole."""
 
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -7,58 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import UsageError
+from auditor.output_formats import FORMATS
 from auditor.report.atomic import replace_file
-from auditor.report.markdown import to_markdown
-from auditor.report.page import render
-from auditor.report.pdf import PdfUnavailableError, to_pdf
-from auditor.report.plain import plain, to_json
-from auditor.report.schema import validate
+from auditor.report.pdf import PdfUnavailableError
+from auditor.report.plain import plain
+from auditor.results.reading import check_results
 from auditor.text import printable
 
 Results = Mapping[str, Any]
 Warnings = tuple[str, ...]
-
-
-def write_json(results: Results, path: Path | str) -> Warnings:
-    """Write results.json."""
-    return _write(path, to_json(_valid(results)).encode("ascii"))
-
-
-def write_html(results: Results, path: Path | str) -> Warnings:
-    """Write the report as one self-contained HTML page."""
-    return _write(path, render(_valid(results), printed=False).encode("utf-8"))
-
-
-def write_pdf(results: Results, path: Path | str) -> Warnings:
-    """Write the report as PDF/A-3a with results.json attached; return what the renderer complained of.
-
-    Raises
-    ------
-    PdfUnavailableError
-        A library that draws PDF is missing on this machine.
-    """
-    content, complaints = to_pdf(_valid(results))
-    _write(path, content)
-    return complaints
-
-
-def write_markdown(results: Results, path: Path | str) -> Warnings:
-    """Write a summary as Markdown, for a pull request or a job page."""
-    return _write(path, to_markdown(_valid(results)).encode("utf-8"))
-
-
-WRITERS: Mapping[str, Callable[[Results, Path | str], Warnings]] = {
-    ".json": write_json,
-    ".html": write_html,
-    ".md": write_markdown,
-    ".pdf": write_pdf,
-}
+Writer = Callable[[Results], str | bytes | tuple[bytes, Warnings]]
 
 
 def write(results: Results, paths: Sequence[Path | str]) -> Warnings:
-    """Write every output, each of the kind that its suffix names; return warnings worth showing.
+    """Write every output, each of the format that its suffix names; return warnings worth showing.
 
-    PDF comes last, so that whatever it needs and lacks, the other files are there.
+    Whatever a PDF needs and lacks, the other files are there.
 
     Raises
     ------
@@ -67,12 +32,13 @@ def write(results: Results, paths: Sequence[Path | str]) -> Warnings:
     PdfUnavailableError
         A PDF was asked for and cannot be drawn here; every other file was written.
     """
-    writers = [(_writer(Path(path)), path) for path in paths]
+    prepared: Results = plain(results)
+    check_results(prepared)
     complaints: list[str] = []
     unavailable: PdfUnavailableError | None = None
-    for writer, path in sorted(writers, key=lambda pair: pair[0] is write_pdf):
+    for writer, path in [(_writer(Path(path)), path) for path in paths]:
         try:
-            complaints += writer(results, path)
+            complaints += _write(path, writer(prepared))
         except PdfUnavailableError as error:
             unavailable = error
     if unavailable is not None:
@@ -96,29 +62,26 @@ def check_outputs(paths: Sequence[Path | str]) -> None:
             raise _unwritable(path, error) from None
 
 
-def _writer(path: Path) -> Callable[[Results, Path | str], Warnings]:
+def _writer(path: Path) -> Writer:
     try:
-        return WRITERS[path.suffix.lower()]
+        module, name = FORMATS[path.suffix.lower()].split(":")
     except KeyError:
-        known = ", ".join(WRITERS)
+        known = ", ".join(FORMATS)
         raise UsageError(
             f"cannot tell the kind of {printable(str(path))}",
             f"end its name in one of {known}; a folder goes with --out",
         ) from None
+    writer: Writer = getattr(importlib.import_module(module), name)
+    return writer
 
 
-def _valid(results: Results) -> Results:
-    prepared: Results = plain(results)
-    validate(prepared)
-    return prepared
-
-
-def _write(path: Path | str, content: bytes) -> Warnings:
+def _write(path: Path | str, made: str | bytes | tuple[bytes, Warnings]) -> Warnings:
+    content, complaints = made if isinstance(made, tuple) else (made, ())
     try:
-        replace_file(Path(path), content)
+        replace_file(Path(path), content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise _unwritable(Path(path), error) from None
-    return ()
+    return complaints
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

@@ -53,6 +53,11 @@ def render(results: Mapping[str, Any], printed: bool) -> str:
     return environment().get_template("report.html.j2").render(**_context(results, printed))
 
 
+def to_html(results: Mapping[str, Any]) -> str:
+    """Return the report as one self-contained HTML page, for a screen."""
+    return render(results, printed=False)
+
+
 def started(results: Mapping[str, Any]) -> datetime | None:
     """Return when the audit started, in UTC, or None where the text is not a date."""
     try:

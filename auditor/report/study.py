@@ -17,7 +17,7 @@ from auditor.report.page import environment, stylesheet
 from auditor.report.pdf import PdfUnavailableError, draw_pdf
 from auditor.report.pictures import PictureGallery
 from auditor.report.plain import plain, results_digest, to_json
-from auditor.report.study_shape import validate_study
+from auditor.results.reading import check_study
 from auditor.text import printable
 
 Results = Mapping[str, Any]
@@ -51,7 +51,7 @@ def write_study(results: Results, folder: Path) -> tuple[str, ...]:
         A file cannot be written.
     """
     found: Results = plain(results)
-    validate_study(found)
+    check_study(found)
     files = {
         "study.json": to_json(found).encode("ascii"),
         "study.md": markdown(found).encode("utf-8"),

@@ -1,16 +1,18 @@
 """Score: hold reconstructions against the truth, blind guesses and nulls, and say what that demonstrates."""
 
+from auditor.results.attempts import Conclusion
+from auditor.results.audit import Confidence
+from auditor.results.scores import ClipScore, CopyScore, FaceMatch, Grade, Interval, Retrieval
 from auditor.score.appearance import Appearance
 from auditor.score.baselines import blind_guesses, reference_copies
-from auditor.score.clip import ClipScore, score_clip
-from auditor.score.confidence import Confidence, confidence
-from auditor.score.copied import CopyScore
-from auditor.score.credibility import Conclusion, Evidence, conclude
+from auditor.score.clip import score_clip
+from auditor.score.confidence import confidence
+from auditor.score.credibility import Evidence, conclude
 from auditor.score.effects import Decision, Effect, effect
 from auditor.score.embedding import embedding_rank
-from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceMatch, FaceRecogniser
-from auditor.score.grade import EXACT_DB, Grade, clearly_above_chance, grade_clip, grade_finding, merged, reach
-from auditor.score.intervals import Interval, bits_interval, proportion, recall_interval
+from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
+from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
+from auditor.score.intervals import bits_interval, proportion, recall_interval
 from auditor.score.lpips import Lpips
 from auditor.score.membership import MembershipTest
 from auditor.score.membership import calibrate as calibrate_membership
@@ -18,7 +20,7 @@ from auditor.score.motion import motion_psnr
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
-from auditor.score.retrieval import Retrieval, rank, summarise
+from auditor.score.retrieval import rank, summarise
 from auditor.score.severity import FORMULA, Severity, severity
 from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Verdict, decide, gate

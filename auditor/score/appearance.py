@@ -6,15 +6,18 @@ from dataclasses import replace
 from torch.nn import functional
 
 from auditor.records import Clip, Clips
-from auditor.score.clip import ClipScore
+from auditor.results.scores import ClipScore
 from auditor.score.embedding import embedding_rank
 from auditor.score.lpips import Lpips
 from auditor.score.perceptual import distance_of_looks, looks
+from auditor.score.remembered import Remembered
 
 # Distances of frames of one clip differ little, and a scan measures some dozens of clips.
 _FRAMES = 4
 # Larger frames are shrunk: the cost grows with the area, the order of distances does not change.
 _LARGEST = 128
+# Truths and blind guesses come again with every attack, reconstructions do not; the maps of one take 2 to 4 MB.
+_known_looks = Remembered(looks, most=24)
 
 
 class Appearance:
@@ -37,9 +40,9 @@ class Appearance:
     ) -> None:
         self._truth, self._gallery, self._lpips = truth.cpu(), gallery, lpips
         self._few = _few(self._truth)
-        self._looks = looks(self._few)
+        self._looks = _known_looks(self._few)
         shown = [_few(guess) for guess in guesses.values()]
-        self._blind = min(self._distance(guess) for guess in shown)
+        self._blind = min(distance_of_looks(self._looks, _known_looks(guess)) for guess in shown)
         self._lpips_blind = None if lpips is None else min(lpips(self._few, guess) for guess in shown)
 
     def added(self, score: ClipScore, estimate: Clip) -> ClipScore:

@@ -1,74 +1,19 @@
 """All numbers of one reconstruction against one truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Clip, Probe, record
+from auditor.records import Clip, Probe
+from auditor.results.scores import ClipScore, Interval
 from auditor.score.baselines import blind_guesses
-from auditor.score.copied import CopyScore, score_copy
-from auditor.score.intervals import Interval, bits_interval
+from auditor.score.copied import score_copy
+from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank_among, similarities
 from auditor.score.ssim import ssim_frames
-
-
-@record
-class ClipScore:
-    """One reconstruction against one truth; dB for PSNR, [-1, 1] for SSIM.
-
-    Attributes
-    ----------
-    psnr_frames, ssim_frames
-        Per frame, in order.
-    baselines
-        Whole-clip PSNR of each blind guess, by name (grey, gallery mean, best constant, reference copy).
-    gain
-        Whole-clip PSNR less the best blind baseline.
-    motion
-        PSNR of the motion residual (each frame less the clip's mean frame).
-    motion_gain
-        `motion` less what a motionless clip would score.
-    rank
-        1 is the true clip on top of the gallery; `gallery` is how many candidates there were.
-    bits
-        Canary bits read correctly, or None. With reference frames chance is what their copy reads.
-    copy
-        The reference frames by themselves; None for an attacker without.
-    motion_correlation
-        Pearson's correlation of frame differences, in [-1, 1].
-    rank_same_scene, same_scene
-        Rank among the gallery's `same_scene` candidates of the same camera alone; None where there are none.
-    perceptual, perceptual_blind
-        Perceptual distance (0 equal, about 1 another scene) of the reconstruction, and of the blind guess that looks
-        most like the truth; None where it was not measured.
-    lpips, lpips_blind
-        The same by LPIPS, where the user has its weights.
-    embedding_rank
-        As `rank`, by embeddings of a public network; None where it was not measured, as for canaries.
-    """
-
-    psnr: float
-    psnr_frames: tuple[float, ...]
-    ssim_frames: tuple[float, ...]
-    baselines: Mapping[str, float]
-    gain: float
-    motion: float
-    motion_gain: float
-    rank: int
-    gallery: int
-    bits: Interval | None = None
-    copy: CopyScore | None = None
-    motion_correlation: float = 0.0
-    rank_same_scene: int | None = None
-    same_scene: int = 0
-    perceptual: float | None = None
-    perceptual_blind: float | None = None
-    lpips: float | None = None
-    lpips_blind: float | None = None
-    embedding_rank: int | None = None
 
 
 def score_clip(

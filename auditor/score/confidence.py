@@ -1,16 +1,9 @@
 """Confidence in the verdict: a second axis beside severity."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 from auditor.records import Fidelity
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """high, medium or low, and every reason that lowered it."""
-
-    level: str
-    reasons: tuple[str, ...]
+from auditor.results.audit import Confidence
 
 
 def confidence(
@@ -42,11 +35,11 @@ def confidence(
             doubts.append(f"{seeds} seed{'s' if seeds > 1 else ''}; three or more show the spread")
         if probes < 5:
             doubts.append(f"{probes} probe clip{'s' if probes != 1 else ''}; five or more show the reach")
-    level = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
+    level: Literal["high", "medium", "low"] = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
     fine = ["controls held and the import is faithful"]
     if exact:
         fine.append("an exact recovery depends on neither seeds nor budget")
-    return Confidence(level, tuple(grave + doubts or fine))
+    return Confidence(level=level, reasons=tuple(grave + doubts or fine))
 
 
 def _missing(fidelity: Fidelity) -> str:

@@ -5,43 +5,11 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Clip, Probe, record
+from auditor.records import Clip, Probe
+from auditor.results.scores import CopyScore
 from auditor.score.baselines import reference_copies
 from auditor.score.motion import motion_gain
 from auditor.score.psnr import psnr
-
-
-@record
-class CopyScore:
-    """What an attacker's reference frames are by themselves, without any update, and what came of them.
-
-    Attributes
-    ----------
-    psnr
-        Of the copy that is nearest to the truth, dB.
-    gain
-        PSNR of the reconstruction less that.
-    motion_gain
-        The largest motion gain of any copy: 0 for a frame that is held, more where frames are interpolated.
-    motion_beyond
-        Motion gain of the reconstruction less that, dB.
-    followed
-        How far the reconstruction x went from the copy c towards the truth y: (x - c)(y - c) / |y - c|^2. 0 is where it
-        started, 1 the truth; what goes elsewhere adds nothing.
-    pasted
-        Whether the reconstruction is the copy, to within a tenth of the copy's squared error.
-    bits
-        Canary bits that a copy reads correctly, or None.
-    """
-
-    psnr: float
-    gain: float
-    motion_gain: float
-    motion_beyond: float
-    followed: float
-    pasted: bool
-    bits: int | None = None
-
 
 # A reconstruction whose departure from the copy has a tenth of the energy that it takes to reach the truth (10 dB) is
 # the copy, whatever else it is: attacks that follow the update depart by about as much as the truth does.

@@ -1,8 +1,7 @@
 """Why an attack ended where it did: information missing, the optimiser's failure, or the end of the budget."""
 
-import enum
-
 from auditor.records import Outcome, record
+from auditor.results.attempts import Conclusion
 
 # Simulating the client at the truth differs from its update by rounding alone: below 1e-6 on a CPU, 1e-5 on a GPU.
 SAME_UPDATE = 1e-4
@@ -10,24 +9,6 @@ SAME_UPDATE = 1e-4
 APART_DB = 2.0
 # Exposure is a linear prediction; attacks on smooth nets end within 3 dB of it or above.
 NEAR_EXPOSURE_DB = 3.0
-
-
-class Conclusion(enum.Enum):
-    """What a reconstruction that falls short means; the text says it to the reader."""
-
-    RECOVERED = "the clip was recovered: there is nothing to explain"
-    MISMATCH = "the client, simulated on the true clip, does not send this update: the attack searched for another clip"
-    WRONG_LABELS = "the labels that the attack worked with are not the clips': it could not match the update"
-    OUT_OF_BUDGET = "out of budget: the objective was still falling, and more time may recover more"
-    OPTIMISER_FAILED = (
-        "the optimiser failed: near the true clip the attacker's own objective is lower, and a descent stays there, so "
-        "a better search would recover more"
-    )
-    INFORMATION_MISSING = (
-        "information is missing: under the attacker's own objective other clips explain the update as well as the true "
-        "one"
-    )
-    UNDECIDED = "undecided: neither the truth-started run nor the exposure tells why the attack fell short"
 
 
 @record

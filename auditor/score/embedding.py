@@ -1,8 +1,5 @@
 """Re-identification by what a public network sees: the rank of the true clip among candidates, by embeddings."""
 
-import functools
-import weakref
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +8,7 @@ from torch.nn import functional
 from auditor.efficientnet import embedder
 from auditor.records import Clip, Clips
 from auditor.score.perceptual import seen
+from auditor.score.remembered import Remembered
 
 # Every second frame: neighbours look alike, and a gallery of 84 clips is embedded in half the time.
 _STRIDE = 2
@@ -69,19 +67,5 @@ def _of_frames(frames: Clip) -> Float[Tensor, "frame feature"]:
     return functional.adaptive_avg_pool2d(functional.normalize(maps, dim=1), _GRID).flatten(1)
 
 
-# Galleries are tensors that an audit keeps while it runs; their embeddings go when they go.
-_KNOWN: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
-
-
-def _of_gallery(gallery: Clips) -> Float[Tensor, "candidate feature"]:
-    key = id(gallery)
-    known = _KNOWN.get(key)
-    if known is not None and known[0]() is gallery:
-        return known[1]
-    found = embedding(gallery)
-    _KNOWN[key] = (weakref.ref(gallery, functools.partial(_forget, key)), found)
-    return found
-
-
-def _forget(key: int, _: weakref.ref[Tensor]) -> None:
-    _KNOWN.pop(key, None)
+# 84 candidates take 2 to 10 MB; an audit has a gallery of real clips, one for its canary, and one a clip of the user.
+_of_gallery = Remembered(embedding, most=16)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.errors import AuditError, UsageError
-from auditor.records import Clip, Skipped, record
+from auditor.records import Clip, Skipped
+from auditor.results.scores import FaceMatch
 
 # dlib's documented threshold: its network is right for 99.38% of the pairs of Labeled Faces in the Wild. Half of them
 # are strangers, so that at most 1.24% of strangers are called the same person, were every error of that kind.
@@ -23,26 +24,6 @@ _LARGEST_SIDE = 1024
 # Frames looked at, spread evenly: each takes about a tenth of a second.
 _FRAMES = 4
 REMEDY = "pip install 'fl-audit[faces]'"
-
-
-@record
-class FaceMatch:
-    """The pair of faces, one of the truth and one of the estimate, that are most alike.
-
-    Attributes
-    ----------
-    distance
-        Between their embeddings of 128 numbers; the same person is usually below 0.52, another above 0.76.
-    same
-        Whether it is within `SAME_PERSON`, which accepts at most 1.24% of strangers (`FALSE_ACCEPT`).
-    truth_faces, faces
-        How many were found in the frames that were looked at.
-    """
-
-    distance: float
-    same: bool
-    truth_faces: int
-    faces: int
 
 
 class FaceRecogniser:

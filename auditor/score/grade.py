@@ -1,20 +1,9 @@
 """What a set of reconstructions demonstrates: the verdict grid."""
 
-import enum
 from collections.abc import Sequence
 
-from auditor.score.clip import ClipScore
-from auditor.score.intervals import Interval, significant
-
-
-class Grade(enum.IntEnum):
-    """What an attack demonstrated, weakest first."""
-
-    NOT_SHOWN = 0
-    GIST = 1
-    RECOGNISABLE = 2
-    EXACT = 3
-
+from auditor.results.scores import ClipScore, Grade, Interval
+from auditor.score.intervals import significant
 
 # 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
 EXACT_DB = 35.0

@@ -2,25 +2,7 @@
 
 from scipy import special  # scipy.stats would add a second and a half to every start
 
-from auditor.records import record
-
-
-@record
-class Interval:
-    """A proportion with its 95% confidence interval, beside what chance would give."""
-
-    hits: int
-    trials: int
-    low: float
-    high: float
-    chance: float
-    method: str
-
-    @property
-    def above_chance(self) -> bool:
-        """True when the whole interval lies above chance."""
-        return self.low > self.chance
-
+from auditor.results.scores import Interval
 
 _LEVEL = 0.95
 _ALPHA = 1 - _LEVEL

@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 
 from scipy import special
 
-from auditor.score.intervals import Interval, clopper_pearson
+from auditor.results.scores import Interval
+from auditor.score.intervals import clopper_pearson
 
 # Never nearer than this to the closest frame that is known not to be a member.
 _MARGIN = 0.5

@@ -9,34 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from auditor.records import Clip, Clips, record
-from auditor.score.intervals import Interval, recall_interval
-
-
-@record
-class Retrieval:
-    """How well reconstructions point to their true clips in a gallery, over several of them.
-
-    Attributes
-    ----------
-    first, fifth
-        Recall@1 and Recall@5; chance is 1/N and 5/N, the truth counted in N.
-    mean_rank, chance_rank
-        The mean, and what it is by chance: (N + 1) / 2.
-    tail
-        How often chance does as well or better in the mean rank: the exact one-sided probability.
-    independent
-        False where the audited model is built on the network that embeds: no evidence then.
-    """
-
-    gallery: int
-    first: Interval
-    fifth: Interval
-    mean_rank: float
-    chance_rank: float
-    tail: float
-    independent: bool = True
-
+from auditor.records import Clip, Clips
+from auditor.results.scores import Retrieval
+from auditor.score.intervals import recall_interval
 
 Measure = Literal["pattern", "mse"]
 
@@ -135,8 +110,8 @@ def summarise(ranks: Sequence[int], gallery: int, *, independent: bool = True) -
     )
     return Retrieval(
         gallery=gallery,
-        first=first,
-        fifth=fifth,
+        recall_1=first,
+        recall_5=fifth,
         mean_rank=sum(ranks) / len(ranks),
         chance_rank=(gallery + 1) / 2,
         tail=chance_of_sum(sum(ranks), len(ranks), gallery),

@@ -1,8 +1,8 @@
 """Severity 0-10 of the worst demonstrated case, with its formula and a vector string."""
 
-from dataclasses import dataclass
-
-from auditor.score.grade import Grade
+from auditor.records import record
+from auditor.results.scores import Grade
+from auditor.results.severity import Rated
 
 FORMULA = "severity = 10 x fidelity x preconditions x (0.9 + 0.1 x reach)"
 
@@ -13,29 +13,13 @@ _LABEL_ONLY = 0.3
 _PRECONDITIONS = {"none": 1.0, "labels": 0.97, "reference": 0.95}
 
 
-@dataclass(frozen=True)
-class Severity:
-    """A score in [0, 10] in the familiar bands, under our own name and formula."""
+@record
+class Severity(Rated):
+    """A score in [0, 10] in the familiar bands, under our own name and formula, with its three factors."""
 
-    score: float
-    vector: str
     fidelity: float
     preconditions: float
     reach: float
-
-    @property
-    def band(self) -> str:
-        """none, low (0.1-3.9), medium (4.0-6.9), high (7.0-8.9) or critical (9.0-10)."""
-        return band(self.score)
-
-
-BANDS = ("none", "low", "medium", "high", "critical")
-
-
-def band(score: float) -> str:
-    """Name the band of a score."""
-    limits = (0.1, 4.0, 7.0, 9.0)
-    return BANDS[sum(score >= limit for limit in limits)]
 
 
 def severity(

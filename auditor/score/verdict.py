@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from auditor.errors import ExitCode
 from auditor.records import Exposure
-from auditor.score.grade import Grade
-from auditor.score.severity import BANDS
+from auditor.results.scores import Grade
+from auditor.results.severity import BANDS
 
 SENTENCES = {
     "FAIL": "FAIL: leakage demonstrated",

@@ -1,1 +1,6 @@
-"""Numerical methods that know no attack: descent, least squares, line search, successive halving."""
+"""Numerical methods that know no attack.
+
+Descent of an objective of clips (`descent`, with its `schedule`, `parametrisation` and `step_rule`; `line_search` and
+`lbfgs` are further rules), competing configurations (`successive_halving`), and least squares (`gauss_newton` with
+`conjugate_gradients` for many unknowns, `levenberg_marquardt` for few).
+"""

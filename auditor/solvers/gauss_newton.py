@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from auditor.records import Clock
+from auditor.solvers.conjugate_gradients import conjugate_gradients
 
 Residuals = Callable[[Tensor], Sequence[Tensor]]
 _STEPS = (1.0, 0.5, 0.25, 0.1)
@@ -71,32 +72,6 @@ class Linearised:
         seen = [y + normal(y) for y in self.product(drawn)]
         found, _ = self.solve(self.transposed(seen), most, tolerance, clock)
         return drawn - found
-
-
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], right: Tensor, most: int, tolerance: float, clock: Clock | None = None
-) -> tuple[Tensor, int]:
-    """Solve product(d) = right for a positive definite product (Hestenes & Stiefel 1952), from zero.
-
-    Returns d and the number of products made: at most `most`, fewer once the rest is `tolerance` of `right` or time is
-    up.
-    """
-    d, rest = torch.zeros_like(right), right.clone()
-    p, size = rest.clone(), rest.square().sum()
-    first, done = size, 0
-    while done < most:
-        image, done = product(p), done + 1
-        along = (p * image).sum()
-        if not bool(along > 0):
-            break
-        length = size / along
-        d += length * p
-        rest -= length * image
-        before, size = size, rest.square().sum()
-        if bool(size < tolerance**2 * first) or (clock is not None and clock.left < 0.0):
-            break
-        p = rest + size / before * p
-    return d, done
 
 
 def objective(residuals: Residuals, variable: Tensor) -> float:

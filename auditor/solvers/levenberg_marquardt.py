@@ -22,6 +22,11 @@ def minimise(
     Columns are scaled by their own norms, as Marquardt does; between good steps the Jacobian is updated by Broyden's
     rule, for differences cost an evaluation per unknown. Stops at `enough`, after `steps`, when no step helps, or
     when `going` says no.
+
+    Not scipy.optimize.least_squares, whose methods make the Jacobian anew at every step: on heads of eight kinds and
+    lengths (GRU, LSTM, RNN, attention; 3 and 8 frames) it ended at the same features after 2 to 7 times as many
+    evaluations ("trf" 41 to 1087, "lm" 54 to 1438, this 15 to 409), and where neither explained the update (attention
+    over 8 frames) it took twice the time.
     """
     z = start.double().clone()
     r = residuals(z)

@@ -2,15 +2,14 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 from torch.nn import functional
 
 from auditor.enhance import DatLight, bicubic
 from auditor.errors import UsageError
-from auditor.pipeline.blocks import number
 from auditor.probe.fit import resize
 from auditor.records import Clip, Clips, Probe
+from auditor.results.study import StudyEnhanced
 from auditor.score import psnr, rank
 from auditor.text import printable
 
@@ -23,7 +22,7 @@ def check_enhancer(name: str) -> None:
         raise UsageError(f"there is no enhancement '{printable(name)}'", f"use {' or '.join(NAMES)}")
 
 
-def enhanced_block(names: Sequence[str], probe: Probe, clip: Clip, gallery: Clips) -> list[tuple[dict[str, Any], Clip]]:
+def enhanced_block(names: Sequence[str], probe: Probe, clip: Clip, gallery: Clips) -> list[tuple[StudyEnhanced, Clip]]:
     """Enhance a reconstruction by each method; numbers against the native frames, beside bicubic at the same scale."""
     found = []
     for name in names:
@@ -33,13 +32,9 @@ def enhanced_block(names: Sequence[str], probe: Probe, clip: Clip, gallery: Clip
         truth = resize(probe.native, *made.shape[-2:])
         own, base = float(psnr(truth, made)), float(psnr(truth, simple))
         shrunk = functional.interpolate(made, probe.clip.shape[-2:], mode="area")
-        block = {
-            "method": name,
-            "psnr": number(own),
-            "bicubic": number(base),
-            "over_bicubic": number(own - base),
-            "rank": rank(probe.clip, shrunk, gallery),
-        }
+        block = StudyEnhanced(
+            method=name, psnr=own, bicubic=base, over_bicubic=own - base, rank=rank(probe.clip, shrunk, gallery)
+        )
         found.append((block, made))
     return found
 

@@ -1,14 +1,14 @@
 """What an update gives away of the features that enter the head, and whether these point to the clip by themselves."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from auditor.attack import recover_features
-from auditor.pipeline.blocks import number
 from auditor.records import Clips, SplitModel, View, record
+from auditor.results.study import StudyFeatures
 
 Kind = Literal["frames", "mean", "span", "hidden"]
 
@@ -88,14 +88,14 @@ def _off_span(basis: Tensor, rows: Tensor) -> Tensor:
     return off.norm(dim=1) / rows.norm(dim=1).clamp_min(1e-300)
 
 
-def features_block(found: Recovered | None, truth: Tensor, gallery: Tensor, *, own: bool) -> dict[str, Any]:
+def features_block(found: Recovered | None, truth: Tensor, gallery: Tensor, *, own: bool) -> StudyFeatures:
     """Return what was recovered and where it points; the error is of an own update only."""
     if found is None:
-        return {"recovered": "nothing", "said": "", "error": None, "rank": None, "gallery": len(gallery) + 1}
-    return {
-        "recovered": found.kind,
-        "said": found.said,
-        "error": number(error(found, truth)) if own else None,
-        "rank": rank_by_features(found, truth, gallery),
-        "gallery": len(gallery) + 1,
-    }
+        return StudyFeatures(recovered="nothing", said="", error=None, rank=None, gallery=len(gallery) + 1)
+    return StudyFeatures(
+        recovered=found.kind,
+        said=found.said,
+        error=error(found, truth) if own else None,
+        rank=rank_by_features(found, truth, gallery),
+        gallery=len(gallery) + 1,
+    )

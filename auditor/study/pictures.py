@@ -1,19 +1,18 @@
 """What the study's report shows: the same frame of one clip under every condition."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from auditor.errors import AuditError
-from auditor.pipeline.pictures import png
+from auditor.pipeline.documents.pictures import png
+from auditor.results.study import StudyPictures
 from auditor.study.cells import Cell, StudyUnit, Work
 from auditor.study.journal import Journal
 from auditor.study.plan import Study
-from auditor.text import printable
 
 
-def pictures_block(study: Study, work: Work, journal: Journal) -> list[dict[str, Any]]:
+def pictures_block(study: Study, work: Work, journal: Journal) -> tuple[StudyPictures, ...]:
     """Return, for every cell, the middle frame of the first clip and seed: truth, reconstruction, enhanced, null."""
     clip, seed = study.clips[0], study.seeds[0]
     shown = []
@@ -30,15 +29,15 @@ def pictures_block(study: Study, work: Work, journal: Journal) -> list[dict[str,
         }
         if frames["reconstruction"] is not None:
             shown.append(
-                {
-                    "model": printable(cell.model.name),
-                    "weights": printable(cell.weights),
-                    "references": cell.references,
-                    "clip": printable(clip.rpartition("/")[2]),
+                StudyPictures(
+                    model=cell.model.name,
+                    weights=cell.weights,
+                    references=cell.references,
+                    clip=clip.rpartition("/")[2],
                     **frames,
-                }
+                )
             )
-    return shown
+    return tuple(shown)
 
 
 def _unit(units: Sequence[StudyUnit], cell: Cell, clip: str, seed: int, role: str) -> StudyUnit | None:

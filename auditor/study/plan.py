@@ -1,6 +1,5 @@
 """What a study file says: models, clips, a grid of conditions, and the claims that it is to judge."""
 
-import difflib
 import fnmatch
 import hashlib
 import math
@@ -10,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from auditor.attack import BY_NAME
+from auditor.declaring import options_of
 from auditor.errors import UsageError
-from auditor.pipeline.options import ScanOptions
+from auditor.option_rules import options_from
+from auditor.options import ClientOptions
 from auditor.records import record
 from auditor.study.enhancers import check_enhancer
 from auditor.study.measures import BY_NAME as MEASURES
-from auditor.text import printable
+from auditor.text import did_you_mean, printable
+from auditor.values import FilePath
 
 FRESH = "fresh"
 EFFORTS = ("fast", "standard", "deep")
@@ -46,7 +48,7 @@ class StudyModel:
 
     name: str
     kind: str
-    options: ScanOptions
+    options: ClientOptions
     weights: tuple[str, ...]
     definition: str
 
@@ -201,32 +203,25 @@ class _Reader:
 
     def _model(self, table: Mapping[str, Any], number: int) -> StudyModel:
         where = f"[[model]] {number}"
-        own = {"name", "kind", "variants"}
-        self._keys(table, (*_OF_A_MODEL, *own), where)
-        given: dict[str, Any] = {}
-        for name, value in table.items():
-            if name in own:
-                continue
-            if name in ("model", "extractor", "head"):
-                given[name] = self._local(self._text(table, name, where))
-            elif name in _PATHS:
-                given[name] = self._folder / self._text(table, name, where)
-            elif name == "arguments":
-                if not isinstance(value, Mapping):
-                    raise self._wrong(f"{where}: arguments is no table", "write e.g. { width = 16 }")
-                given[name] = tuple((str(k), v) for k, v in value.items())
-            else:
-                given[name] = tuple(value) if isinstance(value, list) else value
-        if ("model" in given) == ("extractor" in given and "head" in given):
-            raise self._wrong(f"{where} names no model, or two kinds", "give model, or extractor and head")
-        definition = repr(sorted((k, v) for k, v in table.items() if k not in own))
+        own = ("name", "kind", "variants")
+        given = {key: self._located(key, value) for key, value in table.items() if key not in own}
+        try:
+            options = options_from(ClientOptions, given, study=True)
+        except UsageError as error:
+            raise self._wrong(f"{where}: {error.cause}", error.remedy) from error
         return StudyModel(
             name=self._text(table, "name", where),
             kind=self._text(table, "kind", where),
-            options=ScanOptions(**given),
+            options=options,
             weights=tuple(self._texts(table, "variants", where)) if "variants" in table else (FRESH,),
-            definition=definition,
+            definition=repr(sorted((k, v) for k, v in table.items() if k not in own)),
         )
+
+    def _located(self, key: str, value: Any) -> Any:
+        """A value whose path, if it holds one, is relative to the study file."""
+        if not isinstance(value, str) or not value:
+            return value
+        return self._local(value) if key in _SOURCES else str(self._folder / value) if key in _PATHS else value
 
     def _grid(self, table: Mapping[str, Any], number: int, models: Sequence[StudyModel]) -> Grid:
         where = f"[[grid]] {number}"
@@ -287,7 +282,7 @@ class _Reader:
             for pattern in names.get(key, ()):
                 if not fnmatch.filter(have, pattern):
                     raise self._wrong(
-                        f"{where}: {key} '{printable(pattern)}' matches nothing{_near(pattern, have)}", ""
+                        f"{where}: {key} '{printable(pattern)}' matches nothing{did_you_mean(pattern, have)}", ""
                     )
         references = tuple(self._whole_numbers(table, "references", where)) if "references" in table else ()
         return Selector(**names, references=references)
@@ -359,14 +354,16 @@ class _Reader:
 
     def _one_of(self, name: str, known: Iterable[str], where: str) -> None:
         if name not in known:
-            raise self._wrong(f"{where} '{printable(name)}' is unknown{_near(name, known)}", "correct the name")
+            raise self._wrong(f"{where} '{printable(name)}' is unknown{did_you_mean(name, known)}", "correct the name")
 
     def _keys(self, table: Any, known: Sequence[str], where: str) -> None:
         if not isinstance(table, Mapping):
             raise self._wrong(f"{where} is no table", "see docs/study.md")
         for key in table:
             if key not in known:
-                raise self._wrong(f"{where}: '{printable(key)}' is unknown{_near(key, known)}", "correct the key")
+                raise self._wrong(
+                    f"{where}: '{printable(key)}' is unknown{did_you_mean(key, known)}", "correct the key"
+                )
 
     def _wrong(self, cause: str, remedy: str) -> UsageError:
         return UsageError(f"{printable(self._path.name)}: {cause}", remedy or "correct the file")
@@ -374,43 +371,10 @@ class _Reader:
 
 # Of numpy and of torch alike.
 _LARGEST_SEED = 2**32
-_PATHS = ("extractor_weights", "head_weights")
-# What of a scan's options says what is audited, and how clients train it.
-_OF_A_MODEL = (
-    "model",
-    "extractor",
-    "head",
-    "extractor_weights",
-    "head_weights",
-    "join",
-    "input_shape",
-    "layout",
-    "classes",
-    "mean",
-    "std",
-    "value_range",
-    "temporal_pool",
-    "output",
-    "arguments",
-    "trainable",
-    "batch",
-    "labels",
-    "batchnorm",
-    "loss",
-    "dropout",
-    "send_buffers",
-    "algorithm",
-    "local_epochs",
-    "local_batch",
-    "learning_rate",
-    "momentum",
-)  # fmt: skip
+# Options of a model that may name a file, and those that do.
+_SOURCES = ("model", "extractor", "head", "loss")
+_PATHS = tuple(o.name for o in options_of(ClientOptions) if o.study and isinstance(o.kind, FilePath))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from auditor.attack import BY_NAME
-from auditor.pipeline.blocks import number
+from auditor.errors import AuditError
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.pairing import own_clip
+from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Clip, Outcome, Probe, Reconstruction, Skipped, View
+from auditor.results.encode import document, number
+from auditor.results.study import StudyScore
 from auditor.score import ClipScore, blind_guesses, motion_psnr, score_clip
 from auditor.study.cells import StudyUnit
 from auditor.study.contexts import Contexts, label_for
@@ -19,6 +22,9 @@ from auditor.study.enhancers import enhanced_block
 from auditor.study.features import Recovered, clip_features, features_block, recovered
 from auditor.study.journal import Journal, stored
 from auditor.study.plan import Effort
+
+# Numbers that a study takes as scoring finds them.
+_AS_SCORED = ("psnr", "gain", "motion", "motion_gain", "rank", "gallery", "rank_same_scene", "same_scene")
 
 
 def run_unit(unit: StudyUnit, effort: Effort, contexts: Contexts, journal: Journal) -> None:
@@ -39,17 +45,17 @@ def run_unit(unit: StudyUnit, effort: Effort, contexts: Contexts, journal: Journ
     tensors: dict[str, torch.Tensor] = {}
     if clip is not None:
         copy = blind_guesses(gallery, (context.input.height, context.input.width), reference).get("reference copy")
-        result["score"] = score_block(score_clip(probe, clip, gallery, reference), probe.clip, copy)
+        result["score"] = document(study_score(score_clip(probe, clip, gallery, reference), probe.clip, copy))
         half = slice(len(probe.clip) // 2, len(probe.clip) // 2 + 1)
         tensors |= {"clip": stored(clip), "truth": stored(probe.clip[half])}
         tensors |= {} if copy is None else {"copy": stored(copy[half])}
         enhanced = enhanced_block(unit.cell.enhance, probe, clip, gallery)
-        result["enhanced"] = [block for block, _ in enhanced]
+        result["enhanced"] = [document(block) for block, _ in enhanced]
         tensors |= {f"enhanced.{i}": stored(shown) for i, (_, shown) in enumerate(enhanced)}
     if context.target.parts and not unit.cell.references:
         truth = clip_features(view, probe.clip[None])[0]
         known = contexts.gallery_features(unit.cell.model, gallery, view)
-        result["features"] = features_block(found, truth, known, own=unit.role == "own")
+        result["features"] = document(features_block(found, truth, known, own=unit.role == "own"))
         tensors |= {} if found is None else {f"features.{found.kind}": found.value.float()}
     # Processor time: what a unit costs, whatever else the machine does.
     result["seconds"] = round(time.process_time() - begun, 3)
@@ -111,7 +117,7 @@ def _attacked(unit: StudyUnit, effort: Effort, observed: Observed, view: View) -
     told |= {
         "attack": made.attack,
         "outcome": made.outcome.name,
-        "objective": number(made.objective),
+        "objective": number(float(made.objective)),
         "steps": made.steps,
         "notes": list(made.notes),
     }
@@ -121,13 +127,10 @@ def _attacked(unit: StudyUnit, effort: Effort, observed: Observed, view: View) -
 def _first_that_applies(unit: StudyUnit, effort: Effort, view: View) -> tuple[Reconstruction | None, list[str]]:
     tried: list[str] = []
     for name in unit.cell.attacks:
-        attack = BY_NAME[name]
-        obstacle = attack.obstacle(view)
-        if obstacle is not None:
-            tried.append(f"{name}: {obstacle}")
-            continue
         budget = Budget(seconds=effort.seconds, steps=effort.steps)
-        result = attack.invert(view, budget, unit_seed(unit.seed, name, unit.clip, unit.role))
+        result = run_attack(BY_NAME[name], view, budget, unit_seed(unit.seed, name, unit.clip, unit.role))
+        if isinstance(result, Skipped) and result.because == "failed":
+            raise AuditError(f"the attack {name} failed: {result.reason}", result.remedy)
         if isinstance(result, Skipped):
             # What was measured on the way, such as the seconds of a step, is no result: it differs from run to run.
             short = f"{effort.steps} steps do not hold it" if result.because == "out-of-budget" else result.reason
@@ -144,24 +147,16 @@ def _first_that_applies(unit: StudyUnit, effort: Effort, view: View) -> tuple[Re
     return None, tried
 
 
-def score_block(score: ClipScore, truth: Clip, copy: Clip | None) -> dict[str, Any]:
+def study_score(score: ClipScore, truth: Clip, copy: Clip | None) -> StudyScore:
     """Return the numbers of one clip that a study compares."""
-    blind = max(score.baselines.values())
-    return {
-        "psnr": number(score.psnr),
-        "blind": number(blind),
-        "gain": number(score.gain),
-        "copy": number(score.baselines.get("reference copy")),
-        "ssim": number(statistics.median(score.ssim_frames)),
-        "motion": number(score.motion),
-        "motion_gain": number(score.motion_gain),
-        "motion_over_copy": number(_motion_over_copy(score, truth, copy)),
-        "rank": score.rank,
-        "gallery": score.gallery,
-        "rank_same_scene": score.rank_same_scene,
-        "same_scene": score.same_scene,
-        "bits": number(math.log2(score.gallery / score.rank)),
-    }
+    return StudyScore(
+        **{name: getattr(score, name) for name in _AS_SCORED},
+        blind=max(score.baselines.values()),
+        copy=score.baselines.get("reference copy"),
+        ssim=statistics.median(score.ssim_frames),
+        motion_over_copy=_motion_over_copy(score, truth, copy),
+        bits=math.log2(score.gallery / score.rank),
+    )
 
 
 def _motion_over_copy(score: ClipScore, truth: Clip, copy: Clip | None) -> float | None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conformity import conforms
 from PIL import Image
 
-from auditor.attack import ATTACKS, BY_NAME, GradientMatching
+from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
 from auditor.cli import main as cli
+from auditor.cli.catalogue import listing
 from auditor.errors import UsageError
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
 from auditor.pipeline.single_attack.options import label_of
@@ -94,7 +96,7 @@ def test_a_closed_form_gives_the_clip_back_and_everything_is_written(run, tmp_pa
     code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--json", "-o", "exact")
     assert code == 0, err
     found = json.loads(out, parse_constant=pytest.fail)
-    assert found["schema"] == "fl-audit/attack/1"
+    conforms(found, "attack")
     assert found["outcome"]["code"] == "SOLVED"
     assert (found["grade"], found["score"]["rank"]) == ("EXACT", 1)
     assert found["score"]["psnr"] == "inf" or found["score"]["psnr"] > 60
@@ -226,6 +228,19 @@ def test_batches_are_scored_clip_by_clip(run):
     assert found["knowledge"]["labels_from"] == "assumed known"
 
 
+def test_an_attack_meets_the_defences_in_the_order_that_they_are_given_in(run):
+    code, out, err = run(
+        "nets.py:conv", *SHAPE, "--steps", "80", "--defence", "top-k:0.50", "--defence", "quantise:8", "--json",
+        "--diagnose",
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["protocol"]["defence"] == ["top-k:0.5", "quantise:8"]
+    assert found["knowledge"]["labels_from"] == "assumed known"
+    assert found["diagnosis"]["update_at_truth"] < 1e-4
+    assert found["diagnosis"]["exposure"] is None
+
+
 def test_a_canary_is_read_bit_by_bit(run):
     code, out, _ = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--clip", "canary", "--json")
     assert code == 0
@@ -257,6 +272,10 @@ def test_a_canary_is_read_bit_by_bit(run):
         (["--attack", "gradient-matching-r1", "--reference", "first:9"], 2, "is not first:K"),
         (["--attack", "gradient-matching-r1", "--reference", "nets.py"], 2, "nets.py"),
         (["--attack", "patch-embedding"], 3, "does not apply"),
+        (["--attack", "least-squares-matching", "--defence", "sign"], 3, "it does not know the defence sign"),
+        (["--defence", "banana"], 2, "use top-k:SHARE"),
+        (["--defence", "top-k:2"], 2, "0 < SHARE <= 1"),
+        (["--defence", "sign", "--restored-label"], 2, "no rule knows the defence sign"),
         (["--restored-label", "--loss", "nets.py:own_loss"], 2, "no label can be restored here"),
         (["-o", "nets.py"], 2, "is a file"),
         (["-o", "nets.py/below"], 2, "cannot write"),
@@ -350,8 +369,16 @@ def test_help_names_attack_after_scan_and_needs_no_torch():
             [sys.executable, "-c", script.format(args=args)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    commands = [c.name or c.callback.__name__ for c in cli.app.registered_commands]
+    commands = [c.name for c in cli.app.registered_commands]
     assert commands[:2] == ["scan", "attack"]
+
+
+def test_what_only_serves_comparison_stands_apart_from_what_an_audit_runs():
+    run_by_presets = {a.name for p in PRESETS.values() for a in p.with_several_references().attacks}
+    assert {a.name for a in BATTERY} == run_by_presets | {"gradient-matching"}
+    told = listing("attacks")
+    apart = told.index("for comparison")
+    assert all((told.index(f" {a.name} ") > apart) == (a in COMPARISON) for a in ATTACKS)
 
 
 def test_every_attack_of_the_catalogue_can_be_named():

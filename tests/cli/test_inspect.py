@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from conformity import conforms
 from PIL import Image
 
 from auditor.cli import main as cli
@@ -76,6 +77,7 @@ def test_json_is_all_that_goes_to_stdout_and_a_frame_is_written(nets, tmp_path) 
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout, parse_constant=pytest.fail)
     assert list(found) == KEYS
+    conforms(found, "inspection")
     assert [(p["name"], p["trainable"]) for p in found["parameters"]][-2:] == [
         ("head.weight", True),
         ("head.bias", True),
@@ -233,6 +235,6 @@ def test_inspect_takes_every_option_of_scan_that_says_what_the_model_and_the_cli
     def named(command):
         return set(introspection.signature(command).parameters)
 
-    of_the_audit = {"labels", "probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
+    of_the_audit = {"probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
     of_the_audit |= {"reference", "sr", "lpips", "faces"}
-    assert named(cli.scan) - of_the_audit <= named(cli.inspect)
+    assert named(cli.scan) - of_the_audit <= named(cli.inspect_model)

@@ -188,3 +188,12 @@ def test_yes_or_no_and_values_are_labels_too():
     values = batch_labels(assign_labels(["c"], 1, kind="value")[0], 4, 1, kind="value")
     assert len(set(values)) == 4
     assert all(0.0 <= v < 1.0 for v in values)
+
+
+def test_soft_labels_cost_on_probabilities_what_they_cost_on_logits():
+    g = torch.Generator().manual_seed(0)
+    logits, soft = torch.randn(4, 5, generator=g), torch.randn(4, 5, generator=g).softmax(1)
+    wanted = F.cross_entropy(logits, soft)
+    for ending, outputs in (("softmax", logits.softmax(1)), ("log-softmax", logits.log_softmax(1))):
+        made = make_loss("cross-entropy", OutputSpec(activation=ending), 5)(outputs, soft)
+        assert float(made) == pytest.approx(float(wanted), rel=1e-5)

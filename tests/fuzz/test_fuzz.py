@@ -61,11 +61,12 @@ def fuzzed(count: int, seed: int, *options: str) -> dict[str, int]:
     return counts
 
 
-def test_random_files() -> None:
-    counts = fuzzed(150, 7, "--nets", "1")
-    assert sum(counts.values()) == 150
+@pytest.mark.parametrize("count", [30, pytest.param(150, marks=pytest.mark.slow)])
+def test_random_files(count) -> None:
+    counts = fuzzed(count, 7, "--nets", "1")
+    assert sum(counts.values()) == count
     # Damage that never damages, or always, tests nothing.
-    assert 10 < counts["loaded"] < 100
+    assert count / 15 < counts["loaded"] < count / 1.5
 
 
 @pytest.mark.slow

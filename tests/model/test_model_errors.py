@@ -289,7 +289,7 @@ def test_normalisation_that_does_not_fit(tmp_path) -> None:
     source = saved(classifier(), tmp_path)
     fails(UsageError, "--mean has 2 values", source=source, mean=(0.5, 0.5))
     fails(UsageError, "not positive", source=source, std=(0.0,))
-    fails(UsageError, "is empty", source=source, value_range=(1.0, 1.0))
+    fails(UsageError, "is empty", source=source, range=(1.0, 1.0))
     fails(UsageError, "4 classes, not 7", source=source, classes=7)
     fails(UsageError, "--weights", source=source, weights=Path("w.pt"))
 

@@ -131,7 +131,7 @@ def test_the_notes_say_what_is_read(factories):
     target = load(f"{factories}:answers")
     assert (target.output.name, target.output.others) == ("logits", ("aux",))
     assert any("'logits' alone (not aux)" in note for note in target.fidelity.notes)
-    other = load(f"{factories}:answers", output="aux")
+    other = load(f"{factories}:answers", model_output="aux")
     assert (other.output.name, other.output.others) == ("aux", ("logits",))
     frames = load(f"{factories}:frames")
     assert (frames.classes, frames.output.frames) == (5, 2)
@@ -141,7 +141,7 @@ def test_the_notes_say_what_is_read(factories):
     assert softmax.output.activation == "softmax"
     assert softmax.dropout == 1
     with pytest.raises(UsageError, match="none of the model's 2 outputs; use aux, logits"):
-        load(f"{factories}:answers", output="nothing")
+        load(f"{factories}:answers", model_output="nothing")
 
 
 def test_what_a_factory_freezes_is_told(factories):
@@ -190,10 +190,10 @@ def test_a_file_with_several_outputs_keeps_the_one_that_is_read(tmp_path):
     assert "aux.weight" not in target.parameters
     assert target.fidelity.parity_max_error is not None
     assert any("'logits' alone (not aux)" in note for note in target.fidelity.notes)
-    other = load(str(tmp_path / "m.onnx"), output="0")
+    other = load(str(tmp_path / "m.onnx"), model_output="0")
     assert "aux.weight" in other.parameters
     with pytest.raises(UsageError, match="use aux, logits"):
-        load(str(tmp_path / "m.onnx"), output="nothing")
+        load(str(tmp_path / "m.onnx"), model_output="nothing")
 
 
 def test_dropout_and_buffers_of_a_file_are_those_of_a_training_step(tmp_path):

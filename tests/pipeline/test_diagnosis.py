@@ -14,8 +14,8 @@ from auditor.pipeline.scan import load_target
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.probe import shipped_probes
 from auditor.records import Budget, Outcome, Reconstruction
-from auditor.report.outputs import write_html
-from auditor.report.schema import validate
+from auditor.report.outputs import write
+from auditor.results.reading import check_results
 from auditor.score import Conclusion, psnr
 
 NETS = """
@@ -63,12 +63,12 @@ def test_where_the_update_tells_the_clip_the_truth_stays_and_a_crippled_search_i
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
     early = replace(ran, clips=ran.checkpoints[0].clips.float(), objective=1.0, outcome=Outcome.CONVERGED)
     found = told(made, observed, attack, early)
-    assert found.at_truth < 1e-6
+    assert found.update_at_truth < 1e-6
     assert found.objective_at_truth is not None
     assert abs(found.objective_at_truth) < 1e-6
-    assert found.truth is not None
-    assert found.truth.psnr > 25.0
-    assert found.truth.steps == 60
+    assert found.truth_started is not None
+    assert found.truth_started.psnr > 25.0
+    assert found.truth_started.steps == 60
     assert found.conclusion is Conclusion.OPTIMISER_FAILED
 
 
@@ -77,12 +77,12 @@ def test_where_the_update_tells_little_the_truth_drifts_away_and_information_is_
     attack = GradientMatching(tau=0.0)
     ran = attack.invert(view_of(made, observed), GENEROUS, 0)
     found = told(made, observed, attack, replace(ran, outcome=Outcome.CONVERGED), exposure=15.0)
-    assert found.truth is not None
+    assert found.truth_started is not None
     wide, clip = context("wide")
-    stays = told(wide, clip, attack, replace(ran, outcome=Outcome.CONVERGED)).truth
+    stays = told(wide, clip, attack, replace(ran, outcome=Outcome.CONVERGED)).truth_started
     assert stays is not None
     # The same truth, search and steps: a net that sends more holds the clip, one that sends less lets it go.
-    assert found.truth.psnr < stays.psnr - 3.0
+    assert found.truth_started.psnr < stays.psnr - 3.0
     assert found.conclusion in (Conclusion.INFORMATION_MISSING, Conclusion.UNDECIDED)
 
 
@@ -102,7 +102,7 @@ def test_what_is_recovered_or_cannot_be_started_again_is_said_without_a_run(cont
         attack="x", clips=observed.clips, labels=observed.labels, outcome=Outcome.SOLVED, objective=0.0
     )
     found = told(made, observed, GradientMatching(), solved, exact=True)
-    assert (found.conclusion, found.truth) == (Conclusion.RECOVERED, None)
+    assert (found.conclusion, found.truth_started) == (Conclusion.RECOVERED, None)
     assert "recovered" in found.because
 
 
@@ -113,9 +113,9 @@ def test_a_generator_that_cannot_be_set_to_a_clip_is_not_started_at_one(context)
         outcome=Outcome.CONVERGED,
     )
     found = told(made, observed, BY_NAME["deep-prior"], ran)
-    assert (found.truth, found.conclusion) == (None, Conclusion.UNDECIDED)
+    assert (found.truth_started, found.conclusion) == (None, Conclusion.UNDECIDED)
     assert "cannot stand for" in found.because
-    modes = told(made, observed, BY_NAME["gradient-matching-modes"], ran).truth
+    modes = told(made, observed, BY_NAME["gradient-matching-modes"], ran).truth_started
     assert modes is not None
     assert modes.psnr > 20.0
 
@@ -169,14 +169,14 @@ def test_a_scan_of_the_larger_presets_tells_why_its_best_search_stopped(context,
         preset="standard", max_time=300.0,
     )  # fmt: skip
     results = dict(scan(options, Silent()).results)
-    validate(results)
+    check_results(results)
     (finding,) = results["findings"]
     told = finding["diagnosis"]
     assert told["conclusion"]["code"] in Conclusion.__members__
     assert told["probe"] == "park_walker"
     assert told["update_at_truth"] < 1e-5
     assert all(len(r["curve"]) == 6 for r in finding["results"])
-    write_html(results, tmp_path / "report.html")
+    write(results, [tmp_path / "report.html"])
     page = (tmp_path / "report.html").read_text()
     assert "Why it stopped there" in page
     assert "PSNR of the best clip so far" in page

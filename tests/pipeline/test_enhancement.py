@@ -9,13 +9,14 @@ import torch
 from auditor.enhance import DatLight, Enhanced, bicubic
 from auditor.errors import AuditError
 from auditor.pipeline import enhancement
-from auditor.pipeline.blocks import _enhancement
+from auditor.pipeline.documents.findings import enhancement_block
+from auditor.pipeline.documents.pictures import strips
 from auditor.pipeline.enhancement import enhance_results
 from auditor.pipeline.findings import Result
-from auditor.pipeline.pictures import strips
 from auditor.pipeline.progress import Silent
 from auditor.probe import Galleries, shipped_probes
 from auditor.records import InputSpec, Outcome, Reconstruction
+from auditor.results.encode import document
 from auditor.score import blind_guesses, score_clip
 
 SPEC = InputSpec(frames=2, channels=3, height=32, width=32, layout="NCTHW")
@@ -96,9 +97,9 @@ def test_dat_recovers_detail_of_an_exact_clip_and_finds_nothing_in_its_null(find
     assert dat.null.rank > 1
     assert dat.added.word == "recovered detail"
     assert dat.score.perceptual < made["bicubic"].score.perceptual
-    block = _enhancement(dat)
+    block = document(enhancement_block(dat))
     assert block["added"]["word"] == "recovered detail"
-    pictures = strips(finding.results[0], done[id(finding.results[0])])
+    pictures = document(strips(finding.results[0], done[id(finding.results[0])]))
     assert pictures["enhanced_method"] == "DAT-light x2"
     assert len(pictures["enhanced_null"]) == len(pictures["enhanced"]) == SPEC.frames
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from auditor.attack import PRESETS
 from auditor.pipeline import ScanOptions, Silent, scan
-from auditor.report import read_results, terminal_summary, write_html, write_json, write_markdown
+from auditor.report import read_results, terminal_summary, write
 
 pytestmark = pytest.mark.slow  # a whole scan
 ATTACKS = (
@@ -77,7 +77,7 @@ def texts(value):
 
 
 def test_results_hold_short_plain_names_that_differ(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     assert (tmp_path / "results.json").stat().st_size < 2_000_000
     for text in texts(json.loads((tmp_path / "results.json").read_text())):
         assert not INVISIBLE.search(text)
@@ -88,10 +88,10 @@ def test_results_hold_short_plain_names_that_differ(results, tmp_path):
 
 
 def test_reports_are_inert_and_small(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     read = read_results(tmp_path / "results.json")
-    write_html(read, tmp_path / "r.html")
-    write_markdown(read, tmp_path / "r.md")
+    write(read, [tmp_path / "r.html"])
+    write(read, [tmp_path / "r.md"])
     page, text = (tmp_path / "r.html").read_text(), (tmp_path / "r.md").read_text()
     assert "<script" not in page
     assert "javascript:alert" not in re.findall(r'href="([^"]*)"', page)
@@ -109,5 +109,5 @@ def test_reports_are_inert_and_small(results, tmp_path):
 def test_arguments_of_a_factory_are_stored_as_they_were_given():
     from auditor.pipeline import ScanOptions
 
-    options = ScanOptions(model="nets.py:net", arguments=(("width", 6), ("name", "a")))
-    assert options.as_json()["arguments"] == ["width=6", "name=a"]
+    options = ScanOptions(model="nets.py:net", arg=(("width", 6), ("name", "a")))
+    assert options.as_json()["arg"] == ["width=6", "name=a"]

@@ -12,13 +12,14 @@ from auditor.attack import PRESETS, LinearInversion
 from auditor.federated import make_loss
 from auditor.pipeline import ScanOptions, Silent, malicious, scan
 from auditor.pipeline.context import set_up
+from auditor.pipeline.documents.asides import malicious_block
 from auditor.pipeline.malicious import malicious_server
-from auditor.pipeline.malicious_block import malicious_block
 from auditor.probe import Galleries, canary, shipped_probes
 from auditor.records import FederatedProtocol
-from auditor.report import read_results, write_json
+from auditor.report import read_results, write
 from auditor.report.markdown import to_markdown
 from auditor.report.page import render
+from auditor.results.encode import document
 
 MODELS = Path(__file__).parent.parent / "models_for_scans.py"
 # One cheap attack: what is looked at comes after it.
@@ -43,7 +44,7 @@ def audit(name, **change):
 
 @pytest.fixture(scope="module")
 def vivit():
-    return audit("vivit", malicious=True)
+    return audit("vivit", malicious_server=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,9 @@ def small(make, seconds=300.0, **protocol):
     context = set_up(target, FederatedProtocol(**protocol), torch.device("cpu"), 0, loss)
     probes = (*shipped_probes(SPEC, 1), canary(SPEC, 0))
     blind = Galleries(SPEC, probes)[probes[0].name]
-    return {"malicious_server": malicious_block(malicious_server(context, probes, blind, seconds, 0.01, Silent()))}
+    return {
+        "malicious_server": document(malicious_block(malicious_server(context, probes, blind, seconds, 0.01, Silent())))
+    }
 
 
 def by_name(results):
@@ -100,7 +103,7 @@ def test_nulls_are_at_chance_and_changes_are_detectable(name, request):
 
 @pytest.mark.slow
 def test_the_verdict_is_that_of_the_honest_server(vivit):
-    without = audit("vivit", malicious=False)
+    without = audit("vivit", malicious_server=False)
     assert without["malicious_server"] is None
     for key in ("findings", "severity", "verdict", "confidence", "actions", "controls"):
         ours, theirs = (json.loads(json.dumps(r[key])) for r in (vivit, without))
@@ -117,7 +120,7 @@ def test_the_verdict_is_that_of_the_honest_server(vivit):
 
 
 def test_results_are_read_again_and_every_format_says_what_it_is(vivit, tmp_path):
-    write_json(vivit, tmp_path / "results.json")
+    write(vivit, [tmp_path / "results.json"])
     assert read_results(tmp_path / "results.json")["malicious_server"]["threat_model"]["id"] == "F"
     for text in (to_markdown(vivit), render(vivit, printed=False), render(vivit, printed=True)):
         assert "What if the server were malicious?" in text

@@ -6,32 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
+from conformity import conforms
+from short_scans import results_of, short
 
-from auditor.attack import PRESETS, GradientMatching
+from auditor.attack import GradientMatching, Preset
 from auditor.errors import Inconclusive, UsageError
-from auditor.pipeline import ScanOptions, Silent, scan
-from auditor.report import write_json
+from auditor.pipeline import ScanOptions
+from auditor.report import write
 
 MODELS = Path(__file__).parent.parent / "models_for_scans.py"
-OPTIONS = ScanOptions(model="", input_shape=(3, 8, 32, 32), preset="short")
-# So many steps and so much time that a busy machine changes how long these audits take, but not what they do.
-SHORT = dataclasses.replace(PRESETS["fast"], name="short", steps=200, seconds=600.0)
+OPTIONS = ScanOptions(model="", input_shape=(3, 8, 32, 32), preset="fast")
+LEAST_SQUARES, FROM_ONE = "least-squares-matching", "least-squares-matching-r1"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_preset():
-    PRESETS["short"] = SHORT
-    yield
-    del PRESETS["short"]
-
-
-def audit(name: str, **change):
-    return scan(dataclasses.replace(OPTIONS, model=f"{MODELS}:{name}", **change), Silent()).results
+def audit(name: str, preset: Preset | None = None, enhanced: int = 0, **change):
+    options = dataclasses.replace(OPTIONS, model=f"{MODELS}:{name}", **change)
+    return results_of(options, preset or short(attacks=(LEAST_SQUARES, FROM_ONE)), enhanced)
 
 
 @pytest.fixture(scope="module")
 def flat():
-    return audit("flat")
+    return audit("flat", short(probes=3), enhanced=1)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +36,7 @@ def pooled():
 
 @pytest.fixture(scope="module")
 def vivit():
-    return audit("vivit")
+    return audit("vivit", enhanced=1)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +50,8 @@ def results(request):
 
 
 def test_results_fit_their_schema(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
-    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "fl-audit/results/1"
+    write(results, [tmp_path / "results.json"])
+    conforms(json.loads((tmp_path / "results.json").read_text()), "audit")
 
 
 def test_controls_ran_and_held(results):
@@ -117,7 +112,7 @@ def test_a_bias_carries_no_picture(bias_only):
 
 
 def test_with_four_clips_an_update_the_nulls_know_nothing_of_the_truth():
-    made = audit("flat", batch=4)
+    made = audit("flat", short(attacks=(LEAST_SQUARES, "layer-recursion")), batch=4)
     nulls = [c for c in made["controls"] if c["kind"] == "null"]
     assert all(c["passed"] for c in nulls), nulls
     for finding in made["findings"]:
@@ -132,9 +127,8 @@ class Broken(GradientMatching):
         raise RuntimeError("a defect\nof two lines")
 
 
-def test_an_attack_that_breaks_is_skipped_counted_and_told(monkeypatch):
-    monkeypatch.setitem(PRESETS, "short", dataclasses.replace(SHORT, attacks=(Broken(),)))
-    made = audit("pooled")
+def test_an_attack_that_breaks_is_skipped_counted_and_told():
+    made = audit("pooled", dataclasses.replace(short(), attacks=(Broken(),)))
     failed = [s for s in made["skipped"] if s["because"] == "failed"]
     assert failed
     assert all("RuntimeError: a defect" in s["reason"] for s in failed)
@@ -166,7 +160,7 @@ def test_every_skip_has_a_reason(results):
 def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch):
     # The package shows the function of that name, not the module.
     monkeypatch.setattr(sys.modules["auditor.pipeline.scan"], "seconds_per_step", lambda context, observed: 60.0)
-    made = audit("pooled")
+    made = audit("pooled", short())
     assert made["verdict"]["word"] == "INCONCLUSIVE"
     assert made["verdict"]["exit_code"] == 4
     gone = [s for s in made["skipped"] if s["because"] == "out-of-budget"]
@@ -192,11 +186,11 @@ def test_an_impossible_device_is_an_error():
 @pytest.mark.slow
 def test_a_whole_audit_of_fedavg_says_how_clients_train(tmp_path):
     local = {"algorithm": "FedAvg", "local_epochs": 2, "local_batch": 1, "learning_rate": 0.01, "momentum": 0.5}
-    results = audit("flat", batch=2, what_if=True, **local)
-    write_json(results, tmp_path / "results.json")
+    results = audit("flat", short(200, probes=3), 9, batch=2, what_if=True, **local)
+    write(results, [tmp_path / "results.json"])
     told = results["protocol"]
     assert told["algorithm"] == "FedAvg"
-    assert told["local"] == {"epochs": 2, "batch": 1, "steps": 4, "rate": 0.01, "momentum": 0.5}
+    assert told["local"] == {"local_epochs": 2, "local_batch": 1, "steps": 4, "learning_rate": 0.01, "momentum": 0.5}
     assert all(c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation"))
     assert results["exposure"]["all"] is not None
     matched = next(f for f in results["findings"] if f["attack"] == "least-squares-matching")

@@ -10,8 +10,8 @@ from auditor.model import load
 from auditor.pipeline import ScanOptions
 from auditor.pipeline.context import view_of
 from auditor.pipeline.controls import simulation_control
+from auditor.pipeline.documents.wording import assumptions, out_of_scope
 from auditor.pipeline.training import loss_of, observe_all, trained
-from auditor.pipeline.wording import assumptions, out_of_scope
 from auditor.probe import canary
 from auditor.records import LabelGuess
 
@@ -76,10 +76,9 @@ def observed_for(path, name, **chosen):
         ("net", {"loss": "OWN:missing"}, "defines no function 'missing'"),
         ("net", {"loss": "OWN:number"}, "defines no function 'number'"),
         ("net", {"loss": "OWN:flat"}, "cannot be differentiated twice"),
-        ("net", {"send_buffers": True}, "add --bn train"),
-        ("plain", {"send_buffers": True, "batchnorm": "train"}, "no BatchNorm"),
+        ("plain", {"send_buffers": True, "bn": "train"}, "no BatchNorm"),
         ("net", {"dropout": "on"}, "no dropout that could be switched on"),
-        ("late", {"batchnorm": "train"}, "give --batch 2 or more, or --bn eval"),
+        ("late", {"bn": "train"}, "give --batch 2 or more, or --bn eval"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_in_one_line(path, name, chosen, message):
@@ -106,10 +105,10 @@ def test_dropout_is_told_and_its_update_is_reproducible_only_by_its_own_client(p
 
 
 def test_buffers_are_named_among_what_is_sent(path):
-    context, observed = observed_for(path, "net", batchnorm="train", send_buffers=True)
+    context, observed = observed_for(path, "net", bn="train", send_buffers=True)
     assert sorted(observed.update.buffers) == ["norm.running_mean", "norm.running_var"]
     assert any(said.startswith("the running statistics of BatchNorm") for said in assumptions(context))
-    kept, without = observed_for(path, "net", batchnorm="train")
+    kept, without = observed_for(path, "net", bn="train")
     assert not without.update.buffers
     assert any("FedBN" in said for said in assumptions(kept))
 

@@ -1,37 +1,32 @@
 """Audits of two-part models: only the head is trained, sent and attacked."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from short_scans import results_of, short
 from typer.testing import CliRunner
 
-from auditor.attack import PRESETS
 from auditor.cli.main import app
 from auditor.errors import UsageError
 from auditor.model import load_two_part
-from auditor.pipeline import ScanOptions, Silent, scan
+from auditor.pipeline import ScanOptions
 from auditor.pipeline.context import set_up
 from auditor.pipeline.what_if import _plans
 from auditor.records import FederatedProtocol
-from auditor.report import write_json
+from auditor.report import write
 from auditor.report.page import render
 
 NETS = Path(__file__).parent.parent / "two_part_nets.py"
 PAIR = {"extractor": f"{NETS}:texture_extractor", "head": f"{NETS}:texture_head"}
 CPU = "cpu"
-SHORT = dataclasses.replace(PRESETS["fast"], name="two-part", steps=60, probes=2, seconds=600.0)
 
 
 @pytest.fixture(scope="module")
 def results():
-    PRESETS["two-part"] = SHORT
-    try:
-        return scan(ScanOptions(**PAIR, preset="two-part"), Silent()).results
-    finally:
-        del PRESETS["two-part"]
+    attacks = ("feature-inversion", "least-squares-matching")
+    return results_of(ScanOptions(**PAIR, preset="fast"), short(attacks=attacks))
 
 
 def test_only_the_head_travels(results):
@@ -57,12 +52,7 @@ def test_the_features_are_recovered_exactly_and_inverted(results):
 @pytest.mark.slow
 def test_features_of_a_head_show_the_clip():
     """200 steps towards 1024 exact features of clips of 24,576 values: measured +0.65 and +0.76 dB, nulls -0.7 dB."""
-    only = tuple(a for a in SHORT.attacks if a.name == "feature-inversion")
-    PRESETS["two-part"] = dataclasses.replace(SHORT, steps=200, attacks=only)
-    try:
-        found = scan(ScanOptions(**PAIR, preset="two-part"), Silent()).results
-    finally:
-        del PRESETS["two-part"]
+    found = results_of(ScanOptions(**PAIR, preset="fast"), short(200, ("feature-inversion",)))
     inverted = next(f for f in found["findings"] if f["attack"] == "feature-inversion")
     real = [r for r in inverted["results"] if r["kind"] == "real"]
     assert len(real) == 2
@@ -71,7 +61,7 @@ def test_features_of_a_head_show_the_clip():
 
 
 def test_results_and_report_say_what_each_part_is(results, tmp_path):
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     extractor, head = results["model"]["parts"]
     assert (extractor["role"], extractor["trained"]) == ("extractor", False)
     assert (head["role"], head["trained"], head["elements"]) == ("head", True, 10250)

@@ -12,13 +12,14 @@ from torch import nn
 
 from auditor.attack import BY_NAME, PRESETS
 from auditor.errors import UsageError
-from auditor.pipeline.blocks import references_block
 from auditor.pipeline.context import observe_probes, set_up
+from auditor.pipeline.documents.asides import references_block
 from auditor.pipeline.findings import make_findings
 from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.units import Ran, Unit, plan, unit_view
 from auditor.probe import Galleries, canary, gallery, shipped_probes
 from auditor.records import FederatedProtocol, InputSpec, Outcome, Reconstruction
+from auditor.results.encode import document
 from auditor.score import Grade
 
 SPEC = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
@@ -108,7 +109,7 @@ def test_what_a_folder_holds_beside_frames_is_told(tmp_path):
 
 def test_references_that_nobody_used_are_told(tmp_path):
     given = references_from([picture(tmp_path / "grey.png", value=128)], SPEC)
-    block = references_block(given, (), used=False)
+    block = document(references_block(given, (), used=False))
     assert block["given"]
     assert "no part in this audit" in block["notes"][0]
     assert any("single colour" in note for note in block["notes"])

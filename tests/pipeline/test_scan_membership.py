@@ -8,10 +8,11 @@ from bench_nets import flat, seeded, target_of
 from frame_nets import small
 
 from auditor.pipeline.context import observe_probes, set_up
+from auditor.pipeline.documents.asides import membership_block
 from auditor.pipeline.membership import RATE, Asked, ClipAsked, ask_membership, judge
-from auditor.pipeline.membership_block import membership_block
 from auditor.probe import camera, canary, same_camera, shipped_probes
 from auditor.records import Clock, FederatedProtocol, InputSpec, Skipped
+from auditor.results.encode import document
 from auditor.score import Grade, calibrate_membership
 from auditor.score.intervals import clopper_pearson
 
@@ -101,7 +102,7 @@ def test_nothing_is_asked_of_nets_without_a_shared_weight():
     found = audit(net=seeded(flat), spec=InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW"))
     assert isinstance(found, Skipped)
     assert found.because == "not-applicable"
-    block = membership_block(found)
+    block = document(membership_block(found))
     assert not block["claims"]
     assert block["reason"] == found.reason
 
@@ -155,6 +156,6 @@ def test_no_claim_is_made_above_the_stated_rate(change, said):
     assert said in found.silent
     assert found.claims == (not said)
     assert found.grade is (Grade.NOT_SHOWN if said else Grade.GIST)
-    block = membership_block(found)
+    block = document(membership_block(found))
     claims = {f["claim"] for c in block["clips"] for f in c["frames"]}
     assert claims == ({None} if said else {True, False})

@@ -38,7 +38,8 @@ class Sleeper(Attack):
 @pytest.fixture
 def audit(monkeypatch):
     """Run a preset of these attacks on some clips and a canary, in so many seconds."""
-    monkeypatch.setattr(units, "unit_view", lambda *args: None)
+    view = SimpleNamespace(knowledge=SimpleNamespace(defences=()))
+    monkeypatch.setattr(units, "unit_view", lambda *args: view)
 
     def call(attacks, seconds, clips=2, scoring=0.0):
         observed = [SimpleNamespace(probe=SimpleNamespace(name=f"clip {i}", kind="real")) for i in range(clips)]

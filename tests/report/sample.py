@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from auditor.results.audit import AUDIT
+from auditor.results.upgrade import upgraded
+
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 SIZE = 32
 
@@ -473,7 +476,7 @@ def sample_results(
     infinite: bool = False,
     findings: int = 3,
 ) -> dict[str, Any]:
-    """Results for one audit; see `VARIANTS` for the ones that the tests render."""
+    """Results for one audit, as schema 1 had them, upgraded; see `VARIANTS` for the ones that the tests render."""
     grade = grade or GRADES[verdict]
     weaker = {"EXACT": "RECOGNISABLE", "RECOGNISABLE": "GIST"}.get(grade, "NOT_SHOWN")
     grades = [grade, weaker] + ["NOT_SHOWN"] * max(findings - 2, 0)
@@ -482,7 +485,7 @@ def sample_results(
     if not exposed:
         for row in rows:
             row["exposure"], row["reason"] = None, "the model has an operator without a second derivative"
-    return {
+    written = {
         "schema": "fl-audit/results/1",
         "references": references(),
         "membership": membership(data_uri(np.full((8, 8, 3), 0.5)), claims=verdict != "PASS"),
@@ -630,6 +633,7 @@ def sample_results(
             "deterministic": True,
         },
     }
+    return upgraded(written, AUDIT)
 
 
 def _probe(name: str, kind: str, frames: int, size: int, source: str, licence: str) -> dict[str, Any]:
@@ -655,6 +659,7 @@ def hostile_results() -> dict[str, Any]:
             return {k: poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(v, key) for v in value]
+        words = ("inf", "member", "same camera", "other scene")
         fixed = (
             "schema",
             "word",
@@ -668,10 +673,12 @@ def hostile_results() -> dict[str, Any]:
             "baseline",
             "null",
             "enhanced_null",
+            "because",
+            "layout",
         )
         return (
             HOSTILE[next(turn) % len(HOSTILE)]
-            if isinstance(value, str) and key not in fixed and value != "inf"
+            if isinstance(value, str) and key not in fixed and value not in words
             else value
         )
 
@@ -692,13 +699,13 @@ def sparse_results() -> dict[str, Any]:
         found["severity"]["score"] = None
         for one in found["results"]:
             one |= {"score": None, "null": None, "objective": None, "trace": [], "pictures": None, "enhanced": []}
-            one |= {"steps": None, "seconds": None, "labels": None, "restart_objectives": [], "certificate": {}}
+            one |= {"seconds": None, "labels": [], "restart_objectives": [], "certificate": {}}
     results["labels"] = {"rule": None, "interval": None, "grade": None, "reason": "the loss is not cross-entropy"}
     results["model"]["fidelity"] |= {"parity_max_error": None, "gradient_check": None, "double_backward": None}
     results["model"]["classes"] = None
     results["tool"] |= {"seconds": None, "preset": None, "seed": None, "max_time": None, "command": []}
     for probe in results["probes"]:
-        probe |= {"native_shape": None, "licence": None, "label": None}
+        probe |= {"native_shape": None, "licence": None}
     for control in results["controls"]:
         control |= {"passed": None, "measured": None, "expected": None, "attack": None}
     for row in results["layers"]:

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from auditor.report import write_html
+from auditor.report import write
 
 from .sample import VARIANTS
 
@@ -19,7 +19,7 @@ OPTIONS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-backgr
 @pytest.mark.parametrize("variant", ["fail", "hostile"])
 def test_no_console_message_and_no_policy_violation(variant, tmp_path):
     path = tmp_path / "report.html"
-    write_html(VARIANTS[variant](), path)
+    write(VARIANTS[variant](), [path])
     profile, picture = f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}"
     command = [CHROMIUM, *OPTIONS.split(), profile, picture, "--window-size=1280,2000", path.as_uri()]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

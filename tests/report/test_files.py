@@ -13,21 +13,18 @@ from auditor.report import (
     read_results,
     results_digest,
     write,
-    write_html,
-    write_json,
-    write_markdown,
 )
 from auditor.report.membership import membership_sentence
 from auditor.report.page import render
 from auditor.report.plain import plain
-from auditor.report.schema import validate
+from auditor.results.reading import check_results
 
 from .sample import VARIANTS, sample_results
 
 
 def test_json_round_trip(variant, tmp_path):
     results = VARIANTS[variant]()
-    write_json(results, tmp_path / "results.json")
+    write(results, [tmp_path / "results.json"])
     again = read_results(tmp_path / "results.json")
     assert again == results
     assert results_digest(again) == results_digest(results)
@@ -38,7 +35,7 @@ def test_what_json_cannot_hold_is_written_as_the_contract_says(tmp_path):
     results["findings"][0]["results"][0]["score"]["psnr"] = float("inf")
     results["exposure"]["rank_correlation"] = float("nan")
     results["tool"]["command"] = ("fl-audit", "scan")
-    write_json(results, tmp_path / "r.json")
+    write(results, [tmp_path / "r.json"])
     again = read_results(tmp_path / "r.json")
     assert again["findings"][0]["results"][0]["score"]["psnr"] == "inf"
     assert again["exposure"]["rank_correlation"] is None
@@ -61,7 +58,8 @@ def test_digest_changes_with_one_value():
         (b"[" * 100_000, "is not JSON"),
         (b'{"schema": NaN}', "is not JSON"),
         (b"[]", "is not of schema"),
-        (b'{"schema": "fl-audit/results/2"}', "is not of schema"),
+        (b'{"schema": "fl-audit/results/3"}', "is not of schema"),
+        (b'{"schema": "fl-audit/results/2"}', "tool should be present"),
         (b'{"schema": "fl-audit/results/1"}', "tool should be present"),
     ],
 )
@@ -86,7 +84,7 @@ def test_every_missing_top_level_key_is_named():
         results = sample_results(findings=1)
         del results[key]
         with pytest.raises(UsageError, match=key):
-            validate(results)
+            check_results(results)
 
 
 def _places(value, path=()):
@@ -120,7 +118,7 @@ def test_a_mutilated_file_is_refused_or_rendered_but_never_a_traceback():
 
 def _refusal(results):
     try:
-        validate(results)
+        check_results(results)
     except UsageError as error:
         return str(error)
     return None
@@ -135,7 +133,7 @@ def test_a_failure_while_writing_leaves_the_old_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UsageError, match="No space left"):
-        write_json(sample_results(findings=1), path)
+        write(sample_results(findings=1), [path])
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["results.json"]
 
@@ -164,12 +162,12 @@ def test_invalid_results_are_not_written(tmp_path):
     results = sample_results(findings=1)
     del results["verdict"]["word"]
     with pytest.raises(UsageError, match=r"verdict\.word"):
-        write_html(results, tmp_path / "a.html")
+        write(results, [tmp_path / "a.html"])
     assert os.listdir(tmp_path) == []
 
 
 def test_markdown_keeps_hostile_names_inert(tmp_path):
-    write_markdown(VARIANTS["hostile"](), tmp_path / "a.md")
+    write(VARIANTS["hostile"](), [tmp_path / "a.md"])
     text = (tmp_path / "a.md").read_text()
     assert "<script" not in text
     assert "http://" not in text
@@ -181,13 +179,13 @@ def test_markdown_does_not_call_the_blind_guess_a_control_that_did_not_run(tmp_p
     for control in results["controls"]:
         if control["kind"] == "blind":
             control["passed"] = None
-    write_markdown(results, tmp_path / "a.md")
+    write(results, [tmp_path / "a.md"])
     rows = [line for line in (tmp_path / "a.md").read_text().splitlines() if line.startswith("| guess without")]
     assert [row.split("|")[2].strip() for row in rows] == ["for reference"]
 
 
 def test_markdown_tells_of_enhancement_and_retrieval(tmp_path):
-    write_markdown(sample_results(), tmp_path / "a.md")
+    write(sample_results(), [tmp_path / "a.md"])
     text = (tmp_path / "a.md").read_text()
     assert "### What enhancement added" in text
     assert "recovered detail" in text
@@ -198,7 +196,7 @@ def test_markdown_tells_of_enhancement_and_retrieval(tmp_path):
         del f["retrieval"]
         for r in f["results"]:
             r["enhanced"] = r["enhanced"][1:]  # as versions before wrote it
-    write_markdown(older, tmp_path / "b.md")
+    write(older, [tmp_path / "b.md"])
     assert "gallery" not in (tmp_path / "b.md").read_text().split("### Actions")[0].split("### Controls")[1]
 
 
@@ -210,7 +208,7 @@ def test_a_score_without_any_one_optional_number_renders():
         for r in (r for f in results["findings"] for r in f["results"]):
             r["score"].pop(key, None)
             r["null"].pop(key, None)
-        validate(results)
+        check_results(results)
         assert "Findings" in render(results, printed=False)
 
 

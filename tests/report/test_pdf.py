@@ -44,7 +44,9 @@ def test_every_variant_is_laid_out_without_a_word(variant, capfd):
 
 
 @pytest.mark.parametrize("variant", ["hostile", "sparse"])
-def test_drawing_is_quiet_too(variant, capfd):
+def test_drawing_is_quiet_too(variant, capfd, monkeypatch):
+    # The page is laid out once for all tests; here it is drawn.
+    monkeypatch.setattr("auditor.report.pdf._pages", lambda page: drawn(variant))
     content, complaints = to_pdf(plain(VARIANTS[variant]()))
     assert complaints == ()
     assert content.startswith(b"%PDF-")
@@ -93,18 +95,27 @@ def test_headings_are_bookmarks():
     assert "Limitations" in str(tree)
 
 
-def test_same_results_give_the_same_bytes(monkeypatch):
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+@pytest.fixture(scope="module")
+def small():
+    """Results of few pages, and their PDF."""
     results = plain(sample_results("WARN", findings=1, frames=2, layers=2))
-    assert to_pdf(results)[0] == to_pdf(results)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+        return results, to_pdf(results)[0]
 
 
-def test_results_are_attached_as_they_are_written():
+def test_same_results_give_the_same_bytes(small, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+    results, content = small
+    assert to_pdf(results)[0] == content
+
+
+def test_results_are_attached_as_they_are_written(small):
     pypdf = pytest.importorskip("pypdf")
     import io
 
-    results = plain(sample_results("WARN", findings=1, frames=2, layers=2))
-    reader = pypdf.PdfReader(io.BytesIO(to_pdf(results)[0]))
+    results, content = small
+    reader = pypdf.PdfReader(io.BytesIO(content))
     assert reader.attachments["results.json"] == [to_json(results).encode("ascii")]
 
 

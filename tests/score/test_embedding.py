@@ -8,6 +8,7 @@ from auditor.probe import gallery, moving_texture, shipped_probes
 from auditor.records import InputSpec
 from auditor.score import embedding as module
 from auditor.score.embedding import embedding_rank, similarities
+from auditor.score.remembered import Remembered
 
 SPEC = InputSpec(frames=4, channels=3, height=32, width=32, layout="NCTHW")
 
@@ -80,17 +81,20 @@ def test_similarities_agree_with_numpy_on_every_candidate_s_maps(truths, candida
     assert similarities(truths[1], made, few).tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_gallery_is_embedded_once_and_forgotten_with_it(truths, monkeypatch):
+def test_a_gallery_is_embedded_once_whichever_copy_is_asked_about(truths, monkeypatch):
     crowd = torch.stack(truths[1:])
-    first = embedding_rank(truths[0], truths[0], crowd)
     sizes = []
     whole = module.embedding
-    monkeypatch.setattr(module, "embedding", lambda clips: sizes.append(len(clips)) or whole(clips))
-    assert embedding_rank(truths[0], truths[0], crowd) == first == 1
-    assert sizes == [2], "truth and estimate only"
-    known = len(module._KNOWN)
-    del crowd
-    assert len(module._KNOWN) == known - 1
+
+    def counted(clips):
+        sizes.append(len(clips))
+        return whole(clips)
+
+    monkeypatch.setattr(module, "embedding", counted)
+    monkeypatch.setattr(module, "_of_gallery", Remembered(counted, most=2))
+    ranks = [embedding_rank(truths[0], truths[0], gallery) for gallery in (crowd, crowd, crowd.clone())]
+    assert ranks == [1, 1, 1]
+    assert sizes == [len(crowd), 2, 2, 2], "the gallery once, then truth and estimate only"
 
 
 def test_a_smaller_gallery_and_one_channel(truths, candidates):

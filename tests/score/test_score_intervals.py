@@ -100,3 +100,11 @@ def test_significance_of_bits_is_wrong_at_most_one_time_in_twenty():
 def test_tail_agrees_with_scipys_test(interval):
     wanted = stats.binomtest(interval.hits, interval.trials, interval.chance, alternative="greater").pvalue
     assert binomial_tail(interval) == pytest.approx(wanted)
+
+
+def test_bits_that_a_reference_hands_over_are_chance():
+    assert bits_interval(18, 20).above_chance
+    held = bits_interval(18, 20, blind=0.85)
+    assert held.chance == 0.85
+    assert not held.above_chance
+    assert bits_interval(18, 20, blind=0.2).chance == 0.5

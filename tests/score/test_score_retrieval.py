@@ -148,10 +148,10 @@ def test_shapes_must_agree(truths, candidates):
 def test_the_summary_counts_and_chance_is_exact():
     ranks = [1, 1, 3, 5, 40]
     found = summarise(ranks, 85)
-    assert (found.first.hits, found.fifth.hits, found.first.trials) == (2, 4, 5)
-    assert found.first.chance == pytest.approx(1 / 85)
-    assert found.fifth.chance == pytest.approx(5 / 85)
-    assert (found.first.low, found.first.high) == pytest.approx(wilson(2, 5))
+    assert (found.recall_1.hits, found.recall_5.hits, found.recall_1.trials) == (2, 4, 5)
+    assert found.recall_1.chance == pytest.approx(1 / 85)
+    assert found.recall_5.chance == pytest.approx(5 / 85)
+    assert (found.recall_1.low, found.recall_1.high) == pytest.approx(wilson(2, 5))
     assert (found.mean_rank, found.chance_rank) == (10, 43)
     assert summarise([], 85) is None
     assert not summarise(ranks, 85, independent=False).independent

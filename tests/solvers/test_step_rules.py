@@ -10,8 +10,8 @@ from auditor.attack.matching.gradient_matching import GradientMatching
 from auditor.attack.matching.objective import SquaredError
 from auditor.attack.matching.parametrisation import Modes
 from auditor.records import Budget, Reconstruction
+from auditor.solvers.conjugate_gradients import conjugate_gradients
 from auditor.solvers.descent import descend
-from auditor.solvers.gauss_newton import conjugate_gradients
 from auditor.solvers.lbfgs import Lbfgs
 from auditor.solvers.schedule import Schedule
 from auditor.solvers.step_rule import Problem, SoftSign, StepRule

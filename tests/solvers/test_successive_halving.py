@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from auditor.attack.matching.gradient_matching import MODE_MATCHING
 from auditor.attack.matching.objective import Cosine, RowCosine, row_weights
 from auditor.attack.matching.search_configuration import (
-    KINKED_CONFIGURATIONS,
+    NONSMOOTH_CONFIGURATIONS,
     SMOOTH_CONFIGURATIONS,
     SearchConfiguration,
 )
-from auditor.attack.matching.surrogate_gradient import Kinks
+from auditor.attack.matching.surrogate_gradient import NonsmoothFunctions
 from auditor.records import Budget, Reconstruction
 from auditor.solvers.parametrisation import Pixels
 from auditor.solvers.successive_halving import plan, run_halving
@@ -85,7 +85,9 @@ def test_a_budget_without_enough_steps_says_how_long_one_takes():
         return slow
 
     x = torch.rand(1, 2, 1, 4, 4)
-    pace = run_halving(objective, lambda x: x.sum() * 0, KINKED_CONFIGURATIONS, x, Budget(seconds=0.3, steps=1000), 60)
+    pace = run_halving(
+        objective, lambda x: x.sum() * 0, NONSMOOTH_CONFIGURATIONS, x, Budget(seconds=0.3, steps=1000), 60
+    )
     assert isinstance(pace, float)
     assert pace >= 0.02
 
@@ -99,12 +101,12 @@ def test_a_budget_without_enough_steps_says_how_long_one_takes():
     ],
 )  # fmt: skip
 def test_kinks_are_seen(net, kinked):
-    with Kinks() as seen:
+    with NonsmoothFunctions() as seen:
         net(torch.rand(1, 2, 2, 2, 2) + 0.0)
     assert bool(seen.seen) is kinked
 
 
-@pytest.mark.parametrize(("net", "names"), [(flat, SMOOTH_CONFIGURATIONS), (pooled, KINKED_CONFIGURATIONS)])
+@pytest.mark.parametrize(("net", "names"), [(flat, SMOOTH_CONFIGURATIONS), (pooled, NONSMOOTH_CONFIGURATIONS)])
 def test_smooth_nets_and_others_get_their_own_ways(net, names):
     view = view_of(seeded(net), clip(5)[None], [3])
     attack = MODE_MATCHING

@@ -8,6 +8,7 @@ from attack_cases import SPEC
 from bench_nets import clip, seeded
 from extractor_nets import conv, head_of, mlp, two_part, view_of_parts
 
+from auditor.results.encode import document
 from auditor.study.features import clip_features, error, features_block, rank_by_features, recovered
 
 FRAMES = dataclasses.replace(SPEC, frames=3, height=16, width=16, layout="NCHW")
@@ -53,5 +54,5 @@ def test_an_equal_candidate_counts_against_the_attacker():
 
 
 def test_nothing_recovered_is_told_as_such():
-    block = features_block(None, torch.zeros(3, 4), torch.zeros(5, 3, 4), own=True)
+    block = document(features_block(None, torch.zeros(3, 4), torch.zeros(5, 3, 4), own=True))
     assert block == {"recovered": "nothing", "said": "", "error": None, "rank": None, "gallery": 6}

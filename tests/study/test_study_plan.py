@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import UsageError
-from auditor.study import StudyOptions, lay_out, read_study
+from auditor.options import StudyOptions
+from auditor.study import lay_out, read_study
 from auditor.study.cells import work_of
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def written(tmp_path, text: str) -> Path:
 
 
 def laid_out(tmp_path, text: str = FILE):
-    return lay_out(read_study(written(tmp_path, text)), StudyOptions(folder=tmp_path / "out"))[0]
+    return lay_out(read_study(written(tmp_path, text)), StudyOptions(out=tmp_path / "out"))[0]
 
 
 def test_blocks_that_name_a_cell_twice_add_up(tmp_path):
@@ -126,7 +127,7 @@ def test_a_file_beside_the_model_that_changes_makes_other_keys(tmp_path):
         (("seeds = [0, 1]", "seeds = [4294967296]"), "too large"),
         (("margin = 1.0", "margin = nan"), "margin is no number"),
         (('enhance = ["DAT-light x2"]', "enhance = 2"), "enhance is no list of texts"),
-        (('name = "conv"', 'name = "conv"\narguments = 5'), "arguments is no table"),
+        (('name = "conv"', 'name = "conv"\narg = 5'), "[[model]] 2: --arg 5 is not name=value"),
         (('"hand_box", "city_night"]', '"a/x.npz", "b/x.npz"]'), "two clips have the same file name"),
         (('"hand_box", "city_night"]', "]"), "two different clips"),
         (('name = "conv"', 'name = "flat"'), "two models have the same name"),
@@ -152,11 +153,11 @@ def test_whatever_is_wrong_is_named_in_one_line(tmp_path, change, message):
 def test_another_preset_needs_a_table_of_its_own(tmp_path):
     plan = read_study(written(tmp_path, FILE))
     with pytest.raises(UsageError, match=r"has no \[preset.deep\]"):
-        lay_out(plan, StudyOptions(folder=tmp_path, preset="deep"))
+        lay_out(plan, StudyOptions(out=tmp_path, preset="deep"))
 
 
 def test_the_shipped_example_covers_the_paper():
-    work, _ = lay_out(read_study(ROOT / "examples" / "rasul2025.toml"), StudyOptions(folder=ROOT / "nowhere"))
+    work, _ = lay_out(read_study(ROOT / "examples" / "rasul2025.toml"), StudyOptions(out=ROOT / "nowhere"))
     cells = work.cells
     assert {c.references for c in cells} == {0, 1, 3}
     assert {c.weights for c in cells} == {"fresh", "trained"}

@@ -44,6 +44,21 @@ def test_a_damaged_picture_is_one_line_and_made_anew(tmp_path):
     assert journal.read("key") is None
 
 
+def test_a_unit_of_another_key_is_not_done(tmp_path):
+    journal = Journal(tmp_path)
+    journal.write("key", {"score": {}})
+    (tmp_path / "other.json").write_bytes((tmp_path / "key.json").read_bytes())
+    assert journal.read("key") is not None
+    assert journal.read("other") is None
+
+
+@pytest.mark.parametrize(("blind", "null", "lead"), [(14.0, 16.0, 4.0), (17.0, 16.0, 3.0)])
+def test_the_lead_is_over_the_better_of_guess_and_null(blind, null, lead):
+    run, other = {"score": {"psnr": 20.0, "blind": blind}}, {"score": {"psnr": null}}
+    assert BY_NAME["lead"].of(run, (other,)) == lead
+    assert BY_NAME["lead"].of(run, ()) is None
+
+
 class Own(Exception):
     """As a user's file may define it: what is sent of it cannot be read back."""
 

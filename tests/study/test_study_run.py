@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from conformity import conforms
 from test_study_plan import FILE
 from typer.testing import CliRunner
 
 from auditor.cli.main import app
-from auditor.report.study_shape import validate_study
+from auditor.results.reading import check_study
 
 SMALL = FILE.replace("seeds = [0, 1]", "seeds = [0]").replace("null_seeds = 2", "null_seeds = 1")
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,8 @@ def whole(tmp_path_factory):
 def test_a_linear_layer_on_pixels_leaks_and_the_claim_says_so(whole):
     folder, ran = whole
     results = json.loads((folder / "whole" / "study.json").read_text())
-    validate_study(results)
+    check_study(results)
+    conforms(results, "study")
     flat = next(c for c in results["cells"] if (c["model"], c["weights"], c["references"]) == ("flat", "fresh", 0))
     assert flat["attacks"] == ["linear-input"]
     assert flat["measures"]["psnr"]["mean"] > 60.0
@@ -111,7 +113,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_results(whole):
             assert not (out / "study.json").exists()
     assert 1 <= finished(out) < finished(folder / "whole")
     again = subprocess.run(
-        command(folder / "tiny.toml", out, "--jobs", "2"), cwd=ROOT, capture_output=True, text=True, check=False
+        command(folder / "tiny.toml", out, "--jobs", "1"), cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
     assert without_times(out) == without_times(folder / "whole")
@@ -124,7 +126,8 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
     victim = next(p for p in sorted((out / "units").glob("*.json")) if json.loads(p.read_text()).get("role") == "own")
     kept = {p: p.stat().st_mtime_ns for p in (out / "units").glob("*.json") if p != victim}
     victim.write_text("{")
-    ran = subprocess.run(command(folder / "tiny.toml", out), cwd=ROOT, capture_output=True, text=True, check=False)
+    again = command(folder / "tiny.toml", out, "--jobs", "1")
+    ran = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert without_times(out) == before
@@ -133,7 +136,7 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
 def test_out_of_time_is_told_and_ends_with_four(whole):
     folder, _ = whole
     ran = subprocess.run(
-        command(folder / "tiny.toml", folder / "late", "--max-time", "1s"),
+        command(folder / "tiny.toml", folder / "late", "--max-time", "1s", "--jobs", "1"),
         cwd=ROOT,
         capture_output=True,
         text=True,

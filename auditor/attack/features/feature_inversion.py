@@ -14,7 +14,7 @@ from auditor.attack.features.dead_units import OPEN, OpenUnits
 from auditor.attack.features.frame_span import FrameSpan
 from auditor.attack.features.head_features import EXPLAINS, recover_head_features, shared_features
 from auditor.attack.matching.gradient_matching import GradientMatching, labels_of
-from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, SplitModel, View
+from auditor.records import Budget, Clips, Clock, Defence, Label, Reconstruction, Skipped, SplitModel, View
 from auditor.solvers.descent import alone
 
 # Share of an attack's time that solving for the features may take; the rest descends.
@@ -48,6 +48,10 @@ class FeatureInversion(GradientMatching):
     title: str = "Feature inversion from exact features"
     source: str = "Mahendran & Vedaldi 2015 (arXiv 1412.0035) on features by Geiping et al. 2020, proposition 3.1"
 
+    def meets(self, defence: Defence) -> bool:
+        """Meet none: features are read off exact gradients."""
+        return False
+
     def obstacle(self, view: View) -> str | None:
         """Need one clip and a head or a Linear layer that gives features away, and a reference frame for R1."""
         if (said := super().obstacle(view)) is not None:
@@ -65,7 +69,7 @@ class FeatureInversion(GradientMatching):
         if isinstance(wanted, str):
             return skipped(self, wanted, "span-inversion needs the frames' span alone")
         left = replace(budget, seconds=clock.left)
-        made = self.search(lambda way: alone(wanted.distance), (self.own_configuration,), view, left, seed)
+        made = self.search(lambda configuration: alone(wanted.distance), (self.own_configuration,), view, left, seed)
         if isinstance(made, Skipped):
             return made
         return replace(made, notes=(*made.notes, wanted.note), certificate=wanted.certificate)

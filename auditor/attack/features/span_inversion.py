@@ -11,7 +11,7 @@ from auditor.attack.base import skipped
 from auditor.attack.features.dead_units import OPEN, OpenUnits
 from auditor.attack.features.frame_span import FrameSpan, frame_spans
 from auditor.attack.matching.gradient_matching import GradientMatching
-from auditor.records import Budget, Clips, Label, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View
 from auditor.solvers.descent import alone
 
 # Added to the diagonal of the frames' Gram matrix, relative to its mean: frames that are all but equal stay apart
@@ -33,6 +33,10 @@ class SpanInversion(GradientMatching):
     title: str = "Inversion towards the span of the frames' features"
     source: str = "derived for this project; subspace distance by Edelman, Arias & Smith 1998, section 4.3"
 
+    def meets(self, defence: Defence) -> bool:
+        """Meet none: features are read off exact gradients."""
+        return False
+
     def obstacle(self, view: View) -> str | None:
         """Need a frozen extractor and a weight after it that all frames share, and a reference frame for R1."""
         if (said := super().obstacle(view)) is not None:
@@ -45,7 +49,7 @@ class SpanInversion(GradientMatching):
         if span is None:
             return skipped(self, "no frozen extractor is followed by a weight that all frames share")
         distance = _distance(view, span)
-        made = self.search(lambda way: alone(distance), (self.own_configuration,), view, budget, seed)
+        made = self.search(lambda configuration: alone(distance), (self.own_configuration,), view, budget, seed)
         if isinstance(made, Skipped):
             return made
         note = f"towards the {span.rank} directions that {span.weight} tells of {span.rows} frames' features"

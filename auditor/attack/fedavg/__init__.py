@@ -12,7 +12,7 @@ NL_SME = SurrogateMatching(
     name="nl-sme",
     title="Gradient matching on a curved path of surrogate models (NL-SME)",
     source="Xia et al. 2025 (arXiv 2509.22082), quadratic Bezier path",
-    bend=0.03,
+    curvature=0.03,
 )
 UNROLLED = UnrolledMatching(
     name="unrolled",

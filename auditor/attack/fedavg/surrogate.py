@@ -22,28 +22,30 @@ class SurrogatePath:
 
     w(t) = (1 - t)^2 w0 + 2 t (1 - t) p + t^2 wT with p = (w0 + wT) / 2 + c |w0 - wT|, entry by entry. With c = 0 this
     is the straight line (1 - t) w0 + t wT of SME; NL-SME learns c too. It counts in units of the way that each weight
-    went, so that weights that hardly moved do not bend, and is pulled towards 0: there are as many as equations.
+    went, so that weights that hardly moved do not curve, and is pulled towards 0: there are as many as equations.
 
     Parameters
     ----------
     moved
         w0 - wT by parameter.
-    bend
+    curvature
         Step size of c; 0 keeps the path straight.
     """
 
-    def __init__(self, start: Mapping[str, Tensor], moved: Mapping[str, Tensor], rate: float, bend: float) -> None:
+    def __init__(self, start: Mapping[str, Tensor], moved: Mapping[str, Tensor], rate: float, curvature: float) -> None:
         self._start, self._moved = start, moved
-        self._far = {name: g.abs() for name, g in moved.items()} if bend > 0.0 else {}
+        self._far = {name: g.abs() for name, g in moved.items()} if curvature > 0.0 else {}
         device = next(iter(moved.values())).device
         self.t = torch.full((), 0.5, device=device, requires_grad=True)
-        self.bends = {n: torch.zeros_like(g).requires_grad_(True) for n, g in moved.items()} if bend > 0.0 else {}
-        groups = [{"params": [self.t], "lr": rate}, {"params": [*self.bends.values()], "lr": bend}]
-        self._adam = torch.optim.Adam(groups[: 2 if self.bends else 1])
-        self._variables = (self.t, *self.bends.values())
+        self.offsets = (
+            {n: torch.zeros_like(g).requires_grad_(True) for n, g in moved.items()} if curvature > 0.0 else {}
+        )
+        groups = [{"params": [self.t], "lr": rate}, {"params": [*self.offsets.values()], "lr": curvature}]
+        self._adam = torch.optim.Adam(groups[: 2 if self.offsets else 1])
+        self._variables = (self.t, *self.offsets.values())
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the surrogate's weights, differentiable in the point and the bend.
+        """Return the surrogate's weights, differentiable in the point and the curvature.
 
         No clamp and no absolute value here: a search takes them for kinks of the net.
         """
@@ -51,14 +53,14 @@ class SurrogatePath:
         made = {}
         for name, moved in self._moved.items():
             made[name] = self._start[name] - t * moved
-            if self.bends:
-                made[name] = made[name] + 2.0 * t * (1.0 - t) * self.bends[name] * self._far[name]
+            if self.offsets:
+                made[name] = made[name] + 2.0 * t * (1.0 - t) * self.offsets[name] * self._far[name]
         return made
 
     def stiffness(self) -> Tensor:
-        """Return the mean square bend."""
-        count = sum(c.numel() for c in self.bends.values())
-        total = torch.stack([c.square().sum() for c in self.bends.values()]).sum() if self.bends else self.t * 0.0
+        """Return the mean square curvature."""
+        count = sum(c.numel() for c in self.offsets.values())
+        total = torch.stack([c.square().sum() for c in self.offsets.values()]).sum() if self.offsets else self.t * 0.0
         return total / max(1, count)
 
     def note(self, loss: Tensor) -> None:
@@ -81,13 +83,13 @@ class SurrogatePath:
 class SurrogateClient(Wrapped):
     """A client that sends one gradient of all its clips at a surrogate model, and learns where that model is."""
 
-    def __init__(self, view: View, rate: float, bend: float, stiffness: float) -> None:
+    def __init__(self, view: View, rate: float, curvature: float, stiffness: float) -> None:
         single = replace(view.client.protocol, algorithm="FedSGD", send_buffers=False)
         super().__init__(view.client.under(single))
         self._observed = dict(view.update.gradients)
         public = view.target.parameters
         start = {name: public[name].detach() for name in self._observed}
-        self.path = SurrogatePath(start, self._observed, rate, bend)
+        self.path = SurrogatePath(start, self._observed, rate, curvature)
         self._stiffness, self._calls = stiffness, 0
 
     def __call__(self, clips: Clips, labels: Tensor, *, create_graph: bool = False) -> dict[str, Tensor]:
@@ -115,15 +117,15 @@ class SurrogateMatching(Attack):
         The gradient matching that is done at the surrogate: its objectives, priors, parametrisation and configurations.
     rate
         Step size of the point t, in [0, 1], at every tenth step.
-    bend
-        Step size of the path's bend, in units of |w0 - wT|; 0 for a straight path.
+    curvature
+        Step size of the path's curvature, in units of |w0 - wT|; 0 for a straight path.
     stiffness
-        Weight of the mean square bend in what the path learns from.
+        Weight of the mean square curvature in what the path learns from.
     """
 
     search: GradientMatching = field(default_factory=lambda: MODE_MATCHING)
     rate: float = 0.01
-    bend: float = 0.0
+    curvature: float = 0.0
     stiffness: float = 1e-3
 
     def obstacle(self, view: View) -> str | None:
@@ -137,7 +139,7 @@ class SurrogateMatching(Attack):
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Search with a client that sends the surrogate's gradient."""
-        client = SurrogateClient(view, self.rate, self.bend, self.stiffness)
+        client = SurrogateClient(view, self.rate, self.curvature, self.stiffness)
         # Running statistics after several steps are not those of one gradient.
         seen = replace(view, client=client, update=replace(view.update, buffers={}))
         found = self.search.invert(seen, budget, seed)

@@ -6,7 +6,7 @@ from auditor.attack.base import Attack
 from auditor.attack.fedavg.epochs import EpochAgreement, can_part, merged, parted
 from auditor.attack.fedavg.training import GuessedClient, without_training
 from auditor.attack.matching.gradient_matching import MODE_MATCHING, GradientMatching
-from auditor.records import Budget, Clips, Label, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,10 @@ class UnrolledMatching(Attack):
     search: GradientMatching = field(default_factory=lambda: MODE_MATCHING)
     known: bool = True
     agreement: float = 0.0
+
+    def meets(self, defence: Defence) -> bool:
+        """Compare as the search does, where the client's training is known and epochs are not taken apart."""
+        return self.known and self.agreement == 0.0 and self.search.meets(defence)
 
     def obstacle(self, view: View) -> str | None:
         """Need a FedAvg update of more than one step, and the details of training where they are to be used."""

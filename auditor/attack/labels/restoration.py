@@ -21,6 +21,8 @@ def restore_labels(view: View) -> LabelGuess | Skipped:
     """
     if not all(bool(torch.isfinite(g).all()) for g in view.update.gradients.values()):
         return _no_rule("the update holds values that are not finite")
+    if view.knowledge.defences:
+        return _no_rule(f"no rule knows the defence {', '.join(map(str, view.knowledge.defences))}")
     if view.knowledge.loss in ("bce", "mse"):
         found = separate_labels(view)
         return _no_rule(found) if isinstance(found, str) else found

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.matching.batch_statistics import statistics_distance
 from auditor.attack.matching.gradient_regularisation import GradientRegularised
 from auditor.attack.matching.objective import Cosine, Objective
 from auditor.attack.matching.prior import Prior, SpatialVariation, TemporalVariation
-from auditor.attack.matching.running_statistics import running_distance
 from auditor.attack.matching.search_configuration import (
-    KINKED_CONFIGURATIONS,
+    NONSMOOTH_CONFIGURATIONS,
     SMOOTH_CONFIGURATIONS,
     SearchConfiguration,
 )
-from auditor.attack.matching.surrogate_gradient import Kinks, SurrogateGradient
+from auditor.attack.matching.surrogate_gradient import NonsmoothFunctions, SurrogateGradient
 from auditor.attack.start import Grey, ReferenceFrame, Start
-from auditor.records import BatchStatistics, Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.records import BatchStatistics, Budget, Clips, Clock, Defence, Label, Reconstruction, Skipped, View
 from auditor.solvers.descent import Objective as LoopObjective
 from auditor.solvers.parametrisation import Parametrisation, Pixels
 from auditor.solvers.schedule import Schedule
@@ -30,9 +30,9 @@ from auditor.solvers.successive_halving import HalvingResult, run_halving
 
 # Below this the objective has hardly left its start; measured on the three-layer nets of the benchmarks.
 LEAST_STEPS = 60
-# All configurations are judged by the same distance, whatever they descend: it was lowest where the clip was best for
-# the objectives compared here (smooth nets: the row-weighted one, others: the plain one).
-JUDGE = Cosine()
+# All configurations are compared by the same distance, whatever they descend: it was lowest where the clip was best
+# for the objectives compared here (smooth nets: the row-weighted one, others: the plain one).
+SELECTION_OBJECTIVE = Cosine()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,11 @@ class GradientMatching(Attack):
         Relative width of the surrogate gradient of ReLU; 0 turns it off.
     statistics
         Weight of the batch statistics that BatchNorm buffers give away, where a client sends them.
-    running
-        Weight of the running statistics of the public model's BatchNorm, used where no buffers are sent.
     rule
         How to move.
     regularised
         Descend the objective at two points at once (a flat minimum); none unless given.
-    judge
+    selection_objective
         What the best iterate is kept by, and restarts are compared by, whatever is descended.
     restarts
         Descents from different seeds; the lowest objective wins, which is all that the attacker can see.
@@ -70,10 +68,9 @@ class GradientMatching(Attack):
     schedule: Schedule = field(default_factory=lambda: Schedule(anneal=0.03))
     tau: float = 0.3
     statistics: float = 0.1
-    running: float = 0.0
     rule: StepRule = field(default_factory=SoftSign)
     regularised: GradientRegularised | None = None
-    judge: Objective = JUDGE
+    selection_objective: Objective = SELECTION_OBJECTIVE
     restarts: int = 1
     parametrisation: Parametrisation = field(default_factory=Pixels)
     configurations: tuple[SearchConfiguration, ...] = ()
@@ -83,6 +80,10 @@ class GradientMatching(Attack):
     def frames_of_scene(self) -> int:
         """How many reference frames its start holds or interpolates."""
         return self.start.count if isinstance(self.start, ReferenceFrame) else 0
+
+    def meets(self, defence: Defence) -> bool:
+        """Compare updates as they are sent, whatever the defence."""
+        return True
 
     def obstacle(self, view: View) -> str | None:
         """Need a gradient that is not zero, and a reference frame for R1."""
@@ -107,18 +108,19 @@ class GradientMatching(Attack):
                 gradients, off = self._simulated(view, wanted, x, target, configuration.width(progress))
                 matched = configuration.objective(gradients, observed)
                 with torch.no_grad():
-                    judged = matched if configuration.objective == self.judge else self.judge(gradients, observed)
-                return matched + off, (judged + off).detach()
+                    same = configuration.objective == self.selection_objective
+                    score = matched if same else self.selection_objective(gradients, observed)
+                return matched + off, (score + off).detach()
 
             return self.regularised(distance) if self.regularised else distance
 
         return self.search(objective, configurations or (self.own_configuration,), view, budget, seed)
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float:
-        """Return the judge's distance, with the batch statistics where buffers were sent."""
+        """Return the distance that the best iterate is kept by, with the batch statistics where buffers were sent."""
         wanted = self._statistics(view, clips.device)
         gradients, off = self._simulated(view, wanted, clips, view.client.targets(labels), 0.0)
-        return float((self.judge(gradients, dict(view.update.gradients)) + off).detach())
+        return float((self.selection_objective(gradients, dict(view.update.gradients)) + off).detach())
 
     def search(
         self,
@@ -184,12 +186,20 @@ class GradientMatching(Attack):
         labels: Tensor,
         tau: float,
     ) -> tuple[Mapping[str, Tensor], Tensor | float]:
+        """Return the update at x as it would be sent, and the weighted distance of the batch statistics."""
+        gradients, off = self._computed(view, wanted, x, labels, tau)
+        return as_sent(view.knowledge.defences, gradients, view.update.gradients), off
+
+    def _computed(
+        self,
+        view: View,
+        wanted: Mapping[str, BatchStatistics],
+        x: Clips,
+        labels: Tensor,
+        tau: float,
+    ) -> tuple[Mapping[str, Tensor], Tensor | float]:
         """Return the gradient at x, and the weighted distance of the batch statistics where buffers were sent."""
         with SurrogateGradient(tau) if tau > 0.0 else nullcontext():
-            if not wanted and self.running > 0.0:
-                with view.target.model.statistics() as seen:
-                    alone = view.client(x, labels, create_graph=True)
-                return alone, self.running * running_distance(seen).to(x)
             if not wanted:
                 return view.client(x, labels, create_graph=True), 0.0
             gradients, statistics = view.client.simulate(x, labels, create_graph=True)
@@ -210,9 +220,9 @@ def smooth(view: View) -> bool:
     """Tell whether the public net has no function whose slope jumps; the update is not looked at."""
     device = next(iter(view.update.gradients.values())).device
     grey = torch.full((view.update.batch, *view.knowledge.clip_shape), 0.5, device=device)
-    with Kinks() as kinks:
+    with NonsmoothFunctions() as nonsmooth:
         view.client(grey, view.client.targets(labels_of(view)))
-    return not kinks.seen
+    return not nonsmooth.seen
 
 
 def labels_of(view: View) -> tuple[Label, ...]:
@@ -247,6 +257,6 @@ MODE_MATCHING = GradientMatching(
     title="Gradient matching over space-time modes, with successive halving",
     source="Geiping et al. 2020 (arXiv 2003.14053); successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943)",
     priors=(TemporalVariation(0.1), SpatialVariation(0.01)),
-    configurations=KINKED_CONFIGURATIONS,
+    configurations=NONSMOOTH_CONFIGURATIONS,
     smooth_configurations=SMOOTH_CONFIGURATIONS,
 )

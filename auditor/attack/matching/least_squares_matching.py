@@ -50,13 +50,13 @@ class LeastSquaresMatching(Attack):
     Attributes
     ----------
     levels, first, last, smooth_last
-        How many levels, and the admitted error at the first and the last one (of a net without kinks: `smooth_last`).
+        How many levels, and the admitted error at the first and the last one (of a smooth net: `smooth_last`).
     growth
         Conjugate gradient products of the last level, in units of those of the first.
     width
         Smoothing of rectifiers in units of the admitted error.
     rival, polish
-        Shares of the budget, in nets with kinks: for soft-signed descent over the same modes from grey, which is better
+        Shares of the budget, in nonsmooth nets: for soft-signed descent over the same modes from grey, which is better
         where the update determines the clip well; and for polishing the nearer of the two. 0 for none.
     references
         How many frames of the scene the attacker holds at most (R1, Rk). The prior's mean is then their copy, not mid
@@ -103,8 +103,8 @@ class LeastSquaresMatching(Attack):
         """Search once or several times, keep the clips whose update is nearest, and polish them."""
         found: list[Reconstruction] = []
         is_smooth, parts = smooth(view), self.rival + self.polish
-        kinked = parts > 0.0 and min(self.rival, self.polish) * budget.steps >= LEAST_STEPS and not is_smooth
-        own = 1.0 - parts if kinked else 1.0
+        nonsmooth = parts > 0.0 and min(self.rival, self.polish) * budget.steps >= LEAST_STEPS and not is_smooth
+        own = 1.0 - parts if nonsmooth else 1.0
         for restart in range(self.restarts):
             share = _portion(budget, own * restart / self.restarts, own / self.restarts)
             made = _Search(self, view, share, seed * 1000 + restart, random=restart > 0, smooth=is_smooth).run()
@@ -121,7 +121,7 @@ class LeastSquaresMatching(Attack):
             seconds=sum(r.seconds for r in found),
             seed=seed,
         )
-        if not kinked:
+        if not nonsmooth:
             return best
         # Descent with few steps does better where fine modes move little: up to 4 dB in a net with two pathways.
         near = (NearReference(0.1, self.references),) if self.references else ()

@@ -10,14 +10,14 @@ from auditor.attack.start import Grey, UniformNoise
 from auditor.solvers.lbfgs import Lbfgs
 from auditor.solvers.schedule import Schedule
 
-# tau = 0: none of them knows surrogate gradient. Constant priors: none of them anneals.
+# tau = 0: the papers know no surrogate gradient. Constant priors: none of them anneals.
 DLG = GradientMatching(
     name="dlg",
     title="Deep leakage from gradients",
     source="Zhu et al. 2019 (arXiv 1906.08935): squared error, L-BFGS, no prior; labels known as in iDLG "
     "(Zhao et al. 2020, arXiv 2001.02610)",
     objective=SquaredError(),
-    judge=SquaredError(),
+    selection_objective=SquaredError(),
     priors=(),
     start=UniformNoise(),
     schedule=Schedule(rate=0.1, anneal=1.0),

@@ -32,14 +32,15 @@ class SearchConfiguration:
         return self.tau * (self.tau_end / self.tau) ** progress if self.tau > 0.0 else 0.0
 
     def onward(self) -> "SearchConfiguration":
-        """Return the way of going on from where this one ended: all modes move, curvature starts half-way."""
+        """Return the configuration that goes on from where this one ended: all modes, curvature from half-way."""
         modes = replace(self.parametrisation, coarse=0) if isinstance(self.parametrisation, Modes) else None
         return replace(self, parametrisation=modes or self.parametrisation, tau=self.width(0.5))
 
 
-# All ways share one parametrisation: over pixels the same objective comes with up to 5 dB less of the clip, so the
-# judge cannot compare the two. In each tuple the first is the best single choice: with few steps only it runs.
-KINKED_CONFIGURATIONS = (
+# All configurations share one parametrisation: over pixels the same objective comes with up to 5 dB less of the clip,
+# so the selection objective cannot compare the two. In each tuple the first is the best single choice: with few steps
+# only it runs.
+NONSMOOTH_CONFIGURATIONS = (
     SearchConfiguration(name="cosine"),
     SearchConfiguration(
         name="coarse to fine, narrowing curvature",

@@ -92,8 +92,8 @@ class _Select(torch.autograd.Function):
             at = x.detach().requires_grad_(True)
             share = (_windows(at, n, kernel, stride, pad, -torch.inf) / _width(x, tau)).softmax(dim=-1)
             spread = (share * _windows(v.detach(), n, kernel, stride, pad, 0.0)).sum(dim=-1)
-            (bend,) = torch.autograd.grad((gradient.detach() * spread).sum(), at)
-        return bend, back, None, None, None, None, None, None
+            (curved,) = torch.autograd.grad((gradient.detach() * spread).sum(), at)
+        return curved, back, None, None, None, None, None, None
 
 
 _POOLS: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

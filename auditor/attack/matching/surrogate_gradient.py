@@ -62,7 +62,7 @@ class _SurrogateRelu(torch.autograd.Function):
 _RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardswish", "hardsigmoid")
 _BOUNDS = ("abs", "clamp", "clip", "maximum", "minimum", "amax", "amin", "max", "min", "sort", "topk")
 _POOLS = tuple(f"{kind}max_pool{n}d" for n in (1, 2, 3) for kind in ("", "adaptive_"))
-_KINKED = frozenset((*_RECTIFIERS, *_BOUNDS, *_POOLS))
+_NONSMOOTH = frozenset((*_RECTIFIERS, *_BOUNDS, *_POOLS))
 
 RELUS = {torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_, F.relu_}
 RELUS_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
@@ -171,7 +171,7 @@ _OTHERS: dict[Callable[..., Any], Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class Kinks(TorchFunctionMode):
+class NonsmoothFunctions(TorchFunctionMode):
     """While active, note by name every function of the forward pass whose slope jumps."""
 
     def __init__(self) -> None:
@@ -183,6 +183,6 @@ class Kinks(TorchFunctionMode):
     ) -> Any:
         """Note the name, change nothing."""
         name = getattr(func, "__name__", "").removesuffix("_with_indices").rstrip("_")
-        if name in _KINKED:
+        if name in _NONSMOOTH:
             self.seen.add(name)
         return func(*args, **(kwargs or {}))

@@ -1,47 +1,13 @@
-"""Which part of an update counts in the matching: weights by parameter, and the largest entries only."""
+"""Which part of an update counts in the matching: the largest entries, or earlier layers more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from auditor.attack.matching.objective import Cosine, Objective
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """An objective of both updates scaled parameter by parameter: entries of parameter n by sqrt(w_n).
-
-    For squared errors this is sum_n w_n ||g_n - g*_n||^2, for the cosine the angle under the weighted inner product
-    (layer weights as in Geiping et al. 2020, arXiv 2003.14053, appendix). A weight of 0 leaves the parameter out, so
-    this is also how one layer is matched alone.
-
-    Attributes
-    ----------
-    weights
-        (pattern, weight) pairs; a parameter takes the weight of the first pattern (shell style) that its name matches.
-    otherwise
-        The weight of a parameter that matches none.
-    """
-
-    weights: tuple[tuple[str, float], ...]
-    otherwise: float = 1.0
-    objective: Objective = field(default_factory=Cosine)
-
-    def __call__(self, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Return the distance; an update of which nothing counts is 0 away from any other."""
-        scale = {name: self.weight(name) ** 0.5 for name in theirs}
-        kept = [name for name, s in scale.items() if s > 0.0]
-        if not kept:
-            return torch.stack([ours[n].sum() for n in theirs]).sum() * 0.0
-        return self.objective({n: ours[n] * scale[n] for n in kept}, {n: theirs[n] * scale[n] for n in kept})
-
-    def weight(self, name: str) -> float:
-        """Return the weight of one parameter."""
-        return next((w for pattern, w in self.weights if fnmatchcase(name, pattern)), self.otherwise)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _COMPLETED, _DETERMINED = 1500, 1e-4
 
 
 @dataclass(frozen=True)
-class Anchor:
+class KnownActivation:
     """The lowest place of the net at which the values behind the clip and the loss's gradient are known.
 
     Attributes
@@ -60,7 +60,7 @@ class Descent:
     exact
         Those whose operation's input was found exactly, from the head down, with the relative residual of the equations
         it was solved from.
-    anchor
+    deepest
         Where it ended.
     ended
         Why it went no further, in one clause; empty where the input of the first operation is exact.
@@ -68,7 +68,7 @@ class Descent:
 
     weights: Mapping[str, Tensor]
     exact: Mapping[str, float]
-    anchor: Anchor
+    deepest: KnownActivation
     ended: str
 
 
@@ -105,7 +105,7 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
     for operation in reversed(held[:place]):
         segment = _segment(view, weights, held[: held.index(operation)], operation, above, clip)
         pre = invert_units(segment, operation.output, value, cotangent)
-        anchor = Anchor(above, "input", value, cotangent, torch.zeros_like(value))
+        deepest = KnownActivation(above, "input", value, cotangent, torch.zeros_like(value))
         gradient = view.update.gradients.get(operation.weight)
         if pre is None:
             solved = None
@@ -113,14 +113,16 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
                 drawn = _drawn(view, weights, operation)
                 solved = open_cotangent(operation, segment, cotangent, gradient, drawn, rounding)
             if solved is None:
-                return Descent(weights, exact, anchor, f"units are mixed between {operation.weight} and {above.weight}")
+                return Descent(
+                    weights, exact, deepest, f"units are mixed between {operation.weight} and {above.weight}"
+                )
             opened, equations = solved
             if not equations.exact:
                 # Of what the units were given only the sign is known.
                 sides = torch.where(opened != 0.0, 1.0, -1.0)
                 rank, positions = equations.projections.shape
                 ended = f"{operation.weight} gives {rank} equations for {positions} positions of a channel"
-                signs = Anchor(operation, "output", torch.zeros_like(opened), opened, sides, equations)
+                signs = KnownActivation(operation, "output", torch.zeros_like(opened), opened, sides, equations)
                 return Descent(weights, exact, signs, ended)
             value, cotangent = equations.solution().float(), _pull(operation, opened)
             exact[operation.weight] = equations.residual
@@ -134,7 +136,7 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
         if system is not None and system.residual > _CONSISTENT:
             open_ = f"units after {operation.weight} have two values that stay undecided"
             noisy = f"the gradient of {operation.weight} contradicts that of {above.weight}"
-            return Descent(weights, exact, anchor, open_ if two else noisy)
+            return Descent(weights, exact, deepest, open_ if two else noisy)
         solution = None if system is None else _solution(system, pre)
         if system is None or solution is None:
             why = "no equations" if system is None else f"{system.projections.shape[0]} equations"
@@ -144,7 +146,7 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
         value, cotangent = solution.float(), _pull(operation, pre.cotangent)
         exact[operation.weight] = system.residual
         above = operation
-    return Descent(weights, exact, Anchor(above, "input", value, cotangent, torch.zeros_like(value)), "")
+    return Descent(weights, exact, KnownActivation(above, "input", value, cotangent, torch.zeros_like(value)), "")
 
 
 def _start(view: View, held: Sequence[Operation]) -> tuple[int, LinearInput] | None:
@@ -201,8 +203,8 @@ def _pull(operation: Operation, cotangent: Tensor) -> Tensor:
     return pulled
 
 
-def _output(operation: Operation, pre: Preimage, system: WeightSystem | None) -> Anchor:
-    return Anchor(operation, "output", pre.value, pre.cotangent, pre.flat, system)
+def _output(operation: Operation, pre: Preimage, system: WeightSystem | None) -> KnownActivation:
+    return KnownActivation(operation, "output", pre.value, pre.cotangent, pre.flat, system)
 
 
 def _solve(

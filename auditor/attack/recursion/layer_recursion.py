@@ -43,24 +43,24 @@ class Equations:
 
     def __call__(self, clips: Clips, error: float) -> Sequence[Tensor]:
         """Return residuals: the equations of the anchored layer's input, its known values, gradients further down."""
-        anchor, model = self.descent.anchor, self.view.target.model
-        name = anchor.operation.weight
+        deepest, model = self.descent.deepest, self.view.target.model
+        name = deepest.operation.weight
         with SmoothRectifiers(self.width * error) if self.width > 0.0 else nullcontext():
             seen, _ = run(model, clips, self.descent.weights, until=name)
             call = seen[name][0]
             made: list[Tensor] = []
-            if anchor.side == "output":
+            if deepest.side == "output":
                 out = call.output
-                if anchor.system is not None:
+                if deepest.system is not None:
                     made.append(self._rows(call.input, error))
-                made.append(_values(out, anchor.value, anchor.flat) / (error * self._spread()))
+                made.append(_values(out, deepest.value, deepest.flat) / (error * self._spread()))
             else:
                 out = call.input
-                made.append((out - anchor.value) / (error * _size(anchor.value)))
+                made.append((out - deepest.value) / (error * _size(deepest.value)))
             if self.below:
                 sent = dict(model.named_parameters())
                 gradients = torch.autograd.grad(
-                    out, [sent[n] for n in self.below], anchor.cotangent, create_graph=True, allow_unused=True
+                    out, [sent[n] for n in self.below], deepest.cotangent, create_graph=True, allow_unused=True
                 )
                 for wanted, got in zip(self.below.values(), gradients, strict=True):
                     if got is not None and got.requires_grad:
@@ -75,22 +75,22 @@ class Equations:
         return value if math.isfinite(value) else math.inf
 
     def _rows(self, value: Tensor, error: float) -> Tensor:
-        system = self.descent.anchor.system
+        system = self.descent.deepest.system
         assert system is not None
-        off = system.projections.to(value) @ columns(value, self.descent.anchor.operation) - system.known.to(value)
+        off = system.projections.to(value) @ columns(value, self.descent.deepest.operation) - system.known.to(value)
         admitted = error * _size(system.known)
         return off / (system.noise.to(value).square()[:, None] + admitted**2).sqrt()
 
     def _spread(self) -> Tensor:
         """Return how far an error of the input moves every output channel, for an error as large as the input."""
-        anchor = self.descent.anchor
-        assert anchor.system is not None or anchor.side == "output"
-        operation = anchor.operation
-        known = anchor.system.known if anchor.system is not None else operation.input
+        deepest = self.descent.deepest
+        assert deepest.system is not None or deepest.side == "output"
+        operation = deepest.operation
+        known = deepest.system.known if deepest.system is not None else operation.input
         settings = operation.convolution
         if settings is None:
-            return anchor.value.new_tensor(_size(anchor.value))
-        rows = settings["weight"].detach().flatten(1).norm(dim=1).to(anchor.value) * _size(known)
+            return deepest.value.new_tensor(_size(deepest.value))
+        rows = settings["weight"].detach().flatten(1).norm(dim=1).to(deepest.value) * _size(known)
         return rows.clamp(min=1e-12).view(-1, *[1] * int(settings["axes"]))
 
 
@@ -140,7 +140,7 @@ class LayerRecursion(Attack):
         return self.references
 
     def obstacle(self, view: View) -> str | None:
-        """Need one clip, one gradient, no unknown masks, and finite numbers of which some are not zero."""
+        """Need one clip, one gradient, no unknown masks, and finite values that are not all zero."""
         if self.references and view.knowledge.reference is None:
             return "this attacker has no reference frame"
         if view.update.batch != 1:
@@ -166,7 +166,7 @@ class LayerRecursion(Attack):
         exact = self._exact(view, found, labels, clock, seed)
         if exact is not None:
             return exact
-        if len(found.exact) < 2 and found.anchor.side == "input":
+        if len(found.exact) < 2 and found.deepest.side == "input":
             why = found.ended or "below it the clip takes more than one way"
             return skipped(self, f"nothing below the head's input follows exactly: {why}")
         searched = self._search(view, found, labels, budget, clock, seed)
@@ -182,12 +182,12 @@ class LayerRecursion(Attack):
         self, view: View, found: Descent, labels: tuple[Label, ...], clock: Clock, seed: int
     ) -> Reconstruction | None:
         """Return the clip where the recursion reached the pixels."""
-        if found.anchor.side != "input" or found.ended:
+        if found.deepest.side != "input" or found.ended:
             return None
         pixels = self._pixels(view, found)
         if pixels is None:
             return None
-        clips = pixels.to_clip(found.anchor.value)[None]
+        clips = pixels.to_clip(found.deepest.value)[None]
         certificate = _certificate(found) | {
             "update_residual": residual(view, clips, labels), "pixel_coverage": pixels.coverage
         }  # fmt: skip
@@ -199,21 +199,21 @@ class LayerRecursion(Attack):
         found = descend(view)
         if isinstance(found, str):
             return None
-        if found.anchor.side == "input" and not found.ended and self._pixels(view, found) is not None:
+        if found.deepest.side == "input" and not found.ended and self._pixels(view, found) is not None:
             return residual(view, clips, labels)
         return Equations(view, found, _below(view, found), self.width).misfit(clips)
 
     def _pixels(self, view: View, found: Descent) -> PixelMap | None:
-        anchor = found.anchor
-        device = anchor.value.device
-        return pixel_map(view.target.model, anchor.operation.weight, view.knowledge.clip_shape, device)
+        deepest = found.deepest
+        device = deepest.value.device
+        return pixel_map(view.target.model, deepest.operation.weight, view.knowledge.clip_shape, device)
 
     def _search(
         self, view: View, found: Descent, labels: tuple[Label, ...], budget: Budget, clock: Clock, seed: int
     ) -> Reconstruction | Skipped:
         equations = Equations(view, found, _below(view, found), self.width)
         shape = view.knowledge.clip_shape
-        like = found.anchor.value.new_zeros((1, *shape))
+        like = found.deepest.value.new_zeros((1, *shape))
         transform = CosineTransform.of(shape, like)
         spectrum = self.spectrum
         deviation = spectrum.variance(shape).sqrt().to(like)
@@ -271,18 +271,18 @@ def _certificate(found: Descent) -> dict[str, float]:
 
 
 def _below(view: View, found: Descent) -> dict[str, Tensor]:
-    """Return the gradients that were sent of what lies below the anchor, less the one its equations already hold."""
-    anchor = found.anchor
-    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(anchor.value)
-    name = anchor.operation.weight
+    """Return the gradients that were sent of what lies below what is known, less the one its equations already hold."""
+    deepest = found.deepest
+    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(deepest.value)
+    name = deepest.operation.weight
     with torch.enable_grad():
         seen, _ = run(view.target.model, clip, found.weights, until=name)
-        out = seen[name][0].output if anchor.side == "output" else seen[name][0].input
+        out = seen[name][0].output if deepest.side == "output" else seen[name][0].input
         parameters = {n: p for n, p in view.target.model.named_parameters() if n in view.update.gradients}
         if not out.requires_grad:
             return {}
-        gradients = torch.autograd.grad(out, list(parameters.values()), anchor.cotangent, allow_unused=True)
-    covered = {name} if anchor.system is not None and anchor.side == "output" else set()
+        gradients = torch.autograd.grad(out, list(parameters.values()), deepest.cotangent, allow_unused=True)
+    covered = {name} if deepest.system is not None and deepest.side == "output" else set()
     return {
         n: view.update.gradients[n]
         for n, g in zip(parameters, gradients, strict=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from auditor.attack.matching.surrogate_gradient import RELUS
+from auditor.attack.recursion.activation_pattern import Units, activation_pattern
 from auditor.attack.recursion.subnetwork import CONVOLUTIONS, Operation
-from auditor.attack.recursion.unit_peeling import Units, open_units
 from auditor.attack.recursion.weight_system import (
     ROUNDING,
     WeightSystem,
@@ -82,11 +82,11 @@ def open_cotangent(
         weight=slope[:, None] * settings["weight"].detach().double().flatten(1),
         bias=offset,
         gate=gate,
-        index=_index(operation, settings),
+        index=tap_positions(operation, settings),
         expected=drawn.mean(0),
         positive=(drawn >= 0.0).all(0).all(0),
     )
-    masks = open_units(units, gradient.double().flatten(1))
+    masks = activation_pattern(units, gradient.double().flatten(1))
     if masks is None:
         return None
     made = from_columns((gate[:, None] * masks).T, operation, operation.output).to(cotangent)
@@ -138,7 +138,7 @@ def _slope(value: Tensor, z: Tensor) -> Tensor | None:
     return slope
 
 
-def _index(operation: Operation, settings: dict[str, Any]) -> Tensor:
+def tap_positions(operation: Operation, settings: dict[str, Any]) -> Tensor:
     """Return which position of the input each tap of each output position reads; -1 is padding."""
     shape, kernel, n = operation.input.shape, settings["weight"].shape[2:], settings["axes"]
     taps = int(torch.tensor(kernel).prod())

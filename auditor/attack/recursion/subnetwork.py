@@ -18,7 +18,7 @@ from auditor.records import Clips, PublicModel
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_NAMES = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "addmm", "__matmul__"}
+WEIGHTED = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "addmm", "__matmul__"}
 _ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
@@ -105,7 +105,7 @@ class PatchedForward(TorchFunctionMode):
         """Note and replace; leave everything else alone."""
         given = kwargs or {}
         name = getattr(func, "__name__", "")
-        found = self._reads(args, given) if name in _NAMES else None
+        found = self._reads(args, given) if name in WEIGHTED else None
         if found is None:
             return func(*args, **given)
         weight, place = found

@@ -77,8 +77,10 @@ def invert_units(
 
     scale = float(usual.std().clamp(min=1e-12))
     half = torch.linspace(-1.0, 1.0, _POINTS, dtype=torch.float64)
-    bend = _bend()
-    grid = (scale * _REACH * torch.sinh(bend * half) / torch.sinh(torch.tensor(bend, dtype=torch.float64))).to(usual)
+    density = _grid_density()
+    grid = (scale * _REACH * torch.sinh(density * half) / torch.sinh(torch.tensor(density, dtype=torch.float64))).to(
+        usual
+    )
     flat_part = usual.new_empty(usual.numel())
     table = torch.stack([at(flat_part.fill_(float(v))) for v in grid]) - target
     near = table.abs() <= FLAT * float(wanted.abs().max())
@@ -117,7 +119,7 @@ def invert_units(
     )
 
 
-def _bend() -> float:
+def _grid_density() -> float:
     """Return b with sinh(b u) / sinh(b) * reach spaced by `_FINE` at u = 0."""
     low, high = 1e-3, 30.0
     step = 2.0 / (_POINTS - 1)

@@ -72,7 +72,7 @@ def obstacle(operation: Operation) -> str | None:
     if settings["groups"] != 1:
         return "a grouped convolution"
     if isinstance(settings["padding"], str):
-        return "a padding that is not given in numbers"
+        return "a padding that is not numeric"
     return None
 
 
@@ -93,10 +93,10 @@ def weight_system(
     if obstacle(operation) is not None:
         return None
     delta = cotangent.double()
-    rows = _rows(operation, delta)
+    rows = equation_rows(operation, delta)
     if rows is None:
         return None
-    right = _right(operation, gradient.double())
+    right = right_side(operation, gradient.double())
     n, m = rows.shape
     if min(n, m) ** 2 * max(n, m) > _WORK:
         return None
@@ -122,7 +122,8 @@ def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (q @ u, s, v) if n > m else (v.T, s, (q @ u).T)
 
 
-def _rows(operation: Operation, delta: Tensor) -> Tensor | None:
+def equation_rows(operation: Operation, delta: Tensor) -> Float[Tensor, "equation position"] | None:
+    """Return the matrix of the equations, output channel by output channel and tap by tap; None where it is too big."""
     settings = operation.convolution
     if settings is None:
         return delta.reshape(-1, delta.shape[-1]).T.contiguous()
@@ -148,7 +149,8 @@ def _rows(operation: Operation, delta: Tensor) -> Tensor | None:
     return spread.reshape(made[1] * taps, -1).contiguous()
 
 
-def _right(operation: Operation, gradient: Tensor) -> Tensor:
+def right_side(operation: Operation, gradient: Tensor) -> Float[Tensor, "equation channel"]:
+    """Return the weight's gradient with a row for each equation and a column for each input channel."""
     if operation.convolution is None:
         return operation.oriented(gradient)
     return gradient.movedim(1, -1).reshape(-1, gradient.shape[1])

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.model.checks.slopes import own_functions
-from auditor.model.onnx.interpreter import NodeError
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
 

@@ -14,7 +14,8 @@ from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape
 from auditor.model.forward_pass import observe
 from auditor.model.layers import find_layers
-from auditor.model.onnx.interpreter import WAYS_FORWARD, NodeError
+from auditor.model.onnx.support import WAYS_FORWARD
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.output import described_output, output_notes, select
 from auditor.model.reading_options import LoadOptions
 from auditor.model.two_part import TwoPart, find_layers_of_parts

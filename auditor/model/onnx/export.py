@@ -151,10 +151,10 @@ def _first_faithful(
 ) -> tuple[str, str, int, Agreement, Mapping[int, float]]:
     """Write with the newer exporter, then with the older one, until a file proves to be faithful."""
     reasons: list[str] = []
-    ways = [(DYNAMO, opset)] if opset >= OLDEST_OPSET else []
-    if not ways:
+    attempts = [(DYNAMO, opset)] if opset >= OLDEST_OPSET else []
+    if not attempts:
         reasons.append(f"opset {opset} is older than any that it writes")
-    for exporter, version in (*ways, (LEGACY, min(opset, NEWEST_LEGACY))):
+    for exporter, version in (*attempts, (LEGACY, min(opset, NEWEST_LEGACY))):
         path.unlink(missing_ok=True)
         try:
             _write(exporter, target, network, path, version)
@@ -229,7 +229,7 @@ def _read_back(path: Path, spec: InputSpec, pool: TemporalPool | None) -> Target
     if len(shape) == 3:
         shape = (spec.frames, *shape)
     return load(
-        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, value_range=spec.value_range,
+        str(path), input_shape=shape, layout=spec.layout, mean=spec.mean, std=spec.std, range=spec.value_range,
         temporal_pool=pool,
     )  # fmt: skip
 

@@ -20,21 +20,17 @@ from auditor.model.onnx.batchnorm import batchnorm_state, is_training
 from auditor.model.onnx.copied_parameters import copies_joined
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.file_outputs import keep_output
-from auditor.model.onnx.graph import Graph, read_graph
-from auditor.model.onnx.interpreter import (
-    WAYS_FORWARD,
-    NodeError,
-    OnnxModule,
-    in_parts,
-    operator_counts,
-)
+from auditor.model.onnx.frozen_batch import in_parts
+from auditor.model.onnx.graph import Graph, operator_counts, read_graph
+from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.merged_parameters import taken_apart
 from auditor.model.onnx.operators import OPERATORS, Operators
 from auditor.model.onnx.reexport import COMMAND, reexport_line
 from auditor.model.onnx.several_inputs import one_clip
 from auditor.model.onnx.shadowed_names import separate
 from auditor.model.onnx.stochastic_depth import keep_branches
-from auditor.model.onnx.support import check_supported
+from auditor.model.onnx.support import WAYS_FORWARD, check_supported
+from auditor.model.onnx.tracing import NodeError
 from auditor.model.onnx.trainable_constants import Roles, roles
 from auditor.model.pixel_range import with_range
 from auditor.model.reading_options import LoadOptions
@@ -69,7 +65,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     """
     warm_up()  # it imports while the file is parsed
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
-    file, graph, found, told = understood(path, operators, options.output)
+    file, graph, found, told = understood(path, operators, options.model_output)
     shape, batch, layout = declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch, operators).eval()
@@ -276,12 +272,12 @@ def compare(
     tries: list[_Try] = []
     failure = ""
     size = fixed or singles[0].shape[0]
-    ways = [
+    attempts = [
         (fixed, False, "unfrozen" if fixed else "dynamic"),
         (size, False, "unfrozen"),
         (size, True, f"frozen at {size}"),
     ]
-    for traced, apart, word in ways if fixed is None else [ways[0], ways[2]]:
+    for traced, apart, word in attempts if fixed is None else [attempts[0], attempts[2]]:
         if (traced, apart) != (module.traced_batch, module.clip_by_clip):
             module.traced_batch, module.clip_by_clip = traced, apart
             module.forget()

@@ -5,8 +5,11 @@ axis of its input that grew is the batch. Since the batch is the outermost part 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 
 class Moved(NamedTuple):
@@ -80,3 +83,16 @@ def widen(shapes: Sequence[tuple[int, ...]], axis: int) -> list[tuple[int, ...]]
     return [
         tuple(most[i] if i != joined and extent == 1 else extent for i, extent in enumerate(shape)) for shape in shapes
     ]
+
+
+def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Run a batch in parts of exactly `size`, the last one filled up with copies, and join the results."""
+    outputs = []
+    for start in range(0, x.shape[0], size):
+        part = x[start : start + size]
+        missing = size - part.shape[0]
+        if missing:
+            part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+        output = run(part)
+        outputs.append(output[: size - missing] if missing else output)
+    return torch.cat(outputs)

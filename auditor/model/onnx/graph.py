@@ -280,7 +280,7 @@ def _constant(node: NodeProto) -> Tensor:
         if attribute.name in ("value_int", "value_ints"):
             value = attribute.i if attribute.name == "value_int" else list(attribute.ints)
             return torch.tensor(value, dtype=torch.int64)
-    raise NotAuditable(f"constant '{printable(node.name)}' holds no numbers", "export the model again")
+    raise NotAuditable(f"constant '{printable(node.name)}' holds no numeric value", "export the model again")
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> Tensor:
@@ -291,3 +291,23 @@ def _dense(sparse: onnx.SparseTensorProto) -> Tensor:
     flat = torch.zeros(math.prod(shape), dtype=values.dtype)
     flat[indices] = values
     return flat.reshape(shape)
+
+
+def dropped(node: Node, graph: Graph) -> float:
+    """Return the share of values that a Dropout node drops in training; 0 for any other node."""
+    if node.operator != "Dropout" or node.domain:
+        return 0.0
+    ratio = graph.constants.get(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+    ratio = node.attributes.get("ratio", ratio)  # an attribute up to opset 11
+    try:
+        return 0.5 if ratio is None else float(ratio)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NotAuditable(
+            f"Dropout '{printable(node.name)}' has a ratio that is not a number", "export the model again"
+        ) from error
+
+
+def operator_counts(graph: Graph) -> Mapping[str, int]:
+    """Return how often each operator occurs, most frequent first; nested graphs count too."""
+    counts = Counter(f"{node.domain}.{node.operator}" if node.domain else node.operator for node in graph.walk())
+    return {printable(name): count for name, count in counts.most_common()}

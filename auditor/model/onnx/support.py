@@ -15,6 +15,11 @@ ADD_OR_REPLACE = (
     "--onnx-ops ops.py, see docs/operators.md"
 )
 
+WAYS_FORWARD = (
+    "give the model as a PyTorch factory (path/file.py:factory), or export it again with "
+    "torch.onnx.export(..., dynamo=True, optimize=False)"
+)
+
 MOST_SHOWN = 60  # kinds of operators in one message: models have fewer, crafted files any number
 
 

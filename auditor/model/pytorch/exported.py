@@ -11,7 +11,7 @@ from torch import Tensor
 from auditor.errors import NotAuditable
 from auditor.model.checks.parity import TOLERANCE, difference
 from auditor.model.double_backward import distances
-from auditor.model.onnx.interpreter import in_parts
+from auditor.model.onnx.frozen_batch import in_parts
 from auditor.model.onnx.operators.activation import hard_sigmoid, hard_swish
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.inner import Archived

@@ -64,7 +64,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     UsageError, NotAuditable
         See `loading.load`.
     """
-    if options.arguments and form not in WITH_ARGUMENTS:
+    if options.arg and form not in WITH_ARGUMENTS:
         raise UsageError(
             "--arg does not apply to a model that is read as it was saved", "leave --arg out, or give a factory"
         )
@@ -83,7 +83,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
 
 
 def _build(source: str, form: str, given: Weights | None, options: LoadOptions) -> Built:
-    arguments = dict(options.arguments)
+    arguments = dict(options.arg)
     if form == "torchvision":
         return from_torchvision(source.removeprefix("torchvision:"), options.classes, arguments)
     if form == "timm":
@@ -111,7 +111,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     check_forward(network, printable(source))
     shape, spec = input_of(built, source, options)
     swap_modules(network)
-    model = VideoModel(network, spec, pool=options.temporal_pool, output=options.output)
+    model = VideoModel(network, spec, pool=options.temporal_pool, output=options.model_output)
     model, ranged = with_range(model, options, stated=bool(built.mean or built.std or built.value_range))
     spec = model.spec
     clip = sample_clips(spec, 1, options.seed)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.errors import NotAuditable
-from auditor.model.onnx.interpreter import in_parts
+from auditor.model.onnx.frozen_batch import in_parts
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.inner import Archived
 from auditor.model.sandbox.user_file import in_a_line

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from auditor.errors import UsageError
-from auditor.pipeline.attack_document import SCHEMA
 from auditor.pipeline.single_attack.run import Attacked
 from auditor.records import Clip
+from auditor.results.attack import ATTACK, ATTACK_1
 from auditor.text import printable
 
 RESULT = "result.json"
@@ -82,7 +82,7 @@ def _is_ours(folder: Path) -> bool:
         found = json.loads((folder / RESULT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("schema") == SCHEMA
+    return isinstance(found, dict) and found.get("schema") in (ATTACK, ATTACK_1)
 
 
 def _fill(folder: Path, a: Attacked, document: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
-"""What the user asked of one attack on one clip, and what the words mean."""
+"""What the words of a single attack mean: its attack, its clip and its label."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,49 +7,13 @@ from typing import Any
 from auditor.attack import BY_NAME, PRESETS, Attack
 from auditor.errors import UsageError
 from auditor.federated import assign_labels
-from auditor.pipeline.options import ScanOptions
 from auditor.pipeline.scan import check_scene
 from auditor.probe import canary, shipped_names, shipped_probes, user_probes
-from auditor.records import InputSpec, Label, Probe, record
-from auditor.text import printable
+from auditor.records import InputSpec, Label, Probe
+from auditor.text import did_you_mean, printable
 
-SECONDS = 60.0
 STEPS = PRESETS["standard"].steps
 CANARY = "canary"
-
-
-@record
-class AttackOptions:
-    """What the user asked for.
-
-    Attributes
-    ----------
-    setup
-        Model, protocol, seed, device and command; `max_time` is for the attack alone, loading and scoring come on top.
-    clip
-        A path that `user_probes` reads, the name of a shipped clip, or canary.
-    label
-        What the clip is trained as; drawn from its name, as a scan does, when None.
-    label_known
-        Whether the attacker knows the labels (True) or has to restore them (False); None as in a scan: restored where
-        a rule is certain, else known.
-    references
-        Frames of the scene for attacks that hold some, as `references_from` reads them; without, the clip's own first.
-    restarts, steps
-        In place of the attack's own, and of `STEPS`.
-    diagnose
-        Also start the search at the truth and measure exposure.
-    """
-
-    setup: ScanOptions
-    attack: str
-    clip: str
-    label: str | None = None
-    label_known: bool | None = None
-    references: tuple[str, ...] = ()
-    restarts: int | None = None
-    steps: int | None = None
-    diagnose: bool = False
 
 
 def attack_named(name: str, restarts: int | None = None) -> Attack:
@@ -65,7 +27,7 @@ def attack_named(name: str, restarts: int | None = None) -> Attack:
     attack = BY_NAME.get(name)
     if attack is None:
         raise UsageError(
-            f"there is no attack {printable(name)}{_near(name, BY_NAME)}", f"use one of {', '.join(BY_NAME)}"
+            f"there is no attack {printable(name)}{did_you_mean(name, BY_NAME)}", f"use one of {', '.join(BY_NAME)}"
         )
     if restarts is None:
         return attack
@@ -80,7 +42,7 @@ def check_clip(clip: str) -> None:
     names = (*shipped_names(), CANARY)
     if clip not in names and not Path(clip).exists():
         raise UsageError(
-            f"there is no clip {printable(clip)}{_near(clip, names)}",
+            f"there is no clip {printable(clip)}{did_you_mean(clip, names)}",
             f"give --clip a video, a folder of frames, an .npz or .npy, or one of {', '.join(names)}",
         )
 
@@ -133,8 +95,3 @@ def label_of(text: str | None, name: str, classes: int, kind: str) -> Label:
         raise UsageError(f"--label {shown} is no class of this model", f"give 0 to {most - 1}{several}")
     present = tuple(sorted({int(part) for part in parts}))
     return present if kind == "classes" else present[0]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""

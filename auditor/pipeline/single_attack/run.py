@@ -6,16 +6,16 @@ from dataclasses import replace
 from auditor.attack import Attack
 from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
 from auditor.exposure import Exposed, expose
+from auditor.options import AttackOptions
 from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
-from auditor.pipeline.credibility import CHECKPOINTS, Diagnosis, Point, budget_curve, diagnose
+from auditor.pipeline.credibility import CHECKPOINTS, budget_curve, diagnose
 from auditor.pipeline.pairing import alike, in_order
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
+from auditor.pipeline.run_attack import run_attack
 from auditor.pipeline.scan import choose_device, load_target, pixel_variance
 from auditor.pipeline.single_attack.options import (
-    SECONDS,
     STEPS,
-    AttackOptions,
     attack_named,
     check_clip,
     clip_named,
@@ -26,6 +26,7 @@ from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
 from auditor.probe import Galleries, shipped_probes
 from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
+from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
 
 _OTHERS = "fl-audit list attacks names the others"
@@ -87,25 +88,25 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     AuditError
         The attack failed.
     """
-    started, clock, setup = datetime.datetime.now(datetime.UTC), Clock(0.0), options.setup
+    started, clock = datetime.datetime.now(datetime.UTC), Clock(0.0)
     attack = attack_named(options.attack, options.restarts)
-    if options.references and not uses_reference(attack):
+    if options.reference and not uses_reference(attack):
         raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
     check_clip(options.clip)
-    device = choose_device(setup.device)
+    device = choose_device(options.device)
     display.stage("loading the model")
-    target = load_target(setup, device)
-    context = trained(target, setup, loss_of(setup.loss, target))
-    probe = clip_named(options.clip, target.input, setup.seed)
+    target = load_target(options, device)
+    context = trained(target, options, loss_of(options.loss, target), options.defence)
+    probe = clip_named(options.clip, target.input, options.seed)
     label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
-    references = references_from(options.references, target.input)
+    references = references_from(options.reference, target.input)
     reason = references.obstacle(attack, probe)
     if reason is not None:
         raise UsageError(f"the attack {attack.name} does not apply: {reason}", "give --reference more frames")
     frames = references.held(attack, probe)
     with threads_for(target):
         (observed,) = observe_all(context, [probe], [label])
-        view = _view(context, observed, options.label_known, frames)
+        view = _view(context, observed, options.known_label, frames)
         made = _invert(options, attack, view, probe, display)
         clips = in_order(observed, made.clips)
         other = next(p for p in shipped_probes(target.input) if not alike(p, probe))
@@ -156,15 +157,11 @@ def _view(context: Context, observed: Observed, known: bool | None, frames: Clip
 
 
 def _invert(options: AttackOptions, attack: Attack, view: View, probe: Probe, display: Display) -> Reconstruction:
-    obstacle = attack.obstacle(view)
-    if obstacle is not None:
-        raise NotAuditable(f"the attack {attack.name} does not apply: {obstacle}", _OTHERS)
-    seconds = options.setup.max_time or SECONDS
-    seed = unit_seed(options.setup.seed, attack.name, probe.name, "0")
+    seconds = options.max_time
+    seed = unit_seed(options.seed, attack.name, probe.name, "0")
     display.stage("attack")
-    with display.unit(f"{attack.title} · {probe.name}", seconds) as progress:
-        budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress, checkpoints=CHECKPOINTS)
-        made = attack.invert(view, budget, seed)
+    budget = Budget(seconds=seconds, steps=options.steps or STEPS, checkpoints=CHECKPOINTS)
+    made = run_attack(attack, view, budget, seed, display, f"{attack.title} · {probe.name}", seconds)
     if isinstance(made, Reconstruction):
         return made
     if made.because == "out-of-budget":
@@ -188,10 +185,12 @@ def _diagnosis(
     """Measure exposure and start the search at the truth, where that was asked for; as much time again at most."""
     if not options.diagnose:
         return None
-    seconds = options.setup.max_time or SECONDS
+    seconds = options.max_time
     display.stage("diagnosis")
     exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
-    predicted = None if exact else _predicted(context, observed, gallery, _EXPOSURE * seconds, display)
+    # Exposure is that of the gradient itself; what a defence leaves of it is not told.
+    told = not exact and not options.defence
+    predicted = _predicted(context, observed, gallery, _EXPOSURE * seconds, display) if told else None
     with display.unit("search from the truth", seconds) as progress:
         budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress)
         return diagnose(context, observed, attack, view, made, budget, exact=exact, exposure=predicted)

@@ -14,7 +14,7 @@ from auditor.attack.fedavg.surrogate import SurrogateClient, SurrogatePath
 from auditor.attack.fedavg.training import GuessedClient, without_training
 from auditor.attack.matching.gradient_matching import MODE_MATCHING
 from auditor.attack.matching.objective import Cosine
-from auditor.attack.matching.surrogate_gradient import Kinks
+from auditor.attack.matching.surrogate_gradient import NonsmoothFunctions
 from auditor.federated import observe
 from auditor.records import Budget, FederatedProtocol, Knowledge, Reconstruction, Skipped, View
 
@@ -106,29 +106,29 @@ def test_too_little_time_is_told_under_the_attacks_own_name(view):
 
 def test_a_path_begins_at_the_public_weights_and_ends_at_the_clients():
     start, moved = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([0.5, -0.5])}
-    path = SurrogatePath(start, moved, rate=0.01, bend=0.1)
+    path = SurrogatePath(start, moved, rate=0.01, curvature=0.1)
     for t, there in ((0.0, [1.0, 2.0]), (1.0, [0.5, 2.5]), (0.5, [0.75, 2.25])):
         with torch.no_grad():
             path.t.fill_(t)
         assert path.weights()["w"].tolist() == there
     with torch.no_grad():
-        path.bends["w"].copy_(torch.tensor([1.0, -2.0]))
+        path.offsets["w"].copy_(torch.tensor([1.0, -2.0]))
     p = torch.tensor([0.75, 2.25]) + torch.tensor([1.0, -2.0]) * 0.5
     bezier = 0.25 * start["w"] + 0.5 * p + 0.25 * (start["w"] - moved["w"])
     assert torch.allclose(path.weights()["w"], bezier)
     assert float(path.stiffness().detach()) == pytest.approx(2.5)
 
 
-@pytest.mark.parametrize("bend", [0.0, 0.1])
-def test_a_smooth_net_stays_smooth_at_its_surrogates(view, bend):
-    client = SurrogateClient(view, rate=0.02, bend=bend, stiffness=0.0)
-    with Kinks() as kinks:
+@pytest.mark.parametrize("curvature", [0.0, 0.1])
+def test_a_smooth_net_stays_smooth_at_its_surrogates(view, curvature):
+    client = SurrogateClient(view, rate=0.02, curvature=curvature, stiffness=0.0)
+    with NonsmoothFunctions() as nonsmooth:
         client(clip(4)[None], client.targets([3]))
-    assert not kinks.seen
+    assert not nonsmooth.seen
 
 
 def test_at_the_true_clip_the_surrogate_finds_a_better_place(view):
-    client = SurrogateClient(view, rate=0.02, bend=0.0, stiffness=0.0)
+    client = SurrogateClient(view, rate=0.02, curvature=0.0, stiffness=0.0)
     y = client.targets([3])
     x = clip(4)[None].requires_grad_(True)
     first = float(Cosine()(client(x, y), view.update.gradients))

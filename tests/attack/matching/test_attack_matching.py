@@ -46,7 +46,7 @@ def test_no_record_that_an_attack_gets_can_hold_the_truth():
         "target", "client", "update", "knowledge",
         "gradients", "batch", "precision", "buffers",
         "clip_shape", "classes", "threat_model", "labels", "labels_from", "loss", "reference",
-        "algorithm", "local_epochs", "local_batch", "learning_rate", "momentum",
+        "algorithm", "local_epochs", "local_batch", "learning_rate", "momentum", "defences",
     }  # fmt: skip
 
 

@@ -47,9 +47,9 @@ def test_an_unrelated_update_gives_an_unrelated_clip():
 
 
 def test_a_smooth_net_is_not_polished_and_one_with_kinks_is():
-    smooth, kinked = (LEAST_SQUARES.invert(view(net), BUDGET, 0) for net in (flat, pooled))
+    smooth, nonsmooth = (LEAST_SQUARES.invert(view(net), BUDGET, 0) for net in (flat, pooled))
     assert not any("polish" in note for note in smooth.notes)
-    assert [note.split(",")[0] for note in kinked.notes[1:]] == ["descent from grey", "polish"]
+    assert [note.split(",")[0] for note in nonsmooth.notes[1:]] == ["descent from grey", "polish"]
 
 
 def test_clips_of_a_batch_are_told_apart():

@@ -128,7 +128,7 @@ def test_dropout_of_a_program_in_training_mode(archives, clips) -> None:
 
 
 def test_what_does_not_apply(archives, tmp_path) -> None:
-    fails(UsageError, "--arg does not apply", source=str(archives["pickle"]), trust_model=True, arguments=(("a", 1),))
+    fails(UsageError, "--arg does not apply", source=str(archives["pickle"]), trust_model=True, arg=(("a", 1),))
     torch.save({"a": net(), "b": net()}, tmp_path / "two.pt")
     fails(NotAuditable, "holds 2 modules (a, b)", source=str(tmp_path / "two.pt"), trust_model=True)
     torch.save(net().state_dict(), tmp_path / "w.pt")

@@ -90,7 +90,7 @@ def source(tmp_path_factory) -> str:
 
 
 def form(source: str, name: str):
-    return load(f"{source}:net", arguments=(("form", name),))
+    return load(f"{source}:net", arg=(("form", name),))
 
 
 @pytest.mark.parametrize("name", ["no_grad", "detach", "one of two"])
@@ -135,7 +135,7 @@ def test_second_derivatives_that_are_wrong_do_not_count(name, word, source) -> N
 
 def test_a_net_that_remembers_clips_is_refused(source) -> None:
     """Its state settles while one clip is shown again and again."""
-    fails(NotAuditable, "remembers earlier clips", source=f"{source}:net", arguments=(("form", "memory"),))
+    fails(NotAuditable, "remembers earlier clips", source=f"{source}:net", arg=(("form", "memory"),))
 
 
 @pytest.mark.parametrize("name", ["compiled", "in_place", "parallel"])

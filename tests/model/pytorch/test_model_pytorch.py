@@ -175,7 +175,7 @@ def test_layouts_and_normalisation(tmp_path) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     scaled = (clips * 255 - 127 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     for layout, shape in orders.items():
-        target = load(f"{path}:f", input_shape=shape, mean=mean, std=std, value_range=(-127.0, 128.0))
+        target = load(f"{path}:f", input_shape=shape, mean=mean, std=std, range=(-127.0, 128.0))
         assert target.input.layout == layout
         expected = scaled.permute(axes[layout]).flatten(1)[:, :7] * target.parameters["w"]
         torch.testing.assert_close(target.model(clips), expected, rtol=1e-4, atol=1e-3)

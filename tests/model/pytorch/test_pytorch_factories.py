@@ -81,22 +81,22 @@ def nets(tmp_path: Path) -> str:
 
 def test_arguments_reach_the_factory(nets) -> None:
     given = (("width", 3), ("classes", 9), ("kind", "slow"), ("gated", True))
-    target = load(f"{nets}:Net", arguments=given)
+    target = load(f"{nets}:Net", arg=given)
     assert target.model.network.options == (3, 9, "slow", True)
     assert (target.classes, target.format, target.name) == (9, "pytorch", "Net")
-    assert load(f"{nets}:anything", arguments=given).classes == 9
-    assert load(f"{nets}:build", arguments=(("width", 2),)).parameters["conv.weight"].shape[0] == 2
+    assert load(f"{nets}:anything", arg=given).classes == 9
+    assert load(f"{nets}:build", arg=(("width", 2),)).parameters["conv.weight"].shape[0] == 2
 
 
 def test_arguments_that_do_not_fit(nets) -> None:
     fails(
         UsageError, "no parameter 'widht'", "did you mean width?", "width, classes",
-        source=f"{nets}:build", arguments=(("widht", 3),),
+        source=f"{nets}:build", arg=(("widht", 3),),
     )  # fmt: skip
     fails(UsageError, "needs width", "--arg width=VALUE", source=f"{nets}:build")
-    fails(UsageError, "'width' by position only", source=f"{nets}:positional", arguments=(("width", 3),))
-    fails(UsageError, "it has no parameters", source=f"{nets}:stating", arguments=(("a", 1),))
-    fails(UsageError, "raised TypeError", source=f"{nets}:anything", arguments=(("depth", 1),))
+    fails(UsageError, "'width' by position only", source=f"{nets}:positional", arg=(("width", 3),))
+    fails(UsageError, "it has no parameters", source=f"{nets}:stating", arg=(("a", 1),))
+    fails(UsageError, "raised TypeError", source=f"{nets}:anything", arg=(("depth", 1),))
     fails(UsageError, "is a network, not a function", source=f"{nets}:an_instance")
 
 
@@ -108,7 +108,7 @@ def test_modules_are_imported_from_the_current_folder(nets, tmp_path, monkeypatc
     (package / "__init__.py").write_text("")
     (package / "inside.py").write_text("from nets_of_a_user import build\nimport a_module_that_is_missing\n")
     try:
-        assert load("nets_of_a_user:build", arguments=(("width", 2),)).classes == 6
+        assert load("nets_of_a_user:build", arg=(("width", 2),)).classes == 6
         assert load("nets_of_a_user:lazily").parameters["conv.weight"].shape[0] == 5
         fails(UsageError, "did you mean build", source="nets_of_a_user:biuld")
         fails(UsageError, "there is no module nets_of_nobody", source="nets_of_nobody:build")
@@ -135,7 +135,7 @@ def test_what_a_factory_states(nets) -> None:
     assert target.classes == 6
     plain = load(f"{nets}:Net")
     assert (plain.input.clip_shape, plain.input.origin) == ((4, 3, 8, 8), "stated by the factory")
-    said = load(f"{nets}:stating", input_shape=(4, 8, 8, 3), mean=(0.5,), std=(0.25,), value_range=(0.0, 1.0)).input
+    said = load(f"{nets}:stating", input_shape=(4, 8, 8, 3), mean=(0.5,), std=(0.25,), range=(0.0, 1.0)).input
     assert (said.mean, said.std, said.value_range) == ((0.5,), (0.25,), (0.0, 1.0))
 
 

@@ -24,7 +24,7 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_gradients_are_those_of_the_plain_module(name) -> None:
-    target = load(f"timm:{name}", arguments=NETS[name], input_shape=SMALL, classes=4)
+    target = load(f"timm:{name}", arg=NETS[name], input_shape=SMALL, classes=4)
     model = target.model
     plain = timm.create_model(name, pretrained=False, num_classes=4, **dict(NETS[name])).eval()
     plain.load_state_dict(model.state_dict())
@@ -47,7 +47,7 @@ def test_gradients_are_those_of_the_plain_module(name) -> None:
 
 
 def test_what_timm_publishes() -> None:
-    target = load("timm:vit_tiny_patch16_224", arguments=NETS["vit_tiny_patch16_224"], classes=4, temporal_pool="max")
+    target = load("timm:vit_tiny_patch16_224", arg=NETS["vit_tiny_patch16_224"], classes=4, temporal_pool="max")
     spec = target.input
     assert (spec.clip_shape, spec.layout, spec.origin) == ((8, 3, 32, 32), "NCHW", "published by timm")
     assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -61,11 +61,11 @@ def test_wrong_names_and_arguments() -> None:
     # timm itself would take these as places to fetch from.
     fails(UsageError, "no model", source="timm:hf-hub:someone/something")
     fails(UsageError, "no model", source="timm:local-dir:/tmp")
-    fails(UsageError, "no parameter 'widht'", "its parameters are", source="timm:resnet18", arguments=(("widht", 1),))
-    fails(UsageError, "may download", "--weights", source="timm:resnet18", arguments=(("pretrained", True),))
-    fails(UsageError, "may download", source="timm:resnet18", arguments=(("checkpoint_path", "/tmp/x"),))
-    fails(UsageError, "may download", source="torchvision:resnet18", arguments=(("weights", "DEFAULT"),))
-    fails(UsageError, "no parameter 'depth'", source="torchvision:r3d_18", arguments=(("depth", 1),))
+    fails(UsageError, "no parameter 'widht'", "its parameters are", source="timm:resnet18", arg=(("widht", 1),))
+    fails(UsageError, "may download", "--weights", source="timm:resnet18", arg=(("pretrained", True),))
+    fails(UsageError, "may download", source="timm:resnet18", arg=(("checkpoint_path", "/tmp/x"),))
+    fails(UsageError, "may download", source="torchvision:resnet18", arg=(("weights", "DEFAULT"),))
+    fails(UsageError, "no parameter 'depth'", source="torchvision:r3d_18", arg=(("depth", 1),))
 
 
 def test_without_timm(monkeypatch) -> None:

@@ -117,7 +117,7 @@ def test_another_number_of_classes(state, factory, tmp_path) -> None:
     path = tmp_path / "w.pt"
     torch.save({**state, "4.weight": torch.ones(9, 4), "4.bias": torch.ones(9)}, path)
     fails(UsageError, "(9,), the model has (6,)", "for 9 classes", "--arg", source=factory, weights=path)
-    load(factory, weights=path, arguments=(("classes", 9),))
+    load(factory, weights=path, arg=(("classes", 9),))
     torch.save(torchvision.models.mobilenet_v3_small(num_classes=4).state_dict(), path)
     fails(
         UsageError, "give --classes 4",

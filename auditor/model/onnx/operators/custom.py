@@ -1,6 +1,6 @@
 """How a user's Python file declares operators: see docs/operators.md and `--onnx-ops`.
 
-    from auditor.model.onnx.operators import operator
+    from auditor import operator
 
     @operator("GatedConv", domain="com.example", weights=(1, 2))
     def gated_conv(attributes):

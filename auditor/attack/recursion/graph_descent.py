@@ -1,0 +1,377 @@
+"""From the head downwards through any graph of calls: values, masks and gradients, exactly, as far as they follow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from auditor.attack.closed_form.linear_input import recover_linear_input
+from auditor.attack.recursion.call_graph import Call, CallGraph, trace
+from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
+from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
+from auditor.records import Clock, View
+
+# What of a gradient no value explains: rounding leaves 1e-6, one unit on the wrong side far more. Beyond it, what lies
+# above contradicts the gradient.
+CONSISTENT = 1e-3
+# A gradient that is the same at every position, up to the rounding of float32 weights.
+_UNIFORM = 1e-5
+# Error bars above this share of the value leave it unknown.
+_EXACT = 1e-2
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Equations in a value that they do not determine: projections @ value = known, a column for each channel."""
+
+    value: int
+    weight: str
+    solved: Solved
+
+
+@dataclass(frozen=True)
+class GraphDescent:
+    """How far down values are exact.
+
+    Attributes
+    ----------
+    values
+        What was solved exactly, by number in the graph, closed units at zero.
+    open
+        Masks of the units that make these values.
+    residuals
+        By weight, what of its gradient no input explains: the certificate of every layer.
+    partial
+        Equations in the value at which it ended; None where it ended otherwise.
+    ended
+        Why it went no further, in one clause; empty where the value that the clip enters by is exact.
+    bottom
+        The value that the clip enters by, and the weight that reads it, where the descent reached it.
+    """
+
+    graph: CallGraph
+    values: Mapping[int, Tensor]
+    open: Mapping[int, Tensor]
+    residuals: Mapping[str, float]
+    flips: int
+    partial: Partial | None
+    ended: str
+    bottom: tuple[int, str] | None
+
+
+@dataclass
+class _Pending:
+    """What is pending on the way down; copied where undecided units may make it come back.
+
+    Attributes
+    ----------
+    cotangents
+        The loss's gradient at values, as far as the calls that read them were passed.
+    readers
+        Weighted calls that read a value, with the gradient at their outputs.
+    aliases
+        Values that a rearrangement hands on: to which other value, and by which call.
+    """
+
+    cotangents: dict[int, Tensor]
+    readers: dict[int, list[tuple[Call, Tensor]]] = field(default_factory=dict)
+    aliases: dict[int, tuple[int, Call]] = field(default_factory=dict)
+
+    def copy(self) -> "_Pending":
+        readers = {n: list(held) for n, held in self.readers.items()}
+        return _Pending(dict(self.cotangents), readers, dict(self.aliases))
+
+    def add(self, value: int, cotangent: Tensor) -> None:
+        self.cotangents[value] = self.cotangents[value] + cotangent if value in self.cotangents else cotangent
+
+
+@dataclass
+class _Rectified:
+    """A rectifier that was passed: its masks, what is undecided of them, and the state just above it.
+
+    `reach` is what the undecided units would add, if open, at the outputs of the weighted calls next below.
+    """
+
+    open: Tensor
+    undecided: Tensor
+    above: _Pending
+    reach: dict[int, Tensor] = field(default_factory=dict)
+
+
+class _Ended(Exception):
+    """The descent goes no further; the text says why, in one clause."""
+
+    def __init__(self, why: str, partial: Partial | None = None) -> None:
+        super().__init__(why)
+        self.partial = partial
+
+
+def descend_graph(view: View, clock: Clock) -> GraphDescent | str:
+    """Solve value after value, from the lowest Linear layer that gives its input away; or say what is in the way.
+
+    A value is solved from the gradients of all weights that read it, stacked, once the loss's gradient is known at
+    their outputs. Its zeros are the masks of the rectifier that made it, which give the gradient below. Affine calls
+    (convolutions, norms with fixed statistics, sums, averages, rearrangements) only pass the gradient on, so a residual
+    connection needs no rule of its own. Behind an average over positions the masks come from `peel_corners`.
+    Derived for this project; after R-GAP (Zhu & Blaschko 2021, arXiv 2010.07733).
+    """
+    model = view.target.model
+    model.batchnorm(view.client.protocol.bn)
+    model.dropout(False)
+    device = next(iter(view.update.gradients.values())).device
+    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(device)
+    graph = trace(model, clip)
+    if graph is None:
+        return "the model's calls do not repeat its answer"
+    head = _head(view, graph)
+    if head is None:
+        return "no Linear layer through which alone the clip reaches the logits gives its input away"
+    return _Descent(view, graph, clock).run(*head)
+
+
+def _head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
+    """Return the first Linear that the whole clip passes as one row, and the gradient at its output."""
+    owners = {name: layer for layer in view.target.layers for name in layer.parameters}
+    for place, call in enumerate(graph.calls):
+        layer = owners.get(call.weight or "")
+        if layer is None or layer.kind != "linear" or _reaches(graph, place):
+            continue
+        found = recover_linear_input(view, layer)
+        count = torch.Size(graph.shapes[call.inputs[0]]).numel()
+        if found is None or found.weight != call.weight or found.value.numel() != count or not bool(found.value.any()):
+            continue
+        gradient = graph.operation(call).oriented(view.update.gradients[found.weight].double())
+        output = gradient @ found.value / found.value.square().sum()
+        return place, output.reshape(graph.shapes[call.outputs[0]])
+    return None
+
+
+def _reaches(graph: CallGraph, without: int) -> bool:
+    """Tell whether the clip reaches the logits past one call."""
+    live = {0}
+    for place, call in enumerate(graph.calls):
+        if place != without and live.intersection(call.inputs):
+            live.update(call.outputs)
+    return graph.logits in live
+
+
+class _Descent:
+    def __init__(self, view: View, graph: CallGraph, clock: Clock) -> None:
+        self._view, self._graph, self._clock = view, graph, clock
+        self._state = _Pending({})
+        self._values: dict[int, Tensor] = {}
+        self._open: dict[int, Tensor] = {}
+        self._residuals: dict[str, float] = {}
+        self._rectified: dict[int, _Rectified] = {}
+        self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+        self._flips = 0
+        self._kinds: dict[int, str] = {}
+        # Values that hold nothing but the clip's own pixels.
+        self._pixels = {0}
+        for call in graph.calls:
+            if set(call.inputs) <= self._pixels and self._kind(call) in ("affine", "rearranges"):
+                self._pixels.update(call.outputs)
+
+    def run(self, head: int, cotangent: Tensor) -> GraphDescent:
+        self._state.cotangents[self._graph.calls[head].outputs[0]] = cotangent
+        partial, ended, bottom, place = None, "", None, head
+        try:
+            while place >= 0:
+                place = self._step(place)
+            bottom = self._enter()
+        except _Ended as end:
+            ended, partial = str(end), end.partial
+        return GraphDescent(
+            graph=self._graph,
+            values=self._values,
+            open=self._open,
+            residuals=self._residuals,
+            flips=self._flips,
+            partial=partial,
+            ended=ended,
+            bottom=bottom,
+        )
+
+    def _step(self, place: int) -> int:
+        """Pass one call; return the place of the next: one further up where units were decided otherwise."""
+        call, state = self._graph.calls[place], self._state
+        if self._clock.left < 0.0:
+            raise _Ended("time was up")
+        mine = {n: state.cotangents.pop(n) for n in call.outputs if n in state.cotangents}
+        if not mine or call.outputs[0] in self._pixels:
+            return place - 1
+        kind = self._kind(call)
+        if kind == "rectifies":
+            return self._rectify(place, call, mine[call.outputs[0]])
+        if kind == "mixes":
+            raise _Ended(f"{call.name} mixes values that are not known")
+        if kind == "weighted":
+            state.readers.setdefault(call.inputs[0], []).append((call, mine[call.outputs[0]]))
+        if kind == "rearranges" and (call.outputs[0] in state.readers or call.outputs[0] in state.aliases):
+            state.aliases[call.inputs[0]] = (call.outputs[0], call)
+        if not set(call.inputs) <= self._pixels:
+            for n, pulled in self._graph.pull(call, mine).items():
+                state.add(n, pulled)
+        return place - 1
+
+    def _kind(self, call: Call) -> str:
+        """Return what a call does to gradients: weighted, rectifies, rearranges, affine, or mixes."""
+        key = id(call)
+        if key not in self._kinds:
+            self._kinds[key] = (
+                "weighted" if call.weight is not None
+                else "rectifies" if self._graph.rectifies(call)
+                else "rearranges" if self._graph.rearranges(call)
+                else "affine" if self._graph.affine(call)
+                else "mixes"
+            )  # fmt: skip
+        return self._kinds[key]
+
+    def _rectify(self, place: int, call: Call, cotangent: Tensor) -> int:
+        """Decide which units of a rectifier are open; go back up first where that settles units there otherwise."""
+        (before,), (value,) = call.inputs, call.outputs
+        above = self._state.copy()
+        above.cotangents[value] = cotangent
+        held = self._rectified.get(place)
+        if held is None:
+            back = self._solve(value)
+            if back is not None:
+                self._state = self._rectified[back].above.copy()
+                return back
+            held = self._decided(place, value, cotangent, above)
+            self._rectified[place] = held
+        held.above = above
+        self._open[value] = held.open
+        if value in self._solved:
+            made, _ = self._solved[value]
+            self._values[value] = torch.where(held.open, made, torch.zeros_like(made))
+        if bool(held.undecided.any()):
+            held.reach = self._reach(place, {before: cotangent * held.undecided})
+        self._state.add(before, cotangent * held.open)
+        return place - 1
+
+    def _decided(self, place: int, value: int, cotangent: Tensor, above: _Pending) -> _Rectified:
+        if value in self._solved:
+            open_, undecided = split(*self._solved[value])
+            return _Rectified(open_, undecided, above)
+        open_ = self._behind_average(place, cotangent)
+        return _Rectified(open_, torch.zeros_like(open_), above)
+
+    def _behind_average(self, place: int, cotangent: Tensor) -> Tensor:
+        """Return masks of units whose values no weight reads, where all positions of a channel count alike."""
+        call = self._graph.calls[place]
+        if not _uniform(cotangent):
+            raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
+        why = f"no convolution lies before what {call.name} makes"
+        for below, gates in self._reach(place, {call.inputs[0]: cotangent}).items():
+            reader = self._graph.calls[below]
+            sent = self._view.update.gradients.get(reader.weight or "")
+            if sent is None or gates.shape != cotangent.shape or not _uniform(gates):
+                continue
+            operation = self._graph.operation(reader)
+            found = peel_corners(operation, gates[0].flatten(1)[:, 0], sent.double())
+            if isinstance(found, PeeledMasks):
+                self._residuals[f"masks above {reader.weight}"] = found.off
+                return found.masks.reshape(cotangent.shape)
+            why = found
+        raise _Ended(why)
+
+    def _solve(self, value: int) -> int | None:
+        """Solve for a value, if weights read it; return the place of a rectifier whose units that settled otherwise."""
+        state, source, through = self._state, value, []
+        while source not in state.readers and source in state.aliases:
+            source, call = state.aliases[source]
+            through.append(call)
+        if source not in state.readers or value in self._solved:
+            return None
+        made, back = self._equations(source, rectified=True)
+        parts = [made.value, made.deviation]
+        for call in reversed(through):
+            parts = [self._graph.pull(call, {call.outputs[0]: part})[call.inputs[0]] for part in parts]
+        self._solved[value] = (parts[0], parts[1])
+        return back
+
+    def _equations(self, value: int, rectified: bool) -> tuple[Solved, int | None]:
+        """Solve the stacked equations of all weights that read a value, and settle the units that they decide."""
+        readings, places = [], []
+        for call, cotangent in self._state.readers[value]:
+            sent = self._view.update.gradients.get(call.weight or "")
+            if sent is None or sum(c.weight == call.weight for c in self._graph.calls) > 1:
+                continue
+            place, units = self._undecided(call)
+            opened = None if place is None else self._rectified[place].open & (units != 0.0)
+            readings.append(MaskedReading(self._graph.operation(call), cotangent, sent, units, opened))
+            places.append(place)
+        names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
+        if not readings:
+            raise _Ended(f"{names} was not sent, or is read more than once")
+        made = solve(readings, rectified)
+        if isinstance(made, str):
+            raise _Ended(made)
+        if made.residual > CONSISTENT:
+            raise _Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
+        if not made.exact:
+            rank, positions = made.projections.shape
+            why = f"{names} give {rank} equations for {positions} positions of a channel"
+            raise _Ended(why, Partial(value, names, made))
+        if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
+            raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
+        self._residuals.update({reading.operation.weight: made.residual for reading in made.readings})
+        self._flips += made.flips
+        return made, self._settled(made, places)
+
+    def _undecided(self, call: Call) -> tuple[int | None, Tensor | None]:
+        """Return the rectifier whose undecided units a weighted call shows, and what they add at its output."""
+        place = self._graph.calls.index(call)
+        for above, held in self._rectified.items():
+            adds = held.reach.get(place)
+            if adds is not None and adds.shape == held.open.shape and not bool(((adds != 0.0) & ~held.undecided).any()):
+                return above, adds
+        return None, None
+
+    def _settled(self, made: Solved, places: list[int | None]) -> int | None:
+        changed = []
+        for reading, place in zip(made.readings, places, strict=True):
+            if place is None or reading.units is None or reading.open is None:
+                continue
+            held = self._rectified[place]
+            decided = torch.where(reading.units != 0.0, reading.open, held.open)
+            if not torch.equal(decided, held.open):
+                changed.append(place)
+            held.open, held.undecided, held.reach = decided, torch.zeros_like(held.undecided), {}
+        return max(changed, default=None)
+
+    def _reach(self, place: int, cotangents: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Return what gradients at a rectifier's input make at the outputs of weighted calls below, by place."""
+        found: dict[int, Tensor] = {}
+        left = dict(cotangents)
+        for below in range(place - 1, -1, -1):
+            call = self._graph.calls[below]
+            mine = {n: left.pop(n) for n in call.outputs if n in left}
+            if not mine:
+                continue
+            kind = self._kind(call)
+            if kind == "weighted":
+                found[below] = mine[call.outputs[0]]
+            elif kind in ("affine", "rearranges"):
+                for n, pulled in self._graph.pull(call, mine).items():
+                    left[n] = left[n] + pulled if n in left else pulled
+        return found
+
+    def _enter(self) -> tuple[int, str] | None:
+        """Solve for what the clip enters by."""
+        value = next((n for n in self._state.readers if n in self._pixels), None)
+        if value is None:
+            return None
+        made, _ = self._equations(value, rectified=False)
+        self._values[value] = made.value
+        return value, made.readings[0].operation.weight
+
+
+def _uniform(cotangent: Tensor) -> bool:
+    """Tell whether a gradient is the same at every position of a channel, and the value is an image or a clip."""
+    if cotangent.dim() < 4:
+        return False
+    rows = cotangent.movedim(1, -1).reshape(-1, cotangent.shape[1])
+    return float((rows - rows[:1]).abs().max()) <= _UNIFORM * float(rows.abs().max())

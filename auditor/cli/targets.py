@@ -1,0 +1,48 @@
+"""The files of a report: which are written, how, and what is said where one cannot be."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from auditor.cli.screen import stderr
+from auditor.text import printable
+
+DEFAULT_FOLDER = Path("fl-audit-report")
+DEFAULT_FILES = ("results.json", "report.html", "report.pdf")
+
+
+def targets_of(out: Path | None, output: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """Return the files to write and the report folder, if there is one."""
+    folder = out if out is not None else None if output else DEFAULT_FOLDER
+    files = list(output)
+    if folder is not None:
+        files += [folder / name for name in DEFAULT_FILES]
+    return files, folder
+
+
+@contextmanager
+def no_empty_folders(targets: Sequence[Path]) -> Iterator[None]:
+    """Take back the folders that a scan made for its report when it ends without one."""
+    made = [folder for folder in {t.parent for t in targets} if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def write_all(results: dict[str, Any], targets: Sequence[Path], *, explicit: bool) -> None:
+    """Write every file; a PDF that cannot be made is an error only where it was asked for by name."""
+    from auditor.report import PdfUnavailableError, write
+
+    try:
+        complaints = write(results, list(targets))
+    except PdfUnavailableError as error:
+        if explicit:
+            raise
+        complaints = (str(error),)
+    for complaint in complaints:
+        stderr().print(f"fl-audit: {printable(complaint, 400)}", markup=False, highlight=False, soft_wrap=True)

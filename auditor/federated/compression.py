@@ -1,0 +1,123 @@
+"""Compression of updates: top-k sparsification, signs, quantisation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from auditor.records import Defence, straight_through
+
+
+@dataclass(frozen=True)
+class TopK(Defence):
+    """Send a share of every parameter's entries, the largest by magnitude, and zero for the rest.
+
+    Aji & Heafield 2017 (arXiv 1704.05021), by parameter. At least one entry of each is sent.
+    """
+
+    name: ClassVar[str] = "top-k"
+    form: ClassVar[str] = "top-k:SHARE with 0 < SHARE <= 1"
+    share: float
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence with this share of entries."""
+        share = float(number)
+        if not 0.0 < share <= 1.0:
+            raise ValueError(number)
+        return cls(share)
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update with its small entries at zero."""
+        return {name: g * self._largest(g) for name, g in update.items()}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
+        return {name: g * (self._largest(g) if sent is None else sent[name] != 0.0) for name, g in ours.items()}
+
+    def _largest(self, g: Tensor) -> Tensor:
+        """Return a mask of the entries that are sent."""
+        size = g.detach().abs().flatten()
+        kept = torch.zeros_like(size, dtype=torch.bool)
+        if len(size):
+            kept[size.topk(max(1, round(self.share * len(size)))).indices] = True
+        return kept.view_as(g)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.share:g}"
+
+
+@dataclass(frozen=True)
+class Sign(Defence):
+    """Send every entry's sign, times the mean magnitude of its parameter.
+
+    signSGD (Bernstein et al. 2018, arXiv 1802.04434) with the scale of Karimireddy et al. 2019 (arXiv 1901.09847).
+    """
+
+    name: ClassVar[str] = "sign"
+    form: ClassVar[str] = "sign"
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence; it has no number."""
+        if number:
+            raise ValueError(number)
+        return cls()
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the signs at the scale of their parameter."""
+        return {name: g.sign() * _mean(g) for name, g in update.items()}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the signs of ours at the scale that was sent, straight through."""
+        scale = {name: _mean(g) if sent is None else _largest(sent[name]) for name, g in ours.items()}
+        return {name: straight_through(g, g.sign() * scale[name]) for name, g in ours.items()}
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Quantise(Defence):
+    """Round every entry to one of 2^bits - 1 levels, symmetric about zero, up to the largest of its parameter."""
+
+    name: ClassVar[str] = "quantise"
+    form: ClassVar[str] = "quantise:BITS with 2 <= BITS <= 16"
+    bits: int
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence with this many bits an entry."""
+        bits = int(number)
+        if not 2 <= bits <= 16:
+            raise ValueError(number)
+        return cls(bits)
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update at its nearest levels."""
+        return {name: self._rounded(g, _largest(g)) for name, g in update.items()}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours at the nearest of the levels that were used, straight through."""
+        return {
+            name: straight_through(g, self._rounded(g, _largest(g if sent is None else sent[name])))
+            for name, g in ours.items()
+        }
+
+    def _rounded(self, g: Tensor, largest: Tensor) -> Tensor:
+        levels = 2 ** (self.bits - 1) - 1
+        step = (largest / levels).clamp(min=1e-30)
+        return (g / step).round().clamp(-levels, levels) * step
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.bits}"
+
+
+def _mean(g: Tensor) -> Tensor:
+    return g.detach().abs().mean() if g.numel() else g.new_zeros(())
+
+
+def _largest(g: Tensor) -> Tensor:
+    return g.detach().abs().amax() if g.numel() else g.new_zeros(())

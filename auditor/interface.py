@@ -1,0 +1,102 @@
+"""The Python interface: the command line's options as keywords, with the same checks and the same errors."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from auditor.keywords import AttackKeywords, LoadKeywords, ScanKeywords
+
+if TYPE_CHECKING:
+    from auditor.pipeline.documents.audit import Audit
+    from auditor.pipeline.single_attack.run import Attacked
+    from auditor.records import Target
+
+
+def load(model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> "Target":
+    """Read a model, and check how faithfully.
+
+    Parameters
+    ----------
+    model
+        `model.onnx`, `path/file.py:factory`, `torchvision:NAME` and so on; or leave it out and give `extractor` and
+        `head`.
+    options
+        See docs/options.md.
+
+    Returns
+    -------
+    Target
+        The network with its parameters, layers, input, output and the checks that it passed.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong.
+    NotAuditable
+        The model cannot be audited.
+    """
+    from auditor.option_rules import options_from
+    from auditor.options import ModelOptions
+    from auditor.pipeline.scan import choose_device, load_target
+
+    wanted = options_from(ModelOptions, {"model": model, **options})
+    return load_target(wanted, choose_device(wanted.device))
+
+
+def scan(model: str | Path | None = None, **options: Unpack[ScanKeywords]) -> "Audit":
+    """Audit a model, as `fl-audit scan` does, and return what was found; nothing is written.
+
+    Parameters
+    ----------
+    model, options
+        As in `load`, and how clients train, and how much is tried: see docs/options.md.
+
+    Returns
+    -------
+    Audit
+        `results` is the content of results.json (docs/results.md).
+
+    Raises
+    ------
+    UsageError
+        An option is wrong.
+    NotAuditable
+        The model cannot be audited.
+    Inconclusive
+        The time ended before anything was attacked.
+    """
+    from auditor.option_rules import options_from
+    from auditor.options import ScanOptions
+    from auditor.pipeline import Silent
+    from auditor.pipeline import scan as run
+
+    return run(options_from(ScanOptions, {"model": model, **options}), Silent())
+
+
+def attack(model: str | Path | None = None, **options: Unpack[AttackKeywords]) -> "Attacked":
+    """Run one attack on one clip, as `fl-audit attack` does, and return what it reconstructed; nothing is written.
+
+    Parameters
+    ----------
+    model, options
+        As in `load`, and how clients train; `attack` and `clip` name the attack and the clip: see docs/options.md.
+
+    Returns
+    -------
+    Attacked
+        `clips` are the reconstructions, `score` compares the first with the true clip, `grade` says what it amounts to.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong.
+    NotAuditable
+        The model cannot be audited, or the attack does not apply to its updates.
+    Inconclusive
+        The time did not hold the attack.
+    """
+    from auditor.option_rules import options_from
+    from auditor.options import AttackOptions
+    from auditor.pipeline import Silent
+    from auditor.pipeline.single_attack.run import attack_one
+
+    return attack_one(options_from(AttackOptions, {"model": model, **options}), Silent())

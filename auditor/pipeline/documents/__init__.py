@@ -1,0 +1,1 @@
+"""From what a run measured to the document that is written."""

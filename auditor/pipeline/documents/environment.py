@@ -1,0 +1,30 @@
+"""The machine and the versions that a result was computed with."""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+_PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "spandrel", "weasyprint")
+
+
+def environment_block(device: torch.device, pace: float | None = None) -> Mapping[str, Any]:
+    """Return the machine, the device and installed versions; `pace` is seconds a step, where it was measured."""
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 0,
+    }
+    if pace is not None:
+        found["seconds_per_step"] = round(pace, 5)
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,118 @@
+"""The model, the protocol, the probes and the layers, as the records that are written."""
+
+from collections.abc import Mapping
+
+from auditor.exposure import Exposed, closed_form_flags
+from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.documents.wording import THREAT_TITLE, assumptions, local_batch, out_of_scope
+from auditor.records import FederatedProtocol, Layer, ModelPart, TemporalPool
+from auditor.results.audit import (
+    LocalTraining,
+    OutputBlock,
+    ProbeBlock,
+    ProtocolBlock,
+    ThreatModelBlock,
+    UpdateBlock,
+)
+from auditor.results.declare import values_of
+from auditor.results.model import LayerBlock, ModelBlock, ParameterCounts, PartBlock
+from auditor.text import distinct
+
+
+def model_block(context: Context) -> ModelBlock:
+    """Return the audited model: what was loaded, and how much of it travels."""
+    target, sent = context.target, context.protocol.sent
+    parameters = target.parameters
+    return ModelBlock(
+        name=target.name,
+        source=target.source,
+        format=target.format,
+        sha256=target.sha256,
+        classes=target.classes,
+        seconds_to_load=target.seconds,
+        input=target.input,
+        parameters=ParameterCounts(
+            tensors=len(parameters),
+            elements=sum(p.numel() for p in parameters.values()),
+            sent_tensors=len(sent),
+            sent_elements=sum(parameters[n].numel() for n in sent),
+        ),
+        operators=target.operators,
+        fidelity=target.fidelity,
+        parts=tuple(PartBlock(**values_of(ModelPart, p), trained=p.role == "head") for p in target.parts),
+    )
+
+
+def protocol_block(context: Context, observed: Observed, pool: TemporalPool | None) -> ProtocolBlock:
+    """Return what clients train on and send; `pool` is how the user asked to pool frames."""
+    p, output = context.protocol, context.target.output
+    return ProtocolBlock(
+        algorithm=p.algorithm,
+        batch=p.batch,
+        loss=p.loss,
+        labels=p.labels,
+        bn=p.bn,
+        trainable=p.trainable,
+        frozen=len(p.frozen),
+        dropout=p.dropout,
+        local=_local(p),
+        output=OutputBlock(name=output.name, frames=output.frames, activation=output.activation, pool=pool),
+        update=UpdateBlock(gradients=len(p.sent), buffers=tuple(observed.update.buffers)),
+        threat_model=ThreatModelBlock(
+            id="C", title=THREAT_TITLE, assumes=tuple(assumptions(context)), out_of_scope=tuple(out_of_scope(p))
+        ),
+    )
+
+
+def _local(protocol: FederatedProtocol) -> LocalTraining | None:
+    """Local training; None for FedSGD, which has none."""
+    if protocol.algorithm == "FedSGD":
+        return None
+    told = {**values_of(LocalTraining, protocol), "local_batch": local_batch(protocol)}
+    return LocalTraining(**told)
+
+
+def probe_block(o: Observed) -> ProbeBlock:
+    """Return one probe and what it is trained as."""
+    p = o.probe
+    return ProbeBlock(
+        name=p.name,
+        kind=p.kind,
+        sha256=p.sha256,
+        shape=tuple(p.clip.shape),
+        native_shape=tuple(p.native.shape),
+        source=p.source,
+        licence=p.licence,
+        label=o.labels[0],
+    )
+
+
+def layer_blocks(context: Context, exposed: Exposed | None, reason: str) -> tuple[LayerBlock, ...]:
+    """Return every layer in forward order; `reason` says why no exposure was measured, where none was."""
+    flags = closed_form_flags(context.target.layers, context.protocol, context.target.classes)
+    names = distinct(context.target.parameters)
+    sent = frozenset(context.protocol.sent)
+    return tuple(
+        _layer(layer, any(n in sent for n in layer.parameters), flags.get(layer.index, ()), names, exposed, reason)
+        for layer in context.target.layers
+    )
+
+
+def _layer(
+    layer: Layer, sent: bool, flags: tuple[str, ...], names: Mapping[str, str], exposed: Exposed | None, reason: str
+) -> LayerBlock:
+    exposure = exposed.layers.get(layer.index) if exposed is not None and sent else None
+    return LayerBlock(
+        index=layer.index,
+        name=layer.name,
+        kind=layer.kind,
+        parameters=tuple(names[n] for n in layer.parameters),
+        elements=layer.elements,
+        sent=sent,
+        rows=layer.rows,
+        input_shape=layer.input_shape,
+        output_shape=layer.output_shape,
+        exposure=exposure,
+        flags=flags if sent else (),
+        reason="" if exposure else "not sent" if not sent else reason,
+    )

@@ -1,0 +1,75 @@
+"""The one way to run an attack on an update: obstacle, inversion, outcome and defects, the same for every caller."""
+
+from dataclasses import replace
+
+from auditor.attack import CLOSED_FORMS, Attack
+from auditor.pipeline.progress import Display, Silent
+from auditor.records import Budget, Outcome, Reconstruction, Skipped, View
+
+# What a defect of one attack may raise; being interrupted is not among them.
+_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
+
+
+def obstacle(attack: Attack, view: View) -> str | None:
+    """Say in one clause why an attack cannot apply to a view or would say nothing about it, or None when it can."""
+    unknown = next((defence for defence in view.knowledge.defences if not attack.meets(defence)), None)
+    if unknown is not None:
+        return f"it does not know the defence {unknown}; its result would say nothing"
+    return attack.obstacle(view)
+
+
+def run_attack(
+    attack: Attack,
+    view: View,
+    budget: Budget,
+    seed: int,
+    display: Display | None = None,
+    title: str = "",
+    expected: float = 0.0,
+) -> Reconstruction | Skipped:
+    """Run an attack if it applies; one that breaks on this net does not cost the others' results.
+
+    Parameters
+    ----------
+    display, title, expected
+        Where progress is shown, as what, and the seconds that it may take; without a title the budget's own is used.
+
+    Returns
+    -------
+    What was reconstructed, or why nothing was: `not-applicable` for an obstacle, `failed` for a defect (counted and
+    shown), or what the attack itself says.
+    """
+    try:
+        reason = obstacle(attack, view)
+        if reason is not None:
+            return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason)
+        if not title:
+            return attack.invert(view, budget, seed)
+        with (display or Silent()).unit(title, expected) as progress:
+            return attack.invert(view, replace(budget, progress=progress), seed)
+    except _DEFECTS as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Skipped(
+            stage="invert",
+            what=attack.name,
+            because="failed",
+            reason=f"{type(error).__name__}: {first}",
+            remedy="report this defect with the model",
+        )
+
+
+def solve(view: View, seconds: float, seed: int) -> Reconstruction | Skipped | None:
+    """Return what the first closed form that reproduces the update makes of it; None where none does.
+
+    Returns
+    -------
+    `Skipped` for a closed form that broke: that is told, rather than passed over.
+    """
+    for attack in CLOSED_FORMS:
+        made = run_attack(attack, view, Budget(seconds=seconds, steps=1), seed)
+        if isinstance(made, Skipped):
+            if made.because == "failed":
+                return made
+        elif made.outcome is Outcome.SOLVED:
+            return made
+    return None

@@ -1,0 +1,86 @@
+"""How a scan divides its time: shares of what is left when each part begins; attacks take the rest."""
+
+from auditor.attack import Preset
+from auditor.pipeline.identity import SECONDS_TO_RECOGNISE
+from auditor.records import record
+
+# Looking for faces never takes more than this share of what is left before the attacks.
+_MOST_TO_RECOGNISE = 0.2
+
+
+@record
+class TimePlan:
+    """Shares of a scan's time, each in [0, 1].
+
+    Attributes
+    ----------
+    controls, exposure, membership
+        Of what is left when each begins. Membership is a few forward passes a clip, where it applies at all.
+    diagnosis, enhancement, what_if, malicious
+        Of what is left when the attacks begin; 0 for what does not run. What earlier parts leave over goes to later
+        ones in proportion.
+    faces
+        Whether time is kept for looking for faces.
+    """
+
+    controls: float = 0.5
+    exposure: float = 0.15
+    membership: float = 0.05
+    diagnosis: float = 0.0
+    enhancement: float = 0.1
+    what_if: float = 0.0
+    malicious: float = 0.0
+    faces: bool = False
+
+    @classmethod
+    def of(cls, preset: Preset, *, what_if: bool | None, malicious: bool | None, faces: bool) -> "TimePlan":
+        """Return the plan of a preset; None leaves a choice to it. Without what-if no server is malicious unasked."""
+        changes = preset.what_if if what_if is None else what_if
+        server = preset.what_if and changes if malicious is None else malicious
+        return cls(
+            diagnosis=0.05 if preset.diagnose else 0.0,
+            what_if=0.3 if changes else 0.0,
+            malicious=0.1 if server else 0.0,
+            faces=faces,
+        )
+
+    @property
+    def attacks(self) -> float:
+        """Share of what is left when the attacks begin that they may use, with no time kept for faces."""
+        return 1.0 - self._later
+
+    @property
+    def _later(self) -> float:
+        return self.enhancement + self.what_if + self.malicious + self.diagnosis
+
+    def seconds_to_recognise(self, left: float) -> float:
+        """Return the seconds kept for looking for faces, of those left when the attacks begin."""
+        return min(SECONDS_TO_RECOGNISE, _MOST_TO_RECOGNISE * left) if self.faces else 0.0
+
+    def seconds_to_attack(self, left: float) -> float:
+        """Return the attacks' seconds, of those left when they begin."""
+        return left - (self.seconds_to_recognise(left) + self._later * left)
+
+    def seconds_to_diagnose(self, left: float) -> float:
+        """Return the diagnosis' seconds, of those left when it begins."""
+        return left * self.diagnosis / self._later
+
+    def seconds_to_enhance(self, left: float, recognise: float) -> float:
+        """Return the enhancement's seconds, of those left when it begins, `recognise` of which are kept for faces."""
+        return max(0.0, left - recognise) * self.enhancement / (self.enhancement + self.what_if + self.malicious)
+
+    def seconds_for_what_if(self, left: float) -> float:
+        """Return the variants' seconds, of those left when they begin; the malicious server takes the rest."""
+        return left * self.what_if / (self.what_if + self.malicious) if self.what_if else 0.0
+
+    def __str__(self) -> str:
+        """Return one line: the share of every part that runs."""
+        later = {
+            "attacks": self.attacks,
+            "diagnosis": self.diagnosis,
+            "enhancement": self.enhancement,
+            "what-if": self.what_if,
+            "malicious server": self.malicious,
+        }
+        told = ", ".join(f"{part} {share:.0%}" for part, share in later.items() if share > 0.0)
+        return f"exposure {self.exposure:.0%}, membership {self.membership:.0%}; of the rest: {told}"

@@ -1,0 +1,201 @@
+"""results.json: an audit, complete (docs/results.md)."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from auditor.results.asides import MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
+from auditor.results.attempts import Skipped
+from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
+from auditor.results.findings import FindingBlock
+from auditor.results.model import Environment, LayerBlock, ModelBlock
+from auditor.results.scores import Exposure, Grade, Interval
+from auditor.results.severity import SeverityBlock
+
+AUDIT: Literal["fl-audit/results/2"] = "fl-audit/results/2"
+Tenth = Annotated[float, Form(decimals=1, unmeasured=True)]
+# What the user chose, by name; each a value or a list of values.
+Options = Mapping[str, Annotated[Any, Form(cell=True)] | tuple[Annotated[Any, Form(cell=True)], ...]]
+
+
+@record
+class ToolBlock:
+    """What made the audit, when and how; `max_time` is in seconds, `options` the effective configuration."""
+
+    name: str
+    version: str
+    audit_id: str
+    started: str
+    seconds: Tenth
+    preset: str | None
+    seed: Scalar
+    command: tuple[LongName, ...]
+    max_time: Measured | None
+    options: Options
+
+
+@record
+class LocalTraining:
+    """Local training under FedAvg: `steps` are those behind one update."""
+
+    local_epochs: int
+    local_batch: int
+    steps: int
+    learning_rate: float
+    momentum: float
+
+
+@record
+class OutputBlock:
+    """What of the model's output the loss reads."""
+
+    name: Name
+    frames: int
+    activation: str
+    pool: str | None
+
+
+@record
+class UpdateBlock:
+    """What a client sends: how many tensors, and the BatchNorm running statistics by name."""
+
+    gradients: int
+    buffers: tuple[Name, ...]
+
+
+@record
+class ThreatModelBlock:
+    """What the attacker is assumed to know, and what no attack tried."""
+
+    id: str
+    title: str
+    assumes: tuple[str, ...]
+    out_of_scope: tuple[str, ...]
+
+
+@record
+class ProtocolBlock:
+    """How clients train and what they send; `frozen` counts parameters that the model keeps from training."""
+
+    algorithm: str
+    batch: int
+    loss: Name
+    labels: str
+    bn: str
+    trainable: tuple[Name, ...]
+    frozen: int
+    dropout: str
+    local: LocalTraining | None
+    output: OutputBlock
+    update: UpdateBlock
+    threat_model: ThreatModelBlock
+
+
+@record
+class ProbeBlock:
+    """A clip with a known truth: shapes are (frame, channel, height, width)."""
+
+    name: Name
+    kind: str
+    sha256: str
+    shape: tuple[int, ...]
+    native_shape: tuple[int, ...] | None
+    source: LongName
+    licence: LongName | None
+    label: Label
+
+
+@record
+class Control:
+    """A case with a known outcome: what was measured against what had to be. `passed` is None when it did not run."""
+
+    name: str
+    kind: str
+    passed: bool | None
+    measured: Scalar
+    expected: Scalar
+    why: str
+    attack: str | None = None
+
+
+@record
+class LabelsBlock:
+    """How well labels were read off the updates; `reason` says why they were not."""
+
+    rule: str | None
+    interval: Interval | None
+    grade: Grade | None
+    reason: str | None
+
+
+@record
+class ExposureBlock:
+    """Exposure of everything that is sent, by linear analysis; `reason` says why it was not measured."""
+
+    all: Exposure | None
+    modes: int | None
+    coverage: Share | None
+    sigma: Measured | None
+    reason: str | None
+    rank_correlation: Measured | None
+    probe: Name | None
+
+
+@record
+class GateBlock:
+    """What a pipeline was told to stop at, and whether it may go on."""
+
+    fail_on: str
+    passed: bool | None
+
+
+@record
+class VerdictBlock:
+    """One word, the sentence that may be quoted, and why."""
+
+    word: Literal["FAIL", "WARN", "PASS", "INCONCLUSIVE"]
+    sentence: str
+    reasons: tuple[str, ...]
+    gate: GateBlock
+    exit_code: int
+
+
+@record
+class Confidence:
+    """high, medium or low, and every reason that lowered it."""
+
+    level: Literal["high", "medium", "low"]
+    reasons: tuple[str, ...]
+
+
+@record
+class ActionBlock:
+    """What the reader can do, and the measured effect as a sentence."""
+
+    text: str
+    effect: str | None
+
+
+@record
+class AuditDocument:
+    """Everything that a scan found."""
+
+    schema: Literal["fl-audit/results/2"]
+    tool: ToolBlock
+    model: ModelBlock
+    protocol: ProtocolBlock
+    probes: tuple[ProbeBlock, ...]
+    controls: tuple[Control, ...]
+    findings: tuple[FindingBlock, ...]
+    labels: LabelsBlock
+    exposure: ExposureBlock
+    layers: tuple[LayerBlock, ...]
+    what_if: tuple[VariantBlock, ...]
+    skipped: tuple[Skipped, ...]
+    verdict: VerdictBlock
+    severity: SeverityBlock
+    confidence: Confidence
+    actions: tuple[ActionBlock, ...]
+    environment: Environment
+    membership: Later[MembershipBlock | None] = None
+    references: Later[ReferencesBlock | None] = None
+    malicious_server: Later[MaliciousServerBlock | None] = None

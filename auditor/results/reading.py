@@ -1,0 +1,73 @@
+"""Read results.json and study.json: checked down to the last value that a report shows, whoever wrote them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import UsageError
+from auditor.results.audit import AUDIT, AuditDocument
+from auditor.results.refusal import check
+from auditor.results.study import STUDY, StudyDocument
+from auditor.results.upgrade import AUDIT_1, upgraded
+from auditor.text import printable
+
+
+def check_results(results: Any, name: str = "the results") -> None:
+    """Raise UsageError, in one line, unless `results` has the form that docs/results.md gives."""
+    schema = results.get("schema") if isinstance(results, dict) else None
+    if schema != AUDIT:
+        raise UsageError(
+            f"{printable(name)} is not of schema {AUDIT} (found {printable(str(schema), 60)})",
+            "give a results.json that this version of fl-audit wrote",
+        )
+    check(results, AuditDocument, name, "run the scan again: the file is not as it was written")
+
+
+def read_results(path: Path | str) -> dict[str, Any]:
+    """Read a results.json of this schema or of schema 1, and return its content as of this schema.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, not JSON, of another schema, or lacks something.
+    """
+    name = str(path)
+    try:
+        results = _loaded(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {printable(name)} ({error.strerror or type(error).__name__})",
+            "give the path of a results.json",
+        ) from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{printable(name)} is not JSON", "give the results.json that a scan wrote") from None
+    if isinstance(results, dict) and results.get("schema") == AUDIT_1:
+        results = upgraded(results, AUDIT)
+    check_results(results, name)
+    return dict(results)
+
+
+def check_study(results: Mapping[str, Any], name: str = "the study") -> None:
+    """Raise UsageError, in one line, unless `results` has the form that docs/study.md gives."""
+    check(results, StudyDocument, name, "run the study again: the file is not as it was written")
+
+
+def read_study(path: Path) -> dict[str, Any] | None:
+    """Return the content of a study.json, checked; None where the file is no study, or cannot be read at all."""
+    try:
+        found = _loaded(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or found.get("schema") != STUDY:
+        return None
+    check_study(found, str(path))
+    return found
+
+
+def _loaded(path: Path | str) -> Any:
+    return json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

@@ -1,0 +1,44 @@
+"""Severity as it is written: a score in the familiar bands, with its vector, and of the worst case its inputs."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from auditor.results.declare import Measured, Scalar, derived, record
+
+Band = Literal["none", "low", "medium", "high", "critical"]
+BANDS: tuple[Band, ...] = ("none", "low", "medium", "high", "critical")
+_LIMITS = (0.1, 4.0, 7.0, 9.0)
+
+
+def band(score: float) -> Band:
+    """Name the band of a score."""
+    return BANDS[sum(score >= limit for limit in _LIMITS)]
+
+
+@record
+class Rated:
+    """A score in [0, 10], and the vector that it comes from."""
+
+    score: Measured
+    vector: str
+
+    @derived
+    def band(self) -> Band:
+        """none, low (0.1-3.9), medium (4.0-6.9), high (7.0-8.9) or critical (9.0-10)."""
+        return band(self.score)
+
+
+@record
+class SeverityInput:
+    """A factor of the formula, and what it means."""
+
+    value: Scalar
+    meaning: str
+
+
+@record
+class SeverityBlock(Rated):
+    """Severity of the worst demonstrated case, with its formula."""
+
+    formula: str
+    inputs: Mapping[str, SeverityInput]

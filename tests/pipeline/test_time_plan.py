@@ -1,0 +1,61 @@
+"""How a scan divides its time."""
+
+import pytest
+
+from auditor.attack import PRESETS
+from auditor.pipeline.identity import SECONDS_TO_RECOGNISE
+from auditor.pipeline.time_plan import TimePlan
+
+
+def plan(preset="standard", what_if=None, malicious=None, faces=False):
+    return TimePlan.of(PRESETS[preset], what_if=what_if, malicious=malicious, faces=faces)
+
+
+@pytest.mark.parametrize(
+    ("preset", "what_if", "malicious", "expected"),
+    [
+        # diagnosis, what-if, malicious server, and what is left for attacks
+        ("fast", None, None, (0.0, 0.0, 0.0, 0.9)),
+        ("fast", True, None, (0.0, 0.3, 0.0, 0.6)),
+        ("fast", None, True, (0.0, 0.0, 0.1, 0.8)),
+        ("standard", None, None, (0.05, 0.3, 0.1, 0.45)),
+        ("standard", False, None, (0.05, 0.0, 0.0, 0.85)),
+        ("deep", None, False, (0.05, 0.3, 0.0, 0.55)),
+    ],
+)
+def test_what_runs_gets_its_share_and_the_attacks_the_rest(preset, what_if, malicious, expected):
+    times = plan(preset, what_if, malicious)
+    got = (times.diagnosis, times.what_if, times.malicious, times.attacks)
+    assert got == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("faces", [False, True])
+def test_parts_that_use_their_whole_share_use_the_whole_time(faces):
+    times, left = plan(faces=faces), 1000.0
+    recognise = times.seconds_to_recognise(left)
+    assert recognise == (SECONDS_TO_RECOGNISE if faces else 0.0)
+    attacks = times.seconds_to_attack(left)
+    assert attacks == pytest.approx(450.0 - recognise)
+    left -= attacks
+    diagnosis = times.seconds_to_diagnose(left)
+    left -= diagnosis
+    enhancement = times.seconds_to_enhance(left, recognise)
+    left -= enhancement + recognise
+    what_if = times.seconds_for_what_if(left)
+    assert what_if / (left - what_if) == pytest.approx(3.0)
+    assert enhancement / what_if == pytest.approx(1 / 3)
+    if not faces:
+        assert (diagnosis, enhancement, what_if) == pytest.approx((50.0, 100.0, 300.0))
+
+
+def test_faces_take_at_most_a_fifth_of_a_short_time():
+    assert plan(faces=True).seconds_to_recognise(1.0) == pytest.approx(min(SECONDS_TO_RECOGNISE, 0.2))
+
+
+def test_a_time_that_is_up_leaves_nothing_to_enhance():
+    assert plan().seconds_to_enhance(-3.0, 0.0) == 0.0
+
+
+def test_a_plan_is_told_in_one_line():
+    assert str(plan("fast")) == "exposure 15%, membership 5%; of the rest: attacks 90%, enhancement 10%"
+    assert "malicious server 10%" in str(plan())
