@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "averaged_model")
 DEEPEST = 5
 SHOWN = 5
+# What is said of files that are given as a model.
+NO_MODEL = re.compile(r"give a model|a model here|model inside|name it \.py")
 # What to take out of a folder, the whole before its parts.
 FILES = ("*.index.json", "*.safetensors", "*.npz", "*.pt", "*.pth", "*.bin", "*.ckpt")
 
@@ -119,7 +122,7 @@ def _remedy(path: Path, content: Content) -> str:
     line = resave_line(path, content.kind)
     if line:
         return f"if you know where it comes from, save its state_dict alone: {line}, and give that to --weights"
-    return content.remedy or SAVE_AGAIN
+    return SAVE_AGAIN if NO_MODEL.search(content.remedy) else content.remedy or SAVE_AGAIN
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
