@@ -79,15 +79,19 @@ def _stand_in(name: str) -> Any:
     return {"_reconstruct": UnreadArray, "dtype": UnreadType}.get(name.rpartition(".")[2], Unread)
 
 
-def _with_tensors(value: Any, depth: int = DEEPEST) -> Any:
-    """Return a checkpoint with its arrays as tensors."""
+def _with_tensors(value: Any, seen: dict[int, Any], depth: int = DEEPEST) -> Any:
+    """Return a checkpoint with its arrays as tensors; each container once, as a crafted one may hold itself."""
     if isinstance(value, UnreadArray):
         return value.tensor()
-    if depth and isinstance(value, Mapping):
-        return {key: _with_tensors(inner, depth - 1) for key, inner in value.items()}
-    if depth and isinstance(value, (list, tuple)):
-        return [_with_tensors(inner, depth - 1) for inner in value]
-    return value
+    if not isinstance(value, (Mapping, list, tuple)) or not depth:
+        return value
+    if id(value) not in seen:
+        seen[id(value)] = None
+        if isinstance(value, Mapping):
+            seen[id(value)] = {key: _with_tensors(inner, seen, depth - 1) for key, inner in value.items()}
+        else:
+            seen[id(value)] = [_with_tensors(inner, seen, depth - 1) for inner in value]
+    return seen[id(value)]
 
 
 def read_tensors(stream: IO[bytes]) -> tuple[Any, tuple[str, ...]]:
@@ -111,7 +115,7 @@ def read_tensors(stream: IO[bytes]) -> tuple[Any, tuple[str, ...]]:
     stand_ins = [(_stand_in(name), name) for name in names]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
         content = torch.load(stream, map_location="cpu", weights_only=True)
-    return _with_tensors(content), tuple(name for name in names if _stand_in(name) in (Unread, UnreadMapping))
+    return _with_tensors(content, {}), tuple(name for name in names if _stand_in(name) in (Unread, UnreadMapping))
 
 
 def left_out(names: Sequence[str]) -> tuple[str, ...]:

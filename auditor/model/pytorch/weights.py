@@ -218,7 +218,7 @@ def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
     NotAuditable
         There are several.
     """
-    found = [key for key, value in content.items() if _holds_tensors(value, DEEPEST)]
+    found = [key for key, value in content.items() if _holds_tensors(value, set())]
     if len(found) > 1:
         shown = ", ".join(f"'{printable(str(key), 40)}'" for key in found[:SHOWN])
         raise NotAuditable(
@@ -228,7 +228,10 @@ def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
     return found
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
-    if not isinstance(value, Mapping) or "param_groups" in value or depth == 0:
+def _holds_tensors(value: Any, seen: set[int], depth: int = DEEPEST) -> bool:
+    """Tell whether a mapping holds tensors, itself or further inside; what was looked at before counts as without."""
+    if not isinstance(value, Mapping) or "param_groups" in value or id(value) in seen or not depth:
         return False
-    return any(isinstance(v, Tensor) or _holds_tensors(v, depth - 1) for v in value.values())
+    seen.add(id(value))
+    inside = list(value.values())
+    return any(isinstance(v, Tensor) for v in inside) or any(_holds_tensors(v, seen, depth - 1) for v in inside)

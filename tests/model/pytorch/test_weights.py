@@ -304,3 +304,17 @@ def test_what_is_no_weights_file_is_told_so(factory, tmp_path) -> None:
         (tmp_path / name).write_bytes(content)
         text = fails(NotAuditable, "state dict", source=factory, weights=tmp_path / name)
         assert "give a model" not in text
+
+
+def test_a_checkpoint_that_holds_itself_ends(factory, tmp_path) -> None:
+    inside: list[object] = [argparse.Namespace()]
+    inside += [inside] * 50
+    around: dict[str, object] = {"settings": inside}
+    around |= {str(i): around for i in range(50)}
+    torch.save(around, tmp_path / "w.pt")
+    fails(NotAuditable, "Python objects", source=factory, weights=tmp_path / "w.pt")
+    deep: dict[str, object] = {}
+    for _ in range(60):
+        deep = {"inside": deep}
+    torch.save(deep, tmp_path / "w.pt")
+    fails(NotAuditable, "no named tensors", source=factory, weights=tmp_path / "w.pt")
