@@ -7,6 +7,8 @@ from auditor.records import InputSpec, Layout
 
 AXES: dict[Layout, str] = {"NCTHW": "CTHW", "NTCHW": "TCHW", "NTHWC": "THWC", "NCHW": "CHW", "NHWC": "HWC"}
 COLOUR = (3, 1)
+NARROWEST = 5
+OBLONG = 2
 
 
 def deduced_layout(shape: tuple[int, ...]) -> Layout:
@@ -107,6 +109,28 @@ def without_batch(shape: tuple[int, ...], rank: int | None) -> tuple[int, ...]:
     if rank is None:
         return shape[1:] if len(shape) == 5 else shape
     return shape[1:] if len(shape) == rank + 1 else shape
+
+
+def questions(spec: InputSpec) -> list[str]:
+    """Return what to ask about an input that has the axes of frames but hardly holds pictures.
+
+    >>> from dataclasses import replace
+    >>> spec = input_spec((3, 30, 18, 2), layout=None, mean=None, std=None, value_range=None, origin="")
+    >>> [text[:28] for text in questions(spec)], questions(replace(spec, height=32, width=32))
+    (['Frames of 18 x 2 pixels are '], [])
+    """
+    short, long = sorted((spec.height, spec.width))
+    if short < NARROWEST:
+        return [
+            f"Frames of {spec.height} x {spec.width} pixels are no pictures: if the input holds joints of a skeleton, "
+            "boxes or signals, pictures and their scores mean nothing here."
+        ]
+    if spec.frames == spec.channels == 1 and long >= OBLONG * short:
+        return [
+            f"One frame of {spec.height} x {spec.width} in one channel may be a spectrogram: pictures and their scores "
+            "mean nothing for sound."
+        ]
+    return []
 
 
 def model_shape(spec: InputSpec) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ SAMPLED = 1024
 
 
 @record
-class AffineRange:
+class PixelFactors:
     """What the first layer reads of a pixel x: factor (x - zero), by channel or for all."""
 
     factors: tuple[float, ...]
@@ -50,7 +50,7 @@ def with_range(
     if integers and options.range is None:
         note = f"The file reads pixels as {printable(integers, 20)}: they enter with values 0 to 255."
         return _entering(model, replace(spec, value_range=BYTES)), [note]
-    found = pixel_map(model)
+    found = pixel_factors(model)
     if found is None:
         return model, []
     shown = f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
@@ -68,7 +68,7 @@ def with_range(
     return model, []
 
 
-def pixel_map(model: VideoModel) -> AffineRange | None:
+def pixel_factors(model: VideoModel) -> PixelFactors | None:
     """Return what a network does to pixels before its first layer; None where that is no factor and shift, or fails."""
     spec = replace(model.spec, value_range=UNIT, mean=(0.0,), std=(1.0,))
     plain = _entering(model, spec)
@@ -94,7 +94,7 @@ def pixel_map(model: VideoModel) -> AffineRange | None:
     if len(pairs) > MOST_CHANNELS:
         return None
     factors, zeros = zip(*sorted(pairs), strict=True)
-    return AffineRange(factors=factors, zeros=zeros)
+    return PixelFactors(factors=factors, zeros=zeros)
 
 
 def _entering(model: VideoModel, spec: InputSpec) -> VideoModel:
@@ -113,7 +113,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}") + 0.0  # never minus zero
 
 
-def _implies_bytes(found: AffineRange) -> bool:
+def _implies_bytes(found: PixelFactors) -> bool:
     if all(MEANS[0] <= zero <= MEANS[1] for zero in found.zeros):
         return True
     close = [any(abs(factor / wanted - 1) <= CLOSE for wanted in FACTORS) for factor in found.factors]

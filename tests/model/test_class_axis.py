@@ -61,7 +61,7 @@ def source(tmp_path_factory) -> str:
 @pytest.mark.parametrize("classes", [1, STEPS, 5])
 @pytest.mark.parametrize("form", ["class-time", "time-class", "kept", "gated"])
 def test_classes_and_steps_are_told_apart(form, classes, source) -> None:
-    target = load(source, arguments=(("form", form), ("classes", classes)))
+    target = load(source, arg=(("form", form), ("classes", classes)))
     assert (target.classes, target.output.frames) == (classes, STEPS)
     clip = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     raw = target.model.outputs(clip)
@@ -73,12 +73,12 @@ def test_classes_and_steps_are_told_apart(form, classes, source) -> None:
 
 @pytest.mark.parametrize(("form", "frames"), [("ones", 0), ("one-step", 0), ("gated-once", 1), ("shares", STEPS)])
 def test_axes_of_one_entry_hold_no_classes(form, frames, source) -> None:
-    target = load(source, arguments=(("form", form), ("classes", 5)))
+    target = load(source, arg=(("form", form), ("classes", 5)))
     assert (target.classes, target.output.frames) == (5, frames)
 
 
 def test_a_map_of_classes_is_refused(source) -> None:
-    fails(NotAuditable, "audit a classifier", source=source, arguments=(("form", "map"), ("classes", 5)))
+    fails(NotAuditable, "audit a classifier", source=source, arg=(("form", "map"), ("classes", 5)))
 
 
 class Head(nn.Module):

@@ -71,7 +71,7 @@ UNIT = ("plain", "unit", "doubled", "times 255", "trained")
 
 @pytest.mark.parametrize("form", [*BYTES, *UNIT])
 def test_a_factory_that_rescales_bytes_gets_bytes(form, source) -> None:
-    target = load(f"{source}:net", arguments=(("form", form),))
+    target = load(f"{source}:net", arg=(("form", form),))
     assert target.input.value_range == ((0.0, 255.0) if form in BYTES else (0.0, 1.0))
     assert any("written for values 0 to 255" in n for n in target.fidelity.notes) == (form in BYTES)
 
@@ -84,14 +84,14 @@ def test_a_file_that_rescales_bytes_gets_bytes(form, exporter, tmp_path) -> None
 
 
 def test_a_factor_that_is_small_and_unknown_is_told(source) -> None:
-    target = load(f"{source}:net", arguments=(("form", "hundredth"),))
+    target = load(f"{source}:net", arg=(("form", "hundredth"),))
     assert target.input.value_range == (0.0, 1.0)
     assert any("--range 0,255" in note for note in target.fidelity.notes)
 
 
 def test_what_was_stated_stays_and_is_questioned(source) -> None:
-    for name, options in (("net", {"value_range": (0.0, 1.0)}), ("stated", {})):
-        target = load(f"{source}:{name}", arguments=(("form", "255"),), **options)
+    for name, options in (("net", {"range": (0.0, 1.0)}), ("stated", {})):
+        target = load(f"{source}:{name}", arg=(("form", "255"),), **options)
         assert target.input.value_range == (0.0, 1.0)
         assert any("fits values 0 to 255" in note for note in target.fidelity.notes)
 

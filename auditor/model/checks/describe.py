@@ -11,7 +11,7 @@ from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
 from auditor.model.checks.slopes import unseen
 from auditor.model.class_axis import by_extent, class_axis
-from auditor.model.clip_input import model_shape
+from auditor.model.clip_input import model_shape, questions
 from auditor.model.forward_pass import observe
 from auditor.model.layers import find_layers
 from auditor.model.onnx.support import WAYS_FORWARD
@@ -154,7 +154,7 @@ def described(
     NotAuditable
         Gradients are wrong, or outputs change from run to run.
     """
-    notes, missing = list(fidelity.notes), list(fidelity.missing)
+    notes, missing = [*questions(spec), *fidelity.notes], list(fidelity.missing)
     clip = sample_clips(spec, 1, options.seed)
     seen = observe(model, clip)
     parameters = dict(model.named_parameters())

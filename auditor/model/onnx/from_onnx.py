@@ -9,7 +9,7 @@ from threading import Thread
 from typing import NamedTuple
 
 import torch
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
@@ -66,6 +66,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     warm_up()  # it imports while the file is parsed
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
     file, graph, found, told = understood(path, operators, options.model_output)
+    check_modality(file.model)
     shape, batch, layout = declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch, operators).eval()
@@ -163,14 +164,42 @@ def _runs(model: VideoModel, clip: Tensor) -> bool:
     return True
 
 
+def check_modality(model: ModelProto) -> None:
+    """Refuse a file whose input has too few axes for frames, and say what such inputs usually are.
+
+    Raises
+    ------
+    NotAuditable
+        It has two or three axes, the batch included.
+    """
+    value = _clip_input(model)
+    axes = len(value.type.tensor_type.shape.dim)
+    if axes not in (2, 3):
+        return
+    if value.type.tensor_type.elem_type in (TensorProto.INT64, TensorProto.INT32):
+        what = "numbers of tokens, as models of text do"
+    elif axes == 2:
+        what = "one row of numbers, as models of tables, of features and of raw sound do"
+    else:
+        what = "sequences of rows, as models of sound and of features do"
+    raise NotAuditable(
+        f"the model reads {what}: its input '{printable(value.name, 40)}' has {axes} axes",
+        "give a model of clips or frames; one that reads features of clips goes in as --head, with its --extractor",
+    )
+
+
+def _clip_input(model: ModelProto) -> ValueInfoProto:
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return next(value for value in model.graph.input if value.name not in initializers)
+
+
 def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, ...], int | None, Layout | None]:
     """Return one clip's shape without batch, the batch size that the file fixes (None if it is open), and the layout.
 
     A model of single frames takes a shape of several frames: then frames travel in its batch.
     """
     given, layout = options.input_shape, options.layout
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    value = next(value for value in model.graph.input if value.name not in initializers)
+    value = _clip_input(model)
     dims = list(value.type.tensor_type.shape.dim)
     known = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims]
     labels = [printable(dim.dim_param or "?", 30) for dim in dims]
@@ -201,8 +230,7 @@ def declared_input(model: ModelProto, options: LoadOptions) -> tuple[tuple[int, 
 
 def integer_input(model: ModelProto) -> str:
     """Return the name of the unsigned or wide integer type that a file declares for its clip; empty for any other."""
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    value = next(value for value in model.graph.input if value.name not in initializers)
+    value = _clip_input(model)
     kind = value.type.tensor_type.elem_type
     return str(TensorProto.DataType.Name(kind)).lower() if kind in INTEGERS else ""
 

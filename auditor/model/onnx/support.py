@@ -1,5 +1,6 @@
 """Whether every node of a graph can be differentiated: all that cannot are told at once, before anything runs."""
 
+import re
 from collections import Counter
 
 from auditor.errors import NotAuditable, UsageError
@@ -20,6 +21,7 @@ WAYS_FORWARD = (
     "torch.onnx.export(..., dynamo=True, optimize=False)"
 )
 
+QUANTISED = re.compile(r"Quantize|QLinear|MatMulInteger|ConvInteger|MatMulNBits|QAttention|QGemm")
 MOST_SHOWN = 60  # kinds of operators in one message: models have fewer, crafted files any number
 
 
@@ -51,6 +53,8 @@ def check_supported(graph: Graph, operators: Operators = OPERATORS) -> list[str]
         ]
         if len(missing) > MOST_SHOWN:
             lines.append(f"and {len(missing) - MOST_SHOWN} more")
+        if any(QUANTISED.search(what) for what in missing):
+            raise NotAuditable(f"the model is quantised: {'; '.join(lines)}", "audit the float model it was made from")
         raise NotAuditable(f"the graph uses operators that have no gradient here: {'; '.join(lines)}", ADD_OR_REPLACE)
     notes = [f"{what} has its default, and is not known here otherwise." for what in sorted(harmless)[:MOST_SHOWN]]
     newest = max((node.opset for node in graph.walk() if not node.domain), default=0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import smaller_clip
@@ -30,6 +30,7 @@ from auditor.model.pytorch.torchvision_models import from_torchvision
 from auditor.model.pytorch.weights import Weights, read_weights
 from auditor.model.pytorch.wrapping import check_forward, wrapper_hint
 from auditor.model.reading_options import LoadOptions
+from auditor.model.sandbox.user_file import in_a_line
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, InputSpec, Target
 from auditor.text import printable
@@ -123,7 +124,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
-    substitutes = not observe(model, smaller_clip(model, clip)).operators.isdisjoint(NEEDED_FOR)
+    substitutes = not _operators(model, smaller_clip(model, clip)).isdisjoint(NEEDED_FOR)
     model = model.over(network, substitutes)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(
@@ -171,6 +172,23 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
         value_range=built.value_range,
     )
     return shape, spec
+
+
+def _operators(model: VideoModel, clip: Tensor) -> frozenset[str]:
+    """Return the operations of a forward pass that keeps what gradients need.
+
+    Raises
+    ------
+    NotAuditable
+        The network runs without gradients only.
+    """
+    try:
+        return observe(model, clip).operators
+    except Exception as error:
+        raise NotAuditable(
+            f"the model runs, but not where gradients are computed: {in_a_line(error)}",
+            "let forward work as it does in training: no torch.inference_mode(), no numpy() of what has a gradient",
+        ) from error
 
 
 def _settled_batch(model: VideoModel, built: Built, seed: int) -> tuple[str, tuple[str, ...]]:

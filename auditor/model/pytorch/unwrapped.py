@@ -1,7 +1,9 @@
 """Networks as they are beneath what speeds their training up: compiled, spread over devices, or checkpointed."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -23,6 +25,10 @@ def unwrapped(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             inner = _inner(child, found)
             if inner is not child:
                 setattr(module, name, inner)
+        plain = getattr(module.forward, "_torchdynamo_orig_callable", None)
+        if plain is not None:
+            module.forward = plain if inspect.ismethod(plain) else MethodType(plain, module)
+            found.append("torch.compile")
         if getattr(module, "_compiled_call_impl", None) is not None:
             module._compiled_call_impl = None
             found.append("torch.compile")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "averaged_model")
 DEEPEST = 5
 SHOWN = 5
+# What is said of files that are given as a model.
+NO_MODEL = re.compile(r"give a model|a model here|model inside|name it \.py")
 # What to take out of a folder, the whole before its parts.
 FILES = ("*.index.json", "*.safetensors", "*.npz", "*.pt", "*.pth", "*.bin", "*.ckpt")
 
@@ -119,7 +122,7 @@ def _remedy(path: Path, content: Content) -> str:
     line = resave_line(path, content.kind)
     if line:
         return f"if you know where it comes from, save its state_dict alone: {line}, and give that to --weights"
-    return content.remedy or SAVE_AGAIN
+    return SAVE_AGAIN if NO_MODEL.search(content.remedy) else content.remedy or SAVE_AGAIN
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
@@ -215,7 +218,7 @@ def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
     NotAuditable
         There are several.
     """
-    found = [key for key, value in content.items() if _holds_tensors(value, DEEPEST)]
+    found = [key for key, value in content.items() if _holds_tensors(value, set())]
     if len(found) > 1:
         shown = ", ".join(f"'{printable(str(key), 40)}'" for key in found[:SHOWN])
         raise NotAuditable(
@@ -225,7 +228,10 @@ def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
     return found
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
-    if not isinstance(value, Mapping) or "param_groups" in value or depth == 0:
+def _holds_tensors(value: Any, seen: set[int], depth: int = DEEPEST) -> bool:
+    """Tell whether a mapping holds tensors, itself or further inside; what was looked at before counts as without."""
+    if not isinstance(value, Mapping) or "param_groups" in value or id(value) in seen or not depth:
         return False
-    return any(isinstance(v, Tensor) or _holds_tensors(v, depth - 1) for v in value.values())
+    seen.add(id(value))
+    inside = list(value.values())
+    return any(isinstance(v, Tensor) for v in inside) or any(_holds_tensors(v, seen, depth - 1) for v in inside)

@@ -58,6 +58,9 @@ class Net(nn.Module):
         if self.form in ("no_grad", "one of two"):
             with torch.no_grad():
                 f = self.body(x)
+        elif self.form == "inference":
+            with torch.inference_mode():
+                f = self.body(x)
         elif self.form == "detach":
             f = self.body(x).detach()
         elif self.form in ("reentrant", "checkpoint"):
@@ -78,6 +81,14 @@ def in_place():
     made = Net("plain")
     made.compile()
     return made
+class Decorated(Net):
+    @torch.compile
+    def forward(self, x): return self.head(self.body(x).flatten(1))
+def decorated(): return Decorated("plain")
+def own_forward():
+    made = Net("plain")
+    made.forward = torch.compile(made.forward)
+    return made
 def parallel(): return nn.DataParallel(Net("plain"))
 """
 
@@ -90,7 +101,7 @@ def source(tmp_path_factory) -> str:
 
 
 def form(source: str, name: str):
-    return load(f"{source}:net", arguments=(("form", name),))
+    return load(f"{source}:net", arg=(("form", name),))
 
 
 @pytest.mark.parametrize("name", ["no_grad", "detach", "one of two"])
@@ -135,10 +146,10 @@ def test_second_derivatives_that_are_wrong_do_not_count(name, word, source) -> N
 
 def test_a_net_that_remembers_clips_is_refused(source) -> None:
     """Its state settles while one clip is shown again and again."""
-    fails(NotAuditable, "remembers earlier clips", source=f"{source}:net", arguments=(("form", "memory"),))
+    fails(NotAuditable, "remembers earlier clips", source=f"{source}:net", arg=(("form", "memory"),))
 
 
-@pytest.mark.parametrize("name", ["compiled", "in_place", "parallel"])
+@pytest.mark.parametrize("name", ["compiled", "in_place", "decorated", "own_forward", "parallel"])
 def test_wrappers_that_compute_the_same_are_taken_off(name, source) -> None:
     target = load(f"{source}:{name}")
     assert list(target.parameters) == list(form(source, "plain").parameters)
@@ -150,3 +161,7 @@ def test_a_compiled_part_is_taken_as_it_is(source) -> None:
     target = form(source, "compiled part")
     assert "body.0.weight" in target.parameters
     assert target.fidelity.double_backward
+
+
+def test_a_net_that_runs_without_gradients_only_is_refused_for_that(source) -> None:
+    fails(NotAuditable, "not where gradients are computed", source=f"{source}:net", arg=(("form", "inference"),))

@@ -57,7 +57,7 @@ def test_weights_are_the_same_whatever_the_seed():
     [
         ("pretrained:resnet", {}, "no pretrained weights called 'resnet'"),
         (SOURCE, {"classes": 5}, "tells 1000 classes apart, not 5"),
-        (SOURCE, {"arguments": (("depth", 3),)}, "takes no --arg"),
+        (SOURCE, {"arg": (("depth", 3),)}, "takes no --arg"),
     ],
 )
 def test_what_it_does_not_do_is_told_with_a_remedy(source, choices, cause):

@@ -289,3 +289,32 @@ def test_folders_say_what_to_give(state, factory, tmp_path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     fails(UsageError, "PeftModel.from_pretrained", source=factory, weights=tmp_path)
     fails(UsageError, "PeftModel.from_pretrained", source=str(tmp_path))
+
+
+def test_arrays_inside_a_checkpoint_are_weights(state, factory, trained, tmp_path) -> None:
+    """A server that keeps arrays of NumPy pickles them: their numbers are read, their classes are not."""
+    arrays = {name: np.asarray(value.numpy(), order="F") for name, value in state.items()}
+    for content in ({"round": 3, "global_model": arrays}, list(arrays.values()), {"model": {"weights": arrays}}):
+        torch.save(content, tmp_path / "w.pt")
+        assert load(factory, weights=tmp_path / "w.pt").sha256 == trained.sha256
+
+
+def test_what_is_no_weights_file_is_told_so(factory, tmp_path) -> None:
+    for name, content in (("w.txt", b"lr = 0.1"), ("w.npy", b"\x93NUMPY\x01\x00")):
+        (tmp_path / name).write_bytes(content)
+        text = fails(NotAuditable, "state dict", source=factory, weights=tmp_path / name)
+        assert "give a model" not in text
+
+
+def test_a_checkpoint_that_holds_itself_ends(factory, tmp_path) -> None:
+    inside: list[object] = [argparse.Namespace()]
+    inside += [inside] * 50
+    around: dict[str, object] = {"settings": inside}
+    around |= {str(i): around for i in range(50)}
+    torch.save(around, tmp_path / "w.pt")
+    fails(NotAuditable, "Python objects", source=factory, weights=tmp_path / "w.pt")
+    deep: dict[str, object] = {}
+    for _ in range(60):
+        deep = {"inside": deep}
+    torch.save(deep, tmp_path / "w.pt")
+    fails(NotAuditable, "no named tensors", source=factory, weights=tmp_path / "w.pt")

@@ -48,7 +48,7 @@ SHAPE = (3, 8, 8, 8)
 @pytest.mark.parametrize("form", ["crops", "stacked", "pathways"])
 def test_the_module_that_is_shown_works(form, tmp_path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
-    given = {"input_shape": SHAPE, "layout": "NCTHW", "arguments": (("form", form),)}
+    given = {"input_shape": SHAPE, "layout": "NCTHW", "arg": (("form", form),)}
     text = fails(UsageError, "def forward(self, x)", source=f"{tmp_path / 'nets.py'}:bare", **given)
     way = re.search(r"return (self\.net\(.*\)); see", text)
     assert way is not None

@@ -17,7 +17,7 @@ from torch import Tensor
 from auditor.errors import NotAuditable
 from auditor.model.onnx.graph import Graph, Node
 from auditor.model.onnx.loop_states import carried_unchanged, varying_states
-from auditor.model.onnx.parameters.constant_notes import constant_notes
+from auditor.model.onnx.parameters.constant_notes import accounting, constant_notes
 from auditor.model.onnx.parameters.constants import (
     COMPUTED_BY_TORCHSCRIPT,
     PRECOMPUTED,
@@ -31,7 +31,6 @@ from auditor.model.onnx.parameters.constants import (
     power_iteration,
 )
 from auditor.model.onnx.parameters.constants import INVENTED as INVENTED
-from auditor.model.onnx.parameters.unaccounted import accounting
 from auditor.text import printable
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
