@@ -27,15 +27,18 @@ LONGEST = (
     "pipeline/test_pipeline_two_part.py",
     "attack/test_contract.py",
     "pipeline/test_references.py",
+    "test_contributing.py",
     "test_wheel.py",
+    "attack/recursion/test_residual_recursion.py",
+    "attack/closed_form/test_token_spans.py",
     "cli/test_inspect.py",
-    "model/test_model_onnx.py",
-    "model/test_model_export.py",
-    "model/test_model_fidelity.py",
+    "model/onnx/test_model_onnx.py",
+    "model/onnx/test_model_export.py",
+    "model/checks/test_model_fidelity.py",
     "attack/recursion/test_layer_recursion.py",
     "score/test_score_retrieval.py",
     "report/test_files.py",
-    "model/test_archives.py",
+    "model/pytorch/test_archives.py",
 )
 
 

@@ -47,6 +47,14 @@ def test_no_module_is_a_drawer():
     assert not [p for p in SOURCES if p.stem in ("utils", "helpers", "manager", "misc", "common")]
 
 
+def test_the_longest_test_files_are_where_they_are_said_to_be():
+    tree = ast.parse((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    (longest,) = (n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "LONGEST")
+    names = ast.literal_eval(longest)
+    assert len(names) > 10
+    assert not [name for name in names if not (ROOT / "tests" / name).exists()]
+
+
 def test_no_module_shadows_the_standard_library():
     assert not [p for p in SOURCES if p.stem in sys.stdlib_module_names]
 
