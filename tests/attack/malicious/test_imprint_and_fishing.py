@@ -26,7 +26,7 @@ from auditor.probe import gallery, moving_texture
 from auditor.records import Budget, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, View
 
 BUDGET = Budget(seconds=60.0, steps=60)
-ONNX = Path(__file__).parent.parent / "model" / "files" / "slowfast_onnxsim.onnx"
+ONNX = Path(__file__).parents[2] / "model" / "files" / "slowfast_onnxsim.onnx"
 PUBLIC = torch.stack([moving_texture(SPEC, seed).clip for seed in range(6)])
 
 
