@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ from auditor.values import (
     one_of,
 )
 
-MODEL, PARTS, CLIENT = "Model", "Model of two parts", "What clients train and send"
-AUDIT, EXPERIMENT, STUDY, OUTPUT = "The audit", "The attack", "The study", "Output"
+MODEL: str = "Model"
+PARTS: str = "Model of two parts"
+CLIENT: str = "What clients train and send"
+AUDIT: str = "The audit"
+EXPERIMENT: str = "The attack"
+STUDY: str = "The study"
+OUTPUT: str = "Output"
 # In the order of help.
 PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)
 _model = partial(option, panel=MODEL, study=True)
@@ -80,6 +86,10 @@ class ReadOptions:
         False, Switch(), "Read .pt2, TorchScript and pickled modules, which run code.", panel=MODEL
     )
     seed: int = _audit(0, Whole(0, 2**32 - 1), "Seed of everything random.")
+
+    def reading(self) -> dict[str, Any]:
+        """Return how a model is to be read, by the names of `model.reading_options.LoadOptions`."""
+        return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name != "weights"}
 
 
 @declaration
@@ -390,6 +400,6 @@ LOCAL = ("local_epochs", "local_batch", "learning_rate", "momentum")
 if __name__ == "__main__":
     import sys
 
-    from auditor.option_table import keywords, table
+    from auditor.options_docs import keywords, table
 
     sys.stdout.write(keywords() if sys.argv[1:] == ["keywords"] else table())

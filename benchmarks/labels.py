@@ -15,9 +15,9 @@ from torch import Tensor
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from auditor.attack.labels.cross_entropy_rules import among, idlg_bias, idlg_rows, ilrg, llg, rlg  # noqa: E402
 from auditor.attack.labels.head import blind, find_head  # noqa: E402
 from auditor.attack.labels.restoration import restore_labels  # noqa: E402
-from auditor.attack.labels.rules import among, idlg_bias, idlg_rows, ilrg, llg, rlg  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
 from auditor.model.loading import load  # noqa: E402
 from auditor.probe.fit import fit  # noqa: E402

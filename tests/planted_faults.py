@@ -55,7 +55,7 @@ FAULTS = (
     Fault("model", "BatchNorm that was folded is not told", "model/onnx/batchnorm.py",
           'BatchNormState(word="folded", how=evidence + left)', 'BatchNormState(word="none", how=evidence + left)',
           ("test_model_fidelity.py",)),
-    Fault("model", "single trained numbers are constants", "model/onnx/trainable_constants.py",
+    Fault("model", "single trained numbers are constants", "model/onnx/parameters/trainable_constants.py",
           "value.numel() == 1 and not self.may_be_trained(name)", "value.numel() == 1", ("test_model_parameters.py",),
           "model/trainable.py"),
     Fault("model", "an operator: LeakyRelu leaks the wrong way", "model/onnx/operators/activation.py",
@@ -105,7 +105,8 @@ FAULTS = (
     Fault("attack: features", "a span of repeated frames is refused", "attack/features/head_features.py",
           "return 1 < span.rank < min(", "return 9 < span.rank < min(",
           ("test_head_features.py", "test_frame_span.py")),
-    Fault("attack: labels", "iDLG takes the largest bias", "attack/labels/rules.py", "bias.argmin()", "bias.argmax()",
+    Fault("attack: labels", "iDLG takes the largest bias", "attack/labels/cross_entropy_rules.py",
+          "bias.argmin()", "bias.argmax()",
           ("test_label_rules.py", "test_attack_labels.py"), "attack/label_rules.py"),
     Fault("attack: FedAvg", "the surrogate goes the wrong way", "attack/fedavg/surrogate.py",
           "made[name] = self._start[name] - t * moved", "made[name] = self._start[name] + t * moved",
@@ -149,8 +150,8 @@ FAULTS = (
           'return 9 * sum(a.called for a in self.asked if a.kind != "member") >', ("test_scan_membership.py",)),
     Fault("study", "the lead is over the worse baseline", "study/measures.py", "return own - max(blind, null)",
           "return own - min(blind, null)", ("test_study_results.py", "test_study_features.py")),
-    Fault("study", "a claim needs no interval", "score/effects.py", "if self.low > margin:", "if self.mean > margin:",
-          ("test_score_effects.py",)),
+    Fault("study", "a claim needs no interval", "study/claims.py", "if self.low > margin:", "if self.mean > margin:",
+          ("test_study_claims.py",)),
     Fault("study", "a unit of another key is taken up", "study/journal.py",
           'return found if isinstance(found, dict) and found.get("key") == key else None',
           "return found if isinstance(found, dict) else None", ("test_study_results.py",)),
@@ -195,7 +196,7 @@ def found(fault: Fault, tree: Path) -> tuple[str, bool]:
         if text.count(fault.right) != 1:
             raise LookupError(f"{fault.name}: {text.count(fault.right)} times {fault.right!r} in {fault.module}")
         module.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
-        chosen = tests_of(fault, copy)
+        chosen = selected(fault, copy)
         if not chosen:
             raise LookupError(f"{fault.name}: none of its tests is there")
         for tests in chosen:
@@ -215,7 +216,7 @@ def module_of(fault: Fault, tree: Path) -> Path:
     return places[0]
 
 
-def tests_of(fault: Fault, tree: Path) -> list[str]:
+def selected(fault: Fault, tree: Path) -> list[str]:
     """Return what to run: files, or one test of a file (`file::test`)."""
     named = [name.partition("::") for name in fault.tests]
     return [f"{file}{colons}{test}" for name, colons, test in named for file in (tree / "tests").rglob(name)]

@@ -15,8 +15,8 @@ from auditor.cli.signatures import help_of
 from auditor.declaring import REQUIRED, options_of
 from auditor.errors import AuditError, UsageError
 from auditor.option_rules import options_from
-from auditor.option_table import keywords, table
 from auditor.options import COMMANDS, AttackOptions, ClientOptions, ScanOptions
+from auditor.options_docs import keywords, table
 from auditor.study import read_study
 
 ROOT = Path(__file__).parent.parent

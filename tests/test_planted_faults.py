@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from planted_faults import FAULTS, ROOT, module_of, tests_of
+from planted_faults import FAULTS, ROOT, module_of, selected
 
 
 @pytest.mark.slow
 def test_every_fault_is_still_where_it_was_planted():
     for fault in FAULTS:
         assert module_of(fault, ROOT).read_text(encoding="utf-8").count(fault.right) == 1, fault.name
-        assert tests_of(fault, ROOT), fault.name
+        assert selected(fault, ROOT), fault.name
 
 
 def test_there_is_one_for_each_family_of_modules():

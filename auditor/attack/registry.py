@@ -8,6 +8,7 @@ from auditor.attack.closed_form.cocktail_party import CocktailParty
 from auditor.attack.closed_form.linear_input import LinearInversion
 from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.closed_form.spear import SpearInversion
+from auditor.attack.closed_form.token_spans import TokenSpans
 from auditor.attack.features.feature_inversion import FeatureInversion
 from auditor.attack.features.span_inversion import SpanInversion
 from auditor.attack.fedavg import FEDAVG
@@ -128,9 +129,11 @@ BATTERY: tuple[Attack, ...] = (
     LEAST_SQUARES_RK,
     R1,
 )
+# Attacks on deep nets at their real size; no preset runs them yet, as budgets do not plan for minutes of algebra.
+DEEP: tuple[Attack, ...] = (RESIDUAL_RECURSION, TokenSpans())
 # What no preset runs: published attacks, and those that were no better than the battery where they were measured
 # (benchmarks/README.md). For `fl-audit attack` and studies.
-COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1, RESIDUAL_RECURSION)
+COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1, *DEEP)
 
 ATTACKS: tuple[Attack, ...] = (*BATTERY, *MALICIOUS, *COMPARISON)
 BY_NAME = {attack.name: attack for attack in ATTACKS}

@@ -37,7 +37,7 @@ def _run(options: AttackOptions, folder: Path) -> dict[str, Any]:
     from auditor.federated import parse
     from auditor.pipeline.documents.attack import attack_document
     from auditor.pipeline.single_attack.files import check_folder, write_folder
-    from auditor.pipeline.single_attack.options import attack_named, check_clip
+    from auditor.pipeline.single_attack.named import attack_named, check_clip
     from auditor.pipeline.single_attack.run import attack_one
 
     for written in options.defence:

@@ -22,12 +22,11 @@ def export(options: ExportOptions) -> None:
     """
     from auditor.cli.exporting import exported_text
     from auditor.model.onnx.export import export_onnx
-    from auditor.pipeline.options import reading_of
 
     with warnings.catch_warnings(), busy("exporting, then verifying"):
         warnings.simplefilter("ignore")
         made = export_onnx(
             options.source, options.output, overwrite=options.force, opset=options.opset, weights=options.weights,
-            **reading_of(options),
+            **options.reading(),
         )  # fmt: skip
     typer.echo(exported_text(made))

@@ -76,8 +76,6 @@ def _typer(option: Option) -> Any:
     told = _MARKUP.sub(r"\\[", help_of(option))
     if option.argument:
         name = option.kind.metavar if option.kind.metavar.startswith("FILE.") else option.name.upper()
-        return typer.Argument(
-            help=told, metavar=name if option.default is REQUIRED else f"[{name}]", show_default=False
-        )
+        return typer.Argument(help=told, metavar=name, show_default=False)
     value = None if isinstance(option.kind, Switch) else option.kind.metavar
     return typer.Option(*option.flags, help=told, metavar=value, rich_help_panel=option.panel, show_default=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from auditor.model.forward_pass import Reading
 from auditor.model.onnx.graph import Node
 from auditor.model.onnx.interpreter import OnnxModule
-from auditor.model.onnx.trainable_constants import INVENTED
+from auditor.model.onnx.parameters.trainable_constants import INVENTED
 from auditor.records import Layer
 from auditor.text import printable
 

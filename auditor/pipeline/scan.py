@@ -26,7 +26,6 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
-from auditor.pipeline.options import reading_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import each_copied, references_from
 from auditor.pipeline.threads import threads_for
@@ -187,7 +186,7 @@ def pixel_variance(clips: Clips) -> float:
 
 def load_target(options: ModelOptions, device: torch.device) -> Target:
     """Load the model as the options say."""
-    choices = {**reading_of(options), "onnx_ops": options.onnx_ops, "device": device}
+    choices = {**options.reading(), "onnx_ops": options.onnx_ops, "device": device}
     if options.extractor is not None and options.head is not None:
         return load_two_part(
             options.extractor,

@@ -8,7 +8,6 @@ from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
 from auditor.score.confidence import confidence
 from auditor.score.credibility import Evidence, conclude
-from auditor.score.effects import Decision, Effect, effect
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
 from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
@@ -35,8 +34,6 @@ __all__ = [
     "Conclusion",
     "Confidence",
     "CopyScore",
-    "Decision",
-    "Effect",
     "Evidence",
     "FaceMatch",
     "FaceRecogniser",
@@ -54,7 +51,6 @@ __all__ = [
     "conclude",
     "confidence",
     "decide",
-    "effect",
     "embedding_rank",
     "gate",
     "grade_clip",

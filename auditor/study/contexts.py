@@ -17,7 +17,7 @@ from auditor.model.sandbox.user_file import executed
 from auditor.model.two_part import TwoPart, joined
 from auditor.pipeline.context import Context
 from auditor.pipeline.scan import load_target
-from auditor.pipeline.single_attack.options import clip_named
+from auditor.pipeline.single_attack.named import clip_named
 from auditor.pipeline.training import loss_of, trained
 from auditor.probe import Galleries, gallery, shipped_names
 from auditor.probe.fit import resize

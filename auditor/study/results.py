@@ -28,8 +28,9 @@ from auditor.results.study import (
     StudyTimes,
     StudyTool,
 )
-from auditor.score import Decision, Interval, effect, recall_interval
+from auditor.score import Interval, recall_interval
 from auditor.study.cells import Cell, StudyUnit, Work
+from auditor.study.claims import Decision, effect
 from auditor.study.journal import Journal
 from auditor.study.measures import BY_NAME, MEASURES, Nulls, Run
 from auditor.study.pictures import pictures_block

@@ -21,7 +21,7 @@ from auditor.cli import main as cli
 from auditor.cli.catalogue import listing
 from auditor.errors import UsageError
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
-from auditor.pipeline.single_attack.options import label_of
+from auditor.pipeline.single_attack.named import label_of
 from auditor.probe.video import read_video
 from auditor.records import Reconstruction, Skipped
 

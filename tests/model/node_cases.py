@@ -14,8 +14,8 @@ from onnx import TensorProto, numpy_helper
 from auditor.model.onnx.graph import DTYPES, Graph, Node, read_graph, tensor_of
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.operators import OPERATORS
+from auditor.model.onnx.parameters.trainable_constants import Roles
 from auditor.model.onnx.support import CONTROL
-from auditor.model.onnx.trainable_constants import Roles
 
 NOTHING = Roles({}, {}, {})
 KNOWN = frozenset({name for domain, name in OPERATORS if not domain} | {*CONTROL, "Constant"})

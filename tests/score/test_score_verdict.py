@@ -113,7 +113,7 @@ def test_verdict(grade, failed, exposure, cut, attacked, word):
     ],
 )
 def test_gate(word, score, fail_on, code):
-    from auditor.score.severity import band
+    from auditor.results.severity import band
 
     satisfied, got = gate(word, score, band(score), fail_on)
     assert got is code

@@ -12,7 +12,7 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.patch_equation import Patches, solve_patches
 from auditor.attack.closed_form.patch_grid import PatchGrid, patch_grid
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.attack.closed_form.position_embedding import could_be_positions
+from auditor.attack.closed_form.position_gradients import could_be_positions
 from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, View
 
 # Singular values below this share of the largest are float32 rounding.

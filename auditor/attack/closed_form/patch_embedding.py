@@ -12,7 +12,7 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.patch_equation import Patches, solve_patches
 from auditor.attack.closed_form.patch_grid import PatchGrid, patch_grid
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.attack.closed_form.position_embedding import Positions, could_be_positions, position_gradients
+from auditor.attack.closed_form.position_gradients import Positions, could_be_positions, position_gradients
 from auditor.records import Budget, Clip, Clock, Label, Layer, Reconstruction, Skipped, View
 
 # float32 gradients of a solution reproduce themselves to about 1e-6; nothing better is to be found after that.

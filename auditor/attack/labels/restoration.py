@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
+from auditor.attack.labels.cross_entropy_rules import among, idlg_bias, idlg_rows, ilrg, llg, rlg
 from auditor.attack.labels.head import Head, blind, find_head
-from auditor.attack.labels.rules import among, idlg_bias, idlg_rows, ilrg, llg, rlg
-from auditor.attack.labels.separate import separate_labels
+from auditor.attack.labels.rules_per_output import separate_labels
 from auditor.records import LabelGuess, Skipped, View
 
 

@@ -12,6 +12,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+class _Step(torch.autograd.Function):
+    """Heaviside step whose derivative is a logistic bump."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, width: Tensor) -> Tensor:
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        x, width = ctx.saved_tensors
+        s = torch.sigmoid(x / width)
+        return grads[0] * s * (1.0 - s) / width, None
+
+
+class _SurrogateRelu(torch.autograd.Function):
+    """ReLU, exact forward and backward; its backward is differentiable in x through `_Step`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, tau: float) -> Tensor:
+        return x.clamp(min=0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.tau = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        # A tensor, so that nothing waits for the device, and several restarts have a width each.
+        width = (ctx.tau * x.detach().std()).clamp(min=1e-12)
+        return grads[0] * _Step.apply(x, width), None
+
+
 class _Choice(torch.autograd.Function):
     """`high` where x > 0, else `low`; its derivative is a logistic bump of mass high - low."""
 
@@ -97,6 +139,11 @@ class _Select(torch.autograd.Function):
 
 
 _POOLS: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def relu(x: Tensor, tau: float) -> Tensor:
+    """ReLU, exact but for its second derivative: a bump of width tau times the standard deviation of x."""
+    return _SurrogateRelu.apply(x, tau)
 
 
 def leaky(x: Tensor, slope: float, tau: float) -> Tensor:

@@ -13,50 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from auditor.attack.matching.surrogate_functions import clipped, leaky, max_pool
-
-
-class _Step(torch.autograd.Function):
-    """Heaviside step whose derivative is a logistic bump."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, width: Tensor) -> Tensor:
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        x, width = ctx.saved_tensors
-        s = torch.sigmoid(x / width)
-        return grads[0] * s * (1.0 - s) / width, None
-
-
-class _SurrogateRelu(torch.autograd.Function):
-    """ReLU, exact forward and backward; its backward is differentiable in x through `_Step`."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, tau: float) -> Tensor:
-        return x.clamp(min=0.0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-        ctx.tau = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        # A tensor, so that nothing waits for the device, and several restarts have a width each.
-        width = (ctx.tau * x.detach().std()).clamp(min=1e-12)
-        return grads[0] * _Step.apply(x, width), None
-
+from auditor.attack.matching.surrogate_functions import clipped, leaky, max_pool, relu
 
 # Names of functions whose slope jumps; a net without any of them has a smooth gradient.
 _RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardswish", "hardsigmoid")
@@ -88,8 +45,8 @@ class SurrogateGradient(TorchFunctionMode):
             x = args[0] if args else given["input"]
             inplace = func in RELUS_IN_PLACE or given.get("inplace", False) or (func is F.relu and args[1:] == (True,))
             if inplace:
-                return x.copy_(_SurrogateRelu.apply(x.clone(), self.tau))
-            return _SurrogateRelu.apply(x, self.tau)
+                return x.copy_(relu(x.clone(), self.tau))
+            return relu(x, self.tau)
         if func in _OTHERS:
             return _OTHERS[func](func, self.tau, args, kwargs or {})
         return func(*args, **(kwargs or {}))
@@ -115,7 +72,7 @@ def _parametric(func: Callable[..., Any], tau: float, args: tuple[Any, ...], kwa
     x, slope = given["input"], given["weight"]
     if slope.numel() > 1:
         slope = slope.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else slope
-    return _SurrogateRelu.apply(x, tau) - slope * _SurrogateRelu.apply(-x, tau)
+    return relu(x, tau) - slope * relu(-x, tau)
 
 
 _POOLING = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")

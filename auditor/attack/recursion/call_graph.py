@@ -19,7 +19,7 @@ _AFFINE = 1e-10
 
 
 @dataclass(frozen=True)
-class Value:
+class GraphValue:
     """Stands for a tensor that depends on the clip, among the arguments of a call."""
 
     number: int
@@ -140,7 +140,7 @@ class CallGraph:
         assert call.weight is not None
         values = {n: torch.zeros(self.shapes[n]) for n in call.inputs}
         args = tuple(_filled(a, values, torch.float32) for a in call.args)
-        place = next(i for i, a in enumerate(call.args) if isinstance(a, Value))
+        place = next(i for i, a in enumerate(call.args) if isinstance(a, GraphValue))
         made = torch.zeros(self.shapes[call.outputs[0]])
         return Operation(call.weight, call.function, args, call.kwargs, place, args[place], made)
 
@@ -224,13 +224,11 @@ class _Recorder(TorchFunctionMode):
     def _marked(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             number = self.numbers.get(id(value))
-            return value if number is None else Value(number)
-        if isinstance(value, (tuple, list)) and any(isinstance(v, Tensor) for v in value):
-            return type(value)(self._marked(v) for v in value) if type(value) in (tuple, list) else value
-        return value
+            return value if number is None else GraphValue(number)
+        return type(value)(self._marked(v) for v in value) if type(value) in (tuple, list) else value
 
     def _weight(self, call: Call) -> str | None:
-        if call.name not in WEIGHTED or len(call.inputs) != 1 or not isinstance(call.args[0], Value):
+        if call.name not in WEIGHTED or len(call.inputs) != 1 or not isinstance(call.args[0], GraphValue):
             return None
         for value in (*call.args, *call.kwargs.values()):
             if isinstance(value, Tensor) and value.dim() > 1:
@@ -241,7 +239,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def _filled(value: Any, values: Mapping[int, Tensor], precision: torch.dtype | None) -> Any:
-    if isinstance(value, Value):
+    if isinstance(value, GraphValue):
         return values[value.number]
     if isinstance(value, Tensor):
         return value.detach().to(precision) if precision is not None and value.is_floating_point() else value
@@ -250,8 +248,8 @@ def _filled(value: Any, values: Mapping[int, Tensor], precision: torch.dtype | N
     return value
 
 
-def _marks(value: Any) -> Iterator[Value]:
-    if isinstance(value, Value):
+def _marks(value: Any) -> Iterator[GraphValue]:
+    if isinstance(value, GraphValue):
         yield value
     elif isinstance(value, (tuple, list)):
         for item in value:

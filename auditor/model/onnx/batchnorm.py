@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from auditor.model.onnx.graph import Graph, Node
-from auditor.model.onnx.trainable_constants import INVENTED
+from auditor.model.onnx.parameters.trainable_constants import INVENTED
 from auditor.records import record
 from auditor.text import printable
 

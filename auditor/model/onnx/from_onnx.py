@@ -17,21 +17,21 @@ from auditor.model.checks.describe import count_classes, described, sample_clips
 from auditor.model.checks.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
 from auditor.model.onnx.batchnorm import batchnorm_state, is_training
-from auditor.model.onnx.copied_parameters import copies_joined
 from auditor.model.onnx.custom_operators import read_operators
 from auditor.model.onnx.file_outputs import keep_output
 from auditor.model.onnx.frozen_batch import in_parts
 from auditor.model.onnx.graph import Graph, operator_counts, read_graph
 from auditor.model.onnx.interpreter import OnnxModule
-from auditor.model.onnx.merged_parameters import taken_apart
 from auditor.model.onnx.operators import OPERATORS, Operators
+from auditor.model.onnx.parameters.copied_parameters import copies_joined
+from auditor.model.onnx.parameters.merged_parameters import taken_apart
+from auditor.model.onnx.parameters.shadowed_names import separate
+from auditor.model.onnx.parameters.trainable_constants import Roles, roles
 from auditor.model.onnx.reexport import COMMAND, reexport_line
 from auditor.model.onnx.several_inputs import one_clip
-from auditor.model.onnx.shadowed_names import separate
 from auditor.model.onnx.stochastic_depth import keep_branches
 from auditor.model.onnx.support import WAYS_FORWARD, check_supported
 from auditor.model.onnx.tracing import NodeError
-from auditor.model.onnx.trainable_constants import Roles, roles
 from auditor.model.pixel_range import with_range
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.onnx_file import OnnxFile, read_onnx

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from auditor.model.onnx.frozen_batch import Moved, in_parts
 from auditor.model.onnx.graph import Graph, Node, dropped
 from auditor.model.onnx.operators import OPERATORS, Function, Operators
+from auditor.model.onnx.parameters.trainable_constants import Roles
 from auditor.model.onnx.plan import Plan
 from auditor.model.onnx.tracing import Tracer
-from auditor.model.onnx.trainable_constants import Roles
 from auditor.records import NormInput
 
 DEEPEST_NAME = 64  # torch walks nested modules by recursion

@@ -19,7 +19,7 @@ from auditor.model.pytorch.arrays import is_npz, read_npz
 from auditor.model.pytorch.resave import resave_line
 from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
-from auditor.model.sandbox.opening import read_beside
+from auditor.model.sandbox.untrusted_paths import read_beside
 from auditor.records import record
 from auditor.text import printable
 

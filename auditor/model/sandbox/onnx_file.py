@@ -12,8 +12,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from auditor.errors import NotAuditable
 from auditor.model.onnx.graph import DEEPEST_NESTING, NARROW_OR_WIDE
-from auditor.model.sandbox import opening, protobuf_count
-from auditor.model.sandbox.opening import AGAIN
+from auditor.model.sandbox import protobuf_count, untrusted_paths
+from auditor.model.sandbox.untrusted_paths import AGAIN
 from auditor.text import printable
 
 MOST_TENSORS = 200_000
@@ -65,7 +65,7 @@ def read_onnx(path: Path) -> OnnxFile:
         It is no ONNX file, damaged, too large, or points at data outside its folder.
     """
     name = printable(path.name)
-    content = opening.read_regular(path)
+    content = untrusted_paths.read_regular(path)
     if not content:
         raise NotAuditable(f"{name} is empty", AGAIN)
     model = _parse(content, name)
@@ -77,18 +77,19 @@ def read_onnx(path: Path) -> OnnxFile:
     with ThreadPoolExecutor(1) as hashing:  # beside the copying; one worker keeps the order
         files = {}
         for location in sorted({_entry(tensor, "location") for tensor in outside}):
-            files[location] = opening.read_beside(path.parent, location)
+            files[location] = untrusted_paths.read_beside(path.parent, location)
             hashing.submit(digest.update, files[location])
-            if sum(map(len, files.values())) > opening.LARGEST_FILE:
+            if sum(map(len, files.values())) > untrusted_paths.LARGEST_FILE:
                 raise NotAuditable(
-                    f"{name} has more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data", AGAIN
+                    f"{name} has more than {untrusted_paths.LARGEST_FILE / 2**30:.0f} GiB of external data", AGAIN
                 )
-        room = opening.LARGEST_FILE
+        room = untrusted_paths.LARGEST_FILE
         for tensor in outside:
             room -= _fill(tensor, files[_entry(tensor, "location")])
             if room < 0:  # many tensors may share one part of a file
                 raise NotAuditable(
-                    f"the tensors of {name} need more than {opening.LARGEST_FILE / 2**30:.0f} GiB of external data",
+                    f"the tensors of {name} need more than {untrusted_paths.LARGEST_FILE / 2**30:.0f} GiB of "
+                    "external data",
                     AGAIN,
                 )
     used = {NARROW_OR_WIDE[t.data_type] for t in found.tensors if t.data_type in NARROW_OR_WIDE and len(t.dims)}

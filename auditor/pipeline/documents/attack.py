@@ -4,7 +4,7 @@ from typing import Any
 
 from auditor import __version__
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.single_attack.options import STEPS
+from auditor.pipeline.single_attack.named import STEPS
 from auditor.pipeline.single_attack.run import Attacked
 from auditor.pipeline.units import uses_reference
 from auditor.results.attack import (

@@ -14,7 +14,7 @@ from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.run_attack import run_attack
 from auditor.pipeline.scan import choose_device, load_target, pixel_variance
-from auditor.pipeline.single_attack.options import (
+from auditor.pipeline.single_attack.named import (
     STEPS,
     attack_named,
     check_clip,

@@ -12,7 +12,7 @@ from auditor.attack.closed_form.patch_embedding import PatchEmbeddingInversion
 from auditor.attack.closed_form.patch_equation import solve_patches
 from auditor.attack.closed_form.patch_grid import patch_grid
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.attack.closed_form.position_embedding import position_gradients
+from auditor.attack.closed_form.position_gradients import position_gradients
 from auditor.federated import LocalClient, observe
 from auditor.records import Budget, FederatedProtocol, Outcome, Reconstruction, Skipped, Update
 

@@ -9,8 +9,8 @@ from bench_nets import clip, flat, pooled, seeded, view_of
 from torch import nn
 
 from auditor.attack import restore_labels
+from auditor.attack.labels.cross_entropy_rules import among, ilrg, llg, rlg, rounded
 from auditor.attack.labels.head import Head, blind, find_head
-from auditor.attack.labels.rules import among, ilrg, llg, rlg, rounded
 from auditor.records import LabelGuess, Skipped, Update
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from auditor.errors import AuditError, UsageError
 from auditor.model import load
 from auditor.model.pytorch.weights import read_weights
-from auditor.model.sandbox import opening, protobuf_count
+from auditor.model.sandbox import protobuf_count, untrusted_paths
 
 FACTORY = "import torch\ndef factory():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
 
@@ -193,7 +193,7 @@ def test_what_was_checked_is_what_is_read(tmp_path, monkeypatch) -> None:
     good = load(source)
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(384))
-    content = opening._content
+    content = untrusted_paths._content
 
     def exchanged(descriptor: int, size: int) -> bytes:
         if size == 384 and not (tmp_path / "data").is_symlink():
@@ -201,7 +201,7 @@ def test_what_was_checked_is_what_is_read(tmp_path, monkeypatch) -> None:
             (tmp_path / "data").symlink_to(secret)
         return content(descriptor, size)
 
-    monkeypatch.setattr(opening, "_content", exchanged)
+    monkeypatch.setattr(untrusted_paths, "_content", exchanged)
     again = load(source)
     assert (tmp_path / "data").is_symlink()
     assert again.sha256 == good.sha256
@@ -210,7 +210,7 @@ def test_what_was_checked_is_what_is_read(tmp_path, monkeypatch) -> None:
 
 def test_many_tensors_that_share_one_file_do_not_multiply_it(tmp_path, monkeypatch) -> None:
     source = external(tmp_path, "data")
-    monkeypatch.setattr(opening, "LARGEST_FILE", 700)
+    monkeypatch.setattr(untrusted_paths, "LARGEST_FILE", 700)
     proto = classifier()
     del proto.graph.initializer[:]
     stored = onnx.load(source, load_external_data=False).graph.initializer[0]
@@ -219,7 +219,7 @@ def test_many_tensors_that_share_one_file_do_not_multiply_it(tmp_path, monkeypat
         copy.CopyFrom(stored)
         copy.name = "weight" if i == 0 else f"w{i}"
     Path(source).write_bytes(proto.SerializeToString())
-    monkeypatch.setattr(opening, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(untrusted_paths, "LARGEST_FILE", 1000)
     assert "external data" in refused(source)
 
 

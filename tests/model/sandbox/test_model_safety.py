@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from auditor.errors import NotAuditable
 from auditor.model import load
 from auditor.model.sandbox import onnx_file as reading
-from auditor.model.sandbox import opening
+from auditor.model.sandbox import untrusted_paths
 
 
 def classifier(prefix: str = "") -> onnx.ModelProto:
@@ -110,9 +110,9 @@ def test_ranges_outside_the_data(tmp_path, length, offset) -> None:
 def test_limits(tmp_path, monkeypatch) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(classifier().SerializeToString())
-    monkeypatch.setattr(opening, "LARGEST_FILE", 100)
+    monkeypatch.setattr(untrusted_paths, "LARGEST_FILE", 100)
     refused(str(path), "GiB are read")
-    monkeypatch.setattr(opening, "LARGEST_FILE", 10**9)
+    monkeypatch.setattr(untrusted_paths, "LARGEST_FILE", 10**9)
     monkeypatch.setattr(reading, "MOST_TENSORS", 0)
     refused(str(path), "tensors")
     monkeypatch.undo()

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable
-from auditor.model.onnx.constant_notes import accounting, constant_notes
-from auditor.model.onnx.constants import (
+from auditor.model.onnx.graph import Graph, Node
+from auditor.model.onnx.loop_states import carried_unchanged, varying_states
+from auditor.model.onnx.parameters.constant_notes import accounting, constant_notes
+from auditor.model.onnx.parameters.constants import (
     COMPUTED_BY_TORCHSCRIPT,
     PRECOMPUTED,
     SPELLED,
@@ -28,9 +30,7 @@ from auditor.model.onnx.constants import (
     is_vector,
     power_iteration,
 )
-from auditor.model.onnx.constants import INVENTED as INVENTED
-from auditor.model.onnx.graph import Graph, Node
-from auditor.model.onnx.loop_states import carried_unchanged, varying_states
+from auditor.model.onnx.parameters.constants import INVENTED as INVENTED
 from auditor.text import printable
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {

@@ -13,10 +13,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from auditor.model.layers import SCOPES, scope
-from auditor.model.onnx.constants import INVENTED, SPELLED
 from auditor.model.onnx.graph import QUOTED, Graph, Node
-from auditor.model.onnx.shadowed_names import LINE, LONGEST_LINE, TOKEN
-from auditor.model.onnx.trainable_constants import WEIGHT_SLOTS
+from auditor.model.onnx.parameters.constants import INVENTED, SPELLED
+from auditor.model.onnx.parameters.shadowed_names import LINE, LONGEST_LINE, TOKEN
+from auditor.model.onnx.parameters.trainable_constants import WEIGHT_SLOTS
 from auditor.text import printable
 
 SHOWN = 3

@@ -3,8 +3,7 @@
 import pytest
 from scipy import stats
 
-from auditor.score import Decision, Effect, effect
-from auditor.score.effects import t_interval
+from auditor.study.claims import Decision, Effect, effect, t_interval
 
 
 def test_the_interval_is_students():

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from auditor.model.onnx.constants import COMPUTED_BY_TORCHSCRIPT, INVENTED, SPELLED, is_uniform
 from auditor.model.onnx.graph import Graph, Node
+from auditor.model.onnx.parameters.constants import COMPUTED_BY_TORCHSCRIPT, INVENTED, SPELLED, is_uniform
 from auditor.text import printable
 
 FEWEST = 8  # fewer equal numbers may be chance

@@ -1,0 +1,133 @@
+"""Token spans: transformers with fixed and frozen positions give their clip away, with a certificate."""
+
+import pytest
+import torch
+from bench_nets import SPEC, Transformer, clip, flat, psnr, seeded, view_of
+from token_nets import FixedVit
+
+from auditor.attack.closed_form.token_refinement import CERTAIN, refine
+from auditor.attack.closed_form.token_spans import TokenProblem, TokenSpans, linear_part, pose, smoothest
+from auditor.attack.spectrum import Spectrum
+from auditor.federated import LocalClient
+from auditor.model import load
+from auditor.records import Budget, Clock, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, View
+
+ATTACK = TokenSpans()
+BUDGET = Budget(seconds=120.0, steps=100)
+
+
+def posed(net, truth) -> TokenProblem:
+    problem = pose(view_of(net, truth[None], [3]))
+    assert isinstance(problem, TokenProblem)
+    return problem
+
+
+def coordinates(problem: TokenProblem, truth: torch.Tensor) -> torch.Tensor:
+    grid = problem.embedding.grid
+    return problem.from_clip(truth.double()) + (grid.centre - 0.5 * grid.scale) @ problem.rows.T
+
+
+def test_the_true_tokens_lie_in_every_span_and_others_do_not():
+    truth = clip(1)
+    problem = posed(seeded(FixedVit), truth)
+    m = coordinates(problem, truth)
+    assert psnr(problem.clip(m), truth) > 90.0
+    assert len(problem.spans) >= 3
+    at_truth = problem.residuals(m, problem.context(m)).norm(dim=1)
+    assert float(at_truth.max()) < CERTAIN
+    other = m.clone()
+    other[3] = m[4]
+    moved = problem.residuals(other, problem.context(other)).norm(dim=1)
+    assert float(moved[3]) > 10.0 * CERTAIN
+
+
+def test_a_token_reads_nothing_of_the_others_where_the_context_is_held():
+    truth = clip(1)
+    problem = posed(seeded(FixedVit), truth)
+    m = coordinates(problem, truth)
+    held = problem.context(m)
+    moved = m.clone()
+    moved[7] += 0.1
+    before, after = problem.residuals(m, held), problem.residuals(moved, held)
+    others = torch.arange(len(m)) != 7
+    assert torch.equal(before[others], after[others])
+    assert float((before[7] - after[7]).norm()) > 0.0
+    free = problem.residuals(moved, problem.context(moved))
+    assert not torch.equal(before[others], free[others])
+
+
+def test_a_random_table_is_solved_by_linear_algebra_and_a_sine_table_only_in_part():
+    truth = clip(2)
+    frozen = posed(seeded(lambda: FixedVit(kind="random")), truth)
+    start, free = linear_part(frozen, frozen.graph.graph)
+    assert len(free) == 0
+    assert psnr(frozen.clip(start), truth) > 45.0
+    fixed = posed(seeded(FixedVit), truth)
+    start, free = linear_part(fixed, fixed.graph.graph)
+    # What is open is shared by all positions: about as many directions as the table's rank lacks.
+    assert 5 <= len(free) <= 20
+    off = coordinates(fixed, truth) - start
+    assert float((off - (off @ free.T) @ free).norm() / off.norm()) < 0.2
+    filled = smoothest(fixed, start, free, torch.ones(len(start), dtype=torch.bool), Spectrum())
+    assert psnr(fixed.clip(filled), truth) > psnr(fixed.clip(start), truth) + 5.0
+
+
+CASES = {
+    "sin-cos table": lambda: FixedVit(),
+    "sin-cos table, class token, wider": lambda: FixedVit(128, token=True),
+    "frozen table": lambda: FixedVit(kind="random"),
+    "PyTorch's own layer, frozen table": lambda: Transformer(learned=False),
+    "PyTorch's own layer, Linear embedding, class token": lambda: Transformer(learned=False, linear=True, token=True),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_transformer_without_learned_positions_gives_its_clip_away(name):
+    truth = clip(1)
+    view = view_of(seeded(CASES[name]), truth[None], [3], known=False)
+    made = ATTACK.invert(view, BUDGET, 0)
+    assert isinstance(made, Reconstruction)
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], truth) > 60.0
+    assert made.certificate["span_residual"] < CERTAIN
+    assert made.certificate["tokens_certain"] == 1.0
+
+
+def test_what_time_cuts_short_is_not_certified():
+    truth = clip(1)
+    made = ATTACK.invert(view_of(seeded(FixedVit), truth[None], [3]), Budget(seconds=0.01, steps=1), 0)
+    assert made.outcome is Outcome.UNVERIFIED
+    assert made.certificate["span_residual"] > CERTAIN
+
+
+def test_tokens_that_stand_out_start_again():
+    # A token-wise problem with two minima: |m|^2 - 1 along one axis, whose sign a weak term tells.
+    def residuals(m, held):
+        return torch.stack([m[:, 0] ** 2 - 1.0, 0.3 * (m[:, 0] - 1.0), m[:, 1] - 0.5], dim=1)
+
+    start = torch.tensor([[0.9, 0.0], [1.1, 0.2], [-0.8, 0.1]], dtype=torch.float64)
+    free = torch.eye(2, dtype=torch.float64)
+    made = refine(residuals, lambda m: {}, start, free, lambda m, which: m, Clock(20.0), 0)
+    assert torch.allclose(made.coordinates, torch.tensor([[1.0, 0.5]], dtype=torch.float64).expand(3, 2), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_imported_graph_gives_what_the_module_gives(tmp_path):
+    net, truth = seeded(FixedVit), clip(1)
+    torch.onnx.export(net, (torch.rand(1, *SPEC.clip_shape).transpose(1, 2),), str(tmp_path / "n.onnx"), dynamo=False)
+    target = load(str(tmp_path / "n.onnx"))
+    client = LocalClient(target.model, FederatedProtocol(sent=tuple(target.parameters)))
+    knows = Knowledge(clip_shape=SPEC.clip_shape, batch=1, classes=10, labels=(3,))
+    view = View(target=target, client=client, update=client.update(truth[None], torch.tensor([3])), knowledge=knows)
+    made = ATTACK.invert(view, BUDGET, 0)
+    assert isinstance(made, Reconstruction), made
+    assert psnr(made.clips[0], truth) > 60.0
+
+
+def test_what_is_missing_is_said_in_one_clause():
+    both = view_of(seeded(FixedVit), torch.stack([clip(0), clip(1)]), [3, 4])
+    assert "2 clips" in ATTACK.obstacle(both)
+    assert "no Linear layer reads several tokens" in ATTACK.obstacle(view_of(seeded(flat), clip()[None], [3]))
+    narrow = ATTACK.invert(view_of(seeded(lambda: FixedVit(32)), clip()[None], [3]), BUDGET, 0)
+    assert isinstance(narrow, Skipped)
+    assert "32 tokens stand against 32 features" in narrow.reason
