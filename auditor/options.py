@@ -12,6 +12,7 @@ from typing import Any
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.output_formats import SUFFIXES
+from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
     Choice,
     Duration,
@@ -28,15 +29,6 @@ from auditor.values import (
     one_of,
 )
 
-MODEL: str = "Model"
-PARTS: str = "Model of two parts"
-CLIENT: str = "What clients train and send"
-AUDIT: str = "The audit"
-EXPERIMENT: str = "The attack"
-STUDY: str = "The study"
-OUTPUT: str = "Output"
-# In the order of help.
-PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)
 _model = partial(option, panel=MODEL, study=True)
 _part = partial(option, panel=PARTS, study=True)
 _client = partial(option, panel=CLIENT, study=True)

@@ -3,20 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from auditor.declaring import REQUIRED, Option, options_of
-from auditor.options import (
-    AUDIT,
-    CLIENT,
-    COMMANDS,
-    EXPERIMENT,
-    MODEL,
-    OUTPUT,
-    PARTS,
-    STUDY,
-    AttackOptions,
-    ClientOptions,
-    ModelOptions,
-    ScanOptions,
-)
+from auditor.options import COMMANDS, AttackOptions, ClientOptions, ModelOptions, ScanOptions
+from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import Switch
 
 _HEAD = """# Options

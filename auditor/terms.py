@@ -13,3 +13,13 @@ PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 Listing = Literal["attacks", "probes", "presets", "all"]
 Document = Literal["audit", "attack", "study", "inspection"]
+
+# Panels of help, in its order.
+MODEL: str = "Model"
+PARTS: str = "Model of two parts"
+CLIENT: str = "What clients train and send"
+AUDIT: str = "The audit"
+EXPERIMENT: str = "The attack"
+STUDY: str = "The study"
+OUTPUT: str = "Output"
+PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)

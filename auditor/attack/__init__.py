@@ -10,7 +10,7 @@ from auditor.attack.labels.restoration import restore_labels
 from auditor.attack.malicious import MALICIOUS
 from auditor.attack.matching.gradient_matching import LEAST_STEPS, GradientMatching
 from auditor.attack.presets import PRESETS, Preset
-from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON
+from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON, DEEP
 from auditor.attack.start import GivenClips, ReferenceFrame
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "BY_NAME",
     "CLOSED_FORMS",
     "COMPARISON",
+    "DEEP",
     "LEAST_STEPS",
     "MALICIOUS",
     "PRESETS",

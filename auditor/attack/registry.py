@@ -133,7 +133,7 @@ BATTERY: tuple[Attack, ...] = (
 DEEP: tuple[Attack, ...] = (RESIDUAL_RECURSION, TokenSpans())
 # What no preset runs: published attacks, and those that were no better than the battery where they were measured
 # (benchmarks/README.md). For `fl-audit attack` and studies.
-COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1, *DEEP)
+COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1)
 
-ATTACKS: tuple[Attack, ...] = (*BATTERY, *MALICIOUS, *COMPARISON)
+ATTACKS: tuple[Attack, ...] = (*BATTERY, *DEEP, *MALICIOUS, *COMPARISON)
 BY_NAME = {attack.name: attack for attack in ATTACKS}

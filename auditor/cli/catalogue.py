@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from auditor.attack import BATTERY, COMPARISON, MALICIOUS, PRESETS, Attack
+from auditor.attack import BATTERY, COMPARISON, DEEP, MALICIOUS, PRESETS, Attack
 from auditor.pipeline.time_plan import TimePlan
 from auditor.probe.real import manifest
 from auditor.text import printable
@@ -18,6 +18,7 @@ def listing(what: str) -> str:
 def _attacks() -> str:
     groups = {
         "of an audit": BATTERY,
+        "on deep nets, in no preset yet": DEEP,
         "on a model that the server manipulates (--malicious-server)": MALICIOUS,
         "for comparison, run by `fl-audit attack` and studies only": COMPARISON,
     }

@@ -12,7 +12,8 @@ import typer
 
 from auditor.declaring import REQUIRED, Option, options_of
 from auditor.option_rules import options_from
-from auditor.options import COMMANDS, PANELS
+from auditor.options import COMMANDS
+from auditor.terms import PANELS
 from auditor.values import Switch
 
 # What rich would take for a style: an extra such as [faces], or [default: 0].

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from auditor.attack.closed_form.patch_grid import PatchGrid, patch_grid
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.attack.recursion.call_graph import Call, CallGraph, Value
+from auditor.attack.recursion.call_graph import Call, CallGraph, GraphValue
 from auditor.attack.recursion.weight_system import from_columns
 from auditor.records import View
 
@@ -137,20 +137,21 @@ class TokenGraph:
 
 
 def _count(call: Call) -> int:
-    return sum(isinstance(a, Value) for a in call.args)
+    return sum(isinstance(a, GraphValue) for a in call.args)
 
 
 def _source(call: Call, position: int) -> int:
     value = call.args[position]
-    assert isinstance(value, Value)
+    assert isinstance(value, GraphValue)
     return value.number
 
 
 def _with_context(call: Call, place: int) -> Call:
     """Return the call reading numbers of their own (below zero) for all it reads but the first."""
-    first = next(i for i, a in enumerate(call.args) if isinstance(a, Value))
+    first = next(i for i, a in enumerate(call.args) if isinstance(a, GraphValue))
     args: list[Any] = [
-        Value(-(1 + i + 16 * place)) if i > first and isinstance(a, Value) else a for i, a in enumerate(call.args)
+        GraphValue(-(1 + i + 16 * place)) if i > first and isinstance(a, GraphValue) else a
+        for i, a in enumerate(call.args)
     ]
-    inputs = tuple(dict.fromkeys(a.number for a in args if isinstance(a, Value)))
+    inputs = tuple(dict.fromkeys(a.number for a in args if isinstance(a, GraphValue)))
     return replace(call, args=tuple(args), inputs=inputs)

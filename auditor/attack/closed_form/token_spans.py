@@ -15,7 +15,7 @@ from auditor.attack.recursion.call_graph import Call, CallGraph, trace
 from auditor.attack.spectrum import Spectrum
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Clip, Clock, Label, Outcome, Reconstruction, Skipped, View
-from auditor.solvers.gauss_newton import conjugate_gradients
+from auditor.solvers.conjugate_gradients import conjugate_gradients
 
 # A singular value is of the span where it clears the rounding of the gradient, seen in the tail, by this.
 _CLEARS, _ROUNDING = 4.0, 3e-8
