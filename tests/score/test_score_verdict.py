@@ -154,7 +154,11 @@ def test_confidence_falls_with_every_doubt():
     unsure = level(fidelity=dataclasses.replace(FAITHFUL, batchnorm="maybe folded"))
     assert (unsure.level, "does not tell" in unsure.reasons[0]) == ("medium", True)
     unchecked = dataclasses.replace(FAITHFUL, gradient_check=None, missing=("Gradients were not compared.",))
-    assert level(fidelity=unchecked).reasons == ("the gradient was not checked against finite differences",)
+    assert level(fidelity=unchecked).reasons == ("Gradients were not compared",)
+    silent = dataclasses.replace(FAITHFUL, gradient_check=None)
+    assert level(fidelity=silent).reasons == ("The gradient was not checked against finite differences",)
     alone = dataclasses.replace(FAITHFUL, parity_max_error=None, missing=("Outputs were not compared.",))
-    assert level(fidelity=alone).reasons == ("the outputs were not compared with ONNX Runtime",)
+    assert level(fidelity=alone).reasons == ("Outputs were not compared",)
+    cut = dataclasses.replace(FAITHFUL, parity_max_error=None, missing=("A part runs under no_grad.", "It rounds."))
+    assert level(fidelity=cut).reasons == ("A part runs under no_grad (and 1 more)",)
     assert level(fidelity=dataclasses.replace(FAITHFUL, double_backward=False)).level == "medium"
