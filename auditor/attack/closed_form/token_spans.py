@@ -158,8 +158,9 @@ def _spans(view: View, graph: CallGraph, embedding: PatchEmbedding) -> tuple[Spa
             readers.setdefault(call.inputs[0], []).append(sent)
     found = []
     for value, pairs in readers.items():
-        biased = all(db is not None for _, db in pairs)
-        parts = [torch.cat([dw, db[:, None]], 1) if biased and db is not None else dw for dw, db in pairs]
+        # Keys often have no bias; queries and values tell the span with its last column all the same.
+        with_bias = [torch.cat([dw, db[:, None]], 1) for dw, db in pairs if db is not None]
+        biased, parts = bool(with_bias), with_bias or [dw for dw, _ in pairs]
         _, s, v = torch.linalg.svd(torch.cat(parts), full_matrices=False)
         rows = math.prod(graph.shapes[value][:-1])
         rank = _rank(s)
@@ -213,12 +214,13 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
     moves = torch.stack(columns, dim=1)
     centred = gamma[:, None] * (moves - moves.mean(0))
     offset = gamma * (zero - zero.mean(1, keepdim=True))
-    known = torch.cat([centred, beta[:, None]], 1)
-    right = torch.cat([offset, torch.zeros(count, 1, dtype=torch.float64)], 1)
-    last = torch.zeros(1, count + 1, dtype=torch.float64)
-    last[0, -1] = 1.0
+    known, right = torch.cat([centred, beta[:, None]], 1), offset
+    if span.bias:
+        last = torch.zeros(1, count + 1, dtype=torch.float64)
+        last[0, -1] = 1.0
+        known, right = torch.cat([known, last]), torch.cat([right, torch.zeros(count, 1, dtype=torch.float64)], 1)
     outside = torch.linalg.svd(span.basis, full_matrices=True)[2][len(span.basis) :]
-    system = outside @ torch.cat([known, last])
+    system = outside @ known
     target = -outside @ right.T
     if problem.level is not None:
         scale = system.norm() / system.shape[1] ** 0.5 / problem.level.norm()
@@ -226,6 +228,9 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
         system = torch.cat([system, row[None]])
         target = torch.cat([target, torch.ones(1, count, dtype=torch.float64) * scale])
     size = system.norm(dim=0)
+    # Without shift and bias a token's deviation is in no equation.
+    told = size > _AFFINE * size.max()
+    system, size = system[:, told], size[told]
     u, s, v = torch.linalg.svd(system / size, full_matrices=False)
     kept = s > _LINEAR * s[0]
     found = (v[kept].T @ ((u[:, kept].T @ target) / s[kept, None])) / size[:, None]
@@ -241,7 +246,7 @@ def _norm(problem: TokenProblem, graph: CallGraph) -> tuple[Span, int, Tensor, T
     while graph.rearranges(call) and call.inputs[0] in graph.producer:
         call = graph.calls[graph.producer[call.inputs[0]]]
     tensors = [a for a in (*call.args, *call.kwargs.values()) if isinstance(a, Tensor)]
-    if call.name != "layer_norm" or len(tensors) != 2 or not span.bias or not _affine(problem, call.inputs[0]):
+    if call.name != "layer_norm" or len(tensors) != 2 or not _affine(problem, call.inputs[0]):
         return None
     return span, call.inputs[0], tensors[0].detach().double(), tensors[1].detach().double()
 

@@ -32,6 +32,8 @@ _UNDECIDED = 60
 _OPEN, _LOW, _HIGH = 8.0, 2.0, 60.0
 # Multiplications of the largest decomposition (minutes on one core).
 _WORK = 4e11
+# Entries of the largest matrix (0.5 GB), before it is cut into classes.
+_ENTRIES = 6e7
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _row_weights(reading: MaskedReading, right: Tensor) -> Tensor:
 
 
 def _solved(readings: Sequence[MaskedReading], right: Tensor, weight: Tensor, rectified: bool) -> Solved | str:
-    parts = [equation_rows(r.operation, r.cotangent.double()) for r in readings]
+    parts = [equation_rows(r.operation, r.cotangent.double(), _ENTRIES) for r in readings]
     if any(p is None for p in parts):
         return f"the equations of {readings[0].operation.weight} are too many for memory"
     rows = torch.cat([p for p in parts if p is not None])
@@ -279,7 +281,7 @@ def _repaired(made: Solved, right: Tensor, weight: Tensor) -> tuple[tuple[Masked
         if reading.units is None or not bool((reading.units != 0.0).any()):
             held.append(reading)
             continue
-        rows = equation_rows(reading.operation, reading.cotangent.double())
+        rows = equation_rows(reading.operation, reading.cotangent.double(), _ENTRIES)
         assert rows is not None
         missed = (right[at] - rows @ columns(made.value, reading.operation)) * weight[at, None]
         which = _wrong(reading, made.value, missed, weight[at])

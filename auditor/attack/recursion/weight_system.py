@@ -122,15 +122,20 @@ def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (q @ u, s, v) if n > m else (v.T, s, (q @ u).T)
 
 
-def equation_rows(operation: Operation, delta: Tensor) -> Float[Tensor, "equation position"] | None:
-    """Return the matrix of the equations, output channel by output channel and tap by tap; None where it is too big."""
+def equation_rows(
+    operation: Operation, delta: Tensor, most: float = _ENTRIES
+) -> Float[Tensor, "equation position"] | None:
+    """Return the matrix of the equations, output channel by output channel and tap by tap.
+
+    None where it has more entries than `most`.
+    """
     settings = operation.convolution
     if settings is None:
         return delta.reshape(-1, delta.shape[-1]).T.contiguous()
     kernel = tuple(settings["weight"].shape[2:])
     taps, n = int(torch.tensor(kernel).prod()), settings["axes"]
     given, made = operation.input.shape, delta.shape
-    if taps * made[1] * operation.input.numel() / given[1] > _ENTRIES:
+    if taps * made[1] * operation.input.numel() / given[1] > most:
         return None
     extra = tuple(
         given[2 + i]

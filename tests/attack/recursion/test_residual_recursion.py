@@ -245,6 +245,14 @@ def test_the_head_of_another_label_is_no_obstacle_and_none_is_needed():
     assert len(found.values) >= 10
 
 
+def test_a_head_whose_bias_the_exporter_left_out_is_no_obstacle():
+    net = seeded(ResidualNet)
+    net.head = seeded(lambda: torch.nn.Linear(48, CLASSES, bias=False))
+    found = descend_graph(view_of(net, clip(1)[None], [3], known=False), Clock(60.0))
+    assert isinstance(found, GraphDescent)
+    assert len(found.values) >= 10
+
+
 def test_the_attack_finds_the_clip_and_another_clients_update_does_not():
     truth = clip(2)
     net = seeded(ResidualNet)
