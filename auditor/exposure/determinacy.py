@@ -2,48 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from auditor.records import Convolution, Layer
-
-
-@dataclass(frozen=True)
-class Determinacy:
-    """How far the weight gradients of the layers that read one value determine it, once the loss's gradient is known.
-
-    A convolution's dW[o, i, k] = sum_p delta[o, p] x[i, p + k] is linear in its input x, with one matrix for every
-    input channel i; the same holds for a Linear over tokens, with one tap. Where delta is known, x follows when the
-    matrix has as many independent rows as x has positions. Derived for this project.
-
-    Attributes
-    ----------
-    layers
-        Names of the layers: more than one where several read the very same value, as a block's first convolution and
-        its shortcut do; their equations stack.
-    equations
-        Equations for each input channel: taps times output channels, over groups.
-    unknowns
-        Positions of an input channel, times clips (and frames that one 2-D net reads one by one).
-    rank
-        How many of the equations can be independent at most. With a stride, positions of different remainders never
-        meet in one equation, so each class of positions counts its own.
-    """
-
-    layers: tuple[str, ...]
-    equations: int
-    unknowns: int
-    rank: int
-
-    @property
-    def share(self) -> float:
-        """Share of the unknowns that the equations can determine, in [0, 1]."""
-        return self.rank / self.unknowns
-
-    @property
-    def determined(self) -> bool:
-        """True where the equations can determine the whole input."""
-        return self.rank == self.unknowns
+from auditor.results.model import Determinacy
 
 
 def determinacy(
@@ -83,7 +45,7 @@ def _stacked(stack: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]], clip
     if not walked:
         rows = (stack[0].rows or 1) * clips
         equations = sum(math.prod(shapes[layer.parameters[0]]) // layer.input_shape[-1] for layer in stack)
-        return Determinacy(names, equations, rows, min(equations, rows))
+        return Determinacy(layers=names, equations=equations, unknowns=rows, rank=min(equations, rows))
     images = walked[0].input_shape[0] * clips
     walks = [(_walk(layer), shapes[layer.parameters[0]], layer.output_shape) for layer in walked]
     axes = range(len(walked[0].input_shape) - 2)
@@ -99,7 +61,7 @@ def _stacked(stack: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]], clip
             rows += sum(min(channels, images * math.prod(map(len, taps))) for taps in product(*places))
             read = max(read, images * math.prod(len(set().union(*taps)) for taps in places))
         rank += min(rows, read)
-    return Determinacy(names, equations, images * math.prod(extent), rank)
+    return Determinacy(layers=names, equations=equations, unknowns=images * math.prod(extent), rank=rank)
 
 
 def _walk(layer: Layer) -> Convolution:

@@ -10,6 +10,7 @@ from auditor.federated import assign_labels, batch_labels, guess_loss
 from auditor.federated.model_check import check_model, suspicious
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context
+from auditor.pipeline.documents.model import determined
 from auditor.pipeline.input_preview import InputPreview, input_preview, preview_picture
 from auditor.pipeline.progress import Display
 from auditor.pipeline.scan import choose_device, load_target
@@ -97,6 +98,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
             for layer in target.layers
             for text in flags.get(layer.index, ())
         ),
+        determinacy=determined(context),
         client_check=_client_check(context),
     )
     picture = preview_picture(clip, seen)

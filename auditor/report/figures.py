@@ -33,6 +33,18 @@ def decibels(value: Any, signed: bool = False, unit: bool = True) -> str:
     return f"{sign}{shown} dB" if unit else f"{sign}{shown}"
 
 
+def determined(counted: Any) -> str:
+    """Return the share of a layer's input that equations can fix, from its equations and unknowns.
+
+    >>> determined({"share": 1.0}), determined({"share": 0.5512}), determined({"share": 0.0004}), determined(None)
+    ('all', '55%', 'under 1%', '—')
+    """
+    share = None if counted is None else real(counted["share"])
+    if share is None:
+        return MISSING
+    return "all" if share >= 1.0 else "under 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
+
+
 def fixed(value: Any, places: int = 2) -> str:
     """Return a number with a fixed count of decimals.
 

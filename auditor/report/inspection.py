@@ -19,6 +19,10 @@ WIDEST, NARROW = 110, 40
 _OPERATORS = 12
 _NAMES = 4
 _UNNORMALISED = 10.0
+DETERMINED = (
+    "determined: how much of the layer's input its weight's gradient can fix, once the gradient at its output is known "
+    "(equations over unknowns, from shapes alone)"
+)
 
 
 def inspection_view(
@@ -41,6 +45,7 @@ def inspection_view(
         _section("Input, as guessed", _input(document, frame)),
         _section("Operators", Text(_operators(document), overflow="fold")),
         _section(f"Layers with parameters ({len(layers)})", _layers(document, layers, everything)),
+        Padding(Text(DETERMINED, style="dim", overflow="fold"), (0, 0, 0, 2)),
         _section("Exposed by structure, before any attack", _flags(document, everything)),
         _section("Client-side check: has a server manipulated this model?", _client_check(document["client_check"])),
     ]
@@ -165,16 +170,18 @@ def _layers(document: Mapping[str, Any], layers: Sequence[Layer], everything: bo
     trained = {p["name"] for p in document["parameters"] if p["trainable"]}
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("#", justify="right", no_wrap=True, min_width=2)
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, min_width=20)
-    table.add_column("kind", overflow="ellipsis", no_wrap=True, min_width=8)
-    table.add_column("elements", justify="right", no_wrap=True, min_width=10)
-    table.add_column("output", overflow="ellipsis", no_wrap=True, min_width=12)
+    table.add_column("layer", overflow="ellipsis", no_wrap=True, min_width=18)
+    table.add_column("kind", overflow="ellipsis", no_wrap=True, min_width=6)
+    table.add_column("elements", justify="right", no_wrap=True, min_width=9)
     table.add_column("trained", no_wrap=True, min_width=7)
+    table.add_column("determined", no_wrap=True, min_width=10)
+    table.add_column("output", overflow="ellipsis", no_wrap=True, min_width=6)
+    counted = {name: d for d in document["determinacy"] for name in d["layers"]}
     short = len(layers) > LONG and not everything
     for position, layer in enumerate(layers):
         if short and position == ENDS:
             left = len(layers) - 2 * ENDS
-            table.add_row("", Text(f"… {left} more: --all", style="dim"), "", "", "", "")
+            table.add_row("", Text(f"… {left} more: --all", style="dim"), "", "", "", "", "")
         if short and ENDS <= position < len(layers) - ENDS:
             continue
         sent = [printable(name, 300) in trained for name in layer.parameters]
@@ -183,8 +190,9 @@ def _layers(document: Mapping[str, Any], layers: Sequence[Layer], everything: bo
             escape(printable(layer.name, 120)),
             layer.kind,
             figures.whole(layer.elements),
-            "x".join(map(str, layer.output_shape)) or "-",
             "yes" if all(sent) else "in part" if any(sent) else "no",
+            figures.determined(counted.get(printable(layer.name, 300))),
+            "x".join(map(str, layer.output_shape)) or "-",
         )
     return table
 

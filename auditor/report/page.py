@@ -144,6 +144,7 @@ def environment() -> jinja2.Environment:
         "db": figures.decibels,
         "fixed": figures.fixed,
         "percent": figures.percent,
+        "determined": figures.determined,
         "signed": figures.signed,
         "whole": figures.whole,
         "tiny": figures.tiny,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from auditor.results.asides import Check
 from auditor.results.declare import LongName, Measured, Name, Seconds, record
-from auditor.results.model import Fidelity, InputSpec
+from auditor.results.model import Determinacy, Fidelity, InputSpec
 
 
 @record
@@ -94,4 +94,5 @@ class InspectionDocument:
     operators: Mapping[LongName, int]
     fidelity: InspectedFidelity
     flags: tuple[FlagBlock, ...]
+    determinacy: tuple[Determinacy, ...]
     client_check: ClientCheckBlock

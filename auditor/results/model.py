@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from auditor.results.declare import Form, Later, LongName, Measured, Name, Paragraph, Seconds, record
+from auditor.results.declare import Form, Later, LongName, Measured, Name, Paragraph, Seconds, Share, derived, record
 from auditor.results.scores import Exposure
 from auditor.terms import Layout
 
@@ -148,11 +148,51 @@ class AttackedModel:
 
 
 @record
+class Determinacy:
+    """How far the weight gradients of the layers that read one value determine it, once the loss's gradient is known.
+
+    A convolution's dW[o, i, k] = sum_p delta[o, p] x[i, p + k] is linear in its input x, with one matrix for every
+    input channel i; the same holds for a Linear over tokens, with one tap. Where delta is known, x follows when the
+    matrix has as many independent rows as x has positions. Derived for this project.
+
+    Attributes
+    ----------
+    layers
+        Names of the layers: more than one where several read the very same value, as a block's first convolution and
+        its shortcut do; their equations stack.
+    equations
+        Equations for each input channel: taps times output channels, over groups.
+    unknowns
+        Positions of an input channel, times clips (and frames that one 2-D net reads one by one).
+    rank
+        How many of the equations can be independent at most. With a stride, positions of different remainders never
+        meet in one equation, so each class of positions counts its own.
+    """
+
+    layers: tuple[LongName, ...]
+    equations: int
+    unknowns: int
+    rank: int
+
+    @derived
+    def share(self) -> Share:
+        """Share of the unknowns that the equations can determine, in [0, 1]."""
+        return self.rank / self.unknowns
+
+    @property
+    def determined(self) -> bool:
+        """True where the equations can determine the whole input."""
+        return self.rank == self.unknowns
+
+
+@record
 class LayerBlock:
     """One layer that owns parameters, with what it exposes.
 
     `flags` are sentences on what its gradient gives away by structure; `reason` says why there is no exposure. `rows`
-    are rows of input that one clip sends through a linear weight.
+    are rows of input that one clip sends through a linear weight. `determinacy` counts the equations that its weight's
+    gradient, and that of layers which read the same value, gives for its input; None for other kinds and where nothing
+    of it is sent.
     """
 
     index: int
@@ -167,6 +207,7 @@ class LayerBlock:
     exposure: Exposure | None
     flags: tuple[str, ...]
     reason: str | None
+    determinacy: Later[Determinacy | None] = None
 
 
 Environment = Mapping[str, Annotated[Any, Form(cell=True)]]

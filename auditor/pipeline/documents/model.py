@@ -1,8 +1,9 @@
 """The model, the protocol, the probes and the layers, as the records that are written."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from auditor.exposure import Exposed, closed_form_flags
+from auditor.exposure import Exposed, closed_form_flags, determinacy
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.documents.wording import THREAT_TITLE, assumptions, local_batch, out_of_scope
 from auditor.records import FederatedProtocol, Layer, ModelPart, TemporalPool
@@ -15,7 +16,7 @@ from auditor.results.audit import (
     UpdateBlock,
 )
 from auditor.results.declare import values_of
-from auditor.results.model import LayerBlock, ModelBlock, ParameterCounts, PartBlock
+from auditor.results.model import Determinacy, LayerBlock, ModelBlock, ParameterCounts, PartBlock
 from auditor.text import distinct
 
 
@@ -92,10 +93,27 @@ def layer_blocks(context: Context, exposed: Exposed | None, reason: str) -> tupl
     flags = closed_form_flags(context.target.layers, context.protocol, context.target.classes)
     names = distinct(context.target.parameters)
     sent = frozenset(context.protocol.sent)
+    counted = {name: d for d in determined(context) for name in d.layers}
     return tuple(
-        _layer(layer, any(n in sent for n in layer.parameters), flags.get(layer.index, ()), names, exposed, reason)
+        replace(
+            _layer(layer, any(n in sent for n in layer.parameters), flags.get(layer.index, ()), names, exposed, reason),
+            determinacy=counted.get(layer.name),
+        )
         for layer in context.target.layers
     )
+
+
+def determined(context: Context) -> tuple[Determinacy, ...]:
+    """Return equations over unknowns of every layer whose weights are sent, for the clips of one update.
+
+    Empty where an update is more than one gradient: after several local steps the equations no longer hold.
+    """
+    protocol = context.protocol
+    if protocol.steps > 1:
+        return ()
+    sent = [layer for layer in context.target.layers if layer.parameters and layer.parameters[0] in protocol.sent]
+    shapes = {name: tuple(value.shape) for name, value in context.target.parameters.items()}
+    return determinacy(sent, shapes, protocol.batch)
 
 
 def _layer(
