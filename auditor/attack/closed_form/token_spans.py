@@ -116,7 +116,7 @@ def pose(view: View) -> TokenProblem | str:
     gradient = gradient if gradient.shape == embedding.matrix.shape else gradient.T
     u, s, v = torch.linalg.svd(gradient, full_matrices=False)
     rank = _rank(s)
-    if rank != tokens or len(s) <= tokens:
+    if rank < tokens or len(s) <= tokens:
         return f"the patch embedding's gradient has rank {rank}, not the {tokens} of its tokens"
     bias = _bias(view, embedding.weight)
     level = None if bias is None else (u[:, :tokens].T @ bias[1]) / s[:tokens]
@@ -129,6 +129,12 @@ def pose(view: View) -> TokenProblem | str:
         return "tokens are mixed before the first Linear layer"
     spans = tuple(span for span in spans if span.value in run.rows)
     return TokenProblem(embedding, run, v[:tokens], level, spans)
+
+
+def _floor(gradient: Tensor) -> float:
+    """Return the size of a gradient's rounding, so that stacked gradients count alike."""
+    s = torch.linalg.svdvals(gradient)
+    return max(float(s[-max(8, len(s) // 4) :].median()), 1e-12 * float(s[0]), 1e-300)
 
 
 def _rank(s: Tensor) -> int:
@@ -161,11 +167,10 @@ def _spans(view: View, graph: CallGraph, embedding: PatchEmbedding) -> tuple[Spa
         # Keys often have no bias; queries and values tell the span with its last column all the same.
         with_bias = [torch.cat([dw, db[:, None]], 1) for dw, db in pairs if db is not None]
         biased, parts = bool(with_bias), with_bias or [dw for dw, _ in pairs]
-        _, s, v = torch.linalg.svd(torch.cat(parts), full_matrices=False)
+        _, s, v = torch.linalg.svd(torch.cat([part / _floor(part) for part in parts]), full_matrices=False)
         rows = math.prod(graph.shapes[value][:-1])
-        rank = _rank(s)
-        if embedding.tokens <= rank == rows < v.shape[1]:
-            found.append(Span(value, v[:rank], biased))
+        if embedding.tokens <= rows < v.shape[1] and _rank(s) >= rows:
+            found.append(Span(value, v[:rows], biased))
     return tuple(found)
 
 
