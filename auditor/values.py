@@ -215,7 +215,8 @@ class Numbers:
         numbers = tuple(_number(part) for part in parts)
         few = not numbers or (self.count is not None and len(numbers) != self.count)
         if few or not all(abs(number) <= _LARGEST for number in numbers):
-            raise UsageError(f"{flag} {shown(value)} is not a list of numbers", "separate them by commas")
+            wanted = "a list of numbers" if self.count is None else f"{self.count} numbers"
+            raise UsageError(f"{flag} {shown(value)} is not {wanted}", "separate them by commas")
         return numbers
 
 

@@ -113,7 +113,7 @@ def document(run: bool = True) -> str:
             "",
             "Gradient attacks differentiate twice. For every operator with a gradient, first and second derivatives by",
             "the clip are compared with finite differences in float64 on its smallest node case "
-            "(`tests/model/test_model_operators.py`).",
+            "(`tests/model/onnx/test_model_operators.py`).",
             "Operators without a gradient, or with one that is zero wherever it exists, are listed there by name.",
             "",
             "## Operators of your own",

@@ -61,7 +61,7 @@ WRONG = [
     ("input_shape", '"a"', ["--input-shape", "a"], "a", "--input-shape a is not a shape"),
     ("input_shape", "[3, 0, 8]", ["--input-shape", "3,0,8"], (3, 0, 8), "--input-shape 3,0,8 is not a shape"),
     ("mean", '"grey"', ["--mean", "grey"], "grey", "--mean grey is not a list of numbers"),
-    ("range", "[1]", ["--range", "1"], [1], "--range 1 is not a list of numbers"),
+    ("range", "[1]", ["--range", "1"], [1], "--range 1 is not 2 numbers"),
     ("loss", '""', ["--loss", ""], "", "--loss is empty"),
     ("arg", '"depth"', ["--arg", "depth"], "depth", "--arg depth is not name=value"),
     ("send_buffers", "true", ["--send-buffers"], True, "--send-buffers has nothing to send with --bn eval"),

@@ -67,3 +67,24 @@ def test_a_scan_is_what_the_command_runs_and_shows_nothing(monkeypatch):
     assert (options.model, options.layout, options.max_time) == ("m.onnx", "NCTHW", 300.0)
     assert options.probes == (ROOT / "README.md",)
     assert isinstance(display, Silent)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"attack": "guessing"}, "there is no attack guessing"),
+        ({"clip": "nowhere.npz"}, "there is no clip nowhere.npz"),
+        ({"defence": "hope"}, "--defence hope is unknown"),
+        ({"attack": "linear-input", "reference": "first:1"}, "uses no reference frame"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_words_of_an_attack_are_refused_before_a_model_is_read_as_on_the_command_line(options, line, tmp_path):
+    with pytest.raises(auditor.UsageError, match=line) as refused:
+        auditor.attack("no.onnx", **options)
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "auditor", "attack", "no.onnx", *flags],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()) == (2, [f"fl-audit: {refused.value}"])

@@ -54,3 +54,11 @@ def test_the_readme_shows_what_the_makefile_has():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M):
         assert re.search(rf"^{target}:", makefile, flags=re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_paths_that_a_page_names_exist(page):
+    named = re.findall(
+        r"`((?:auditor|tests|benchmarks|examples|docs|probes)/[\w/.-]+)", page.read_text(encoding="utf-8")
+    )
+    assert not [path for path in named if not (ROOT / path).exists()]

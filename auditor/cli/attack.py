@@ -19,8 +19,9 @@ def attack(options: AttackOptions, files: AttackFiles) -> None:
 
     Writes frames, a lossless animation, a strip beside the true clip, arrays and result.json (docs/attack.md).
 
-    Exits 0 when the attack ran, whatever it recovered, 2 when an option is wrong, 3 when the model cannot be audited or
-    the attack does not apply to it, 4 when the time did not hold the attack.
+    Exits 0 when the attack ran, 2 when an option is wrong, 4 when the time did not hold the attack.
+
+    Exits 3 when the model cannot be audited or the attack does not apply to it.
     """
     document = _run(options, files.output)
     if files.json:
@@ -34,16 +35,11 @@ def attack(options: AttackOptions, files: AttackFiles) -> None:
 def _run(options: AttackOptions, folder: Path) -> dict[str, Any]:
     """Check what can be checked at once, attack, and write the folder."""
     from auditor.cli.progress import progress_display
-    from auditor.federated import parse
     from auditor.pipeline.documents.attack import attack_document
     from auditor.pipeline.single_attack.files import check_folder, write_folder
-    from auditor.pipeline.single_attack.named import attack_named, check_clip
-    from auditor.pipeline.single_attack.run import attack_one
+    from auditor.pipeline.single_attack.run import attack_one, check_words
 
-    for written in options.defence:
-        parse(written)
-    attack_named(options.attack, options.restarts)
-    check_clip(options.clip)
+    check_words(options)
     check_folder(folder)
     limit = options.max_time * (2.0 if options.diagnose else 1.0)
     with warnings.catch_warnings(), progress_display(stderr(), limit) as display:

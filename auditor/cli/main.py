@@ -106,6 +106,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         return ExitCode.INTERRUPTED
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        if not error.format_message():  # without arguments: the help was printed
+            return ExitCode.USAGE
         return _tell(f"{error.format_message().rstrip('.')}; see fl-audit --help", ExitCode.USAGE)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)

@@ -6,7 +6,7 @@ After the pipeline of Rasul et al. 2025 (arXiv 2509.09742): only the head's upda
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -16,7 +16,6 @@ from auditor.model.output import select
 from auditor.records import Join, Layer
 
 EXTRACTOR, HEAD = "extractor", "head"
-JOINS: tuple[Join, ...] = get_args(Join)
 # What is tried first loses nothing; averages come last, because they decide what a head can leak.
 LEVELS: tuple[tuple[Join, ...], ...] = (("none", "sequence"), ("flatten",), ("pool", "pool-sequence"), ("mean",))
 

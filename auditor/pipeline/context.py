@@ -10,6 +10,7 @@ from torch import Tensor
 from auditor.attack import restore_labels
 from auditor.errors import UsageError
 from auditor.federated import LocalClient, Loss, assign_labels, batch_labels, observe, select_parameters
+from auditor.options import LOCAL
 from auditor.probe import moving_texture
 from auditor.records import (
     Clip,
@@ -149,11 +150,8 @@ def _view(
         labels_from=labels_from,
         reference=reference,
         loss=protocol.loss,
-        local_epochs=protocol.local_epochs if local else None,
-        local_batch=protocol.local_batch if local else None,
-        learning_rate=protocol.learning_rate if local else None,
-        momentum=protocol.momentum if local else None,
         defences=context.client.defences,
+        **{name: getattr(protocol, name) for name in LOCAL if local},
     )
     return View(target=context.target, client=context.client, update=update, knowledge=knowledge)
 

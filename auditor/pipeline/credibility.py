@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import Attack, GivenClips, GradientMatching, as_sent, distance
+from auditor.attack import LEAST_STEPS, Attack, GivenClips, GradientMatching, as_sent, distance
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.run_attack import run_attack
@@ -17,7 +17,6 @@ from auditor.score import Evidence, conclude, psnr
 CHECKPOINTS = 6
 # The truth-started run settles within half the steps of the attack that it explains.
 _SHARE = 0.5
-_LEAST_STEPS = 60
 # Space-time modes give a clip back at 34 dB and more, an untrained generator at 10 dB.
 _STANDS_FOR_DB = 25.0
 # No PSNR is larger than this: iterates are kept in half precision.
@@ -99,7 +98,7 @@ def _start_at_truth(
     truth = observed.clips.detach()
     if not _representable(attack, truth):
         return "what the attack moves cannot stand for given clips, so it cannot be started at one"
-    steps = max(_LEAST_STEPS, round(_SHARE * made.steps / max(1, len(made.restart_objectives))))
+    steps = max(LEAST_STEPS, round(_SHARE * made.steps / max(1, len(made.restart_objectives))))
     result = run_attack(_from(attack, truth), knowing, replace(budget, steps=steps, checkpoints=CHECKPOINTS), seed=0)
     if isinstance(result, Skipped):
         return result.reason

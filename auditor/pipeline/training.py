@@ -1,12 +1,13 @@
 """What the user said about training, fitted to the model: protocol, loss, and what the report must say about both."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from auditor.declaring import options_of
 from auditor.errors import UsageError
 from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks, parse
 from auditor.model.sandbox.user_file import executed
@@ -15,6 +16,8 @@ from auditor.pipeline.context import Context, Observed, observe_probes, set_up
 from auditor.records import FederatedProtocol, Label, Probe, Target
 from auditor.text import printable
 
+# What an option says of the protocol under the same name.
+_AS_GIVEN = {o.name for o in options_of(ClientOptions)} & {f.name for f in fields(FederatedProtocol)}
 _ONE_VALUE = "more than 1 value per channel"
 
 
@@ -26,22 +29,12 @@ def trained(target: Target, options: ClientOptions, loss: Loss, defence: tuple[s
     UsageError
         An option does not fit the model.
     """
-    protocol = FederatedProtocol(
-        batch=options.batch,
-        loss=options.loss,
-        labels=options.labels,
-        bn=options.bn,
-        trainable=options.trainable or (("head.*",) if target.parts else ("*",)),
-        frozen=() if options.trainable else target.frozen,
-        dropout=options.dropout,
-        send_buffers=options.send_buffers,
-        algorithm=options.algorithm,
-        local_epochs=options.local_epochs,
-        local_batch=options.local_batch,
-        learning_rate=options.learning_rate,
-        momentum=options.momentum,
-        defence=tuple(str(parse(written)) for written in defence),
-    )
+    of_the_model: dict[str, Any] = {
+        "trainable": options.trainable or (("head.*",) if target.parts else ("*",)),
+        "frozen": () if options.trainable else target.frozen,
+        "defence": tuple(str(parse(written)) for written in defence),
+    }
+    protocol = FederatedProtocol(**{**{name: getattr(options, name) for name in _AS_GIVEN}, **of_the_model})
     _check(protocol, target)
     notes = (*target.fidelity.notes, *output_remarks(loss, target.output), *_dropout_note(protocol, target))
     noted = replace(target, fidelity=replace(target.fidelity, notes=notes))

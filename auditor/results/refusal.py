@@ -79,7 +79,7 @@ def _spelled(place: str) -> str:
 def _wanted(what: str) -> str:
     """Return what a place asks for, in a reader's words."""
     if what.startswith("Invalid enum value"):
-        return "one of the words that the schema lists"
+        return "one of the values that the schema lists"
     if what.startswith("Number out of range"):
         return "a number"
     length = re.match(r"Expected `array` of length (\d+)", what)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -91,11 +91,6 @@ def _pattern(truth: Clip, estimate: Clip, gallery: Clips) -> Float[Tensor, " can
 def _centred(clip: Clip) -> Clip:
     """Subtract each channel's mean over frames and pixels."""
     return clip - clip.mean((0, 2, 3), keepdim=True)
-
-
-def recalled(ranks: Tensor, at: int = 1) -> Bool[Tensor, " trial"]:
-    """Return which ranks are at most `at`: their mean is Recall@`at`."""
-    return ranks <= at
 
 
 def summarise(ranks: Sequence[int], gallery: int, *, independent: bool = True) -> Retrieval | None:

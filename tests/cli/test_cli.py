@@ -186,6 +186,12 @@ def test_a_bad_option_is_one_line_and_leaves_nothing(run, tmp_path, args, code, 
     assert set(tmp_path.iterdir()) == there
 
 
+def test_without_a_command_the_help_is_all_that_is_said(run):
+    code, out, err = run()
+    assert (code, err) == (2, "")
+    assert "Usage:" in out
+
+
 def test_an_output_folder_that_cannot_be_written(run, tmp_path):
     conv_net(tmp_path / "net.onnx")
     (tmp_path / "file").write_text("in the way")

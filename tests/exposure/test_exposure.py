@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from bench_nets import SPEC, clip, flat, pooled, seeded, target_of
 
 from auditor.exposure import closed_form_flags, expose
 from auditor.exposure.jacobian import JacobianProducts, grams
-from auditor.exposure.layers import Noise, _posterior, _rounding
+from auditor.exposure.layers import Noise, _exposure, _posterior, _rounding
 from auditor.exposure.modes import leading_modes
 from auditor.federated import LocalClient
 from auditor.records import FederatedProtocol
@@ -71,6 +72,24 @@ def test_the_posterior_is_the_textbook_one():
         direct = torch.linalg.inv(torch.diag(1 / d) + j.T @ j / (sigma**2 * mean_square + floor)).trace()
         noise = {"a": Noise(signal=mean_square, floor=floor)}
         assert _posterior({"a": j.T @ j}, noise, d, sigma) == pytest.approx(float(direct), rel=1e-9)
+
+
+def test_each_number_of_exposure_is_at_the_noise_that_it_is_named_after():
+    g = torch.Generator().manual_seed(0)
+    j = torch.randn(7, 5, generator=g, dtype=torch.float64)
+    modes = SimpleNamespace(variance=torch.rand(5, generator=g, dtype=torch.float64) + 0.1, outside=0.01)
+    gram, noise = {"a": j.T @ j}, {"a": Noise(signal=2.0, floor=0.0)}
+    made = _exposure(gram, noise, modes, 1, (3, 4))  # type: ignore[arg-type]
+
+    def level(left):
+        return -10 * math.log10((float(left) + 0.01) / 12)
+
+    for sigma, found in ((3e-2, made.psnr), (1e-6, made.ceiling)):
+        left = torch.linalg.inv(torch.diag(1 / modes.variance) + gram["a"] / (sigma**2 * 2.0)).trace()
+        assert found == pytest.approx(level(left), rel=1e-6)
+    assert made.prior == pytest.approx(level(modes.variance.sum()))
+    assert made.sigma == 3e-2
+    assert made.prior + 1.0 < made.psnr < made.ceiling - 1e-3
 
 
 def test_rounding_of_weights_hides_what_a_tiny_learning_rate_sends():

@@ -6,21 +6,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench_nets import flat, seeded, target_of
 from record_samples import differences, sample
 
 from auditor.attack import BY_NAME
 from auditor.exposure import Exposed
+from auditor.options import ClientOptions
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents import audit
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
 from auditor.pipeline.documents.findings import finding_blocks
+from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.identity import Identity
 from auditor.pipeline.malicious import MaliciousServer, Manipulation
 from auditor.pipeline.membership import Asked, ClipAsked, Membership
 from auditor.pipeline.references import Copied, References
+from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.what_if import Variant
+from auditor.probe import shipped_probes
 from auditor.records import Exposure, Probe, Reconstruction, Skipped
 from auditor.results.attempts import Attempt, Diagnosis
 from auditor.results.encode import document
@@ -157,6 +162,46 @@ def test_exposure_and_severity_of_an_audit():
     assert (severity["score"], severity["band"], severity["vector"]) == (7.5, "high", "V")
     values = {name: told["value"] for name, told in severity["inputs"].items()}
     assert values == {"fidelity": 0.8, "preconditions": 0.95, "reach": 0.4}
+
+
+def test_the_model_its_protocol_its_probes_and_its_layers():
+    options = ClientOptions(
+        model="m", trainable=("5.*",), algorithm="FedAvg", batch=2, local_epochs=3, local_batch=1, learning_rate=0.25,
+        momentum=0.5,
+    )  # fmt: skip
+    target = target_of(seeded(flat))
+    context = trained(target, options, loss_of(options.loss, target))
+    probe = shipped_probes(context.input)[0]
+    (observed,) = observe_all(context, [probe], [3])
+    written = document(model_block(context))
+    sizes = {name: p.numel() for name, p in target.parameters.items()}
+    sent = {name: n for name, n in sizes.items() if name.startswith("5.")}
+    assert 0 < len(sent) < len(sizes)
+    counts = (len(sizes), sum(sizes.values()), len(sent), sum(sent.values()))
+    assert tuple(written["parameters"][n] for n in ("tensors", "elements", "sent_tensors", "sent_elements")) == counts
+    assert differences(context.target.input, written["input"]) == []
+    assert differences(context.target.fidelity, written["fidelity"]) == []
+    told = document(protocol_block(context, observed, None))
+    local = {"local_epochs": 3, "local_batch": 1, "steps": 6, "learning_rate": 0.25, "momentum": 0.5}
+    assert (told["local"], told["batch"], told["update"]["gradients"]) == (local, 2, len(sent))
+    told = document(probe_block(observed))
+    assert (told["shape"], told["native_shape"]) == (list(probe.clip.shape), list(probe.native.shape))
+    assert (told["label"], told["sha256"]) == (3, probe.sha256)
+    measured = {
+        layer.index: Exposure(psnr=layer.index + 20.5, ceiling=layer.index + 40.5, prior=9.5, sigma=0.03)
+        for layer in target.layers
+    }
+    exposed = Exposed(all=sample(Exposure), layers=measured, modes=1, coverage=1.0, seconds=0.0)
+    for layer, made in zip(target.layers, layer_blocks(context, exposed, "late"), strict=True):
+        block = document(made)
+        own = set(layer.parameters) <= set(sent)
+        assert (block["index"], block["elements"], block["rows"], block["sent"]) == (
+            layer.index, layer.elements, layer.rows, own
+        )  # fmt: skip
+        if own:
+            assert differences(measured[layer.index], block["exposure"]) == []
+        else:
+            assert (block["exposure"], block["reason"]) == (None, "not sent")
 
 
 def test_the_numbers_of_a_study():

@@ -43,6 +43,17 @@ def test_every_number_is_the_one_of_its_own_function(probe, crowd, appearance):
     assert 0.0 < score.perceptual < score.perceptual_blind
 
 
+def test_lpips_is_of_the_reconstruction_and_of_the_nearest_guess(probe, crowd):
+    def apart(one, other):  # stands for LPIPS, whose weights are not shipped
+        return float((one - other).abs().mean())
+
+    made, guesses = damaged(probe), blind_guesses(crowd.clips, (32, 32))
+    score = Appearance(probe.clip, guesses, lpips=apart).added(score_clip(probe, made, crowd.clips), made)
+    assert score.lpips == pytest.approx(apart(probe.clip, made))
+    assert score.lpips_blind == pytest.approx(min(apart(probe.clip, guess) for guess in guesses.values()))
+    assert score.lpips < score.lpips_blind
+
+
 def test_the_rank_in_its_own_scene_counts_that_scene_alone(probe, crowd):
     places = crowd.of(probe.name)
     assert {crowd.names[i].split("/")[0] for i in places} == {probe.name}

@@ -8,8 +8,11 @@ from auditor.probe import canary, gallery, shipped_probes
 from auditor.records import InputSpec
 from auditor.score.baselines import blind_guesses
 from auditor.score.clip import score_clip
+from auditor.score.motion import motion_correlation, motion_psnr, motionless_psnr
 from auditor.score.pairing import pair
 from auditor.score.psnr import psnr
+from auditor.score.retrieval import rank_among, similarities
+from auditor.score.ssim import ssim_frames
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 
@@ -148,3 +151,22 @@ def test_pairing_takes_a_diverged_clip_and_refuses_other_shapes(probes):
     assert pair(truths, estimates) == (1, 0)
     with pytest.raises((ValueError, TypeError), match=r"shapes differ|Type-check error"):
         pair(truths, truths[:1])
+
+
+def test_every_number_of_a_score_is_the_one_of_its_own_function(candidates, probes):
+    truth, places = probes[0], (0, 2)
+    made = (0.05 * truth.clip + 0.9 * noise(4)).clamp(0, 1)
+    score = score_clip(truth, made, candidates, same_scene=places)
+    similar = similarities(truth.clip, made, candidates)
+    assert score.psnr == pytest.approx(float(psnr(truth.clip, made)))
+    assert score.psnr_frames == pytest.approx([float(psnr(a, b)) for a, b in zip(truth.clip, made, strict=True)])
+    assert score.ssim_frames == pytest.approx(ssim_frames(truth.clip, made).tolist())
+    assert score.gain == pytest.approx(score.psnr - max(score.baselines.values()))
+    assert score.motion == pytest.approx(motion_psnr(truth.clip, made))
+    assert score.motion_gain == pytest.approx(score.motion - motionless_psnr(truth.clip))
+    assert score.motion_correlation == pytest.approx(motion_correlation(truth.clip, made))
+    assert (score.rank, score.gallery) == (rank_among(similar), len(candidates) + 1)
+    assert (score.rank_same_scene, score.same_scene) == (rank_among(similar, places), 2)
+    assert score.rank != score.rank_same_scene
+    numbers = (score.psnr, score.gain, score.motion, score.motion_gain, score.motion_correlation)
+    assert min(abs(a - b) for a, b in itertools.combinations(numbers, 2)) > 1e-3

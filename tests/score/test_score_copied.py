@@ -1,6 +1,7 @@
 """Reference frames by themselves: nothing that they hand over counts as read from an update."""
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from auditor.probe import canary, gallery, shipped_probes
 from auditor.records import InputSpec, Knowledge
 from auditor.score import Grade, clearly_above_chance, grade_clip, grade_finding, reference_copies, score_clip
 from auditor.score.motion import motion_gain
+from auditor.score.psnr import psnr
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 
@@ -94,6 +96,20 @@ def test_a_reference_that_is_the_whole_clip_leaves_nothing_to_find(moving, candi
     assert grade_clip(exact, with_reference=True) is Grade.NOT_SHOWN
     finding = grade_finding([exact] * 5, recall_significant=True, bits_significant=False, with_reference=True)
     assert finding is Grade.NOT_SHOWN
+
+
+def test_every_number_of_a_copy_is_the_one_of_its_own_function(moving, candidates):
+    """Three frames move when they are interpolated: what a reconstruction gains and what is beyond differ."""
+    frames = moving.clip[[0, 3, 7]]
+    copies = reference_copies(frames, 8, (32, 32)).values()
+    made = 0.9 * halfway(moving, 0.4, next(iter(copies)))
+    score = score_clip(moving, made, candidates, frames)
+    level, moved = max(float(psnr(moving.clip, c)) for c in copies), max(motion_gain(moving.clip, c) for c in copies)
+    assert (score.copy.psnr, score.copy.motion_gain) == pytest.approx((level, moved))
+    assert score.copy.gain == pytest.approx(score.psnr - level)
+    assert score.copy.motion_beyond == pytest.approx(score.motion_gain - moved)
+    numbers = (level, moved, score.copy.gain, score.copy.motion_beyond, score.motion_gain, score.copy.followed)
+    assert min(abs(a - b) for a, b in itertools.combinations(numbers, 2)) > 1e-3
 
 
 def test_a_motionless_truth_has_no_motion_to_gain(moving, candidates):

@@ -90,11 +90,6 @@ class TokenProblem:
         flat[grid.pixel.reshape(-1)] = values.reshape(-1)
         return flat.reshape(grid.clip_shape) + 0.5
 
-    def from_clip(self, clip: Clip) -> Tensor:
-        """Return the coordinates of a clip's part in the row space, before normalisation is added: linear in it."""
-        grid = self.embedding.grid
-        return (clip.reshape(-1)[grid.pixel] * grid.scale) @ self.rows.T
-
 
 def pose(view: View) -> TokenProblem | str:
     """Set the problem up from the update, or say in one clause what is missing."""

@@ -239,6 +239,14 @@ def _share(budget: Budget, left: float, restart: int, restarts: int) -> Budget:
 
 
 def _too_slow(name: str, pace: float, budget: Budget) -> Skipped:
+    if budget.steps < LEAST_STEPS:
+        return Skipped(
+            stage="invert",
+            what=name,
+            because="out-of-budget",
+            reason=f"{budget.steps} steps at most were allowed; fewer than {LEAST_STEPS} would prove nothing",
+            remedy=f"allow {LEAST_STEPS} steps or more",
+        )
     times = max(2, math.ceil(pace * LEAST_STEPS / max(budget.seconds, 1e-9)))
     return Skipped(
         stage="invert",

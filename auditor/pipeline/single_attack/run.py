@@ -6,6 +6,7 @@ from dataclasses import replace
 from auditor.attack import Attack
 from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
 from auditor.exposure import Exposed, expose
+from auditor.federated import parse
 from auditor.options import AttackOptions
 from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve, diagnose
@@ -74,6 +75,23 @@ class Attacked:
     reference_notes: tuple[str, ...]
 
 
+def check_words(options: AttackOptions) -> Attack:
+    """Return the attack, after all that can be checked before a model is loaded.
+
+    Raises
+    ------
+    UsageError
+        There is no such attack, clip or defence, or the attack has no use for an option.
+    """
+    attack = attack_named(options.attack, options.restarts)
+    if options.reference and not uses_reference(attack):
+        raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
+    check_clip(options.clip)
+    for written in options.defence:
+        parse(written)
+    return attack
+
+
 def attack_one(options: AttackOptions, display: Display) -> Attacked:
     """Attack one clip and score what was reconstructed.
 
@@ -89,10 +107,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
         The attack failed.
     """
     started, clock = datetime.datetime.now(datetime.UTC), Clock(0.0)
-    attack = attack_named(options.attack, options.restarts)
-    if options.reference and not uses_reference(attack):
-        raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
-    check_clip(options.clip)
+    attack = check_words(options)
     device = choose_device(options.device)
     display.stage("loading the model")
     target = load_target(options, device)

@@ -24,7 +24,8 @@ def posed(net, truth) -> TokenProblem:
 
 def coordinates(problem: TokenProblem, truth: torch.Tensor) -> torch.Tensor:
     grid = problem.embedding.grid
-    return problem.from_clip(truth.double()) + (grid.centre - 0.5 * grid.scale) @ problem.rows.T
+    pixels = truth.double().reshape(-1)[grid.pixel]
+    return ((pixels - 0.5) * grid.scale + grid.centre) @ problem.rows.T
 
 
 def test_the_true_tokens_lie_in_every_span_and_others_do_not():

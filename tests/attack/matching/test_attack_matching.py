@@ -40,6 +40,17 @@ def test_the_restart_with_the_lowest_objective_wins():
     assert made.objective == min(made.restart_objectives)
 
 
+def test_too_few_steps_are_told_from_too_little_time():
+    view = view_of(seeded(flat), clip(5)[None], [3])
+    few = GradientMatching().invert(view, dataclasses.replace(BUDGET, steps=3), 0)
+    late = GradientMatching().invert(view, dataclasses.replace(BUDGET, seconds=1e-3), 0)
+    assert isinstance(few, Skipped)
+    assert isinstance(late, Skipped)
+    assert "3 steps at most" in few.reason
+    assert few.remedy == "allow 60 steps or more"
+    assert "--max-time" in late.remedy
+
+
 def test_no_record_that_an_attack_gets_can_hold_the_truth():
     fields = {f.name for kind in (View, Update, Knowledge) for f in dataclasses.fields(kind)}
     assert fields == {
