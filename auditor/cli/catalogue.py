@@ -26,7 +26,7 @@ def _attacks() -> str:
 
 
 def _titles(attacks: Iterable[Attack]) -> str:
-    return "\n".join(f"    {a.name:24} {a.title}\n{'':29}{a.source}" for a in attacks)
+    return "\n".join(f"    {a.name:26} {a.title}\n{'':31}{a.source}" for a in attacks)
 
 
 def _probes() -> str:
