@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from auditor.attack.closed_form.linear_input import recover_linear_input
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace
 from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
+from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
 from auditor.records import Clock, View
 
@@ -17,8 +17,6 @@ from auditor.records import Clock, View
 CONSISTENT = 1e-3
 # A gradient that is the same at every position, up to the rounding of float32 weights.
 _UNIFORM = 1e-5
-# A gradient of rank one, and bisections for its scale.
-_RANK_ONE, _HALVINGS = 1e-4, 200
 # Error bars above this share of the value leave it unknown.
 _EXACT = 1e-2
 
@@ -126,74 +124,10 @@ def descend_graph(view: View, clock: Clock) -> GraphDescent | str:
     graph = trace(model, clip)
     if graph is None:
         return "the model's calls do not repeat its answer"
-    head = _head(view, graph)
+    head = gradient_at_head(view, graph)
     if head is None:
         return "no Linear layer through which alone the clip reaches the logits gives its input away"
     return _Descent(view, graph, clock).run(*head)
-
-
-def _head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
-    """Return the first Linear that the whole clip passes as one row, and the gradient at its output."""
-    owners = {name: layer for layer in view.target.layers for name in layer.parameters}
-    for place, call in enumerate(graph.calls):
-        layer = owners.get(call.weight or "")
-        if layer is None or layer.kind != "linear" or _reaches(graph, place):
-            continue
-        found = recover_linear_input(view, layer)
-        count = torch.Size(graph.shapes[call.inputs[0]]).numel()
-        if found is None and call.weight in view.update.gradients and call.outputs[0] == graph.logits:
-            output = _without_bias(view, graph, call)
-            if output is not None:
-                return place, output
-        if found is None or found.weight != call.weight or found.value.numel() != count or not bool(found.value.any()):
-            continue
-        gradient = graph.operation(call).oriented(view.update.gradients[found.weight].double())
-        output = gradient @ found.value / found.value.square().sum()
-        return place, output.reshape(graph.shapes[call.outputs[0]])
-    return None
-
-
-def _without_bias(view: View, graph: CallGraph, call: Call) -> Tensor | None:
-    """Return the gradient at the logits where no bias tells it: dW = (p - e_y) x' leaves a scale open, p = p(x) not.
-
-    Exporters leave a bias out that is zero. Of cross-entropy only, and of features that are nowhere negative, as behind
-    a rectifier: their sign is then known.
-    """
-    scale = view.scale
-    if view.knowledge.loss != "cross-entropy" or scale is None or not call.weight:
-        return None
-    gradient = graph.operation(call).oriented(view.update.gradients[call.weight].double()) / scale
-    _, s, v = torch.linalg.svd(gradient, full_matrices=False)
-    if len(s) < 2 or float(s[1]) > _RANK_ONE * float(s[0]) or float(s[0]) == 0.0:
-        return None
-    towards = v[0] if float(v[0].sum()) > 0.0 else -v[0]
-    error = gradient @ towards
-    label = int(error.argmin())
-
-    def off(size: float) -> float:
-        given = (size * towards).reshape(graph.shapes[call.inputs[0]])
-        with torch.no_grad():
-            p = call({call.inputs[0]: given})[0].flatten().softmax(0)
-        p[label] -= 1.0
-        return float(p.norm() - error.norm() / size)
-
-    low, high = 1e-6, 1e6
-    if not off(low) < 0.0 < off(high):
-        return None
-    for _ in range(_HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if off(middle) < 0.0 else (low, middle)
-    output = error / low
-    return (scale * output).reshape(graph.shapes[call.outputs[0]])
-
-
-def _reaches(graph: CallGraph, without: int) -> bool:
-    """Tell whether the clip reaches the logits past one call."""
-    live = {0}
-    for place, call in enumerate(graph.calls):
-        if place != without and live.intersection(call.inputs):
-            live.update(call.outputs)
-    return graph.logits in live
 
 
 class _Descent:
