@@ -29,6 +29,7 @@ from auditor.pipeline.context import Context, Observed, observe_probes, unit_see
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
+from auditor.pipeline.what_if import MOST_STEPS
 from auditor.probe import moving_texture
 from auditor.records import Budget, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
 from auditor.results.asides import Check
@@ -41,8 +42,6 @@ _BATCH = 4
 # 16 bins a clip leave 94% of a batch of any size alone in their bins, if quantiles fit: (1 - 1/16B)^(B-1).
 _BINS_A_CLIP, _LEAST_BINS = 16, 64
 _MOST_WEIGHTS = 2**26  # 256 MiB of float32, and as much again for their gradient
-# As in the other what-if variants: the steps compare, they do not exhaust.
-_MOST_STEPS = 300
 # float32 leaves 90 to 160 dB; a mixture of two clips is far below.
 _EXACT_DB = 60.0
 # A bisection over 40 standard deviations ends at 1e-3 of one.
@@ -142,7 +141,7 @@ def malicious_server(
         audited = check_model(honest.target, honest.client, observed[0].clips, observed[0].labels, _CHECK_SECONDS)
     # One descent of the batch (the honest server), two of one clip (fishing and its null).
     three = seconds_per_step(honest, observed[0]) * (1.0 + 2.0 / batch)
-    steps = min(_MOST_STEPS, int(0.6 * clock.left / (1.25 * three)))
+    steps = min(MOST_STEPS, int(0.6 * clock.left / (1.25 * three)))
     case = _Case(context=honest, observed=observed, gallery=gallery, steps=steps, clock=clock, display=display)
     base = _honest(case)
     made = []

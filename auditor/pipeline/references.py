@@ -19,7 +19,7 @@ _FIRST = "first:"
 # Longer numbers are no counts of frames, and Python refuses to read very long ones.
 _DIGITS = 6
 # Half a grey level of 8-bit video, root mean square: a frame of one colour, which shows nothing of a scene.
-_BLANK = 0.5 / 255
+BLANK = 0.5 / 255
 
 
 @record
@@ -115,7 +115,7 @@ def _first(text: str, spec: InputSpec) -> References:
 
 
 def _blank(frames: Clip) -> list[str]:
-    count = sum(float(frame.std(dim=(-2, -1)).max()) < _BLANK for frame in frames)
+    count = sum(float(frame.std(dim=(-2, -1)).max()) < BLANK for frame in frames)
     return [f"{count} of {len(frames)} reference frames show a single colour: they tell nothing"] if count else []
 
 

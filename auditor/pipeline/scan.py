@@ -27,7 +27,7 @@ from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.progress import Display
-from auditor.pipeline.references import each_copied, references_from
+from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
@@ -44,8 +44,6 @@ _CONTROL_SECONDS = 4.0
 _LEAST_SECONDS = 1.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
-# Half a grey level of 8-bit video, root mean square: nothing to recognise.
-_BLANK = 0.5 / 255
 
 
 _NO_WHAT_IF = Skipped(
@@ -212,7 +210,7 @@ def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Prob
 
 def check_scene(probe: Probe) -> None:
     """Raise UsageError if a clip shows nothing that could be recognised."""
-    if float(probe.clip.std()) < _BLANK:
+    if float(probe.clip.std()) < BLANK:
         raise UsageError(f"the clip {probe.name} shows a single colour", "give clips of a scene: this one has none")
 
 

@@ -37,7 +37,7 @@ from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
 
 # Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
 # exhaust.
-_MOST_STEPS = 300
+MOST_STEPS = 300
 # The number of steps is what ends a variant's descent; time ends it only on a machine that got this much busier.
 _SLOWER = 1.5
 # Steps of the audited protocol that preparing and timing all variants costs; one of them has four clips.
@@ -94,7 +94,7 @@ def variants(
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
     # A third of the time for exposure, the rest for descents of equal length.
-    steps = min(_MOST_STEPS, int(0.6 * clock.left / max(sum(paces) * 1.25, 1e-9)))
+    steps = min(MOST_STEPS, int(0.6 * clock.left / max(sum(paces) * 1.25, 1e-9)))
     results: list[Variant] = []
     for plan, ready in prepared:
         if isinstance(ready, Skipped):

@@ -4,8 +4,8 @@ from scipy import special  # scipy.stats would add a second and a half to every 
 
 from auditor.results.scores import Interval
 
-_LEVEL = 0.95
-_ALPHA = 1 - _LEVEL
+LEVEL = 0.95
+_ALPHA = 1 - LEVEL
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

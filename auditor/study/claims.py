@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 
 from scipy import special
 
-_LEVEL = 0.95
+from auditor.score.intervals import LEVEL
+
 # With fewer clips the interval says more about the formula than about the clips: t of one degree of freedom is 12.7.
 LEAST_CLIPS = 3
 
@@ -82,7 +83,7 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     n = len(values)
     if n < LEAST_CLIPS:
         return None, None
-    half = float(special.stdtrit(n - 1, 0.5 + _LEVEL / 2)) * stdev(values) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * stdev(values) / math.sqrt(n)
     return fmean(values) - half, fmean(values) + half
 
 

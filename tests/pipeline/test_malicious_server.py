@@ -32,7 +32,7 @@ TINY = dataclasses.replace(
 def tiny_preset():
     PRESETS["tiny"] = TINY
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(malicious, "_MOST_STEPS", 60)
+        patch.setattr(malicious, "MOST_STEPS", 60)
         yield
     del PRESETS["tiny"]
 
@@ -144,7 +144,7 @@ def test_without_time_nothing_is_measured():
 
 
 def test_without_time_for_a_descent_the_share_and_the_check_are_told(monkeypatch):
-    monkeypatch.setattr(malicious, "_MOST_STEPS", 10)
+    monkeypatch.setattr(malicious, "MOST_STEPS", 10)
     fishing = by_name(small(Transformer, batch=2))["fishing"]
     assert fishing["skipped"]["because"] == "out-of-budget"
     assert fishing["share"] > 0.999
