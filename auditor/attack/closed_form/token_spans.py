@@ -11,7 +11,7 @@ from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.token_graph import PatchEmbedding, TokenGraph, patch_embedding
 from auditor.attack.closed_form.token_refinement import CERTAIN, Refinement, refine
-from auditor.attack.recursion.call_graph import Call, CallGraph, trace
+from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.spectrum import Spectrum
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Clip, Clock, Label, Outcome, Reconstruction, Skipped, View
@@ -93,12 +93,7 @@ class TokenProblem:
 
 def pose(view: View) -> TokenProblem | str:
     """Set the problem up from the update, or say in one clause what is missing."""
-    model = view.target.model
-    model.batchnorm(view.client.protocol.bn)
-    model.dropout(False)
-    device = next(iter(view.update.gradients.values())).device
-    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(device)
-    graph = trace(model, clip)
+    graph = trace_client(view)
     if graph is None:
         return "the model's calls do not repeat its answer"
     embedding = patch_embedding(view, graph)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from auditor.attack.recursion.subnetwork import WEIGHTED, Operation
-from auditor.records import Clips, PublicModel
+from auditor.records import Clips, PublicModel, View
 
 # Two runs of the same calls agree to float32 rounding.
 _SAME = 1e-5
@@ -167,6 +167,16 @@ class CallGraph:
                 made.add(place)
                 left += [self.producer[n] for n in self.calls[place].inputs if n != 0 and n not in instead]
         return sorted(made)
+
+
+def trace_client(view: View) -> CallGraph | None:
+    """Record the public model as clients run it, without dropout, on a random clip; None as `trace`."""
+    model = view.target.model
+    model.batchnorm(view.client.protocol.bn)
+    model.dropout(False)
+    device = next(iter(view.update.gradients.values())).device
+    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(device)
+    return trace(model, clip)
 
 
 def trace(model: PublicModel, clips: Clips) -> CallGraph | None:

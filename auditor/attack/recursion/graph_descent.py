@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from auditor.attack.recursion.call_graph import Call, CallGraph, trace
+from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
@@ -116,12 +116,7 @@ def descend_graph(view: View, clock: Clock) -> GraphDescent | str:
     connection needs no rule of its own. Behind an average over positions the masks come from `peel_corners`.
     Derived for this project; after R-GAP (Zhu & Blaschko 2021, arXiv 2010.07733).
     """
-    model = view.target.model
-    model.batchnorm(view.client.protocol.bn)
-    model.dropout(False)
-    device = next(iter(view.update.gradients.values())).device
-    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(device)
-    graph = trace(model, clip)
+    graph = trace_client(view)
     if graph is None:
         return "the model's calls do not repeat its answer"
     head = gradient_at_head(view, graph)

@@ -13,6 +13,7 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.layer_inputs import Descent, descend
+from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
@@ -143,18 +144,7 @@ class LayerRecursion(Attack):
         """Need one clip, one gradient, no unknown masks, and finite values that are not all zero."""
         if self.references and view.knowledge.reference is None:
             return "this attacker has no reference frame"
-        if view.update.batch != 1:
-            return f"{view.update.batch} clips share the update; the recursion needs one"
-        if not view.one_gradient:
-            return "the update may hold several gradients"
-        if view.client.protocol.dropout == "on":
-            return "dropout drew masks that the attacker does not know"
-        gradients = view.update.gradients.values()
-        if not all(bool(torch.isfinite(g).all()) for g in gradients):
-            return "the update holds values that are not finite"
-        if all(float(g.abs().max()) == 0.0 for g in gradients if g.numel()):
-            return "the update is zero"
-        return None
+        return no_single_gradient(view)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend; read the clip off where the recursion reached the pixels, else search for it."""

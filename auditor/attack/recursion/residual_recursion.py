@@ -13,6 +13,7 @@ from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.mode_search import search_modes
+from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
@@ -101,18 +102,7 @@ class ResidualRecursion(Attack):
 
     def obstacle(self, view: View) -> str | None:
         """Need one clip, one gradient, BatchNorm that does not mix positions, and finite numbers."""
-        if view.update.batch != 1:
-            return f"{view.update.batch} clips share the update; the recursion needs one"
-        if not view.one_gradient:
-            return "the update may hold several gradients"
-        if view.client.protocol.dropout == "on":
-            return "dropout drew masks that the attacker does not know"
-        gradients = view.update.gradients.values()
-        if not all(bool(torch.isfinite(g).all()) for g in gradients):
-            return "the update holds values that are not finite"
-        if all(float(g.abs().max()) == 0.0 for g in gradients if g.numel()):
-            return "the update is zero"
-        return None
+        return no_single_gradient(view)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend; read the clip off where the recursion reached the pixels, else search for it."""
