@@ -13,6 +13,7 @@ from auditor.attack.recursion.pooled_units import tap_positions
 from auditor.attack.recursion.sign_completion import complete
 from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.recursion.weight_system import ROUNDING, columns, equation_rows, from_columns, obstacle, right_side
+from auditor.records import RecoveredInput
 
 # Singular values below this share of the largest one are rounding, in a class of positions that is not determined.
 _RANK_CUT = 3e-6
@@ -146,6 +147,20 @@ def solve(readings: Sequence[MaskedReading], rectified: bool = False) -> Solved 
             break
         made, flips = _solved(held, torch.cat(right), weight, rectified), flips + changed
     return made if isinstance(made, str) else replace(made, flips=flips)
+
+
+def recovered_input(made: Solved, sought: bool = False) -> RecoveredInput:
+    """Return how far equations came with a value, for people."""
+    rank, positions = made.projections.shape
+    equations = sum(math.prod(_shape(reading)) for reading in made.readings)
+    return RecoveredInput(
+        weights=tuple(reading.operation.weight for reading in made.readings),
+        how="sought" if sought else "exact" if rank == positions else "completed",
+        equations=equations,
+        unknowns=positions,
+        share=rank / positions,
+        residual=made.residual,
+    )
 
 
 def split(value: Tensor, deviation: Tensor) -> tuple[Bool[Tensor, "..."], Bool[Tensor, "..."]]:
