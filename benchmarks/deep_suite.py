@@ -34,7 +34,7 @@ def with_statistics(net: nn.Module, spec: InputSpec = _SPEC, clips: int = 4) -> 
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = None
     with torch.no_grad():
-        net.train()(torch.stack([p.clip for p in shipped_probes(spec)[:clips]]))
+        net.train()(torch.stack([p.clip for p in shipped_probes(spec)[:clips]]).transpose(1, 2))
     return net.eval()
 
 
