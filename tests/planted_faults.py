@@ -134,7 +134,7 @@ FAULTS = (
     Fault("score", "an exact finding needs no more than 25 dB", "score/grade.py", "EXACT_DB = 35.0",
           "EXACT_DB = 25.0", ("test_score_verdict.py", "test_references.py")),
     Fault("score", "severity ignores what the attacker knew", "score/severity.py",
-          "10.0 * fidelity * preconditions * (", "10.0 * fidelity * (", ("test_score_verdict.py",)),
+          "(fidelity + preconditions + reach) / 3.0", "(fidelity + 1.0 + reach) / 3.0", ("test_score_verdict.py",)),
     Fault("score", "failed controls are overlooked", "score/verdict.py", "if course.failed_controls:",
           "if not course.clips and course.failed_controls:", ("test_score_verdict.py",)),
     Fault("score", "motion is compared with the moving clip itself", "score/motion.py",

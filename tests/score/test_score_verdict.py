@@ -151,21 +151,37 @@ def test_gate(word, score, fail_on, code):
     assert satisfied is (code is ExitCode.GATE_SATISFIED)
 
 
-def test_severity_follows_its_printed_formula_and_its_bands():
+LEVELS = [(Grade.EXACT, "critical"), (Grade.RECOGNISABLE, "high"), (Grade.GIST, "medium"), (Grade.NOT_SHOWN, "none")]
+
+
+@pytest.mark.parametrize(("grade", "level"), LEVELS)
+@pytest.mark.parametrize("knows", ["none", "labels", "reference"])
+@pytest.mark.parametrize("reached", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("psnr", [0.0, 20.0, 90.0])
+def test_the_band_of_severity_is_that_of_the_grade(grade, level, knows, reached, psnr):
+    made = severity(grade, psnr=psnr, reach=reached, knows=knows)
+    assert made.band == level
+    assert f"G:{grade.name}" in made.vector
+    alone = severity(grade, psnr=psnr, reach=reached, knows=knows, label_only=True)
+    assert alone.band == ("low" if grade is Grade.GIST else level)
+
+
+def test_severity_follows_its_printed_formula():
     worst = severity(Grade.EXACT, psnr=80.0, reach=1.0)
     assert worst.score == 10.0
-    assert worst.band == "critical"
-    for grade, low in ((Grade.RECOGNISABLE, "high"), (Grade.GIST, "low"), (Grade.NOT_SHOWN, "none")):
-        made = severity(grade, psnr=20.0, reach=0.4)
-        assert made.score == round(10 * made.fidelity * made.preconditions * (0.9 + 0.1 * made.reach), 1)
-        assert made.band == low
-        assert f"G:{grade.name}" in made.vector
+    for grade, bottom, top in ((Grade.RECOGNISABLE, 7.0, 8.9), (Grade.GIST, 4.0, 6.9)):
+        made = severity(grade, psnr=20.0, reach=0.4, knows="labels")
+        assert made.score == round(bottom + (top - bottom) * (made.fidelity + made.preconditions + made.reach) / 3, 1)
+    assert severity(Grade.RECOGNISABLE, psnr=25.0, reach=0.0).fidelity == 0.5
     known = severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="reference")
-    assert known.score < worst.score
-    assert (
-        severity(Grade.GIST, psnr=0.0, reach=1.0, label_only=True).score
-        < severity(Grade.GIST, psnr=0.0, reach=1.0).score
-    )
+    assert known.score < severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="labels").score < worst.score
+
+
+def test_each_level_of_the_gate_stops_what_its_name_says():
+    cases = [severity(grade, psnr=20.0, reach=0.0, knows="reference") for grade, _ in LEVELS]
+    cases.insert(3, severity(Grade.GIST, psnr=0.0, reach=1.0, label_only=True))
+    for stopped, level in enumerate(("critical", "high", "medium", "low"), start=1):
+        assert [gate("FAIL", c.score, c.band, level)[0] for c in cases] == [False] * stopped + [True] * (5 - stopped)
 
 
 def test_confidence_falls_with_every_doubt():

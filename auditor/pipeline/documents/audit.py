@@ -132,8 +132,14 @@ def assemble(g: Gathered) -> Audit:
 def _severity(s: Severity) -> SeverityBlock:
     """Severity with its formula and inputs."""
     inputs = {
-        "fidelity": (s.fidelity, "how much of a clip the best reconstruction shows, 0 to 1"),
-        "preconditions": (s.preconditions, "1 when the attacker needs only the update and public knowledge"),
+        "fidelity": (
+            s.fidelity,
+            "0 without a recognisable picture or at 15 dB, 1 where it is exact",
+        ),
+        "preconditions": (
+            s.preconditions,
+            "1 for an attacker with the update alone, 0.5 with labels too, 0 with frames",
+        ),
         "reach": (s.reach, "share of probe clips and seeds on which it worked"),
     }
     return SeverityBlock(
@@ -191,7 +197,9 @@ def _labels(g: Gathered) -> LabelsBlock:
         guess = g.observed[0].guess
         why = guess.reason if isinstance(guess, Skipped) else ""
         return LabelsBlock(rule=None, interval=None, grade=None, reason=why)
-    return LabelsBlock(rule=g.labels.rule, interval=g.labels.interval, grade=g.labels.grade, reason="")
+    return LabelsBlock(
+        rule=g.labels.rule, interval=g.labels.interval, grade=g.labels.grade, reason="", proven=g.labels.proven
+    )
 
 
 def _exposure(g: Gathered) -> ExposureBlock:
