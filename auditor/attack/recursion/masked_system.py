@@ -31,7 +31,7 @@ _UNDECIDED = 60
 # 8x32x32 to 16x112x112: the largest value of a closed unit is 5 to 7 deviations, calibrated.
 _OPEN, _LOW, _HIGH = 8.0, 2.0, 60.0
 # Multiplications of the largest decomposition (minutes on one core).
-_WORK = 4e11
+MOST_WORK = 4e11
 # Entries of the largest matrix (0.5 GB), before it is cut into classes.
 _ENTRIES = 6e7
 
@@ -222,7 +222,7 @@ def _classes(readings: Sequence[MaskedReading], positions: int) -> list[Tensor]:
 
 def _class(rows: Tensor, right: Tensor, rectified: bool) -> _Class | None:
     n, m = rows.shape
-    if min(n, m) ** 2 * max(n, m) > _WORK:
+    if min(n, m) ** 2 * max(n, m) > MOST_WORK:
         return None
     q, r = torch.linalg.qr(rows) if n > m else (None, rows)
     u, s, v = torch.linalg.svd(r, full_matrices=False)

@@ -10,13 +10,17 @@ from torch import Tensor
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
+from auditor.attack.cost import AttackCost
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.mode_search import search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
+from auditor.attack.recursion.precedence import layer_recursion_passes
+from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.results.model import Determinacy
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,15 @@ class ResidualRecursion(Attack):
     )
     width: float = 1.0
     spectrum: Spectrum = field(default_factory=Spectrum)
+    succeeds: str = "layer-recursion"
+
+    def work(self, view: View, layers: Sequence[Determinacy]) -> AttackCost:
+        """Count the decompositions on the way down, and the products of the search."""
+        return recursion_work(view, layers)
+
+    def needless(self, view: View) -> str | None:
+        """Give way where the clip takes one way through the net: layer-recursion also uses the gradients below."""
+        return "layer-recursion passes this net and uses more of the update" if layer_recursion_passes(view) else None
 
     def obstacle(self, view: View) -> str | None:
         """Need one clip, one gradient, BatchNorm that does not mix positions, and finite numbers."""
