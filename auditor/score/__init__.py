@@ -22,7 +22,7 @@ from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank, summarise
 from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
-from auditor.score.verdict import Verdict, decide, gate
+from auditor.score.verdict import Course, Verdict, decide, gate
 
 __all__ = [
     "EXACT_DB",
@@ -34,6 +34,7 @@ __all__ = [
     "Conclusion",
     "Confidence",
     "CopyScore",
+    "Course",
     "Evidence",
     "FaceMatch",
     "FaceRecogniser",
