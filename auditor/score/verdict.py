@@ -43,6 +43,7 @@ def decide(
     exposure: Exposure | None,
     out_of_budget: tuple[str, ...],
     attacked: bool,
+    hidden: tuple[str, ...] = (),
 ) -> Verdict:
     """Return the verdict.
 
@@ -56,11 +57,15 @@ def decide(
         Attacks that were skipped or cut short by the budget.
     attacked
         Whether any attack on a clip was carried through, or shown not to apply to this update.
+    hidden
+        What of the model no attack looks at, where that is too much for nothing found to mean anything.
     """
     if failed_controls:
         return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in failed_controls))
     if grade >= Grade.RECOGNISABLE:
         return Verdict("FAIL", (f"an attack reached {grade.name}",))
+    if hidden:
+        return Verdict("INCONCLUSIVE", hidden)
     if not attacked:
         return Verdict("INCONCLUSIVE", ("no attack on a clip could be carried through", *_left_out(out_of_budget)))
     if exposed(exposure) and out_of_budget:

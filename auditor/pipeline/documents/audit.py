@@ -40,7 +40,7 @@ from auditor.results.audit import (
 from auditor.results.declare import values_of
 from auditor.results.encode import document
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
-from auditor.score import FORMULA, Grade, Severity, Verdict, confidence, decide, gate, severity
+from auditor.score import FORMULA, Grade, Severity, Verdict, confidence, decide, gate, severity, unaccounted_for
 
 
 @record
@@ -158,6 +158,9 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
     blocked = g.failed
     if grade < Grade.RECOGNISABLE:
         blocked += tuple(f"{name} could not be run" for name in g.untested)
+        hidden = unaccounted_for(g.context.target.fidelity)
+    else:
+        hidden = ()
     if uncounted and grade < Grade.RECOGNISABLE:
         blocked += tuple(
             f"null update: {f.attack.title} "
@@ -169,6 +172,7 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
     return decide(
         grade,
         failed_controls=blocked,
+        hidden=hidden,
         exposure=None if g.exposed is None else g.exposed.all,
         out_of_budget=cut_short,
         attacked=bool(searched),
