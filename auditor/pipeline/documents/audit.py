@@ -42,7 +42,18 @@ from auditor.results.audit import (
 from auditor.results.declare import values_of
 from auditor.results.encode import document
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
-from auditor.score import FORMULA, Course, Grade, Severity, Verdict, confidence, decide, gate, severity
+from auditor.score import (
+    FORMULA,
+    Course,
+    Grade,
+    Severity,
+    Verdict,
+    confidence,
+    decide,
+    gate,
+    severity,
+    unaccounted_for,
+)
 
 
 @record
@@ -172,6 +183,7 @@ def _course(g: Gathered) -> Course:
         failed_controls=g.failed,
         untested_controls=g.untested,
         maps=g.maps,
+        hidden=unaccounted_for(g.context.target.fidelity),
     )
 
 

@@ -26,6 +26,7 @@ def course_of(
     failed_controls: tuple[str, ...],
     untested_controls: tuple[str, ...],
     maps: Sequence[FeatureMap] = (),
+    hidden: tuple[str, ...] = (),
 ) -> Course:
     """Return what happened as the verdict sees it; real clips alone are counted, canaries and textures are not."""
     grades = [f.grade for f in findings if f.counts]
@@ -36,6 +37,7 @@ def course_of(
         grade=max(grades, default=Grade.NOT_SHOWN),
         failed_controls=failed_controls,
         open_questions=(
+            *hidden,
             *(f"the control '{name}' could not be run" for name in untested_controls),
             *_uncontrolled(findings),
         ),
