@@ -46,6 +46,7 @@ def decide(
     out_of_budget: tuple[str, ...],
     attacked: bool,
     feature_map: float | None = None,
+    shown_on_smaller: bool = False,
 ) -> Verdict:
     """Return the verdict.
 
@@ -62,6 +63,8 @@ def decide(
     feature_map
         Of the largest inner value that was read off exactly, with a null control that held: how many numbers it holds
         for each pixel value; None where there is none.
+    shown_on_smaller
+        Whether a recognisable clip was recovered at a smaller size, with the same weights.
     """
     if failed_controls:
         return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in failed_controls))
@@ -95,6 +98,8 @@ def decide(
         return Verdict(
             "INCONCLUSIVE", ("neither the attacks nor the exposure analysis could finish", *_left_out(out_of_budget))
         )
+    if shown_on_smaller:
+        return Verdict("INCONCLUSIVE", ("smaller clips were recovered from updates of the same weights",))
     return Verdict("PASS", ("no attack scored above its blind baseline and null control",))
 
 

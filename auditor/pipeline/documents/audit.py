@@ -13,10 +13,11 @@ from auditor.exposure import Exposed
 from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.feature_maps import FeatureMap
+from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks
+from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
@@ -67,6 +68,7 @@ class Gathered:
     exposed: Exposed | None
     findings: tuple[Finding, ...]
     maps: tuple[FeatureMap, ...]
+    smaller: ScaledDown | Skipped | None
     diagnosed: Diagnosed | None
     labels: LabelFinding | None
     enhanced: Mapping[int, tuple[Enhancement, ...]]
@@ -108,6 +110,7 @@ def assemble(g: Gathered) -> Audit:
                 controls=g.controls,
                 findings=finding_blocks(g.findings, g.enhanced, g.diagnosed, g.identities),
                 feature_maps=feature_map_blocks(g.maps),
+                scaled_down=scaled_down_block(g.smaller),
                 labels=_labels(g),
                 exposure=block,
                 layers=layer_blocks(g.context, g.exposed, block.reason or ""),
@@ -177,6 +180,7 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
         out_of_budget=cut_short,
         attacked=bool(searched),
         feature_map=max((m.per_pixel for m in g.maps if m.counts), default=None),
+        shown_on_smaller=isinstance(g.smaller, ScaledDown) and g.smaller.shown,
     )
 
 
