@@ -196,8 +196,10 @@ def _run_deep(
     while share.clips and len(made) < len(units):
         if len(made) >= share.clips and clock.left - scoring < share.seconds:
             break
-        unit = units[len(made)]
-        budget = Budget(seconds=min(_SLOWER * share.seconds, max(clock.left, 1.0)), steps=share.steps)
+        unit, later = units[len(made)], max(0, share.clips - len(made) - 1)
+        # Steps were planned: the clock ends a run only where it would take the time of those to come.
+        most = max(_SLOWER * share.seconds, clock.left - later * share.seconds)
+        budget = Budget(seconds=min(most, max(clock.left, 1.0)), steps=share.steps)
         made.append(_run(context, observed, unit, budget, display, references))
     need = f"a run takes about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
     why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(units)} clips"
