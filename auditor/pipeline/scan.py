@@ -260,6 +260,14 @@ def _controls(context: Context, observed: Sequence[Observed], seconds: float, di
 def _exposure(
     context: Context, observed: Observed, variance: float, seconds: float, pace: float, display: Display
 ) -> Exposed | Skipped:
+    if context.target.fidelity.blind:
+        return Skipped(
+            stage="expose",
+            what="mode exposure",
+            because="not-applicable",
+            reason="it follows slopes, and cannot see through what forward rounds or cuts",
+            remedy="",
+        )
     if _STEPS_TO_EXPOSE * pace > seconds:
         return Skipped(
             stage="expose",

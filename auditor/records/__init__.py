@@ -35,7 +35,7 @@ from auditor.records.target import (
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
 from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
-from auditor.results.model import Fidelity, InputSpec, ModelPart
+from auditor.results.model import Fidelity, InputSpec, ModelPart, Unaccounted
 from auditor.results.scores import Exposure
 from auditor.terms import Layout
 
@@ -79,6 +79,7 @@ __all__ = [
     "Target",
     "TemporalPool",
     "Trace",
+    "Unaccounted",
     "Update",
     "View",
     "record",

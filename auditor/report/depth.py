@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures
-from auditor.report.headline import counts
 from auditor.report.wording import GRADES
 
 _SURE = ("exact", "completed")
@@ -33,7 +32,7 @@ def sentence(result: Mapping[str, Any]) -> str:
 
 def depth_line(results: Mapping[str, Any]) -> str | None:
     """Return one short line on the deepest recursion of an audit; None where no attack descended."""
-    held = [r for f in results["findings"] if counts(f) and (r := deepest(f)) is not None]
+    held = [r for f in results["findings"] if (r := deepest(f)) is not None]
     best = max(held, key=_solved, default=None)
     sure = [] if best is None else [d for d in best["depth"] if d["how"] in _SURE]
     if best is None or not sure:

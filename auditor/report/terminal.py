@@ -148,7 +148,8 @@ def _exposed(results: Mapping[str, Any]) -> str:
     most = max(measured, key=lambda layer: figures.real(layer["exposure"]["psnr"]) or 0.0, default=None)
     where = f", most in {printable(most['name'], 24)}" if most else ""
     without = figures.decibels(exposed["prior"])
-    return f"{figures.decibels(exposed['psnr'])}{where}; demonstrated {shown}; no update {without}"
+    at_most = "" if exposed.get("cap") is None else f" of at most {figures.decibels(exposed['cap'])}"
+    return f"{figures.decibels(exposed['psnr'])}{at_most}{where}; demonstrated {shown}; no update {without}"
 
 
 def _controls(results: Mapping[str, Any]) -> str:

@@ -119,12 +119,16 @@ class Control:
 
 @record
 class LabelsBlock:
-    """How well labels were read off the updates; `reason` says why they were not."""
+    """How well labels were read off the updates; `reason` says why they were not.
+
+    `proven`: the updates themselves prove every label that was read, so that no test against chance is needed.
+    """
 
     rule: str | None
     interval: Interval | None
     grade: Grade | None
     reason: str | None
+    proven: Later[bool] = False
 
 
 @record

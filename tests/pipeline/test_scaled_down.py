@@ -15,8 +15,6 @@ from auditor.options import ScanOptions
 from auditor.pipeline.deep import planning, scaled_down
 from auditor.report import write
 from auditor.report.depth import scaled_line
-from auditor.score import Grade
-from auditor.score.verdict import decide
 
 MODELS = f"{__file__.rpartition('/')[0]}/../models_for_scans.py"
 SIZE = (3, 8, 32, 32)
@@ -88,16 +86,10 @@ def test_smaller_clips_are_reported_as_what_they_are(results, tmp_path):
     assert finding["counts"]
     assert all(r["null"]["gain"] < 3.0 for r in finding["results"])
     # The verdict and the findings stay those of the audited size.
-    assert results["verdict"]["word"] in ("INCONCLUSIVE", "WARN")
+    assert results["verdict"]["word"] == "INCONCLUSIVE"
+    assert any("smaller clips were recovered" in reason for reason in results["verdict"]["reasons"])
     assert all(f["grade"] in ("GIST", "NOT_SHOWN") for f in results["findings"])
     write(results, [tmp_path / "report.html"])
     page = (tmp_path / "report.html").read_text()
     assert "Not the audited size" in page
     assert "not the audited size" in scaled_line(results)
-
-
-def test_no_audit_passes_where_smaller_clips_were_shown():
-    passed = {"failed_controls": (), "exposure": None, "out_of_budget": (), "attacked": True}
-    assert decide(Grade.NOT_SHOWN, **passed).word == "PASS"
-    assert decide(Grade.NOT_SHOWN, **passed, shown_on_smaller=True).word == "INCONCLUSIVE"
-    assert decide(Grade.GIST, **passed, shown_on_smaller=True).word == "WARN"

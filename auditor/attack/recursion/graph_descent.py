@@ -9,6 +9,8 @@ from torch import Tensor
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.head_gradient import gradient_at_head
+from auditor.attack.recursion.joint_completion import complete_jointly
+from auditor.attack.recursion.known_above import KnownAbove
 from auditor.attack.recursion.masked_system import MaskedReading, Solved, recovered_input, solve, split
 from auditor.records import Clock, RecoveredActivation, RecoveredInput, View
 
@@ -292,9 +294,13 @@ class _Descent:
             raise _Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
         if not made.exact:
             rank, positions = made.projections.shape
-            why = f"{names} give {rank} equations for {positions} positions of a channel"
-            self._depth[names] = recovered_input(made, sought=True)
-            raise _Ended(why, Partial(value, names, made))
+            known = KnownAbove(self._graph, value, self._values, self._open, self._kind)
+            completed = complete_jointly(made, known, rectified, self._clock)
+            if isinstance(completed, str):
+                why = f"{names} give {rank} equations for {positions} positions of a channel, and {completed}"
+                self._depth[names] = recovered_input(made, sought=True)
+                raise _Ended(why, Partial(value, names, made))
+            made = completed
         if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
             raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
         self._residuals.update({reading.operation.weight: made.residual for reading in made.readings})
