@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -15,6 +16,7 @@ from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
+from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -34,7 +36,7 @@ from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
-from auditor.pipeline.what_if import Variant, variants
+from auditor.pipeline.what_if import Variant, strongest, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.results.audit import Control
@@ -102,10 +104,16 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         display.stage("attacks")
         left = clock.left
         recognising = times.seconds_to_recognise(left)
-        attacking = Clock(times.seconds_to_attack(left))
+        share = times.seconds_to_attack(left)
+        attacking = Clock(share - seconds_for_smaller(target, deep, share))
         ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references, deep)
         findings = make_findings(context, observed, ran, galleries, references, lpips)
         maps = feature_maps(context, observed, ran)
+        smaller: ScaledDown | Skipped | None = None
+        if any(isinstance(one, DeepAttack) for one in deep) and not broken(findings):
+            display.stage("smaller clips")
+            probes_of, unused = partial(_probes, options, preset), share - attacking.used
+            smaller = scaled_down(context, preset, probes_of, unused, scoring, display)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
@@ -123,7 +131,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         display.stage("what if")
         with threads_for(target):
             share = times.seconds_for_what_if(clock.left)
-            changes = variants(context, probes, blind, variance, share, pace, display)
+            rivals = strongest(findings)
+            changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps)
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
@@ -143,6 +152,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
             maps=maps,
+            smaller=smaller,
             diagnosed=diagnosed,
             labels=label_finding(observed, target.classes, context.client.loss.kind),
             enhanced=enhanced,
@@ -157,6 +167,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
                 *([membership] if isinstance(membership, Skipped) else []),
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
+                *([smaller] if isinstance(smaller, Skipped) else []),
                 *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,

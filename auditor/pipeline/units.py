@@ -187,27 +187,35 @@ def _run_deep(
     """Run a deep attack on as many clips as the seconds hold, unless closed forms have solved them all."""
     attack, clock = deep.attack, Clock(seconds)
     solved = {r.unit.update: r.unit.attack.name for r in ran if _solves(r.result)}
-    units = [Unit(attack=attack, truth=i, update=i, repetition=0) for i in _clips_for(observed)]
-    if all(u.update in solved for u in units):
+    real, canaries = _clips_for(attack, observed)
+    if all(u.update in solved for u in real):
         by = ", ".join(sorted(set(solved.values())))
         return [], [_not_needed(attack, f"{by} solved every update")]
-    share = share_out(deep, len(units), clock.left - scoring * len(units))
+    wanted = len(real) if len(real) > 1 or not canaries else 2
+    share = share_out(deep, wanted, clock.left - scoring * wanted)
     made: list[Ran] = []
-    while share.clips and len(made) < len(units):
-        if len(made) >= share.clips and clock.left - scoring < share.seconds:
+    for unit in (*real, *canaries) if share.clips else ():
+        count = sum(isinstance(r.result, Reconstruction) for r in made)
+        if unit in canaries and count != 1:
+            break  # a canary is there for the null control of one clip
+        if count >= share.clips and clock.left - scoring < share.seconds:
             break
-        unit = units[len(made)]
-        budget = Budget(seconds=min(_SLOWER * share.seconds, max(clock.left, 1.0)), steps=share.steps)
+        # Steps were planned: the clock ends a run only where it would take the time of those to come.
+        later = max(0, share.clips - count - 1)
+        most = max(_SLOWER * share.seconds, clock.left - later * share.seconds)
+        budget = Budget(seconds=min(most, max(clock.left, 1.0)), steps=share.steps)
         made.append(_run(context, observed, unit, budget, display, references))
     need = f"a run takes about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
-    why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(units)} clips"
-    return made, [_no_time(attack, why) for _ in units[len(made) :]]
+    why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(real)} clips"
+    tried = {r.unit.update for r in made}
+    return made, [_no_time(attack, why) for u in real if u.update not in tried]
 
 
-def _clips_for(observed: Sequence[Observed]) -> list[int]:
-    """Return every clip; a canary only where it must serve as the other clip of the null control."""
-    real = [i for i, o in enumerate(observed) if o.probe.kind != "canary"]
-    return real if len(real) > 1 else list(range(len(observed)))
+def _clips_for(attack: Attack, observed: Sequence[Observed]) -> tuple[list[Unit], list[Unit]]:
+    """Return a unit for every clip, and for every canary."""
+    units = [Unit(attack=attack, truth=i, update=i, repetition=0) for i in range(len(observed))]
+    canaries = [u for u in units if observed[u.truth].probe.kind == "canary"]
+    return [u for u in units if u not in canaries], canaries
 
 
 def _solves(result: Reconstruction | Skipped) -> bool:

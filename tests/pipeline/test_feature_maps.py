@@ -15,7 +15,7 @@ from auditor.report.headline import statement
 from auditor.score import Course, Grade, decide
 from auditor.score.severity import severity_of_map
 
-MODEL = f"{__file__.rpartition('/')[0]}/../models_for_scans.py:residual"
+MODEL = f"{__file__.rpartition('/')[0]}/../models_for_scans.py:narrow"
 OPTIONS = ScanOptions(model=MODEL, input_shape=(3, 4, 16, 16), preset="fast")
 SHORT = short(steps=20, attacks=("residual-recursion", "layer-recursion"))
 
@@ -35,8 +35,9 @@ def test_depth_is_told_layer_by_layer(results, tmp_path):
         assert all(d["how"] != "exact" or d["equations"] >= d["unknowns"] for d in depth)
         # The first convolution of a block and its shortcut read the same value: their equations stack.
         assert ["blocks.1.shortcut.0.weight", "blocks.1.conv1.weight"] in [d["weights"] for d in depth]
+        assert [d["how"] for d in depth[-2:]] == ["completed", "sought"]
     assert depth_line(results) == (
-        "10 inner values exact, down to what blocks.0.conv1 reads; then 474 of 1,024 unknowns"
+        "10 inner values exact (1 by signs), down to what blocks.0.conv1 reads; then 288 of 1,024 unknowns"
     )
     write(results, [tmp_path / "report.html"])
     page = (tmp_path / "report.html").read_text()

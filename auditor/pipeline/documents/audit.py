@@ -13,11 +13,12 @@ from auditor.exposure import Exposed
 from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.feature_maps import FeatureMap
+from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks
+from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
@@ -79,6 +80,7 @@ class Gathered:
     exposed: Exposed | None
     findings: tuple[Finding, ...]
     maps: tuple[FeatureMap, ...]
+    smaller: ScaledDown | Skipped | None
     diagnosed: Diagnosed | None
     labels: LabelFinding | None
     enhanced: Mapping[int, tuple[Enhancement, ...]]
@@ -120,6 +122,7 @@ def assemble(g: Gathered) -> Audit:
                 controls=g.controls,
                 findings=finding_blocks(g.findings, g.enhanced, g.diagnosed, g.identities),
                 feature_maps=feature_map_blocks(g.maps),
+                scaled_down=scaled_down_block(g.smaller),
                 labels=_labels(g),
                 exposure=block,
                 layers=layer_blocks(g.context, g.exposed, block.reason or ""),
@@ -183,8 +186,13 @@ def _course(g: Gathered) -> Course:
         failed_controls=g.failed,
         untested_controls=g.untested,
         maps=g.maps,
-        hidden=unaccounted_for(g.context.target.fidelity),
+        hidden=(*unaccounted_for(g.context.target.fidelity), *_shown_on_smaller(g.smaller)),
     )
+
+
+def _shown_on_smaller(smaller: ScaledDown | Skipped | None) -> tuple[str, ...]:
+    shown = isinstance(smaller, ScaledDown) and smaller.shown
+    return ("smaller clips were recovered from updates of the same weights",) if shown else ()
 
 
 def _failed_nulls(g: Gathered) -> tuple[str, ...]:
