@@ -48,6 +48,8 @@ class GraphDescent:
         Why it went no further, in one clause; empty where the value that the clip enters by is exact.
     bottom
         The value that the clip enters by, and the weight that reads it, where the descent reached it.
+    loose
+        Axes of the values whose order is a guess: every order gives the same gradients.
     """
 
     graph: CallGraph
@@ -58,6 +60,7 @@ class GraphDescent:
     partial: Partial | None
     ended: str
     bottom: tuple[int, str] | None
+    loose: tuple[int, ...] = ()
 
 
 @dataclass
@@ -135,6 +138,7 @@ class _Descent:
         self._rectified: dict[int, _Rectified] = {}
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
         self._flips = 0
+        self._loose: tuple[int, ...] = ()
         self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
@@ -160,6 +164,7 @@ class _Descent:
             partial=partial,
             ended=ended,
             bottom=bottom,
+            loose=self._loose,
         )
 
     def _step(self, place: int) -> int:
@@ -224,11 +229,11 @@ class _Descent:
         if value in self._solved:
             open_, undecided = split(*self._solved[value])
             return _Rectified(open_, undecided, above)
-        open_ = self._behind_average(place, cotangent)
-        return _Rectified(open_, torch.zeros_like(open_), above)
+        open_, undecided = self._behind_average(place, cotangent)
+        return _Rectified(open_, undecided, above)
 
-    def _behind_average(self, place: int, cotangent: Tensor) -> Tensor:
-        """Return masks of units whose values no weight reads, where all positions of a channel count alike."""
+    def _behind_average(self, place: int, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masks of units whose values no weight reads, where all positions count alike; and which are unsure."""
         call = self._graph.calls[place]
         if not _uniform(cotangent):
             raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
@@ -238,11 +243,11 @@ class _Descent:
             sent = self._view.update.gradients.get(reader.weight or "")
             if sent is None or gates.shape != cotangent.shape or not _uniform(gates):
                 continue
-            operation = self._graph.operation(reader)
-            found = peel_corners(operation, gates[0].flatten(1)[:, 0], sent.double())
+            found = peel_corners(self._graph.operation(reader), gates, sent.double())
             if isinstance(found, PeeledMasks):
                 self._residuals[f"masks above {reader.weight}"] = found.off
-                return found.masks.reshape(cotangent.shape)
+                self._loose = self._loose or found.loose
+                return found.masks, found.undecided & (cotangent != 0.0)
             why = found
         raise _Ended(why)
 
@@ -268,9 +273,12 @@ class _Descent:
             sent = self._view.update.gradients.get(call.weight or "")
             if sent is None or sum(c.weight == call.weight for c in self._graph.calls) > 1:
                 continue
+            operation = self._graph.operation(call)
+            if operation.reads_across(self._loose):
+                raise _Ended(f"{call.weight} reads across positions whose order the average hides")
             place, units = self._undecided(call)
             opened = None if place is None else self._rectified[place].open & (units != 0.0)
-            readings.append(MaskedReading(self._graph.operation(call), cotangent, sent, units, opened))
+            readings.append(MaskedReading(operation, cotangent, sent, units, opened))
             places.append(place)
         names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
         if not readings:
@@ -339,8 +347,8 @@ class _Descent:
 
 
 def _uniform(cotangent: Tensor) -> bool:
-    """Tell whether a gradient is the same at every position of a channel, and the value is an image or a clip."""
+    """Tell whether a gradient is the same at every position of an image or clip, for each of them."""
     if cotangent.dim() < 4:
         return False
-    rows = cotangent.movedim(1, -1).reshape(-1, cotangent.shape[1])
-    return float((rows - rows[:1]).abs().max()) <= _UNIFORM * float(rows.abs().max())
+    positions = cotangent.flatten(2)
+    return float((positions - positions[:, :, :1]).abs().max()) <= _UNIFORM * float(positions.abs().max())

@@ -11,7 +11,8 @@ from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
-from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
+from auditor.attack.recursion.frame_order import descend_in_order
+from auditor.attack.recursion.graph_descent import GraphDescent
 from auditor.attack.recursion.mode_search import search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.weight_system import columns
@@ -107,7 +108,7 @@ class ResidualRecursion(Attack):
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend; read the clip off where the recursion reached the pixels, else search for it."""
         clock = Clock(budget.seconds)
-        found = descend_graph(view, clock)
+        found = descend_in_order(view, clock)
         if isinstance(found, str):
             return skipped(self, found)
         labels: tuple[Label, ...] = view.knowledge.labels or (0,)
@@ -139,7 +140,7 @@ class ResidualRecursion(Attack):
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float | None:
         """Return the misfit of the equations; where the pixels are exact, how far the update is from the observed."""
-        found = descend_graph(view, Clock(600.0))
+        found = descend_in_order(view, Clock(600.0))
         if isinstance(found, str) or not found.values:
             return None
         if found.bottom is not None:
@@ -174,4 +175,5 @@ def _certificate(found: GraphDescent) -> dict[str, float]:
 
 def _note(found: GraphDescent) -> str:
     names = [name for name in found.residuals if not name.startswith("masks")]
-    return f"exact inputs of {', '.join(names)}; then least squares: {found.ended}"
+    order = "; frames stand in an order of likeness, as the update is the same for any" if found.loose else ""
+    return f"exact inputs of {', '.join(names)}; then least squares: {found.ended}{order}"
