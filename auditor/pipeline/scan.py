@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from auditor.attack import LEAST_STEPS, PRESETS, Preset
-from auditor.errors import Inconclusive, UsageError
+from auditor.attack import PRESETS, Preset
+from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
+from auditor.pipeline.deep.feature_maps import feature_maps
+from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -40,11 +42,12 @@ from auditor.score import FaceRecogniser, Lpips
 
 # Controls take about three seconds on an idle core.
 _CONTROL_SECONDS = 4.0
-# With less than this left after a first step not even a closed form and its controls can run.
-_LEAST_SECONDS = 1.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
-
+# Presets' times that exposure takes its share of at most: what comes on top is for deep attacks.
+_MOST_FOR_EXPOSURE = 2.0
+# Of the preset's time: what deep attacks take beyond that is told before they begin.
+_WORTH_SAYING = 0.1
 
 _NO_WHAT_IF = Skipped(
     stage="what-if",
@@ -62,8 +65,6 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     ------
     UsageError, NotAuditable
         See `errors`.
-    Inconclusive
-        The time budget ended before a single attack could run.
     """
     preset = PRESETS[options.preset]
     clock = Clock(options.max_time or preset.seconds)
@@ -83,8 +84,10 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
     with threads_for(target):
         observed = observe_all(context, probes)
+        deep = deep_attacks(context, observed, preset)
+        if options.max_time is None:
+            clock = clock.until(target.seconds + _default_seconds(preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
-        _enough_time(clock, pace)
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
@@ -92,15 +95,17 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         display.stage("controls")
         controls = _controls(context, observed, times.controls * clock.left, display)
         display.stage("exposure")
-        exposed = _exposure(context, observed[0], variance, times.exposure * clock.left, pace, display)
+        share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
+        exposed = _exposure(context, observed[0], variance, share, pace, display)
         display.stage("frame membership")
         membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
         display.stage("attacks")
         left = clock.left
         recognising = times.seconds_to_recognise(left)
         attacking = Clock(times.seconds_to_attack(left))
-        ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references)
+        ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references, deep)
         findings = make_findings(context, observed, ran, galleries, references, lpips)
+        maps = feature_maps(context, observed, ran)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
@@ -137,6 +142,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
+            maps=maps,
             diagnosed=diagnosed,
             labels=label_finding(observed, target.classes, context.client.loss.kind),
             enhanced=enhanced,
@@ -225,15 +231,14 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(named)
 
 
-def _enough_time(clock: Clock, pace: float) -> None:
-    """Stop before anything is written when no attack can run, not even a closed form."""
-    least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
-    if clock.left < _LEAST_SECONDS:
-        raise Inconclusive(
-            f"inconclusive: loading, probes and a first step took {clock.used:.0f} s "
-            f"of --max-time {clock.seconds:.0f}s, and nothing was attacked",
-            f"give --max-time {int(clock.used + 3 * least) + 10}s or more",
-        )
+def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display) -> float:
+    """Return the preset's time, with that of deep attacks on top as far as it allows; more than usual is told first."""
+    extra = planned_seconds(deep, clips)
+    limit = min(preset.seconds + extra, preset.most_seconds)
+    names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
+    if extra > _WORTH_SAYING * preset.seconds:
+        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes up to {limit:.0f} s")
+    return limit
 
 
 def _controls(context: Context, observed: Sequence[Observed], seconds: float, display: Display) -> tuple[Control, ...]:

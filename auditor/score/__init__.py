@@ -20,7 +20,7 @@ from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank, summarise
-from auditor.score.severity import FORMULA, Severity, severity
+from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Verdict, decide, gate
 
@@ -67,6 +67,7 @@ __all__ = [
     "reference_copies",
     "score_clip",
     "severity",
+    "severity_of_map",
     "ssim_frames",
     "summarise",
 ]

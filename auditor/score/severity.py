@@ -7,6 +7,8 @@ from auditor.results.severity import Rated
 FORMULA = "severity = 10 x fidelity x preconditions x (0.9 + 0.1 x reach)"
 
 _FIDELITY = {Grade.NOT_SHOWN: 0.0, Grade.GIST: 0.4, Grade.RECOGNISABLE: 0.8, Grade.EXACT: 1.0}
+# An exact feature map that holds fewer numbers than the clip tells which clip it was; with as many, a picture is in it.
+_MAP = (_FIDELITY[Grade.GIST], _FIDELITY[Grade.RECOGNISABLE])
 # A label or a bit tells less than a picture.
 _LABEL_ONLY = 0.3
 # Knowing the label of a clip is an easy guess; owning a frame of the scene takes access; an active server must cheat.
@@ -39,7 +41,23 @@ def severity(
     fidelity = _LABEL_ONLY if label_only and grade is Grade.GIST else _FIDELITY[grade]
     if grade is Grade.RECOGNISABLE:
         fidelity += 0.15 * min(1.0, max(0.0, (psnr - 15.0) / 20.0))
+    return _combined(fidelity, reach, knows, threat_model, grade.name)
+
+
+def severity_of_map(per_pixel: float, reach: float) -> Severity:
+    """Rate an inner value of the net that was read off exactly, without a picture.
+
+    Parameters
+    ----------
+    per_pixel
+        How many numbers it holds for each pixel value.
+    """
+    fidelity = _MAP[0] + (_MAP[1] - _MAP[0]) * min(1.0, per_pixel)
+    return _combined(fidelity, reach, "none", "C", "FEATURE_MAP")
+
+
+def _combined(fidelity: float, reach: float, knows: str, threat_model: str, shown: str) -> Severity:
     preconditions = _PRECONDITIONS[knows]
     score = round(10.0 * fidelity * preconditions * (0.9 + 0.1 * reach), 1)
-    vector = f"FLA:1/TM:{threat_model}/K:{knows}/G:{grade.name}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
+    vector = f"FLA:1/TM:{threat_model}/K:{knows}/G:{shown}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
     return Severity(score=score, vector=vector, fidelity=fidelity, preconditions=preconditions, reach=reach)

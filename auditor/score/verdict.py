@@ -16,6 +16,8 @@ SENTENCES = {
 # Exposure counts as a contradiction when linear analysis predicts half the squared error of a blind guess or less.
 # That is far from a recognisable picture: the bar is low because it stands in the way of a PASS.
 EXPOSED_GAIN_DB = 3.0
+# An exact inner value with as many numbers as the clip holds is the clip in another form, as far as counting tells.
+WHOLE_MAP = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def decide(
     exposure: Exposure | None,
     out_of_budget: tuple[str, ...],
     attacked: bool,
+    feature_map: float | None = None,
 ) -> Verdict:
     """Return the verdict.
 
@@ -56,12 +59,20 @@ def decide(
         Attacks that were skipped or cut short by the budget.
     attacked
         Whether any attack on a clip was carried through, or shown not to apply to this update.
+    feature_map
+        Of the largest inner value that was read off exactly, with a null control that held: how many numbers it holds
+        for each pixel value; None where there is none.
     """
     if failed_controls:
         return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in failed_controls))
     if grade >= Grade.RECOGNISABLE:
         return Verdict("FAIL", (f"an attack reached {grade.name}",))
-    if not attacked:
+    if feature_map is not None and feature_map >= WHOLE_MAP:
+        held = f"{feature_map:.1f} numbers for each pixel value"
+        return Verdict(
+            "FAIL", (f"what a layer reads was recovered exactly ({held}); no recognisable picture was made from it",)
+        )
+    if not attacked and feature_map is None:
         return Verdict("INCONCLUSIVE", ("no attack on a clip could be carried through", *_left_out(out_of_budget)))
     if exposed(exposure) and out_of_budget:
         assert exposure is not None
@@ -73,6 +84,11 @@ def decide(
                 *_left_out(out_of_budget),
             ),
         )
+    if feature_map is not None and out_of_budget:
+        read = "what a layer reads of the clip was recovered exactly, but the search for a picture did not finish"
+        return Verdict("INCONCLUSIVE", (read, *_left_out(out_of_budget)))
+    if feature_map is not None and grade is not Grade.GIST:
+        return Verdict("WARN", ("what a layer reads of the clip was recovered exactly, but no picture",))
     if grade is Grade.GIST:
         return Verdict("WARN", ("an attack read labels, bits, the identity of a clip or its frames above chance",))
     if out_of_budget and exposure is None:

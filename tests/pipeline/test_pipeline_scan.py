@@ -10,7 +10,7 @@ from conformity import conforms
 from short_scans import results_of, short
 
 from auditor.attack import GradientMatching, Preset
-from auditor.errors import Inconclusive, UsageError
+from auditor.errors import UsageError
 from auditor.pipeline import ScanOptions
 from auditor.report import write
 
@@ -168,9 +168,19 @@ def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch
     assert all("one step takes 60 s" in s["reason"] for s in gone)
 
 
-def test_no_time_at_all_is_an_error_and_not_a_report():
-    with pytest.raises(Inconclusive, match="--max-time"):
-        audit("flat", max_time=1.0)
+def test_no_time_at_all_is_a_report_that_claims_nothing(tmp_path):
+    made = audit("pooled", max_time=0.5)
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+    assert made["verdict"]["exit_code"] == 4
+    assert {s["what"] for s in made["skipped"] if s["because"] == "out-of-budget"} >= {LEAST_SQUARES, "mode exposure"}
+    # What needs no time is there: closed forms were asked, and every layer is counted from its shapes.
+    assert any(layer["determinacy"] for layer in made["layers"])
+    write(made, [tmp_path / "results.json", tmp_path / "report.html"])
+
+
+def test_what_closed_forms_show_counts_without_any_time():
+    made = audit("vivit", max_time=0.5)
+    assert made["verdict"]["word"] == "FAIL"
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():

@@ -77,7 +77,8 @@ def _fitting(rows: Float[Tensor, "row image"], gate: Float[Tensor, " row"]) -> F
     tried = torch.randperm(len(mine), generator=generator)[:_TRIED]
     probe = (basis[tried] @ inverse * scale[pivots, 0]) / scale[tried]
     kept = []
-    for numbers in torch.arange(1, 2**images).split(_CHUNK):
+    for start in range(1, 2**images, _CHUNK):
+        numbers = torch.arange(start, min(start + _CHUNK, 2**images))
         patterns = (numbers[:, None] >> torch.arange(images) & 1).to(rows)
         kept += list(patterns[_binary(probe @ patterns.T)])
     found = []

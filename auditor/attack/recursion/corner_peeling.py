@@ -139,9 +139,7 @@ class _Walk:
 class _CornerPeeling:
     """Blocks of patches (image, input channel, tap) at one common mixing of the images, found from a corner."""
 
-    def __init__(
-        self, matrix: Tensor, taken: Int[Tensor, "tap position"], images: int, grid: tuple[int, ...]
-    ) -> None:
+    def __init__(self, matrix: Tensor, taken: Int[Tensor, "tap position"], images: int, grid: tuple[int, ...]) -> None:
         self._taken, self._images, self._grid = taken, images, grid
         self._positions = taken.shape[1]
         _, inputs, taps = matrix.shape

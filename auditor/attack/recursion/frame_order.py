@@ -71,10 +71,12 @@ def _reordered(found: GraphDescent, axis: int, order: Tensor) -> GraphDescent:
         # Values above the average have no such axis.
         return value.index_select(axis, order) if value.shape[axis] == len(order) else value
 
+    read = found.activation
     return replace(
         found,
         values={n: moved(v) for n, v in found.values.items()},
         open={n: moved(v) for n, v in found.open.items()},
+        activation=None if read is None else replace(read, value=moved(read.value)),
         partial=None if found.partial is None else _partial(found, found.partial, axis, order),
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,14 +10,18 @@ from torch import Tensor
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
+from auditor.attack.cost import AttackCost
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.frame_order import descend_in_order
 from auditor.attack.recursion.graph_descent import GraphDescent
 from auditor.attack.recursion.mode_search import search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
+from auditor.attack.recursion.precedence import layer_recursion_passes
+from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.results.model import Determinacy
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,19 @@ class ResidualRecursion(Attack):
     )
     width: float = 1.0
     spectrum: Spectrum = field(default_factory=Spectrum)
+    succeeds: str = "layer-recursion"
+
+    def work(self, view: View, layers: Sequence[Determinacy]) -> AttackCost:
+        """Count the decompositions on the way down, and the products of the search."""
+        return recursion_work(view, layers)
+
+    def needless(self, view: View) -> str | None:
+        """Give way where the clip takes one way through the net: layer-recursion also uses the gradients below."""
+        return "layer-recursion passes this net and uses more of the update" if layer_recursion_passes(view) else None
 
     def obstacle(self, view: View) -> str | None:
-        """Need one clip, one gradient, BatchNorm that does not mix positions, and finite numbers."""
-        return no_single_gradient(view)
+        """Need one gradient, the labels of several clips, BatchNorm that does not mix positions, and finite numbers."""
+        return no_single_gradient(view, batches=True)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend; read the clip off where the recursion reached the pixels, else search for it."""
@@ -119,8 +132,9 @@ class ResidualRecursion(Attack):
             if exact is not None:
                 return exact
         equations = ValueEquations(found, self.width)
+        shape = (view.update.batch, *view.knowledge.clip_shape)
         like = next(iter(view.update.gradients.values())).float()
-        searched = search_modes(equations, view.knowledge.clip_shape, like, budget, clock, seed, self.spectrum)
+        searched = search_modes(equations, shape, like, budget, clock, seed, self.spectrum)
         if searched is None:
             return skipped(self, "least squares gave no clip whose values are finite")
         return Reconstruction(
@@ -136,6 +150,8 @@ class ResidualRecursion(Attack):
             seconds=clock.used,
             seed=seed,
             notes=(_note(found),),
+            depth=found.depth,
+            activation=found.activation,
         )
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float | None:
@@ -161,12 +177,13 @@ class ResidualRecursion(Attack):
         pixels = pixel_map(view.target.model, weight, view.knowledge.clip_shape, made.device)
         if pixels is None:
             return None
-        clips = pixels.to_clip(made)[None]
+        clips = torch.stack([pixels.to_clip(one) for one in made.chunk(view.update.batch)])
         certificate = _certificate(found) | {
             "update_residual": residual(view, clips, labels), "pixel_coverage": pixels.coverage
         }  # fmt: skip
         note = f"exact through {len(found.residuals)} layers, down to the pixels"
-        return solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        exact = solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        return replace(exact, depth=found.depth)
 
 
 def _certificate(found: GraphDescent) -> dict[str, float]:

@@ -71,9 +71,7 @@ class Operation:
         if settings is None:
             return False
         kernel, stride = settings["weight"].shape[2:], settings["stride"]
-        return any(
-            a >= 2 and self.input.shape[a] > 1 and (kernel[a - 2] > 1 or stride[a - 2] > 1) for a in axes
-        )
+        return any(a >= 2 and self.input.shape[a] > 1 and (kernel[a - 2] > 1 or stride[a - 2] > 1) for a in axes)
 
 
 class _Reached(BaseException):

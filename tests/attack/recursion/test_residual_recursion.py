@@ -296,8 +296,8 @@ def test_what_cannot_be_solved_ends_with_its_reason():
     grouped = [nn.Conv3d(3, 6, 3, 2, 1, groups=3), nn.ReLU(), nn.Flatten(), nn.Linear(768, CLASSES)]
     found = descend_graph(view_of(seeded(lambda: nn.Sequential(*grouped)), clip()[None], [3]), Clock(10.0))
     assert "a grouped convolution" in found.ended
-    both = view_of(seeded(ResidualNet), torch.stack([clip(0), clip(1)]), [3, 4])
-    assert "2 clips" in ATTACK.obstacle(both)
+    both = view_of(seeded(ResidualNet), torch.stack([clip(0), clip(1)]), [3, 4], known=False)
+    assert "2 clips share the update, and their labels are not known" in ATTACK.obstacle(both)
 
 
 @pytest.mark.slow
