@@ -49,7 +49,7 @@ class Searched:
 
 def search_modes(
     equations: ClipEquations,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int, int, int],
     like: Tensor,
     budget: Budget,
     clock: Clock,
@@ -58,11 +58,13 @@ def search_modes(
 ) -> Searched | None:
     """Minimise residuals and a normal prior over modes by Gauss-Newton, level by level of shrinking error.
 
+    `shape` is that of the clips, whose number comes first; they share one prior.
     None where no clip with a finite misfit turned up.
     """
-    transform = CosineTransform.of(shape, like)
-    deviation = spectrum.variance(shape).sqrt().to(like)
-    z = like.new_zeros((1, *shape))
+    one = shape[1:]
+    transform = CosineTransform.of(one, like)
+    deviation = spectrum.variance(one).sqrt().to(like)
+    z = like.new_zeros(shape)
     best = 0.5 + z
     least, products, steps = math.inf, float(_FIRST), 0
     trace: list[Trace] = []
@@ -89,7 +91,7 @@ def search_modes(
             break
         if level in _FITTED:
             missed = Linearised(off, z, ring_means).posterior_error(most, _TOLERANCE, clock, seed)
-            spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square())[0])
-            fresh = spectrum.variance(shape).sqrt().to(like)
+            spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square()).mean(0))
+            fresh = spectrum.variance(one).sqrt().to(like)
             z, deviation = z * deviation / fresh, fresh
     return Searched(best, least, outcome, tuple(trace), steps) if math.isfinite(least) else None

@@ -153,18 +153,19 @@ def test_masks_behind_an_average_follow_from_the_corner_inwards():
     gates = full[0].flatten(1)[:, 0].clone()
     gates[3] = 0.0  # a channel that the head does not hear
     gradient = gradient_of(operation, x, mask * gates.view(1, -1, 1, 1, 1)).float().double()
-    found = peel_corners(operation, gates, gradient)
+    found = peel_corners(operation, gates.view(1, -1, 1, 1, 1).expand_as(full), gradient)
     assert isinstance(found, PeeledMasks)
     assert found.off < 1e-3
+    assert found.loose == ()
     heard = gates != 0.0
-    assert torch.equal(found.masks[heard], mask[0].flatten(1)[heard])
+    assert torch.equal(found.masks[:, heard], mask[:, heard])
 
 
 def test_more_positions_than_channels_are_declined():
     operation, x, full, mask = conv_reading(8, 36, (2, 3, 4))
     gates = full[0].flatten(1)[:, 0]
     gradient = gradient_of(operation, x, mask * gates.view(1, -1, 1, 1, 1))
-    assert "24 positions" in peel_corners(operation, gates, gradient)
+    assert "24 positions" in peel_corners(operation, gates.view(1, -1, 1, 1, 1).expand_as(full), gradient)
 
 
 # ------------------------------------------------------------------------------------- values from weights' gradients
@@ -319,8 +320,8 @@ def test_what_cannot_be_solved_ends_with_its_reason():
     grouped = [nn.Conv3d(3, 6, 3, 2, 1, groups=3), nn.ReLU(), nn.Flatten(), nn.Linear(768, CLASSES)]
     found = descend_graph(view_of(seeded(lambda: nn.Sequential(*grouped)), clip()[None], [3]), Clock(10.0))
     assert "a grouped convolution" in found.ended
-    both = view_of(seeded(ResidualNet), torch.stack([clip(0), clip(1)]), [3, 4])
-    assert "2 clips" in ATTACK.obstacle(both)
+    both = view_of(seeded(ResidualNet), torch.stack([clip(0), clip(1)]), [3, 4], known=False)
+    assert "2 clips share the update, and their labels are not known" in ATTACK.obstacle(both)
 
 
 @pytest.mark.slow
