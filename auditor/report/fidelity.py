@@ -41,6 +41,9 @@ def fidelity_rows(fidelity: Mapping[str, Any], parameters: Mapping[str, Any] | N
     return tuple(rows)
 
 
+_SECOND = {True: "2nd order yes", False: "2nd order no", None: "2nd order not tried"}
+
+
 def _mode(fidelity: Mapping[str, Any]) -> str:
     if _is_module(fidelity):
         return "evaluation; --bn says what BatchNorm does at clients"
@@ -94,6 +97,6 @@ def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
         f"BatchNorm {fidelity['batchnorm']}",
         outputs_in_short if parity is None else f"outputs {figures.tiny(parity)}",
         "gradients unchecked" if gradient is None else f"gradients {figures.tiny(gradient)}",
-        "2nd order yes" if fidelity["double_backward"] else "2nd order no",
+        _SECOND[fidelity["double_backward"]],
     )
     return (", ".join(parts),)

@@ -26,7 +26,7 @@ def confidence(
         doubts.append("BatchNorm may have been merged into other weights: the file does not tell")
     if fidelity.missing or fidelity.gradient_check is None:
         doubts.append(_missing(fidelity))
-    if not fidelity.double_backward:
+    if fidelity.double_backward is False:
         doubts.append("the model has no second derivatives: attacks that need them did not run")
     if not exact:
         if out_of_budget:

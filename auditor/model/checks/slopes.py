@@ -1,6 +1,6 @@
 """Whether slopes reach everything that an attacker can compute: parameters that are read, and the pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from auditor.model.forward_pass import observe
 from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
 from auditor.text import printable
@@ -17,22 +16,25 @@ SHOWN = 3
 NO_CHANGE = 1e-6
 
 
-def unseen(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> list[str]:
+def unseen(
+    model: VideoModel,
+    clip: Float[Tensor, "1 frame channel height width"],
+    read: Set[str],
+    logits: Float[Tensor, "1 ..."],
+) -> list[str]:
     """Return what slopes do not show of a network, each as a sentence: none where they show all.
 
     A part that runs under `torch.no_grad()` or behind `detach()`, or rounds, has no slope here; whoever holds the
-    model can still compute what goes in and out of it.
+    model can still compute what goes in and out of it. `logits` are of a pass over the clip, which needs a gradient;
+    `read` names the parameters that it read. What that pass kept is used up.
     """
     if isinstance(model.network, TwoPart):  # its extractor is frozen, and attacks know how to go through it
         return []
-    clip = clip.clone().requires_grad_()
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    seen = observe(model, clip)
-    logits = seen.output
     if not logits.requires_grad:
         return ["The logits have no slope at all (torch.no_grad or detach in forward): no gradient can be computed."]
     loss = torch.nn.functional.softplus(logits).sum()
-    read = {name for reading in seen.readings for name in reading.parameters} & parameters.keys()
+    read = read & parameters.keys()
     slopes = torch.autograd.grad(loss, [clip, *parameters.values()], allow_unused=True)
     found = [name for name, slope in zip(parameters, slopes[1:], strict=True) if slope is None and name in read]
     told = []
