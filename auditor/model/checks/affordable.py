@@ -6,7 +6,7 @@ from auditor.records import TrainingStep, record
 MOST_OPERATIONS = 1.6e12
 # Checks in passes, each as long as a forward pass; a backward pass is two, and float64 counts twice. Slopes are taken
 # of a pass that was made already.
-SLOPES, ALIKE, GRADIENT, ONE_SLOPE, SECOND = 2, 3, 22, 5, 10
+SLOPES, ALIKE, GRADIENT, ONE_SLOPE, SECOND = 2, 2, 22, 5, 10
 # A second derivative keeps about three times what a training step keeps, a float64 copy twice as much.
 MOST_KEPT = 2 * 2**30
 

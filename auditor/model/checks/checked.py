@@ -8,7 +8,7 @@ from torch import Tensor
 from auditor.errors import NotAuditable
 from auditor.model.checks.affordable import Affordable
 from auditor.model.checks.derivatives import gradient_error, second_derivative
-from auditor.model.checks.slopes import unseen
+from auditor.model.checks.slopes import Unseen, unseen
 from auditor.model.onnx.support import WAYS_FORWARD
 from auditor.model.video import VideoModel
 from auditor.records import record
@@ -32,17 +32,28 @@ class Checked:
     missing: tuple[str, ...]
 
 
-def slopes_told(model: VideoModel, clip: Tensor, read: Set[str], logits: Tensor, checks: Affordable) -> list[str]:
-    """Return what slopes do not reach, or that it was not looked at; uses up what the pass kept."""
+def slopes_told(
+    model: VideoModel, clip: Tensor, read: Set[str], logits: Tensor, checks: Affordable
+) -> tuple[Unseen, list[str]]:
+    """Return what slopes do not reach, and what to say of it or that it was not looked at; uses up what was kept."""
     if checks.slopes:
-        return unseen(model, clip, read, logits)
-    return [f"Whether slopes reach every parameter was not checked: {TOO_LARGE}."]
+        found = unseen(model, clip, read, logits)
+        return found, list(found.cut)
+    return Unseen(), [f"Whether slopes reach every parameter was not checked: {TOO_LARGE}."]
 
 
 def checked(
-    model: VideoModel, clip: Tensor, logits: Tensor, unreached: Sequence[str], checks: Affordable, form: str, seed: int
+    model: VideoModel,
+    clip: Tensor,
+    answers: tuple[Tensor, Tensor],
+    unreached: Sequence[str],
+    checks: Affordable,
+    form: str,
+    seed: int,
 ) -> Checked:
-    """Make the checks that remain on a clip; `logits` are what it got, `unreached` is what `slopes_told` found.
+    """Make the checks that remain on a clip; `answers` are the logits that it got in two passes already.
+
+    `unreached` is what `slopes_told` found.
 
     Raises
     ------
@@ -51,7 +62,7 @@ def checked(
     """
     notes: list[str] = []
     missing: list[str] = []
-    _answers_alike(model, clip, logits, checks.alike)
+    _answers_alike(model, clip, answers, checks.alike)
     if not checks.alike:
         missing.append(f"Whether the model forgets earlier clips was not checked: {TOO_LARGE}.")
     gradient = gradient_error(model, clip, seed, checks.gradient) if checks.gradient else None
@@ -95,10 +106,9 @@ def _of_the_gradient(error: float | None, checks: Affordable, form: str) -> list
     ]
 
 
-def _answers_alike(model: VideoModel, clip: Tensor, first: Tensor, often: bool) -> None:
-    """Compare what one clip gets twice; where `often`, again after another clip."""
-    with torch.no_grad():
-        second = model(clip)
+def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tensor], often: bool) -> None:
+    """Compare what one clip got twice; where `often`, again after another clip."""
+    first, second = answers
     off = _apart(first, second)
     if off > SAME_ANSWER:
         raise NotAuditable(

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.checks.accounting import accounted
 from auditor.model.checks.affordable import affordable
 from auditor.model.checks.checked import checked, slopes_told
+from auditor.model.checks.cuts import seen_through
 from auditor.model.checks.derivatives import smaller_clip
 from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape, questions
@@ -23,7 +25,7 @@ from auditor.model.reading_options import LoadOptions
 from auditor.model.training_step import observed_step
 from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Target, TrainingStep
+from auditor.records import Fidelity, InputSpec, Target, TrainingStep, Unaccounted
 from auditor.text import printable
 
 LARGEST_CLIP = 2**26  # 128 frames of 418 by 418 pixels in colour
@@ -152,7 +154,8 @@ def described(
     else:
         layers = find_layers(model.network, parameters, observation.readings)
     output = described_output(model, observation.output, len(clip), model.wanted_output)
-    notes += _axis_notes(model, observation.output) + output_notes(output, options.temporal_pool)
+    axis = _axis_notes(model, observation.output)
+    notes += axis + output_notes(output, options.temporal_pool)
     share = 1.0
     small = smaller_clip(model, clip.detach())
     if small.shape != clip.shape:
@@ -164,13 +167,19 @@ def described(
         )
         clip = with_gradient(small)
         observation = observe(model, clip, model.outputs)
+    first = model.logits_of(observation.output, len(clip)).detach()
+    opened = seen_through(model, clip.detach())
+    if opened.model is not model:
+        model = opened.model
+        notes.append(opened.note)
+        observation = observe(model, clip, model.outputs)
     checks = affordable(step, share)
     logits = model.logits_of(observation.output, len(clip))
     read = {name for reading in observation.readings for name in reading.parameters}
     del observation  # what the pass kept would stay through the checks that follow
-    unreached = slopes_told(model, clip, read, logits, checks)
-    clip, logits = clip.detach(), logits.detach()
-    found = checked(model, clip, logits, unreached, checks, form, options.seed)
+    hidden, told = slopes_told(model, clip, read, logits, checks)
+    del logits
+    found = checked(model, clip.detach(), (first, opened.logits), told, checks, form, options.seed)
     return Target(
         name=printable(name),
         source="",
@@ -182,7 +191,7 @@ def described(
         layers=layers,
         operators=operators,
         output=output,
-        frozen=frozen,
+        frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
         dropout=model.drops,
         step=step,
         fidelity=replace(
@@ -191,5 +200,9 @@ def described(
             double_backward=found.second,
             notes=(*notes, *found.notes),
             missing=(*missing, *found.missing),
+            blind=hidden.blind,
+            unaccounted=accounted(
+                model, fidelity.unaccounted or Unaccounted(), hidden, questions=questions(spec), axis_told=bool(axis)
+            ),
         ),
     )

@@ -43,7 +43,7 @@ def test_small_networks_are_checked_in_full() -> None:
 
 def test_larger_networks_lose_the_dearest_checks_first() -> None:
     assert chosen(1.3e11) == (True, True, 1, False)
-    assert chosen(4e11) == (True, False, 0, False)
+    assert chosen(5e11) == (True, False, 0, False)
 
 
 def test_a_corner_of_the_clip_brings_the_checks_back() -> None:
