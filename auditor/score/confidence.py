@@ -32,7 +32,7 @@ def confidence(
     if fidelity.missing or fidelity.gradient_check is None:
         doubts.append(_missing(fidelity))
     doubts += _unaccounted(fidelity.unaccounted)
-    if not fidelity.double_backward:
+    if fidelity.double_backward is False:
         doubts.append("the model has no second derivatives: attacks that need them did not run")
     if not exact:
         if out_of_budget:
