@@ -39,8 +39,8 @@ from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
-# Controls take about three seconds on an idle core.
-_CONTROL_SECONDS = 4.0
+# Controls take about five seconds on an idle core.
+_CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
 # Of the preset's time: what deep attacks take beyond that is told before they begin.
@@ -90,7 +90,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, galleries, lpips)
         display.stage("controls")
-        controls = _controls(context, observed, times.controls * clock.left, display)
+        controls = _controls(context, observed, preset, times.controls * clock.left, display)
         display.stage("exposure")
         exposed = _exposure(context, observed[0], variance, times.exposure * clock.left, pace, display)
         display.stage("frame membership")
@@ -235,9 +235,12 @@ def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips
     return limit
 
 
-def _controls(context: Context, observed: Sequence[Observed], seconds: float, display: Display) -> tuple[Control, ...]:
+def _controls(
+    context: Context, observed: Sequence[Observed], preset: Preset, seconds: float, display: Display
+) -> tuple[Control, ...]:
     with display.unit("positive controls", _CONTROL_SECONDS) as progress:
-        return (*positive_controls(context.device, seconds, progress), simulation_control(context, observed[0]))
+        planted = positive_controls(context.device, preset.attacks, seconds, progress)
+        return (*planted, simulation_control(context, observed[0]))
 
 
 def _exposure(

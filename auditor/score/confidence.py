@@ -10,6 +10,7 @@ def confidence(
     fidelity: Fidelity,
     *,
     failed_controls: tuple[str, ...],
+    untested_controls: tuple[str, ...],
     probes: int,
     seeds: int,
     out_of_budget: tuple[str, ...],
@@ -20,6 +21,8 @@ def confidence(
     grave: list[str] = []
     if failed_controls:
         grave.append("a control failed")
+    if untested_controls:
+        doubts.append(f"{len(untested_controls)} positive controls could not run in the time there was")
     if fidelity.upper_bound:
         doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
     if fidelity.batchnorm == "maybe folded":

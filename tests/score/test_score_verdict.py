@@ -186,7 +186,14 @@ def test_each_level_of_the_gate_stops_what_its_name_says():
 
 def test_confidence_falls_with_every_doubt():
     def level(**change):
-        given = {"failed_controls": (), "probes": 7, "seeds": 3, "out_of_budget": (), "exact": False} | change
+        given = {
+            "failed_controls": (),
+            "untested_controls": (),
+            "probes": 7,
+            "seeds": 3,
+            "out_of_budget": (),
+            "exact": False,
+        } | change
         fidelity = given.pop("fidelity", FAITHFUL)
         return confidence(fidelity, **given)
 
@@ -195,6 +202,7 @@ def test_confidence_falls_with_every_doubt():
     assert level(seeds=1, probes=3, out_of_budget=("a",)).level == "low"
     assert level(seeds=1, probes=3, out_of_budget=("a",), exact=True).level == "high"
     assert level(failed_controls=("x",)).level == "low"
+    assert level(untested_controls=("x",)).level == "medium"
     folded = level(fidelity=dataclasses.replace(FAITHFUL, upper_bound=True))
     assert folded.level == "medium"
     assert "upper bound" in folded.reasons[0]
