@@ -55,3 +55,10 @@ class ViViT(nn.Module):
 def vivit() -> nn.Module:
     torch.manual_seed(0)
     return ViViT()
+
+
+def residual() -> nn.Module:
+    from residual_nets import ResidualNet
+
+    torch.manual_seed(0)
+    return ResidualNet().eval()

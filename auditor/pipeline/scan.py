@@ -13,7 +13,8 @@ from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
-from auditor.pipeline.deep_attacks import DeepAttack, deep_attacks, planned_seconds
+from auditor.pipeline.deep.feature_maps import feature_maps
+from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -43,6 +44,8 @@ from auditor.score import FaceRecogniser, Lpips
 _CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
+# Presets' times that exposure takes its share of at most: what comes on top is for deep attacks.
+_MOST_FOR_EXPOSURE = 2.0
 # Of the preset's time: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
@@ -92,7 +95,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         display.stage("controls")
         controls = _controls(context, observed, preset, times.controls * clock.left, display)
         display.stage("exposure")
-        exposed = _exposure(context, observed[0], variance, times.exposure * clock.left, pace, display)
+        share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
+        exposed = _exposure(context, observed[0], variance, share, pace, display)
         display.stage("frame membership")
         membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
         display.stage("attacks")
@@ -101,6 +105,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         attacking = Clock(times.seconds_to_attack(left))
         ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references, deep)
         findings = make_findings(context, observed, ran, galleries, references, lpips)
+        maps = feature_maps(context, observed, ran)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
@@ -137,6 +142,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
+            maps=maps,
             diagnosed=diagnosed,
             labels=label_finding(observed, target.classes, context.client.loss.kind),
             enhanced=enhanced,
@@ -246,6 +252,14 @@ def _controls(
 def _exposure(
     context: Context, observed: Observed, variance: float, seconds: float, pace: float, display: Display
 ) -> Exposed | Skipped:
+    if context.target.fidelity.blind:
+        return Skipped(
+            stage="expose",
+            what="mode exposure",
+            because="not-applicable",
+            reason="it follows slopes, and cannot see through what forward rounds or cuts",
+            remedy="",
+        )
     if _STEPS_TO_EXPOSE * pace > seconds:
         return Skipped(
             stage="expose",

@@ -22,7 +22,7 @@ from auditor.records.forms import (
     TemporalPool,
 )
 from auditor.records.probe import Probe
-from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, View
+from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, RecoveredActivation, View
 from auditor.records.target import (
     Convolution,
     Layer,
@@ -33,9 +33,9 @@ from auditor.records.target import (
     Target,
 )
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
-from auditor.results.attempts import Outcome, Skipped, Trace
+from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
-from auditor.results.model import Fidelity, InputSpec, ModelPart
+from auditor.results.model import Fidelity, InputSpec, ModelPart, Unaccounted
 from auditor.results.scores import Exposure
 from auditor.terms import Layout
 
@@ -72,11 +72,14 @@ __all__ = [
     "Probe",
     "PublicModel",
     "Reconstruction",
+    "RecoveredActivation",
+    "RecoveredInput",
     "Skipped",
     "SplitModel",
     "Target",
     "TemporalPool",
     "Trace",
+    "Unaccounted",
     "Update",
     "View",
     "record",

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from auditor.report import charts, figures, wording
+from auditor.report import charts, depth, figures, wording
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
@@ -98,6 +98,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "levels": charts.levels(results, score),
         "frameworks": _frameworks(),
         "charts": charts,
+        "depth": depth,
         "words": wording,
         "stylesheet": Markup(stylesheet()),  # ours, not the user's
     }

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditor.report import figures, wording
+from auditor.report.depth import depth_line
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
 from auditor.report.membership import membership_sentence
@@ -67,6 +68,9 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
         yield "label", _labelled(_SHORT[headline.title], f"{headline.value}   {headline.interval}")
     yield "label", _labelled("Severity", _severity(results))
     yield "label", _labelled("Best attack", _best(results))
+    deep = depth_line(results)
+    if deep:
+        yield "label", _labelled("Depth", printable(deep, 300))
     yield from (("label", _labelled("Scene frame", line)) for line in _references(results))
     if (results.get("membership") or {}).get("clips"):
         yield "label", _labelled("Frames", printable(membership_sentence(results), 200))

@@ -64,6 +64,17 @@ REFERENCES: Mapping[str, str] = {
 
 ENHANCED = "Enhanced frames show inferred detail, not recovered data."
 
+DEPTHS: Mapping[str, str] = {
+    "exact": "exact",
+    "completed": "completed by signs",
+    "sought": "sought with the clip",
+}
+
+FEATURE_MAP = (
+    "Not a picture, but an exact inner value: whoever holds it can compute all that the layers above compute of the "
+    "clip, tell it from any other clip, and go on searching for the pixels with more time and better priors."
+)
+
 LOOKS = (
     "A perceptual distance is 0 for equal clips and about 1 for two different scenes; it means something only beside "
     "the blind guess and the null. The rank in its own scene is among other moments and views of the same camera. "

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from auditor.results.asides import MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
-from auditor.results.findings import FindingBlock
+from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.severity import SeverityBlock
@@ -203,3 +203,4 @@ class AuditDocument:
     membership: Later[MembershipBlock | None] = None
     references: Later[ReferencesBlock | None] = None
     malicious_server: Later[MaliciousServerBlock | None] = None
+    feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()

@@ -6,7 +6,7 @@ from auditor.results.scores import ClipScore, CopyScore, FaceMatch, Grade, Inter
 from auditor.score.appearance import Appearance
 from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
-from auditor.score.confidence import confidence
+from auditor.score.confidence import confidence, unaccounted_for
 from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
@@ -20,7 +20,7 @@ from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank, summarise
-from auditor.score.severity import FORMULA, Severity, severity
+from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Course, Verdict, decide, gate
 
@@ -68,6 +68,8 @@ __all__ = [
     "reference_copies",
     "score_clip",
     "severity",
+    "severity_of_map",
     "ssim_frames",
     "summarise",
+    "unaccounted_for",
 ]

@@ -15,6 +15,8 @@ _BANDS: dict[Grade, Band] = {
 }
 # A label, or that a frame was in a clip, tells less of a person than which clip it was.
 _LABEL_ONLY: Band = "low"
+# An exact inner value with as many numbers as the clip holds is the clip in another form, as far as counting tells.
+WHOLE_MAP = 1.0
 # Nothing beyond the update and the public model, labels that have to be guessed, frames of the scene that have to be
 # got: three steps, equally far apart as nothing measured says otherwise.
 _PRECONDITIONS = {"none": 1.0, "labels": 0.5, "reference": 0.0}
@@ -50,8 +52,27 @@ def severity(
     fidelity = 1.0 if grade is Grade.EXACT else 0.0
     if grade is Grade.RECOGNISABLE:
         fidelity = min(1.0, max(0.0, (psnr - 15.0) / 20.0))
+    band = _LABEL_ONLY if label_only and grade is Grade.GIST else _BANDS[grade]
+    return _within(band, fidelity, reach, knows, threat_model, grade.name)
+
+
+def severity_of_map(per_pixel: float, reach: float) -> Severity:
+    """Rate an inner value of the net that was read off exactly, without a picture.
+
+    With as many numbers as the clip it is high: a picture is in it. With fewer it is medium: it tells which clip it was.
+
+    Parameters
+    ----------
+    per_pixel
+        How many numbers it holds for each pixel value.
+    """
+    band = _BANDS[Grade.RECOGNISABLE if per_pixel >= WHOLE_MAP else Grade.GIST]
+    return _within(band, min(1.0, per_pixel), reach, "none", "C", "FEATURE_MAP")
+
+
+def _within(band: Band, fidelity: float, reach: float, knows: str, threat_model: str, shown: str) -> Severity:
     preconditions = _PRECONDITIONS[knows]
-    bottom, top = limits(_LABEL_ONLY if label_only and grade is Grade.GIST else _BANDS[grade])
+    bottom, top = limits(band)
     score = round(bottom + (top - bottom) * (fidelity + preconditions + reach) / 3.0, 1)
-    vector = f"FLA:2/TM:{threat_model}/K:{knows}/G:{grade.name}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
+    vector = f"FLA:2/TM:{threat_model}/K:{knows}/G:{shown}/F:{fidelity:.2f}/P:{preconditions:.2f}/R:{reach:.2f}"
     return Severity(score=score, vector=vector, fidelity=fidelity, preconditions=preconditions, reach=reach)

@@ -6,6 +6,7 @@ from auditor.errors import ExitCode
 from auditor.records import Exposure, record
 from auditor.results.scores import Grade
 from auditor.results.severity import BANDS
+from auditor.score.severity import WHOLE_MAP
 
 SENTENCES = {
     "FAIL": "FAIL: leakage demonstrated",
@@ -63,6 +64,9 @@ class Course:
     search_failed
         What the diagnosis says of the best search where it fell short for another reason than that the update holds no
         more; empty otherwise.
+    feature_map
+        Of the largest inner value that was read off exactly, with a null control that held: how many numbers it holds
+        for each pixel value; None where there is none.
     """
 
     grade: Grade
@@ -74,6 +78,7 @@ class Course:
     crashed: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
     search_failed: str = ""
+    feature_map: float | None = None
 
 
 def exposed(exposure: Exposure | None) -> bool | None:
@@ -100,9 +105,15 @@ def decide(course: Course) -> Verdict:
         return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in course.failed_controls))
     if course.grade >= Grade.RECOGNISABLE:
         return Verdict("FAIL", (f"an attack reached {course.grade.name}",))
+    if course.feature_map is not None and course.feature_map >= WHOLE_MAP:
+        held = f"{course.feature_map:.1f} numbers for each pixel value"
+        told = f"what a layer reads was recovered exactly ({held}); no recognisable picture was made from it"
+        return Verdict("FAIL", (told,))
     doubts = _doubts(course)
     if doubts:
         return Verdict("INCONCLUSIVE", (*doubts, *_left_out(course.unfinished)))
+    if course.feature_map is not None and course.grade is not Grade.GIST:
+        return Verdict("WARN", ("what a layer reads of the clip was recovered exactly, but no picture",))
     if course.grade is Grade.GIST:
         return Verdict("WARN", ("an attack read labels, bits, the identity of a clip or its frames above chance",))
     return Verdict("PASS", ("no attack scored above its blind baseline and null control",))

@@ -14,8 +14,9 @@ from torch import nn
 
 from auditor.attack import BY_NAME, PRESETS, Attack, AttackCost
 from auditor.exposure import determinacy
-from auditor.pipeline import deep_attacks, units
-from auditor.pipeline.deep_attacks import DeepAttack, planned_seconds, seconds_for_deep, share_out
+from auditor.pipeline import units
+from auditor.pipeline.deep import planning
+from auditor.pipeline.deep.planning import DeepAttack, planned_seconds, seconds_for_deep, share_out
 from auditor.pipeline.progress import Silent
 from auditor.records import Budget, Clock, Outcome, Reconstruction, Skipped
 
@@ -172,5 +173,5 @@ def test_work_is_counted_from_shapes():
 
 def test_rates_are_measured_by_the_fastest_run(monkeypatch):
     times = iter((0.05, 0.0, 0.03, 0.03, 0.03))
-    assert deep_attacks._fastest(lambda: time.sleep(next(times))) < 0.02
-    assert math.isfinite(deep_attacks._seconds_per_multiplication(torch.device("cpu")))
+    assert planning._fastest(lambda: time.sleep(next(times))) < 0.02
+    assert math.isfinite(planning._seconds_per_multiplication(torch.device("cpu")))

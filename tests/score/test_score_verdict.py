@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from auditor.errors import ExitCode
-from auditor.records import Exposure, Fidelity
+from auditor.records import Exposure, Fidelity, Unaccounted
 from auditor.score import (
     ClipScore,
     Course,
@@ -19,6 +19,7 @@ from auditor.score import (
     grade_finding,
     recall_interval,
     severity,
+    unaccounted_for,
 )
 from auditor.score.verdict import exposed
 
@@ -217,3 +218,35 @@ def test_confidence_falls_with_every_doubt():
     cut = dataclasses.replace(FAITHFUL, parity_max_error=None, missing=("A part runs under no_grad.", "It rounds."))
     assert level(fidelity=cut).reasons == ("A part runs under no_grad (and 1 more)",)
     assert level(fidelity=dataclasses.replace(FAITHFUL, double_backward=False)).level == "medium"
+
+
+def test_what_is_hidden_from_attacks_forbids_pass_and_warn_but_not_fail():
+    def word(grade):
+        return decide(dataclasses.replace(QUIET, grade=grade, open_questions=("nothing is seen",))).word
+
+    assert [word(grade) for grade in Grade] == ["INCONCLUSIVE", "INCONCLUSIVE", "FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("counted", "level", "forbids"),
+    [
+        (None, "high", False),
+        (Unaccounted(of_numbers=1000), "high", False),
+        (Unaccounted(numbers=900, fixed=900, of_numbers=1000), "high", False),
+        (Unaccounted(numbers=10, of_numbers=1000), "medium", False),
+        (Unaccounted(numbers=25404, fixed=4, of_numbers=25700), "medium", True),
+        (Unaccounted(of_numbers=1000, assumed=("pixels from 0 to 255",)), "medium", False),
+    ],
+)
+def test_what_is_not_accounted_for_lowers_confidence_and_can_forbid(counted, level, forbids):
+    fidelity = dataclasses.replace(FAITHFUL, unaccounted=counted)
+    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    assert found.level == level
+    assert bool(unaccounted_for(fidelity)) is forbids
+
+
+def test_a_blind_audit_is_of_low_confidence_and_forbids():
+    fidelity = dataclasses.replace(FAITHFUL, blind=("Forward rounds.",))
+    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    assert (found.level, found.reasons) == ("low", ("Forward rounds.",))
+    assert len(unaccounted_for(fidelity)) == 1

@@ -9,8 +9,10 @@ from torch import Tensor
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.head_gradient import gradient_at_head
-from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
-from auditor.records import Clock, View
+from auditor.attack.recursion.joint_completion import complete_jointly
+from auditor.attack.recursion.known_above import KnownAbove
+from auditor.attack.recursion.masked_system import MaskedReading, Solved, recovered_input, solve, split
+from auditor.records import Clock, RecoveredActivation, RecoveredInput, View
 
 # What of a gradient no value explains: rounding leaves 1e-6, one unit on the wrong side far more. Beyond it, what lies
 # above contradicts the gradient.
@@ -48,6 +50,10 @@ class GraphDescent:
         Why it went no further, in one clause; empty where the value that the clip enters by is exact.
     bottom
         The value that the clip enters by, and the weight that reads it, where the descent reached it.
+    depth
+        How far it came with every value that weights read, from the head down.
+    activation
+        The lowest one that is known as a whole.
     """
 
     graph: CallGraph
@@ -58,6 +64,8 @@ class GraphDescent:
     partial: Partial | None
     ended: str
     bottom: tuple[int, str] | None
+    depth: tuple[RecoveredInput, ...]
+    activation: RecoveredActivation | None
 
 
 @dataclass
@@ -135,6 +143,8 @@ class _Descent:
         self._rectified: dict[int, _Rectified] = {}
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
         self._flips = 0
+        self._depth: dict[str, RecoveredInput] = {}
+        self._activation: RecoveredActivation | None = None
         self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
@@ -160,6 +170,8 @@ class _Descent:
             partial=partial,
             ended=ended,
             bottom=bottom,
+            depth=tuple(self._depth.values()),
+            activation=self._activation,
         )
 
     def _step(self, place: int) -> int:
@@ -282,11 +294,18 @@ class _Descent:
             raise _Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
         if not made.exact:
             rank, positions = made.projections.shape
-            why = f"{names} give {rank} equations for {positions} positions of a channel"
-            raise _Ended(why, Partial(value, names, made))
+            known = KnownAbove(self._graph, value, self._values, self._open, self._kind)
+            completed = complete_jointly(made, known, rectified, self._clock)
+            if isinstance(completed, str):
+                why = f"{names} give {rank} equations for {positions} positions of a channel, and {completed}"
+                self._depth[names] = recovered_input(made, sought=True)
+                raise _Ended(why, Partial(value, names, made))
+            made = completed
         if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
             raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
         self._residuals.update({reading.operation.weight: made.residual for reading in made.readings})
+        self._depth[names] = recovered_input(made)
+        self._activation = RecoveredActivation(weight=made.readings[0].operation.weight, value=made.value)
         self._flips += made.flips
         return made, self._settled(made, places)
 

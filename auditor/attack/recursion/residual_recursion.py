@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -148,6 +148,8 @@ class ResidualRecursion(Attack):
             seconds=clock.used,
             seed=seed,
             notes=(_note(found),),
+            depth=found.depth,
+            activation=found.activation,
         )
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float | None:
@@ -178,7 +180,8 @@ class ResidualRecursion(Attack):
             "update_residual": residual(view, clips, labels), "pixel_coverage": pixels.coverage
         }  # fmt: skip
         note = f"exact through {len(found.residuals)} layers, down to the pixels"
-        return solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        exact = solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        return replace(exact, depth=found.depth)
 
 
 def _certificate(found: GraphDescent) -> dict[str, float]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.checks.accounting import accounted
+from auditor.model.checks.cuts import seen_through
 from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
 from auditor.model.checks.slopes import unseen
 from auditor.model.class_axis import by_extent, class_axis
@@ -20,7 +22,7 @@ from auditor.model.output import described_output, output_notes, select
 from auditor.model.reading_options import LoadOptions
 from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Target
+from auditor.records import Fidelity, InputSpec, Target, Unaccounted
 from auditor.text import printable
 
 WRONG_GRADIENT = 0.05
@@ -171,6 +173,9 @@ def described(
             f"{frames}x{height}x{width}: the functions are the same, and the whole size takes minutes."
         )
     _answers_alike(model, checked)
+    opened = seen_through(model, checked)
+    model = opened.model
+    notes += [opened.note] if opened.note else []
     gradient = gradient_error(model, checked, options.seed)
     if gradient is None:
         missing.append(
@@ -190,8 +195,10 @@ def described(
     elif gradient > ROUGH_GRADIENT:
         notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
     output = described_output(model, checked, model.wanted_output)
-    notes += _axis_notes(model, checked) + output_notes(output, options.temporal_pool)
-    missing += unseen(model, checked)
+    axis = _axis_notes(model, checked)
+    notes += axis + output_notes(output, options.temporal_pool)
+    hidden = unseen(model, checked)
+    missing += hidden.cut
     failure = second_derivative(model, checked)
     if failure:
         notes.append(
@@ -208,7 +215,7 @@ def described(
         layers=layers,
         operators=operators,
         output=output,
-        frozen=frozen,
+        frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
         dropout=model.drops,
         fidelity=replace(
             fidelity,
@@ -216,5 +223,9 @@ def described(
             double_backward=not failure,
             notes=tuple(notes),
             missing=tuple(missing),
+            blind=hidden.blind,
+            unaccounted=accounted(
+                model, fidelity.unaccounted or Unaccounted(), hidden, questions=questions(spec), axis_told=bool(axis)
+            ),
         ),
     )

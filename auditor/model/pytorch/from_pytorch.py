@@ -14,7 +14,7 @@ from auditor.model.checks.parity import TOLERANCE, difference
 from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.double_backward import NEEDED_FOR, swap_modules
 from auditor.model.forward_pass import observe
-from auditor.model.pixel_range import with_range
+from auditor.model.pixel_range import assumed_range, with_range
 from auditor.model.pytorch import Built
 from auditor.model.pytorch.built import class_counts, digest, trained_form
 from auditor.model.pytorch.exported import from_exported
@@ -32,7 +32,7 @@ from auditor.model.pytorch.wrapping import check_forward, wrapper_hint
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.user_file import in_a_line
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Target
+from auditor.records import Fidelity, InputSpec, Target, Unaccounted
 from auditor.text import printable
 
 ARCHIVES = {"exported": from_exported, "torchscript": from_torchscript, "pickle": from_pickle}
@@ -114,7 +114,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.model_output)
     model, ranged = with_range(model, options, stated=bool(built.mean or built.std or built.value_range))
-    spec = model.spec
+    assumed, spec = assumed_range(spec, model.spec), model.spec
     clip = sample_clips(spec, 1, options.seed)
     try:
         classes = count_classes(model, clip, options.classes or built.classes)
@@ -139,6 +139,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             notes=(*opened.notes, *ranged, *told),
             origin=ORIGINS.get(form, "PyTorch module, run as it is"),
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
+            unaccounted=Unaccounted(assumed=assumed),
         ),
         opened.frozen,
     )  # fmt: skip

@@ -12,11 +12,12 @@ from auditor.attack import Preset
 from auditor.exposure import Exposed
 from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.documents.findings import finding_blocks
+from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
@@ -41,7 +42,18 @@ from auditor.results.audit import (
 from auditor.results.declare import values_of
 from auditor.results.encode import document
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
-from auditor.score import FORMULA, Course, Grade, Severity, Verdict, confidence, decide, gate, severity
+from auditor.score import (
+    FORMULA,
+    Course,
+    Grade,
+    Severity,
+    Verdict,
+    confidence,
+    decide,
+    gate,
+    severity,
+    unaccounted_for,
+)
 
 
 @record
@@ -66,6 +78,7 @@ class Gathered:
     untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
+    maps: tuple[FeatureMap, ...]
     diagnosed: Diagnosed | None
     labels: LabelFinding | None
     enhanced: Mapping[int, tuple[Enhancement, ...]]
@@ -107,6 +120,7 @@ def assemble(g: Gathered) -> Audit:
                 probes=tuple(probe_block(o) for o in g.observed),
                 controls=g.controls,
                 findings=finding_blocks(g.findings, g.enhanced, g.diagnosed, g.identities),
+                feature_maps=feature_map_blocks(g.maps),
                 labels=_labels(g),
                 exposure=block,
                 layers=layer_blocks(g.context, g.exposed, block.reason or ""),
@@ -154,6 +168,7 @@ def _worst(g: Gathered) -> Severity:
     """Severity of the worst demonstrated case whose null control held."""
     nothing = severity(Grade.NOT_SHOWN, psnr=0.0, reach=0.0)
     cases = [f.severity for f in g.findings if f.counts] + ([g.labels.severity] if g.labels else [])
+    cases += [m.severity for m in g.maps if m.counts]
     cases += [g.membership.severity] if isinstance(g.membership, Membership) else []
     return max(cases, key=lambda s: s.score, default=nothing)
 
@@ -168,6 +183,8 @@ def _course(g: Gathered) -> Course:
         g.diagnosed,
         failed_controls=g.failed,
         untested_controls=g.untested,
+        maps=g.maps,
+        hidden=unaccounted_for(g.context.target.fidelity),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.findings import Finding, LabelFinding, Result
 from auditor.pipeline.membership import Membership
@@ -24,6 +25,8 @@ def course_of(
     *,
     failed_controls: tuple[str, ...],
     untested_controls: tuple[str, ...],
+    maps: Sequence[FeatureMap] = (),
+    hidden: tuple[str, ...] = (),
 ) -> Course:
     """Return what happened as the verdict sees it; real clips alone are counted, canaries and textures are not."""
     grades = [f.grade for f in findings if f.counts]
@@ -34,6 +37,7 @@ def course_of(
         grade=max(grades, default=Grade.NOT_SHOWN),
         failed_controls=failed_controls,
         open_questions=(
+            *hidden,
             *(f"the control '{name}' could not be run" for name in untested_controls),
             *_uncontrolled(findings),
         ),
@@ -43,6 +47,7 @@ def course_of(
         crashed=tuple(s.what for s in skipped if s.stage == "invert" and s.because == "failed"),
         unfinished=unfinished(findings, skipped),
         search_failed=_search_failed(diagnosed),
+        feature_map=max((m.per_pixel for m in maps if m.counts), default=None),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from auditor.attack import Attack
+from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.pictures import pictured, strips
 from auditor.pipeline.documents.wording import finding_assumes, summary
@@ -17,6 +18,7 @@ from auditor.results.findings import (
     EnhancedScore,
     EnhancementBlock,
     FacesBlock,
+    FeatureMapBlock,
     FindingBlock,
     ResultBlock,
 )
@@ -65,6 +67,21 @@ def _finding(
         diagnosis=_diagnosis(diagnosed) if diagnosed is not None and diagnosed.finding is f else None,
         results=tuple(_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results),
         **{name: getattr(f, name) for name in _OWN},
+    )
+
+
+def feature_map_blocks(maps: Sequence[FeatureMap]) -> tuple[FeatureMapBlock, ...]:
+    """Return every inner value that was recovered, with the errors on each probe."""
+    return tuple(
+        FeatureMapBlock(
+            attack=m.attack.name,
+            severity=Rated(**values_of(Rated, m.severity)),
+            **{
+                name: getattr(m, name)
+                for name in ("layer", "shape", "values", "per_pixel", "counts", "summary", "clips")
+            },
+        )
+        for m in maps
     )
 
 
