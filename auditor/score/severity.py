@@ -59,7 +59,7 @@ def severity(
 def severity_of_map(per_pixel: float, reach: float) -> Severity:
     """Rate an inner value of the net that was read off exactly, without a picture.
 
-    With as many numbers as the clip it is high: a picture is in it. With fewer it is medium: it tells which clip it was.
+    With as many numbers as the clip it is high: a picture is in it. With fewer, medium: it tells which clip it was.
 
     Parameters
     ----------

@@ -240,13 +240,17 @@ def test_what_is_hidden_from_attacks_forbids_pass_and_warn_but_not_fail():
 )
 def test_what_is_not_accounted_for_lowers_confidence_and_can_forbid(counted, level, forbids):
     fidelity = dataclasses.replace(FAITHFUL, unaccounted=counted)
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert found.level == level
     assert bool(unaccounted_for(fidelity)) is forbids
 
 
 def test_a_blind_audit_is_of_low_confidence_and_forbids():
     fidelity = dataclasses.replace(FAITHFUL, blind=("Forward rounds.",))
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert (found.level, found.reasons) == ("low", ("Forward rounds.",))
     assert len(unaccounted_for(fidelity)) == 1
