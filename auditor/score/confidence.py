@@ -14,6 +14,7 @@ def confidence(
     fidelity: Fidelity,
     *,
     failed_controls: tuple[str, ...],
+    untested_controls: tuple[str, ...],
     probes: int,
     seeds: int,
     out_of_budget: tuple[str, ...],
@@ -25,6 +26,8 @@ def confidence(
     if failed_controls:
         grave.append("a control failed")
     grave += fidelity.blind
+    if untested_controls:
+        doubts.append(f"{len(untested_controls)} positive controls could not run in the time there was")
     if fidelity.upper_bound:
         doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
     if fidelity.batchnorm == "maybe folded":
