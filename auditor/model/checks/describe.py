@@ -216,6 +216,7 @@ def described(
         operators=operators,
         output=output,
         frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
+        cut=opened.frozen,
         dropout=model.drops,
         fidelity=replace(
             fidelity,
