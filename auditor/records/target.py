@@ -177,9 +177,10 @@ class Target:
 
     `source` is what the user typed, `format` one of onnx, pytorch, torchvision; `operators` counts ONNX operators
     (or module classes for PyTorch). `seconds` is what loading took. `frozen` names the parameters that the source
-    itself keeps from training, `dropout` counts the places where training would drop values at random. `parts` are the
-    extractor and the head of a two-part model; empty for any other. `step` is what a training step on one clip costs;
-    None where that was not counted.
+    itself keeps from training, `cut` those whose gradient its forward pass cuts, so that no option can train them,
+    `dropout` counts the places where training would drop values at random. `parts` are the extractor and the head of a
+    two-part model; empty for any other. `step` is what a training step on one clip costs; None where that was not
+    counted.
     """
 
     name: str
@@ -195,6 +196,7 @@ class Target:
     seconds: float = 0.0
     output: OutputSpec = OutputSpec()
     frozen: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
     dropout: int = 0
     parts: tuple[ModelPart, ...] = ()
     step: TrainingStep | None = None

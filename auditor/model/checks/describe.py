@@ -192,6 +192,7 @@ def described(
         operators=operators,
         output=output,
         frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
+        cut=opened.frozen,
         dropout=model.drops,
         step=step,
         fidelity=replace(

@@ -21,6 +21,7 @@ from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.fitting import CLASSES, fill
 from auditor.model.pytorch.frozen import frozen_parameters
 from auditor.model.pytorch.huggingface import from_huggingface
+from auditor.model.pytorch.modality import check_not_quantised, unknown_size
 from auditor.model.pytorch.pickled import from_pickle
 from auditor.model.pytorch.pretrained_models import from_pretrained
 from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
@@ -157,10 +158,7 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
         # A source of clips says nothing about the order of a shape that has another number of axes.
         layout = layout if layout is None or len(without_batch(shape, None)) - len(AXES[layout]) in (0, 1) else None
     if shape is None:
-        raise UsageError(
-            f"the size of a clip is unknown: {printable(source)} has no attribute input_shape",
-            "give --input-shape, e.g. 3,16,112,112",
-        )
+        raise unknown_size(built.module, printable(source))
     shape = without_batch(shape, None)
     spec = options.spec(
         shape,
@@ -247,6 +245,7 @@ def _respelled(spec: InputSpec, shape: tuple[int, ...]) -> InputSpec:
 
 def check_parameters(network: nn.Module) -> None:
     """Refuse a network without float parameters, or with some that hold no number."""
+    check_not_quantised(network)
     parameters = dict(network.named_parameters())
     if not any(value.is_floating_point() for value in parameters.values()):
         raise NotAuditable("the model has no trainable float parameter", "return the model itself from the factory")
