@@ -55,7 +55,7 @@ def refine(
     start again from the smoothest filling and from the open parts of tokens that came out well. Steps are damped in the
     directions that `likely` makes of those given, as long as they are likely.
     """
-    search = _Search(residuals, context, clock)
+    search = _TokenSearch(residuals, context, clock)
     everything = likely(torch.eye(start.shape[1], dtype=start.dtype))
     open_ = likely(free)
     m = start
@@ -89,7 +89,7 @@ def slopes(residuals: Residuals, m: Tensor, held: dict[int, Tensor], basis: Tens
         return torch.cat([torch.func.vmap(along)(part) for part in torch.split(basis, chunk)]).permute(1, 2, 0)
 
 
-class _Search:
+class _TokenSearch:
     def __init__(self, residuals: Residuals, context: Context, clock: Clock) -> None:
         self._residuals, self._context, self._clock = residuals, context, clock
 
