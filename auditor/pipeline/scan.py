@@ -42,8 +42,8 @@ from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
-# Controls take about three seconds on an idle core.
-_CONTROL_SECONDS = 4.0
+# Controls take about five seconds on an idle core.
+_CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
 # Presets' times that exposure takes its share of at most: what comes on top is for deep attacks.
@@ -95,7 +95,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, galleries, lpips)
         display.stage("controls")
-        controls = _controls(context, observed, times.controls * clock.left, display)
+        controls = _controls(context, observed, preset, times.controls * clock.left, display)
         display.stage("exposure")
         share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
         exposed = _exposure(context, observed[0], variance, share, pace, display)
@@ -252,9 +252,12 @@ def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips
     return limit
 
 
-def _controls(context: Context, observed: Sequence[Observed], seconds: float, display: Display) -> tuple[Control, ...]:
+def _controls(
+    context: Context, observed: Sequence[Observed], preset: Preset, seconds: float, display: Display
+) -> tuple[Control, ...]:
     with display.unit("positive controls", _CONTROL_SECONDS) as progress:
-        return (*positive_controls(context.device, seconds, progress), simulation_control(context, observed[0]))
+        planted = positive_controls(context.device, preset.attacks, seconds, progress)
+        return (*planted, simulation_control(context, observed[0]))
 
 
 def _exposure(

@@ -32,6 +32,7 @@ from auditor.records.target import (
     SplitModel,
     Target,
 )
+from auditor.records.training_step import TrainingStep
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
 from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
@@ -79,6 +80,7 @@ __all__ = [
     "Target",
     "TemporalPool",
     "Trace",
+    "TrainingStep",
     "Unaccounted",
     "Update",
     "View",

@@ -187,7 +187,14 @@ def test_each_level_of_the_gate_stops_what_its_name_says():
 
 def test_confidence_falls_with_every_doubt():
     def level(**change):
-        given = {"failed_controls": (), "probes": 7, "seeds": 3, "out_of_budget": (), "exact": False} | change
+        given = {
+            "failed_controls": (),
+            "untested_controls": (),
+            "probes": 7,
+            "seeds": 3,
+            "out_of_budget": (),
+            "exact": False,
+        } | change
         fidelity = given.pop("fidelity", FAITHFUL)
         return confidence(fidelity, **given)
 
@@ -196,6 +203,7 @@ def test_confidence_falls_with_every_doubt():
     assert level(seeds=1, probes=3, out_of_budget=("a",)).level == "low"
     assert level(seeds=1, probes=3, out_of_budget=("a",), exact=True).level == "high"
     assert level(failed_controls=("x",)).level == "low"
+    assert level(untested_controls=("x",)).level == "medium"
     folded = level(fidelity=dataclasses.replace(FAITHFUL, upper_bound=True))
     assert folded.level == "medium"
     assert "upper bound" in folded.reasons[0]
@@ -232,13 +240,17 @@ def test_what_is_hidden_from_attacks_forbids_pass_and_warn_but_not_fail():
 )
 def test_what_is_not_accounted_for_lowers_confidence_and_can_forbid(counted, level, forbids):
     fidelity = dataclasses.replace(FAITHFUL, unaccounted=counted)
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert found.level == level
     assert bool(unaccounted_for(fidelity)) is forbids
 
 
 def test_a_blind_audit_is_of_low_confidence_and_forbids():
     fidelity = dataclasses.replace(FAITHFUL, blind=("Forward rounds.",))
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert (found.level, found.reasons) == ("low", ("Forward rounds.",))
     assert len(unaccounted_for(fidelity)) == 1

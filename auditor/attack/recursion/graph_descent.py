@@ -54,6 +54,8 @@ class GraphDescent:
         How far it came with every value that weights read, from the head down.
     activation
         The lowest one that is known as a whole.
+    loose
+        Axes of the values whose order is a guess: every order gives the same gradients.
     """
 
     graph: CallGraph
@@ -66,6 +68,7 @@ class GraphDescent:
     bottom: tuple[int, str] | None
     depth: tuple[RecoveredInput, ...]
     activation: RecoveredActivation | None
+    loose: tuple[int, ...] = ()
 
 
 @dataclass
@@ -143,8 +146,10 @@ class _Descent:
         self._rectified: dict[int, _Rectified] = {}
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
         self._flips = 0
+        self._head: Call | None = None
         self._depth: dict[str, RecoveredInput] = {}
         self._activation: RecoveredActivation | None = None
+        self._loose: tuple[int, ...] = ()
         self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
@@ -153,7 +158,8 @@ class _Descent:
                 self._pixels.update(call.outputs)
 
     def run(self, head: int, cotangent: Tensor) -> GraphDescent:
-        self._state.cotangents[self._graph.calls[head].outputs[0]] = cotangent
+        self._head = self._graph.calls[head]
+        self._state.cotangents[self._head.outputs[0]] = cotangent
         partial, ended, bottom, place = None, "", None, head
         try:
             while place >= 0:
@@ -172,6 +178,7 @@ class _Descent:
             bottom=bottom,
             depth=tuple(self._depth.values()),
             activation=self._activation,
+            loose=self._loose,
         )
 
     def _step(self, place: int) -> int:
@@ -187,7 +194,7 @@ class _Descent:
             return self._rectify(place, call, mine[call.outputs[0]])
         if kind == "mixes":
             raise _Ended(f"{call.name} mixes values that are not known")
-        if kind == "weighted":
+        if kind == "weighted" and not self._averages(call):
             state.readers.setdefault(call.inputs[0], []).append((call, mine[call.outputs[0]]))
         if kind == "rearranges" and (call.outputs[0] in state.readers or call.outputs[0] in state.aliases):
             state.aliases[call.inputs[0]] = (call.outputs[0], call)
@@ -195,6 +202,11 @@ class _Descent:
             for n, pulled in self._graph.pull(call, mine).items():
                 state.add(n, pulled)
         return place - 1
+
+    def _averages(self, call: Call) -> bool:
+        """Tell whether a Linear head reads several rows of a clip: of rank one, its gradient does not tell them."""
+        rows = torch.Size(self._graph.shapes[call.outputs[0]][:-1]).numel()
+        return call is self._head and rows > self._graph.shapes[0][0]
 
     def _kind(self, call: Call) -> str:
         """Return what a call does to gradients: weighted, rectifies, rearranges, affine, or mixes."""
@@ -236,11 +248,11 @@ class _Descent:
         if value in self._solved:
             open_, undecided = split(*self._solved[value])
             return _Rectified(open_, undecided, above)
-        open_ = self._behind_average(place, cotangent)
-        return _Rectified(open_, torch.zeros_like(open_), above)
+        open_, undecided = self._behind_average(place, cotangent)
+        return _Rectified(open_, undecided, above)
 
-    def _behind_average(self, place: int, cotangent: Tensor) -> Tensor:
-        """Return masks of units whose values no weight reads, where all positions of a channel count alike."""
+    def _behind_average(self, place: int, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masks of units whose values no weight reads, where all positions count alike; and which are unsure."""
         call = self._graph.calls[place]
         if not _uniform(cotangent):
             raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
@@ -250,11 +262,11 @@ class _Descent:
             sent = self._view.update.gradients.get(reader.weight or "")
             if sent is None or gates.shape != cotangent.shape or not _uniform(gates):
                 continue
-            operation = self._graph.operation(reader)
-            found = peel_corners(operation, gates[0].flatten(1)[:, 0], sent.double())
+            found = peel_corners(self._graph.operation(reader), gates, sent.double())
             if isinstance(found, PeeledMasks):
                 self._residuals[f"masks above {reader.weight}"] = found.off
-                return found.masks.reshape(cotangent.shape)
+                self._loose = self._loose or found.loose
+                return found.masks, found.undecided & (cotangent != 0.0)
             why = found
         raise _Ended(why)
 
@@ -280,9 +292,12 @@ class _Descent:
             sent = self._view.update.gradients.get(call.weight or "")
             if sent is None or sum(c.weight == call.weight for c in self._graph.calls) > 1:
                 continue
+            operation = self._graph.operation(call)
+            if operation.reads_across(self._loose):
+                raise _Ended(f"{call.weight} reads across positions whose order the average hides")
             place, units = self._undecided(call)
             opened = None if place is None else self._rectified[place].open & (units != 0.0)
-            readings.append(MaskedReading(self._graph.operation(call), cotangent, sent, units, opened))
+            readings.append(MaskedReading(operation, cotangent, sent, units, opened))
             places.append(place)
         names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
         if not readings:
@@ -358,8 +373,8 @@ class _Descent:
 
 
 def _uniform(cotangent: Tensor) -> bool:
-    """Tell whether a gradient is the same at every position of a channel, and the value is an image or a clip."""
+    """Tell whether a gradient is the same at every position of an image or clip, for each of them."""
     if cotangent.dim() < 4:
         return False
-    rows = cotangent.movedim(1, -1).reshape(-1, cotangent.shape[1])
-    return float((rows - rows[:1]).abs().max()) <= _UNIFORM * float(rows.abs().max())
+    positions = cotangent.flatten(2)
+    return float((positions - positions[:, :, :1]).abs().max()) <= _UNIFORM * float(positions.abs().max())

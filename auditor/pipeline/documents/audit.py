@@ -105,6 +105,7 @@ def assemble(g: Gathered) -> Audit:
     sure = confidence(
         target.fidelity,
         failed_controls=g.failed + _failed_nulls(g),
+        untested_controls=g.untested,
         probes=len({r.observed.probe.name for f in g.findings for r in f.results if r.score.bits is None}),
         seeds=1 + max((r.repetition for f in g.findings for r in f.results), default=0),
         out_of_budget=course.unfinished,
