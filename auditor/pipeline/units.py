@@ -21,8 +21,6 @@ _MARGIN = 1.25
 _CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
-# A run whose steps were planned may take this much longer than planned before its clock ends it.
-_SLOWER = 1.5
 _OWN_FRAMES = References()
 
 
@@ -200,10 +198,9 @@ def _run_deep(
             break  # a canary is there for the null control of one clip
         if count >= share.clips and clock.left - scoring < share.seconds:
             break
-        # Steps were planned: the clock ends a run only where it would take the time of those to come.
-        later = max(0, share.clips - count - 1)
-        most = max(_SLOWER * share.seconds, clock.left - later * share.seconds)
-        budget = Budget(seconds=min(most, max(clock.left, 1.0)), steps=share.steps)
+        # Steps were planned: the clock ends a run only where the machine got so slow that others would lose their time.
+        each = clock.left / max(1, share.clips - count)
+        budget = Budget(seconds=max(each, 1.0), steps=share.steps)
         made.append(_run(context, observed, unit, budget, display, references))
     need = f"a run takes about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
     why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(real)} clips"
