@@ -30,6 +30,7 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
+from auditor.pipeline.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for
@@ -84,6 +85,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
     times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
+    memory = available_bytes(device)
     with threads_for(target):
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
@@ -98,7 +100,9 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         controls = _controls(context, observed, preset, times.controls * clock.left, display)
         display.stage("exposure")
         share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
-        exposed = _exposure(context, observed[0], variance, share, pace, display)
+        exposed = too_large_to_expose(context, memory) or _exposure(
+            context, observed[0], variance, share, pace, display
+        )
         display.stage("frame membership")
         membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
         display.stage("attacks")
@@ -106,7 +110,10 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         recognising = times.seconds_to_recognise(left)
         share = times.seconds_to_attack(left)
         attacking = Clock(share - seconds_for_smaller(target, deep, share))
-        ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references, deep)
+        ran, skipped = run_units(
+            context, observed, preset, attacking, pace, scoring, display, references, deep,
+            too_large_to_match(context, memory),
+        )  # fmt: skip
         findings = make_findings(context, observed, ran, galleries, references, lpips)
         maps = feature_maps(context, observed, ran)
         smaller: ScaledDown | Skipped | None = None

@@ -17,6 +17,7 @@ from auditor.pipeline.context import (
     with_sent,
 )
 from auditor.pipeline.findings import Finding
+from auditor.pipeline.memory import available_bytes, not_held, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
@@ -263,6 +264,9 @@ def _prepare(context: Context, plan: _Plan, probes: Sequence[Probe]) -> tuple[Co
     try:
         protocol = with_sent(context.target, plan.protocol)
         changed = replace(context, protocol=protocol, client=context.client.under(protocol))
+        too_large = too_large_to_match(changed, available_bytes(changed.device))
+        if too_large is not None:
+            return not_held(plan.name, too_large, stage="what-if")
         return changed, observe_probes(changed, probes[:1])[0]
     except (UsageError, RuntimeError, ValueError) as error:
         return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
@@ -282,7 +286,7 @@ def _measure(
 ) -> Variant:
     labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
     with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = expose(
+        found = too_large_to_expose(context, available_bytes(context.device)) or expose(
             client,
             observed.clips,
             labels,
