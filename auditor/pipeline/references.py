@@ -132,7 +132,7 @@ def copied(references: References, attack: Attack, probe: Probe, gallery: Clips)
         return None
     size = (probe.clip.shape[-2], probe.clip.shape[-1])
     level = max(float(psnr(probe.clip, c)) for c in reference_copies(frames, len(probe.clip), size).values())
-    blind = max(float(psnr(probe.clip, guess)) for guess in blind_guesses(gallery, size).values())
+    blind = max(float(psnr(probe.clip, guess)) for guess in blind_guesses(gallery, size, truth=probe.clip).values())
     return Copied(
         probe=probe.name,
         frames=len(frames),

@@ -37,8 +37,8 @@ def same_camera(probe: Probe, spec: InputSpec, count: int) -> Clip | None:
 
 
 def camera(name: str) -> str:
-    """Return which camera a shipped clip is of: several clips may be of one."""
-    return next((str(e["source"]) for e in manifest() if e["name"] == name), name)
+    """Return the scene of a shipped clip, the same place by one camera or several: clips may share one."""
+    return next((str(e["scene"]) for e in manifest() if e["name"] == name), name)
 
 
 def _fitted(frames: Clip, spec: InputSpec) -> Clip:

@@ -168,7 +168,7 @@ def markdown(results: Results) -> str:
 
 def claims_table(results: Results) -> list[str]:
     """Return the lines of a Markdown table of the claims."""
-    lines = ["| claim | decision | effect (95% interval over clips) | counts above |", "|---|---|---|---|"]
+    lines = ["| claim | decision | effect (95% interval over scenes) | counts above |", "|---|---|---|---|"]
     return lines + [
         f"| {_cell(c['text'])} | **{c['decision']}** | {_interval(c['effect'], c['unit'])} "
         f"| {signed(c['margin'])} {c['unit']} |"

@@ -96,6 +96,8 @@ class ClipScore:
         most like the truth; None where it was not measured.
     lpips, lpips_blind
         The same by LPIPS, where the user has its weights.
+    z
+        Similarity to the truth in deviations of clips with the same strengths of modes and random signs.
     embedding_rank
         As `rank`, by embeddings of a public network; None where it was not measured, as for canaries.
     """
@@ -114,6 +116,7 @@ class ClipScore:
     motion_correlation: Later[Measured] = 0.0
     rank_same_scene: Later[int | None] = None
     same_scene: Later[int] = 0
+    z: Later[Measured] = 0.0
     perceptual: Later[Measured | None] = None
     perceptual_blind: Later[Measured | None] = None
     lpips: Later[Measured | None] = None

@@ -136,7 +136,7 @@ class MeasureBlock:
 
 @record
 class EffectInterval:
-    """A mean over clips with its 95% interval; None below the least number of clips."""
+    """A mean over scenes with its 95% interval; None below the least number of scenes."""
 
     mean: Decibel
     low: Decibel | None
@@ -145,11 +145,15 @@ class EffectInterval:
 
 @record
 class EffectBlock(EffectInterval):
-    """The effect that a claim is about, clip by clip, and how many runs and seeds stand behind it."""
+    """The effect that a claim is about, clip by clip, and how many runs, seeds and scenes stand behind it.
+
+    `scenes` is 0 in documents of versions that took clips for the trials.
+    """
 
     clips: Mapping[Name, Decibel]
     runs: int
     seeds: int
+    scenes: Later[int] = 0
 
 
 @record

@@ -10,7 +10,15 @@ from auditor.score.confidence import confidence, unaccounted_for
 from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
-from auditor.score.grade import EXACT_DB, clearly_above_chance, grade_clip, grade_finding, merged, reach
+from auditor.score.grade import (
+    EXACT_DB,
+    clearly_above_chance,
+    clearly_identified,
+    grade_clip,
+    grade_finding,
+    merged,
+    reach,
+)
 from auditor.score.intervals import bits_interval, proportion, recall_interval
 from auditor.score.lpips import Lpips
 from auditor.score.membership import MembershipTest
@@ -19,7 +27,7 @@ from auditor.score.motion import motion_psnr
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
-from auditor.score.retrieval import rank, summarise
+from auditor.score.retrieval import is_found, rank, summarise, tail_bound, z_score
 from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
 from auditor.score.verdict import Course, Verdict, decide, gate
@@ -49,6 +57,7 @@ __all__ = [
     "blind_guesses",
     "calibrate_membership",
     "clearly_above_chance",
+    "clearly_identified",
     "conclude",
     "confidence",
     "decide",
@@ -56,6 +65,7 @@ __all__ = [
     "gate",
     "grade_clip",
     "grade_finding",
+    "is_found",
     "merged",
     "motion_psnr",
     "pair",
@@ -71,5 +81,7 @@ __all__ = [
     "severity_of_map",
     "ssim_frames",
     "summarise",
+    "tail_bound",
     "unaccounted_for",
+    "z_score",
 ]

@@ -12,11 +12,15 @@ def blind_guesses(
     gallery: Float[Tensor, "candidate frame channel rows columns"],
     size: tuple[int, int],
     reference: Float[Tensor, "shown channel ref_rows ref_columns"] | None = None,
+    truth: Clip | None = None,
 ) -> dict[str, Clip]:
     """Return guesses by name, (frame, channel, *size) in [0, 1]: the best of them is what a reconstruction must beat.
 
-    `grey` is 0.5 throughout. `gallery mean` is the mean clip of the gallery, the best guess in mean square error of an
-    attacker whose clips are distributed like it, and `mean colour` its mean colour. `reference copy` needs `reference`
+    `grey` is 0.5 throughout, and the mean of the prior that searches without reference frames have. `gallery mean` is
+    the mean clip of the gallery, the best guess in mean square error of an attacker whose clips are distributed like
+    it, `mean colour` its mean colour, and `typical clip` the gallery's clip that is nearest to its mean. With `truth`
+    `gallery mean, true colour` moves the mean clip to the truth's own mean colour: brightness and colour cast of a
+    client's camera are no secret that an update has to tell. `reference copy` needs `reference`
     (frame, channel, height, width; oldest first): one frame is held over the clip, several are spread over it evenly
     and interpolated linearly, as an attacker does who knows the scene (R1 and Rk after Rasul et al., 2025); beside it
     stands what else `reference_copies` makes. A smaller
@@ -29,6 +33,10 @@ def blind_guesses(
         "gallery mean": mean,
         "mean colour": mean.mean((0, 2, 3), keepdim=True).expand_as(mean).contiguous(),
     }
+    guesses["typical clip"] = _resized(gallery[_nearest(gallery.mean(0), gallery)], size)
+    if truth is not None:
+        moved = mean + (truth.to(mean) - mean).mean((0, 2, 3), keepdim=True)
+        guesses["gallery mean, true colour"] = moved.clamp(0, 1)
     return guesses if reference is None else guesses | reference_copies(reference, frames, size)
 
 
@@ -48,6 +56,11 @@ def reference_copies(
         copies["newest reference"] = _spread(shown[-1:], frames)
         copies["reference median"] = _spread(shown.contiguous().median(0, keepdim=True).values, frames)
     return copies
+
+
+def _nearest(clip: Clip, gallery: Float[Tensor, "candidate frame channel rows columns"]) -> int:
+    """Return the place of the candidate with the least square error; one at a time, to save memory."""
+    return min(range(len(gallery)), key=lambda i: float((gallery[i] - clip).square().mean()))
 
 
 def _resized(clip: Clip, size: tuple[int, int]) -> Float[Tensor, "frame channel rows columns"]:

@@ -12,7 +12,7 @@ from auditor.score.copied import score_copy
 from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
 from auditor.score.psnr import psnr
-from auditor.score.retrieval import rank_among, similarities
+from auditor.score.retrieval import rank_among, similarities, z_score
 from auditor.score.ssim import ssim_frames
 
 
@@ -40,7 +40,7 @@ def score_clip(
         raise ValueError(f"shapes differ: {tuple(estimate.shape)} and {tuple(clip.shape)}")
     whole = float(psnr(clip, estimate))
     shown = None if reference is None or not len(reference) else reference.detach().cpu()
-    guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), shown)
+    guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), shown, clip)
     baselines = {name: float(psnr(clip, guess)) for name, guess in guesses.items()}
     copy = None if shown is None else score_copy(truth, estimate, shown)
     similar = similarities(clip, estimate, gallery)
@@ -57,6 +57,7 @@ def score_clip(
         bits=_bits(truth, estimate, 0 if copy is None else copy.bits or 0),
         copy=copy,
         motion_correlation=motion_correlation(clip, estimate),
+        z=z_score(clip, estimate, gallery),
         rank_same_scene=rank_among(similar, same_scene) if len(same_scene) else None,
         same_scene=len(same_scene),
     )

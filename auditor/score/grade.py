@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from auditor.results.scores import ClipScore, Grade, Interval
 from auditor.score.intervals import significant
+from auditor.score.retrieval import tail_bound
 
 # 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
 EXACT_DB = 35.0
@@ -16,7 +17,7 @@ GAIN_DB = 1.0
 # so a single clip like that is a breach whatever retrieval over a handful of clips can say.
 STRONG_GAIN_DB = 6.0
 STRONG_SSIM = 0.7
-# Several findings are tested in one audit, so each is tested at a fifth of the usual 5%.
+# How often chance alone may raise anything in a whole audit: what is tested several times shares it (Bonferroni).
 ALPHA = 0.01
 
 
@@ -95,7 +96,16 @@ def merged(intervals: Sequence[Interval | None]) -> tuple[int, int, float]:
 def clearly_above_chance(interval: Interval | None, looks: int = 1) -> bool:
     """Tell whether an interval lies above chance and the exact tail is at most `ALPHA`; False without trials.
 
-    `looks` is the number of
-    reconstructions of a batch from which the one nearest the truth was scored: chance had as many tries (Bonferroni).
+    `looks` is how many tries chance had (Bonferroni): attacks and questions of an audit, and reconstructions of a batch
+    from which the one nearest the truth was scored.
     """
     return interval is not None and significant(interval, ALPHA / looks)
+
+
+def clearly_identified(scores: Sequence[ClipScore], looks: int = 1) -> bool:
+    """Tell whether one reconstruction alone points to its clip beyond luck, whatever the others do.
+
+    It is on top of the gallery, and so similar that the bound of its own chance is at most `ALPHA`, shared among
+    `looks` and the clips. Rank 1 of N by itself is never less likely than 1/N.
+    """
+    return any(s.rank == 1 and tail_bound(s.z) <= ALPHA / (looks * len(scores)) for s in scores)

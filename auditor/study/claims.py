@@ -1,8 +1,8 @@
-"""Is a claim supported? A paired effect over clips with its interval, held against the smallest effect that counts."""
+"""Is a claim supported? A paired effect over scenes with its interval, held against the smallest effect that counts."""
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -10,8 +10,8 @@ from scipy import special
 
 from auditor.score.intervals import LEVEL
 
-# With fewer clips the interval says more about the formula than about the clips: t of one degree of freedom is 12.7.
-LEAST_CLIPS = 3
+# With fewer scenes the interval says more about the formula than about them: t of one degree of freedom is 12.7.
+LEAST_SCENES = 3
 
 
 class Decision(enum.Enum):
@@ -24,7 +24,7 @@ class Decision(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A mean over clips with its 95% interval.
+    """A mean over scenes with its 95% interval.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class Effect:
         One effect a clip, by name: seeds and models of one clip are averaged first, as they are no trials of their
         own.
     mean, low, high
-        In the unit of the measure; the interval is None below `LEAST_CLIPS` clips.
-    runs
-        How many single runs stand behind it.
+        In the unit of the measure; the interval is None below `LEAST_SCENES` scenes.
+    runs, scenes
+        How many single runs stand behind it, and how many scenes.
     """
 
     clips: Mapping[str, float]
@@ -42,6 +42,7 @@ class Effect:
     low: float | None
     high: float | None
     runs: int
+    scenes: int
 
     def decide(self, margin: float) -> Decision:
         """Supported where the whole interval lies above `margin`, contradicted where it lies below, else undecided."""
@@ -53,13 +54,15 @@ class Effect:
 
 
 def effect(
-    values: Mapping[str, Sequence[float]], against: Mapping[str, Sequence[float]] | None = None
+    values: Mapping[str, Sequence[float]],
+    against: Mapping[str, Sequence[float]] | None = None,
+    scene: Callable[[str], str] = lambda clip: clip,
 ) -> Effect | None:
-    """Return the mean over clips of each clip's mean value, less its mean in `against` (a paired difference).
+    """Return the mean over scenes of each clip's mean value, less its mean in `against` (a paired difference).
 
-    Student's t interval over clips (Student, Biometrika 6, 1908): the unit that is drawn is the clip, so runs on one
-    clip are averaged and do not narrow it. Clips that are missing in `against` are left out; None where none is left.
-    Values that are not finite are left out.
+    Student's t interval over scenes (Student, Biometrika 6, 1908): the unit that is drawn is the scene, by `scene` of a
+    clip's name, so runs on one clip and clips of one scene are averaged and do not narrow it. Clips that are missing in
+    `against` are left out; None where none is left. Values that are not finite are left out.
     """
     own = {clip: _finite(v) for clip, v in values.items()}
     other = None if against is None else {clip: _finite(v) for clip, v in against.items()}
@@ -73,15 +76,18 @@ def effect(
         runs += len(found) + (0 if other is None else len(base))
     if not per_clip:
         return None
-    mean = fmean(per_clip.values())
-    low, high = t_interval(list(per_clip.values()))
-    return Effect(clips=per_clip, mean=mean, low=low, high=high, runs=runs)
+    by_scene: dict[str, list[float]] = {}
+    for clip, value in per_clip.items():
+        by_scene.setdefault(scene(clip), []).append(value)
+    means = [fmean(of) for of in by_scene.values()]
+    low, high = t_interval(means)
+    return Effect(clips=per_clip, mean=fmean(means), low=low, high=high, runs=runs, scenes=len(means))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95% interval of the mean, mean -+ t(n - 1) s / sqrt(n); (None, None) below `LEAST_CLIPS` values."""
+    """Return the 95% interval of the mean, mean -+ t(n - 1) s / sqrt(n); (None, None) below `LEAST_SCENES` values."""
     n = len(values)
-    if n < LEAST_CLIPS:
+    if n < LEAST_SCENES:
         return None, None
     half = float(special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * stdev(values) / math.sqrt(n)
     return fmean(values) - half, fmean(values) + half

@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor import __version__
 from auditor.attack import BY_NAME as ATTACKS
+from auditor.probe import camera
 from auditor.records import record
 from auditor.results.encode import document
 from auditor.results.study import (
@@ -128,7 +129,7 @@ def _cell(cell: Cell, done: Sequence[Done]) -> CellBlock:
     own, null = _of(cell, done, "own"), _of(cell, done, "null")
     attacked = [d for d in own if d.run["score"] is not None]
     nulls = _by_clip(done)
-    # Seeds on one clip are no independent trials: a clip counts as found when most of its seeds found it.
+    # Neither seeds on one clip nor clips of one scene are independent trials: most of them have to find it.
     return CellBlock(
         model=cell.model.name,
         kind=cell.model.kind,
@@ -154,7 +155,7 @@ def _cell(cell: Cell, done: Sequence[Done]) -> CellBlock:
 
 
 def _measured(name: str, own: Sequence[Done], nulls: Mapping[tuple[int, str], list[Run]]) -> EffectInterval | None:
-    found = effect(_values(name, own, nulls))
+    found = effect(_values(name, own, nulls), scene=camera)
     return None if found is None else EffectInterval(mean=found.mean, low=found.low, high=found.high)
 
 
@@ -179,9 +180,18 @@ def _enhanced_recall(done: Sequence[Done]) -> Interval | None:
 def _most(found: Sequence[tuple[str, bool, int]]) -> Interval | None:
     if not found:
         return None
-    clips = {clip for clip, _, _ in found}
-    hits = sum(2 * sum(hit for c, hit, _ in found if c == clip) > sum(c == clip for c, _, _ in found) for clip in clips)
-    return recall_interval(hits, len(clips), min(size for _, _, size in found))
+    by_clip: dict[str, list[bool]] = {}
+    for clip, hit, _ in found:
+        by_clip.setdefault(clip, []).append(hit)
+    by_scene: dict[str, list[bool]] = {}
+    for clip, seeds in by_clip.items():
+        by_scene.setdefault(camera(clip), []).append(_mostly(seeds))
+    hits = sum(map(_mostly, by_scene.values()))
+    return recall_interval(hits, len(by_scene), min(size for _, _, size in found))
+
+
+def _mostly(found: Sequence[bool]) -> bool:
+    return 2 * sum(found) > len(found)
 
 
 def _features(done: Sequence[Done], nulls: Sequence[Done]) -> CellFeatures | None:
@@ -210,7 +220,7 @@ def _claim(claim: Claim, done: Sequence[Done]) -> ClaimBlock:
     nulls = _by_clip(done)
     own = _selected(claim.of, done)
     against = None if claim.against is None else _values(claim.measure, _selected(claim.against, done), nulls)
-    found = effect(_values(claim.measure, own, nulls), against)
+    found = effect(_values(claim.measure, own, nulls), against, camera)
     decision = Decision.UNDECIDED if found is None else found.decide(claim.margin)
     measure = BY_NAME[claim.measure]
     return ClaimBlock(
@@ -231,6 +241,7 @@ def _claim(claim: Claim, done: Sequence[Done]) -> ClaimBlock:
             high=found.high,
             clips={c.rpartition("/")[2]: v for c, v in found.clips.items()},
             runs=found.runs,
+            scenes=found.scenes,
             seeds=len({d.unit.seed for d in own}),
         ),
     )

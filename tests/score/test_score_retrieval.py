@@ -2,12 +2,14 @@ import itertools
 
 import pytest
 import torch
+from scipy.fft import dctn
 from torch.nn import functional
 
-from auditor.probe import gallery, moving_texture, shipped_probes
+from auditor.probe import camera, gallery, moving_texture, shipped_probes
 from auditor.records import InputSpec
+from auditor.score import clearly_identified, is_found, score_clip
 from auditor.score.intervals import wilson
-from auditor.score.retrieval import chance_of_sum, rank, rank_among, similarities, summarise
+from auditor.score.retrieval import chance_of_sum, rank, rank_among, similarities, summarise, tail_bound, z_score
 
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 SHAPE = SPEC.clip_shape
@@ -171,3 +173,53 @@ def test_a_rank_among_a_few_candidates(truths, candidates):
     assert rank_among(similar) == rank(truths[0], estimate, candidates) > 1
     assert rank_among(similar, [3]) == 2
     assert rank_among(similar, []) == 1
+
+
+def test_z_is_the_similarity_over_what_random_signs_of_its_modes_make(truths, candidates):
+    """Against SciPy's cosine transform, and the deviation of signs drawn at random."""
+    estimate = (truths[1] + noise(1)).clamp(0, 1)
+    common = torch.stack([c - c.mean((0, 2, 3), keepdim=True) for c in candidates.double()]).mean(0).flatten()
+    common = common / common.norm()
+    patterns = []
+    for clip in (truths[1], estimate):
+        flat = (clip.double() - clip.double().mean((0, 2, 3), keepdim=True)).flatten()
+        flat = flat - (flat @ common) * common
+        patterns.append(torch.from_numpy(dctn((flat / flat.norm()).reshape(SHAPE).numpy(), norm="ortho")).flatten())
+    own, other = patterns
+    assert float(own @ other) == pytest.approx(float(similarities(truths[1], estimate, candidates)[0]), abs=1e-9)
+    signs = torch.randint(2, (4000, own.numel()), generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    chance = signs @ (own * other)
+    z = z_score(truths[1], estimate, candidates)
+    assert z == pytest.approx(float(own @ other) / float((own * other).norm()))
+    assert z == pytest.approx(float(own @ other / chance.std()), rel=0.05)
+    for limit in (1.0, 2.0, 3.0):
+        assert float((chance / chance.std() >= limit).double().mean()) <= tail_bound(limit)
+
+
+def test_foreign_clips_are_not_found_more_often_than_chance_whichever_the_truth(truths, candidates):
+    names = [p.name for p in shipped_probes(SPEC)]
+    shown = gallery(SPEC)
+    cameras = [camera(name.split("/")[0]) for name in shown.names]
+    for name, truth in zip(names, truths, strict=True):
+        foreign = [c for c, scene in zip(shown.clips, cameras, strict=True) if scene != camera(name)]
+        estimates = [functional.interpolate(functional.avg_pool2d(c, 4), (32, 32), mode="bilinear") for c in foreign]
+        zs = torch.tensor([z_score(truth, e, candidates) for e in estimates])
+        assert float(zs.std()) < 1.3
+        # A bound: what it says one time in 85 happened in none of about 70.
+        assert not any(tail_bound(float(z)) <= 1 / 85 for z in zs)
+
+
+def test_one_clip_alone_can_be_identified_beyond_luck():
+    probe = shipped_probes(SPEC, 2)[1]
+    shown = gallery(SPEC, probe).clips
+    near = score_clip(
+        probe, (probe.clip + 0.018 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))), shown
+    )
+    assert 34.0 < near.psnr < 35.5
+    assert near.rank == 1
+    assert is_found(near)
+    # By rank alone chance is as good one time in 85, more than the 1% that an audit allows itself in all.
+    assert clearly_identified([near], looks=14)
+    nothing = score_clip(probe, noise(3), shown)
+    assert not is_found(nothing)
+    assert not clearly_identified([nothing] * 5)

@@ -3,6 +3,7 @@
 import pytest
 from scipy import stats
 
+from auditor.probe import camera
 from auditor.study.claims import Decision, Effect, effect, t_interval
 
 
@@ -35,6 +36,24 @@ def test_a_difference_is_paired_by_clip():
     assert found.runs == 6
 
 
+def test_clips_of_one_scene_are_one_trial():
+    values = {
+        "park_walker": [1.0],
+        "park_jump": [3.0],
+        "treadmill_one": [4.0],
+        "treadmill_two": [6.0],
+        "hand_cup": [9.0],
+    }
+    by_clip, by_scene = effect(values), effect(values, scene=camera)
+    assert (by_clip.scenes, by_scene.scenes) == (5, 3)
+    assert by_scene.mean == pytest.approx((2.0 + 5.0 + 9.0) / 3)
+    assert (by_scene.low, by_scene.high) == pytest.approx(
+        stats.t.interval(0.95, 2, loc=16 / 3, scale=stats.sem([2.0, 5.0, 9.0]))
+    )
+    assert by_scene.high - by_scene.low > by_clip.high - by_clip.low
+    assert by_scene.clips == by_clip.clips
+
+
 def test_what_is_no_number_is_left_out():
     found = effect({"a": [1.0, float("nan")], "b": [float("inf")], "c": [2.0], "d": [3.0]})
     assert found is not None
@@ -54,7 +73,7 @@ def test_what_is_no_number_is_left_out():
     ],
 )
 def test_a_claim_needs_the_whole_interval(low, high, margin, decision):
-    assert Effect(clips={}, mean=(low + high) / 2, low=low, high=high, runs=1).decide(margin) is decision
+    assert Effect(clips={}, mean=(low + high) / 2, low=low, high=high, runs=1, scenes=3).decide(margin) is decision
 
 
 def test_the_interval_covers_as_often_as_it_says():

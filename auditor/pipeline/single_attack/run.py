@@ -130,7 +130,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
         score = score_clip(probe, clips[0], gallery, frames)
         grade = grade_clip(score, with_reference=frames is not None)
         diagnosis = _diagnosis(options, context, observed, attack, view, made, grade, gallery, display)
-    guesses = blind_guesses(gallery, (target.input.height, target.input.width), frames)
+    guesses = blind_guesses(gallery, (target.input.height, target.input.width), frames, probe.clip)
     alone = copied(references, attack, probe, gallery)
     best = max(score.baselines, key=lambda name: score.baselines[name])
     return Attacked(
