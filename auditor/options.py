@@ -317,7 +317,8 @@ class ScanFiles:
 class AttackFiles:
     """What an attack writes."""
 
-    output: Path = _output(Path("fl-audit-attack"), FilePath("DIR"), "Folder for results.", flags=("--output", "-o"))
+    out: Path = _output(Path("fl-audit-attack"), FilePath("DIR"), "Folder for results.", former=("output",))
+    force: bool = _output(False, Switch(), "Replace the results of an earlier attack in that folder.")
     json: bool = _output(False, Switch(), "Print JSON and nothing else.")
 
 

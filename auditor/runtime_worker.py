@@ -10,7 +10,14 @@ import struct
 import time
 from typing import Any, BinaryIO
 
-DTYPES = {"tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
+# What ONNX Runtime calls the types that a clip may have, as NumPy calls them; float32 needs no entry.
+DTYPES = {
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (16, 32, 64)},
+}
 
 
 def write(stream: BinaryIO, header: dict[str, Any], content: bytes = b"") -> None:

@@ -103,7 +103,8 @@ def view_of(net: nn.Module, clip: Clip, spec: InputSpec) -> View:
             parity_max_error=None, gradient_check=None, double_backward=True, batchnorm="none", batch="dynamic"
         ),
     )  # fmt: skip
-    client = LocalClient(model, FederatedProtocol(sent=tuple(target.parameters)))
+    sent = tuple(n for n, p in target.parameters.items() if p.requires_grad)
+    client = LocalClient(model, FederatedProtocol(sent=sent))
     knows = Knowledge(clip_shape=spec.clip_shape, batch=1, classes=CLASSES, labels=(LABEL,))
     return View(
         target=target, client=client, update=observe(client, clip[None], torch.tensor([LABEL])), knowledge=knows

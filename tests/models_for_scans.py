@@ -62,3 +62,10 @@ def residual() -> nn.Module:
 
     torch.manual_seed(0)
     return ResidualNet().eval()
+
+
+def narrow() -> nn.Module:
+    from residual_nets import ResidualNet
+
+    torch.manual_seed(0)
+    return ResidualNet((12, 40, 64)).eval()

@@ -25,8 +25,9 @@ def inspect_model(options: InspectOptions, files: InspectFiles) -> None:
     frame = files.frame
     if frame is not None and (frame.suffix.lower() != ".png" or frame.is_dir()):
         raise UsageError(f"--frame {printable(str(frame))} is not a PNG file", "name it FILE.png")
-    from auditor.pipeline import Silent
-    from auditor.pipeline.inspection import inspect
+    with busy("starting"):
+        from auditor.pipeline import Silent
+        from auditor.pipeline.inspection import inspect
 
     with warnings.catch_warnings(), busy("loading and checking the model"):
         warnings.simplefilter("ignore")

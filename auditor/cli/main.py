@@ -15,6 +15,7 @@ from auditor.cli.listing import list_known
 from auditor.cli.report import report
 from auditor.cli.scan import scan
 from auditor.cli.schema import schema
+from auditor.cli.screen import hang_up
 from auditor.cli.study import study
 from auditor.errors import AuditError, ExitCode
 from auditor.text import printable
@@ -70,6 +71,16 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hang_up()
+        code = ExitCode.GATE_SATISFIED
+    except SystemExit as ended:
+        if ended.code != 1:
+            raise
+        # Commands return their codes: this is how rich and click answer a reader that closed the pipe.
+        hang_up()
+        code = ExitCode.GATE_SATISFIED
     except Exception as error:  # noqa: BLE001 - the edge turns everything into one line
         code = _explain(error)
     except KeyboardInterrupt:
@@ -112,6 +123,13 @@ def _explain(error: Exception) -> int:
         if not error.format_message():  # without arguments: the help was printed
             return ExitCode.USAGE
         return _tell(f"{error.format_message().rstrip('.')}; see fl-audit --help", ExitCode.USAGE)
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = error.strerror or type(error).__name__
+        return _tell(
+            f"cannot use {printable(str(error.filename), 300)} ({reason}); check the path, its permissions and the "
+            "room on its disk",
+            ExitCode.USAGE,
+        )
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
     first = (str(error).strip().splitlines() or [""])[0]

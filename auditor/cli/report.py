@@ -36,7 +36,8 @@ def report(options: ReportOptions) -> None:
         raise UsageError(
             f"-o {printable(str(results))} would overwrite the results it is made from", "name another file"
         )
-    check_outputs(targets)
+    check_outputs(options.output)
+    check_outputs(targets[len(options.output) :], "--out")
     write_all(found, targets, explicit=bool(options.output))
     for target in targets:
         typer.echo(str(target))

@@ -5,9 +5,9 @@ from typing import Any
 
 import typer
 
-from auditor.cli.screen import stderr
+from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
-from auditor.cli.targets import no_empty_folders, targets_of, write_all
+from auditor.cli.targets import check_targets, no_empty_folders, targets_of, write_all
 from auditor.options import ScanFiles, ScanOptions
 
 
@@ -18,22 +18,33 @@ def scan(options: ScanOptions, files: ScanFiles) -> None:
     Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
     """
     targets, folder = targets_of(files.out, files.output)
-    from auditor.report import check_outputs, terminal_summary
+    with busy("starting"):
+        from rich.console import Console
+
+        from auditor.report import UnwrittenError, terminal_summary
 
     with no_empty_folders(targets):
-        check_outputs(targets)
+        check_targets(files.output, folder)
         results = _results(options)
-    write_all(results, targets, explicit=folder is None)
-    from rich.console import Console
-
-    terminal_summary(results, Console(), [t for t in targets if t.exists()])
-    raise typer.Exit(results["verdict"]["exit_code"])
+    code = results["verdict"]["exit_code"]
+    unwritten: UnwrittenError | None = None
+    try:
+        write_all(results, targets, explicit=folder is None)
+    except UnwrittenError as error:  # hours of work end in their verdict, whatever the disk says
+        unwritten = error
+    with unheard():
+        terminal_summary(results, Console(), [t for t in targets if t.exists()])
+    if unwritten is not None:
+        typer.echo(f"fl-audit: {unwritten}", err=True)
+        code = code if unwritten.written else unwritten.exit_code
+    raise typer.Exit(code)
 
 
 def _results(options: ScanOptions) -> dict[str, Any]:
-    from auditor.attack import PRESETS
-    from auditor.cli.progress import progress_display
-    from auditor.pipeline import scan as run_scan
+    with busy("starting"):
+        from auditor.attack import PRESETS
+        from auditor.cli.progress import progress_display
+        from auditor.pipeline import scan as run_scan
 
     limit = options.max_time or PRESETS[options.preset].seconds
     with warnings.catch_warnings(), progress_display(stderr(), limit) as display:

@@ -1,7 +1,9 @@
 """What every command shows while it works, always on stderr."""
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -10,6 +12,24 @@ def stderr() -> Any:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Go on where whoever reads what is printed has closed the pipe (`| head`): that is no finding."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hang_up()
+    except SystemExit:  # as rich and click answer a closed pipe
+        hang_up()
+
+
+def hang_up() -> None:
+    """Send what is still to be printed nowhere, so that Python does not complain when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from auditor.declaring import REQUIRED, Option, options_of
+from auditor.named_paths import check_named
 from auditor.option_rules import options_from
 from auditor.options import COMMANDS
 from auditor.terms import PANELS
@@ -27,7 +28,10 @@ def takes_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
     def wrapped(body: Callable[..., None]) -> Callable[..., None]:
         @wraps(body)
         def run(**given: Any) -> None:
-            body(*(_record(cls, given) for cls in declared))
+            records = [_record(cls, given) for cls in declared]
+            for record in records:
+                check_named(record)
+            body(*records)
 
         parameters = [_parameter(option) for option in _in_order(declared)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

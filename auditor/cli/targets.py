@@ -5,11 +5,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from auditor.cli.screen import stderr
+from auditor.cli.screen import busy, stderr
+from auditor.errors import UsageError
 from auditor.text import printable
 
 DEFAULT_FOLDER = Path("fl-audit-report")
 DEFAULT_FILES = ("results.json", "report.html", "report.pdf")
+
+
+def check_targets(output: Sequence[Path], folder: Path | None) -> None:
+    """Raise UsageError now if a file or the folder of a report could not be written; it names the option."""
+    from auditor.report import check_outputs
+
+    check_outputs(output)
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {printable(str(folder))} is a file", "name a folder, or use -o for a file")
+    check_outputs([folder / name for name in DEFAULT_FILES], "--out")
 
 
 def targets_of(out: Path | None, output: Sequence[Path]) -> tuple[list[Path], Path | None]:
@@ -35,11 +48,18 @@ def no_empty_folders(targets: Sequence[Path]) -> Iterator[None]:
 
 
 def write_all(results: dict[str, Any], targets: Sequence[Path], *, explicit: bool) -> None:
-    """Write every file; a PDF that cannot be made is an error only where it was asked for by name."""
+    """Write every file; a PDF that cannot be made is an error only where it was asked for by name.
+
+    Raises
+    ------
+    UnwrittenError
+        Some could not be written (a full disk).
+    """
     from auditor.report import PdfUnavailableError, write
 
     try:
-        complaints = write(results, list(targets))
+        with busy("writing the report"):
+            complaints = write(results, list(targets))
     except PdfUnavailableError as error:
         if explicit:
             raise

@@ -105,7 +105,7 @@ def onnx_part(path: Path, role: Role, options: LoadOptions) -> Part:
         sha256=file.sha256,
         network=OnnxModule(graph, found, fixed, operators).eval(),
         operators=operator_counts(graph),
-        fidelity=replace(_UNCHECKED, notes=tuple(notes)),
+        fidelity=replace(_UNCHECKED, notes=tuple(notes), unaccounted=found.unaccounted),
         spec=spec,
         reads=reads,
         file=file,

@@ -53,8 +53,7 @@ def with_range(
     found = pixel_factors(model)
     if found is None:
         return model, []
-    shown = f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
-    what = f"Before its first layer the network turns a pixel x into {shown}"
+    what = f"Before its first layer the network turns a pixel x into {told_of(found)}"
     told = (options.range, options.mean, options.std) != (None, None, None)
     if stated or told or (spec.mean, spec.std, spec.value_range) != ((0.0,), (1.0,), UNIT):
         if _implies_bytes(found) and spec.value_range == UNIT:
@@ -95,6 +94,19 @@ def pixel_factors(model: VideoModel) -> PixelFactors | None:
         return None
     factors, zeros = zip(*sorted(pairs), strict=True)
     return PixelFactors(factors=factors, zeros=zeros)
+
+
+def assumed_range(before: InputSpec, after: InputSpec) -> tuple[str, ...]:
+    """Return in a few words which values of pixels were taken from the network's own constants; none if none were."""
+    low, high = after.value_range
+    return () if before.value_range == after.value_range else (f"pixels from {low:g} to {high:g}",)
+
+
+def told_of(found: PixelFactors) -> str:
+    """Return the formula of a pixel x; empty where pixels enter the first layer as they are."""
+    if (found.factors, found.zeros) == ((1.0,), (0.0,)):
+        return ""
+    return f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
 
 
 def _entering(model: VideoModel, spec: InputSpec) -> VideoModel:

@@ -20,6 +20,7 @@ from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
 from auditor.model.pytorch.unwrapped import without_checkpoints
 from auditor.model.stochastic_layers import random_modules
+from auditor.model.straight_through import StraightThrough
 from auditor.model.two_part import TwoPart, trained_part
 from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
 
@@ -49,9 +50,12 @@ class VideoModel(nn.Module):
     ----------
     class_axis
         Which axis of that output holds the classes, see `class_axis.class_axis`; None where it is the usual one.
+    sees_through
+        Whether slopes go through what forward rounds or cuts, see `straight_through`.
     """
 
     class_axis: int | None = None
+    sees_through: bool = False
 
     def __init__(
         self,
@@ -114,7 +118,7 @@ class VideoModel(nn.Module):
         """Return the same view of another network, e.g. of a copy in another precision."""
         substitutes = self._substitutes if substitutes is None else substitutes
         other = VideoModel(network, self._spec, substitutes, self._pool, self._output)
-        other.class_axis = self.class_axis
+        other.class_axis, other.sees_through = self.class_axis, self.sees_through
         return other
 
     def prepare(self, clips: Clips) -> Tensor:
@@ -148,9 +152,11 @@ class VideoModel(nn.Module):
         """Return everything that the network returns, as it returns it."""
         network = self.network
         x = self.prepare(clips)
-        if isinstance(network, OnnxModule):
-            return network(x)
         with ExitStack() as stack:
+            if self.sees_through:
+                stack.enter_context(StraightThrough())
+            if isinstance(network, OnnxModule):
+                return network(x)
             # Fused attention and cuDNN's recurrent networks have no second derivative.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())

@@ -31,7 +31,7 @@ def trained(target: Target, options: ClientOptions, loss: Loss, defence: tuple[s
     """
     of_the_model: dict[str, Any] = {
         "trainable": options.trainable or (("head.*",) if target.parts else ("*",)),
-        "frozen": () if options.trainable else target.frozen,
+        "frozen": target.cut if options.trainable else target.frozen,
         "defence": tuple(str(parse(written)) for written in defence),
     }
     protocol = FederatedProtocol(**{**{name: getattr(options, name) for name in _AS_GIVEN}, **of_the_model})

@@ -32,10 +32,11 @@ from auditor.records.target import (
     SplitModel,
     Target,
 )
+from auditor.records.training_step import TrainingStep
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
 from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
-from auditor.results.model import Fidelity, InputSpec, ModelPart
+from auditor.results.model import Fidelity, InputSpec, ModelPart, Unaccounted
 from auditor.results.scores import Exposure
 from auditor.terms import Layout
 
@@ -79,6 +80,8 @@ __all__ = [
     "Target",
     "TemporalPool",
     "Trace",
+    "TrainingStep",
+    "Unaccounted",
     "Update",
     "View",
     "record",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures
-from auditor.report.headline import counts
+from auditor.report.wording import GRADES
 
 _SURE = ("exact", "completed")
 
@@ -32,7 +32,7 @@ def sentence(result: Mapping[str, Any]) -> str:
 
 def depth_line(results: Mapping[str, Any]) -> str | None:
     """Return one short line on the deepest recursion of an audit; None where no attack descended."""
-    held = [r for f in results["findings"] if counts(f) and (r := deepest(f)) is not None]
+    held = [r for f in results["findings"] if (r := deepest(f)) is not None]
     best = max(held, key=_solved, default=None)
     sure = [] if best is None else [d for d in best["depth"] if d["how"] in _SURE]
     if best is None or not sure:
@@ -42,6 +42,19 @@ def depth_line(results: Mapping[str, Any]) -> str | None:
     said += f", down to what {sure[-1]['weights'][0].removesuffix('.weight')} reads"
     ended = next((d for d in best["depth"] if d["how"] not in _SURE), None)
     return said if ended is None else f"{said}; then {_known(ended)}"
+
+
+def scaled_line(results: Mapping[str, Any]) -> str | None:
+    """Return one line on what smaller clips showed; None where they were not tried."""
+    smaller = results.get("scaled_down")
+    if not smaller:
+        return None
+    runs = [(r, f) for f in smaller["findings"] for r in f["results"] if r["score"] is not None]
+    if not runs:
+        return f"clips of {figures.size(smaller['shape'])}: nothing was recovered"
+    best, finding = max(runs, key=lambda run: figures.real(run[0]["score"]["psnr"]) or 0.0)
+    grade, reached = GRADES[finding["grade"]].lower(), figures.decibels(best["score"]["psnr"])
+    return f"clips of {figures.size(smaller['shape'])}: {grade}, {reached} by {finding['attack']}; not the audited size"
 
 
 def _known(entry: Mapping[str, Any]) -> str:

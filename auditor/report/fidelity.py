@@ -38,7 +38,40 @@ def fidelity_rows(fidelity: Mapping[str, Any], parameters: Mapping[str, Any] | N
             "derivatives exist and are finite" if fidelity["double_backward"] else "missing or not checked",
         ),
     ]
+    counted = fidelity.get("unaccounted")
+    rows.append(("Not accounted for", unaccounted(counted) if counted else "not counted"))
     return tuple(rows)
+
+
+_SECOND = {True: "2nd order yes", False: "2nd order no", None: "2nd order not tried"}
+
+
+def unaccounted(counted: Mapping[str, Any]) -> str:
+    """How much of the file or forward pass no attack looks at, in one line.
+
+    >>> nothing = {"numbers": 0, "fixed": 0, "of_numbers": 25700, "without_gradient": 0, "pixels": "", "assumed": []}
+    >>> unaccounted(nothing)
+    'none of 25,700 float numbers'
+    >>> unaccounted({**nothing, "numbers": 300, "fixed": 100, "pixels": "0.00392 x"})
+    '200 of 25,700 float numbers (and 100 known to be fixed); pixels x enter as 0.00392 x'
+    """
+    unknown = counted["numbers"] - counted["fixed"]
+    first = f"{figures.whole(unknown) if unknown else 'none'} of {figures.whole(counted['of_numbers'])} float numbers"
+    if counted["fixed"]:
+        first += f" (and {figures.whole(counted['fixed'])} known to be fixed)"
+    parts = [first]
+    if counted["without_gradient"]:
+        parts.append(f"{figures.whole(counted['without_gradient'])} in parameters without gradient")
+    if counted["pixels"]:
+        parts.append(f"pixels x enter as {counted['pixels']}")
+    if counted["assumed"]:
+        parts.append(f"assumed: {', '.join(counted['assumed'])}")
+    return "; ".join(parts)
+
+
+def not_seen(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences on what derivatives do not see and checks that were not made."""
+    return (*fidelity.get("blind", ()), *fidelity.get("missing", ()))
 
 
 def _mode(fidelity: Mapping[str, Any]) -> str:
@@ -85,7 +118,7 @@ def gradients(fidelity: Mapping[str, Any]) -> str:
 
 
 def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
-    """The block in one line of a terminal, or in two where an export would help."""
+    """The block in lines of a terminal: what was checked, and what is not accounted for, or how to export again."""
     if fidelity["upper_bound"]:
         return "UPPER BOUND: BatchNorm was folded at export, clients train another graph", f"Run {RECIPE}"
     parity, gradient = fidelity["parity_max_error"], fidelity["gradient_check"]
@@ -94,6 +127,12 @@ def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
         f"BatchNorm {fidelity['batchnorm']}",
         outputs_in_short if parity is None else f"outputs {figures.tiny(parity)}",
         "gradients unchecked" if gradient is None else f"gradients {figures.tiny(gradient)}",
-        "2nd order yes" if fidelity["double_backward"] else "2nd order no",
+        _SECOND[fidelity["double_backward"]],
     )
-    return (", ".join(parts),)
+    counted = fidelity.get("unaccounted")
+    lines = [", ".join(parts)]
+    if fidelity.get("blind"):
+        lines.append("BLIND: no slope between pixels and the first layer that trains")
+    if counted:
+        lines.append(f"not accounted for: {unaccounted(counted)}")
+    return tuple(lines)

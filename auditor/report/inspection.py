@@ -11,7 +11,7 @@ from rich.text import Text
 
 from auditor.records import Layer
 from auditor.report import figures
-from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
+from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
 from auditor.text import printable
 
 LONG, ENDS = 30, 12
@@ -89,7 +89,7 @@ def _fidelity(document: Mapping[str, Any]) -> Group:
     parts: list[Any] = [_pairs(rows)]
     if fidelity["upper_bound"]:
         parts += [Text(), Text(UPPER_BOUND, style="bold red")]
-    parts += [Text(f"- {note}", overflow="fold") for note in (*fidelity["missing"], *_remarks(fidelity))]
+    parts += [Text(f"- {note}", overflow="fold") for note in (*not_seen(fidelity), *_remarks(fidelity))]
     return Group(*parts)
 
 
@@ -132,17 +132,22 @@ def _input(document: Mapping[str, Any], frame: str) -> Group:
     if frame:
         rows.append(("Probe frame", printable(frame, 300)))
     parts: list[Any] = [_pairs(rows)]
-    parts += [Text(hint, style="yellow") for hint in _hints(spec)]
+    parts += [Text(hint, style="yellow") for hint in _hints(spec, _rescales(document))]
     return Group(*parts)
 
 
-def _hints(spec: Mapping[str, Any]) -> list[str]:
-    """What a reader should look twice at."""
+def _rescales(document: Mapping[str, Any]) -> bool:
+    """Whether the network's own constants rescale pixels before its first layer."""
+    return bool((document["fidelity"].get("unaccounted") or {}).get("pixels"))
+
+
+def _hints(spec: Mapping[str, Any], rescales: bool) -> list[str]:
+    """What a reader should look twice at; a network that rescales pixels reads large ones, and normalises itself."""
     hints = []
     largest = max(abs(spec["entering"]["minimum"] or 0.0), abs(spec["entering"]["maximum"] or 0.0))
-    if largest > _UNNORMALISED:
+    if largest > _UNNORMALISED and not rescales:
         hints.append("Values this large are rare in training: check --range, --mean and --std.")
-    if spec["origins"]["mean"].startswith("taken") and spec["origins"]["std"].startswith("taken"):
+    if spec["origins"]["mean"].startswith("taken") and spec["origins"]["std"].startswith("taken") and not rescales:
         hints.append("No normalisation is stated. If the model was trained with one, give --mean and --std.")
     first = spec["first_layer"]
     if first["name"] and len(first["shape"]) > 1 and first["shape"][1] != spec["channels"]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures, wording
-from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
+from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
 from auditor.report.headline import headlines
 from auditor.report.membership import membership_sentence
 from auditor.report.plain import results_digest
@@ -72,7 +72,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
 def _told(fidelity: Mapping[str, Any]) -> list[str]:
     """The upper bound, and every check that was not made."""
     told = [f"**{_inert(UPPER_BOUND, 300)}** Export again: `{RECIPE}`"] if fidelity["upper_bound"] else []
-    told += [f"- {_inert(text, 300)}" for text in fidelity.get("missing", ())]
+    told += [f"- {_inert(text, 300)}" for text in not_seen(fidelity)]
     return [*told, ""] if told else []
 
 

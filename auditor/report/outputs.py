@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,15 +21,34 @@ Warnings = tuple[str, ...]
 Writer = Callable[[Results], str | bytes | tuple[bytes, Warnings]]
 
 
+class UnwrittenError(UsageError):
+    """Some files could not be written; the others were."""
+
+    def __init__(self, failed: Mapping[Path, str], written: Sequence[Path]) -> None:
+        causes = ", ".join(f"{printable(str(path))} ({reason})" for path, reason in failed.items())
+        kept = next((path for path in written if path.suffix.lower() == ".json"), None)
+        lost = next(iter(failed))
+        remedy = "choose another place with -o, or --out for a folder"
+        if kept is not None:
+            again = f"fl-audit report {shlex.quote(str(kept))} -o {shlex.quote(str(lost))}"
+            remedy = (
+                f"written: {', '.join(printable(str(p)) for p in written)}; make room, then: {printable(again, 400)}"
+            )
+        super().__init__(f"cannot write {causes}", remedy)
+        self.written = tuple(written)
+
+
 def write(results: Results, paths: Sequence[Path | str]) -> Warnings:
     """Write every output, each of the format that its suffix names; return warnings worth showing.
 
-    Whatever a PDF needs and lacks, the other files are there.
+    Whatever one of them needs and lacks, the other files are there.
 
     Raises
     ------
     UsageError
-        A suffix is unknown or a file cannot be written.
+        A suffix is unknown.
+    UnwrittenError
+        A file cannot be written (a full disk); every other file was.
     PdfUnavailableError
         A PDF was asked for and cannot be drawn here; every other file was written.
     """
@@ -36,18 +56,23 @@ def write(results: Results, paths: Sequence[Path | str]) -> Warnings:
     check_results(prepared)
     complaints: list[str] = []
     unavailable: PdfUnavailableError | None = None
-    for writer, path in [(_writer(Path(path)), path) for path in paths]:
+    failed: dict[Path, str] = {}
+    for writer, path in [(_writer(Path(path)), Path(path)) for path in paths]:
         try:
             complaints += _write(path, writer(prepared))
         except PdfUnavailableError as error:
             unavailable = error
+        except OSError as error:
+            failed[path] = error.strerror or type(error).__name__
+    if failed:
+        raise UnwrittenError(failed, [path for path in map(Path, paths) if path not in failed and path.exists()])
     if unavailable is not None:
         raise unavailable
     return tuple(complaints)
 
 
-def check_outputs(paths: Sequence[Path | str]) -> None:
-    """Raise UsageError now, rather than after the scan, if one of `paths` could not be written."""
+def check_outputs(paths: Sequence[Path | str], option: str = "-o") -> None:
+    """Raise UsageError now, rather than after the scan, if one of `paths`, given by `option`, could not be written."""
     for path in map(Path, paths):
         _writer(path)
         if path.is_dir():
@@ -59,7 +84,10 @@ def check_outputs(paths: Sequence[Path | str]) -> None:
             if path.exists() and not os.access(path, os.W_OK):
                 raise PermissionError(13, "the file is write-protected")
         except OSError as error:
-            raise _unwritable(path, error) from None
+            reason = error.strerror or type(error).__name__
+            raise UsageError(
+                f"cannot write {printable(str(path))} ({reason})", f"choose another place with {option}"
+            ) from None
 
 
 def _writer(path: Path) -> Writer:
@@ -75,15 +103,7 @@ def _writer(path: Path) -> Writer:
     return writer
 
 
-def _write(path: Path | str, made: str | bytes | tuple[bytes, Warnings]) -> Warnings:
+def _write(path: Path, made: str | bytes | tuple[bytes, Warnings]) -> Warnings:
     content, complaints = made if isinstance(made, tuple) else (made, ())
-    try:
-        replace_file(Path(path), content.encode("utf-8") if isinstance(content, str) else content)
-    except OSError as error:
-        raise _unwritable(Path(path), error) from None
+    replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
     return complaints
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    reason = error.strerror or type(error).__name__
-    return UsageError(f"cannot write {printable(str(path))} ({reason})", "choose another place with -o")

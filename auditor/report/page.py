@@ -85,6 +85,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "statement": statement(results),
         "cover_strip": _cover_strip(strongest, gallery),
         "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
+        "scaled_strips": _scaled_strips(results, gallery),
         "matrices": matrices(results),
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
         "recipe": RECIPE,
@@ -109,6 +110,12 @@ def _cover_strip(strongest: Best | None, gallery: PictureGallery) -> Filmstrip |
         return None
     kinds = ("original", "reconstruction", "baseline")
     return filmstrip(strongest.finding, strongest.result, gallery, "best", kinds, _COVER_FRAMES)
+
+
+def _scaled_strips(results: Mapping[str, Any], gallery: PictureGallery) -> list[Filmstrip]:
+    """Return the best strip of every finding at a smaller size."""
+    findings = (results.get("scaled_down") or {}).get("findings", ())
+    return [strip for finding in findings for strip in strips_of(finding, gallery, frozenset())[:1]]
 
 
 @lru_cache(maxsize=1)

@@ -119,12 +119,16 @@ class Control:
 
 @record
 class LabelsBlock:
-    """How well labels were read off the updates; `reason` says why they were not."""
+    """How well labels were read off the updates; `reason` says why they were not.
+
+    `proven`: the updates themselves prove every label that was read, so that no test against chance is needed.
+    """
 
     rule: str | None
     interval: Interval | None
     grade: Grade | None
     reason: str | None
+    proven: Later[bool] = False
 
 
 @record
@@ -176,6 +180,19 @@ class ActionBlock:
 
 
 @record
+class ScaledDownBlock:
+    """What deep attacks recovered of smaller clips with the same weights; no part of the verdict but to forbid PASS.
+
+    `shape` is (frame, channel, height, width) of the clips; `shown` whether a recognisable one was recovered.
+    """
+
+    shape: tuple[int, ...]
+    shown: bool
+    findings: tuple[FindingBlock, ...]
+    feature_maps: tuple[FeatureMapBlock, ...]
+
+
+@record
 class AuditDocument:
     """Everything that a scan found."""
 
@@ -200,3 +217,4 @@ class AuditDocument:
     references: Later[ReferencesBlock | None] = None
     malicious_server: Later[MaliciousServerBlock | None] = None
     feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()
+    scaled_down: Later[ScaledDownBlock | None] = None

@@ -33,6 +33,39 @@ class InputSpec:
 
 
 @record
+class Unaccounted:
+    """How much of a file or forward pass is not accounted for: where leakage may hide that no attack looks at.
+
+    Attributes
+    ----------
+    numbers
+        Float numbers of the file that are neither parameter nor running statistic.
+    fixed
+        How many of these are known to be fixed: buffers of a module, tables and masks by their contents.
+    of_numbers
+        Float numbers of the file in all.
+    without_gradient
+        Numbers in parameters that forward reads but that get no gradient.
+    pixels
+        What constants of the network make of pixels before the first layer; empty for nothing.
+    assumed
+        What was assumed about axes and values, each as a few words.
+    """
+
+    numbers: int = 0
+    fixed: int = 0
+    of_numbers: int = 0
+    without_gradient: int = 0
+    pixels: Name = ""
+    assumed: tuple[Name, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Share of the file's float numbers of which nothing is known, in [0, 1]."""
+        return (self.numbers - self.fixed) / max(1, self.of_numbers)
+
+
+@record
 class Fidelity:
     """How far what we differentiate is what clients train.
 
@@ -43,7 +76,7 @@ class Fidelity:
     gradient_check
         Relative error of a directional derivative against central finite differences.
     double_backward
-        True when second derivatives exist and are finite.
+        True when second derivatives exist and are finite; None where they were not tried, for the network's size.
     batchnorm
         none, kept (the file holds BatchNorm), folded (merged into other weights at export), or maybe folded (nothing
         in the file rules it out).
@@ -65,6 +98,10 @@ class Fidelity:
         Checks that could not be made, each as a sentence.
     reexport
         The line of Python that exports the model faithfully; empty where there is nothing to gain.
+    blind
+        Why derivatives by pixels are nothing although updates depend on the clip, each as a sentence.
+    unaccounted
+        How much of the file or forward pass is not accounted for; None in older results and for parts of a model.
     """
 
     parity_max_error: Measured | None
@@ -80,6 +117,8 @@ class Fidelity:
     parity: Later[Mapping[int, Measured]] = field(default_factory=dict)
     missing: Later[tuple[str, ...]] = ()
     reexport: Later[str] = ""
+    blind: Later[tuple[str, ...]] = ()
+    unaccounted: Later[Unaccounted | None] = None
 
 
 @record

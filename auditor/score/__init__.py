@@ -6,7 +6,7 @@ from auditor.results.scores import ClipScore, CopyScore, FaceMatch, Grade, Inter
 from auditor.score.appearance import Appearance
 from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
-from auditor.score.confidence import confidence
+from auditor.score.confidence import confidence, unaccounted_for
 from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
@@ -22,7 +22,7 @@ from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank, summarise
 from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
-from auditor.score.verdict import Verdict, decide, gate
+from auditor.score.verdict import Course, Verdict, decide, gate
 
 __all__ = [
     "EXACT_DB",
@@ -34,6 +34,7 @@ __all__ = [
     "Conclusion",
     "Confidence",
     "CopyScore",
+    "Course",
     "Evidence",
     "FaceMatch",
     "FaceRecogniser",
@@ -70,4 +71,5 @@ __all__ = [
     "severity_of_map",
     "ssim_frames",
     "summarise",
+    "unaccounted_for",
 ]

@@ -2,14 +2,19 @@
 
 from typing import Literal
 
-from auditor.records import Fidelity
+from auditor.records import Fidelity, Unaccounted
 from auditor.results.audit import Confidence
+
+# Constants of which nothing is known: below a thousandth they are interpolation tables and offsets; above a twentieth
+# they may be a layer that trains, whose gradient would be missing.
+DOUBTFUL, MOST_UNACCOUNTED = 0.001, 0.05
 
 
 def confidence(
     fidelity: Fidelity,
     *,
     failed_controls: tuple[str, ...],
+    untested_controls: tuple[str, ...],
     probes: int,
     seeds: int,
     out_of_budget: tuple[str, ...],
@@ -20,13 +25,17 @@ def confidence(
     grave: list[str] = []
     if failed_controls:
         grave.append("a control failed")
+    grave += fidelity.blind
+    if untested_controls:
+        doubts.append(f"{len(untested_controls)} positive controls could not run in the time there was")
     if fidelity.upper_bound:
         doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
     if fidelity.batchnorm == "maybe folded":
         doubts.append("BatchNorm may have been merged into other weights: the file does not tell")
     if fidelity.missing or fidelity.gradient_check is None:
         doubts.append(_missing(fidelity))
-    if not fidelity.double_backward:
+    doubts += _unaccounted(fidelity.unaccounted)
+    if fidelity.double_backward is False:
         doubts.append("the model has no second derivatives: attacks that need them did not run")
     if not exact:
         if out_of_budget:
@@ -40,6 +49,30 @@ def confidence(
     if exact:
         fine.append("an exact recovery depends on neither seeds nor budget")
     return Confidence(level=level, reasons=tuple(grave + doubts or fine))
+
+
+def unaccounted_for(fidelity: Fidelity) -> tuple[str, ...]:
+    """Return what of the file or forward pass hides so much that nothing found means nothing, each as a reason."""
+    counted = fidelity.unaccounted
+    reasons = ["nothing with a slope lies between pixels and the first layer that trains"] if fidelity.blind else []
+    if counted is not None and counted.share > MOST_UNACCOUNTED:
+        reasons.append(_uncounted(counted))
+    return tuple(reasons)
+
+
+def _unaccounted(counted: Unaccounted | None) -> list[str]:
+    if counted is None:
+        return []
+    doubts = [_uncounted(counted)] if counted.share > DOUBTFUL else []
+    if counted.assumed:
+        doubts.append(f"assumed: {', '.join(counted.assumed)}")
+    return doubts
+
+
+def _uncounted(counted: Unaccounted) -> str:
+    return (
+        f"{counted.numbers - counted.fixed:,} of the file's {counted.of_numbers:,} float numbers are not accounted for"
+    )
 
 
 def _missing(fidelity: Fidelity) -> str:

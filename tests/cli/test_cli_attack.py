@@ -93,7 +93,7 @@ def arrays_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_closed_form_gives_the_clip_back_and_everything_is_written(run, tmp_path):
-    code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--json", "-o", "exact")
+    code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--json", "--out", "exact")
     assert code == 0, err
     found = json.loads(out, parse_constant=pytest.fail)
     conforms(found, "attack")
@@ -158,7 +158,7 @@ def test_a_search_tells_its_course_and_the_screen_says_the_same(run, tmp_path):
 def test_the_same_seed_gives_the_same_clip_and_another_seed_another(run, tmp_path):
     made = []
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert run("nets.py:conv", *SHAPE, "--steps", "60", "--seed", seed, "-o", folder)[0] == 0
+        assert run("nets.py:conv", *SHAPE, "--steps", "60", "--seed", seed, "--out", folder)[0] == 0
         made.append(arrays_of(tmp_path / folder)["reconstruction"])
     assert (made[0] == made[1]).all()
     assert (made[0] != made[2]).any()
@@ -170,7 +170,7 @@ def test_a_folder_of_an_earlier_attack_is_replaced_and_other_files_stay(run, tmp
     (folder / "reconstruction" / "099.png").write_bytes(b"of a longer clip")
     (folder / "notes.txt").write_text("mine")
     first = json.loads((folder / RESULT).read_text())
-    assert run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--clip", "hand_box")[0] == 0
+    assert run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--clip", "hand_box", "--force")[0] == 0
     assert json.loads((folder / RESULT).read_text())["clip"] != first["clip"]
     assert not (folder / "reconstruction" / "099.png").exists()
     assert (folder / "notes.txt").read_text() == "mine"
@@ -179,7 +179,7 @@ def test_a_folder_of_an_earlier_attack_is_replaced_and_other_files_stay(run, tmp
 
 def test_what_no_attack_wrote_is_never_overwritten(run, tmp_path):
     (tmp_path / "mine" / "truth").mkdir(parents=True)
-    code, _, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "-o", "mine")
+    code, _, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--out", "mine")
     assert code == 2
     assert "truth" in the_error(err)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["truth"]
@@ -214,7 +214,7 @@ def test_several_references_are_interpolated_and_one_is_too_few_for_them(run, tm
     found = json.loads(out)
     assert found["attack"]["reference_frames"] == 2
     assert {"reference copy", "newest reference", "reference median"} <= found["score"]["baselines"].keys()
-    code, _, err = run(*several, "--reference", "first:1")
+    code, _, err = run(*several, "--reference", "first:1", "--force")
     assert code == 2
     assert "the attack with one does the same" in the_error(err)
 
@@ -277,8 +277,8 @@ def test_a_canary_is_read_bit_by_bit(run):
         (["--defence", "top-k:2"], 2, "0 < SHARE <= 1"),
         (["--defence", "sign", "--restored-label"], 2, "no rule knows the defence sign"),
         (["--restored-label", "--loss", "nets.py:own_loss"], 2, "no label can be restored here"),
-        (["-o", "nets.py"], 2, "is a file"),
-        (["-o", "nets.py/below"], 2, "cannot write"),
+        (["--out", "nets.py"], 2, "is a file"),
+        (["--out", "nets.py/below"], 2, "cannot write"),
     ],
 )
 def test_a_refusal_is_one_line_and_leaves_nothing(run, tmp_path, arguments, code, says):
@@ -336,7 +336,7 @@ def test_interrupting_leaves_one_line_and_no_folder(tmp_path):
     )
     with err.open("w") as to_err:
         job = subprocess.Popen(
-            [sys.executable, "-c", waiting, "attack", "nets.py:conv", *SHAPE, "-o", "deep/er"],
+            [sys.executable, "-c", waiting, "attack", "nets.py:conv", *SHAPE, "--out", "deep/er"],
             cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=to_err,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
@@ -355,7 +355,7 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
     def named(command):
         return set(inspect.signature(command).parameters)
 
-    of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "out", "sr", "lpips", "faces"}
+    of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "output", "sr", "lpips", "faces"}
     assert named(cli.scan) - of_the_audit <= named(cli.attack)
 
 

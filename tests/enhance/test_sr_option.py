@@ -13,12 +13,13 @@ from auditor.cli import main as cli
 def test_a_wrong_file_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path, name, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(content)
-    # The model does not exist either: the network is looked at first.
-    monkeypatch.setattr(sys, "argv", ["fl-audit", "scan", "missing.onnx", "--sr", name, "-o", "r.json"])
+    (tmp_path / "a_model.onnx").write_bytes(b"junk")
+    # The model is no model either: the network is looked at first.
+    monkeypatch.setattr(sys, "argv", ["fl-audit", "scan", "a_model.onnx", "--sr", name, "-o", "r.json"])
     with pytest.raises(SystemExit) as out:
         cli.main()
     shown = capsys.readouterr()
     assert out.value.code == 2
     assert len(shown.err.strip().splitlines()) == 1
     assert f"--sr {name}" in shown.err
-    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "a_model.onnx"])

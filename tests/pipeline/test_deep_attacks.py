@@ -167,7 +167,8 @@ def test_work_is_counted_from_shapes():
     assert 0 < small.multiplications < large.multiplications
     # The deepest system by hand: the block at 2x4x4 with 40 channels, 32 unknowns and 1080 equations.
     assert large.multiplications > 32**2 * 1080
-    assert large.steps > 1000
+    assert 0.5 <= large.step < 0.6
+    assert large.steps >= 500
     assert work_of(SPANS, seeded(pooled)).multiplications >= 0.0
 
 

@@ -8,15 +8,14 @@ from short_scans import results_of, short
 
 from auditor.options import ScanOptions
 from auditor.pipeline import units
-from auditor.records import Reconstruction
+from auditor.records import Exposure, Reconstruction
 from auditor.report import write
 from auditor.report.depth import depth_line
 from auditor.report.headline import statement
-from auditor.score import Grade
+from auditor.score import Course, Grade, decide
 from auditor.score.severity import severity_of_map
-from auditor.score.verdict import decide
 
-MODEL = f"{__file__.rpartition('/')[0]}/../models_for_scans.py:residual"
+MODEL = f"{__file__.rpartition('/')[0]}/../models_for_scans.py:narrow"
 OPTIONS = ScanOptions(model=MODEL, input_shape=(3, 4, 16, 16), preset="fast")
 SHORT = short(steps=20, attacks=("residual-recursion", "layer-recursion"))
 
@@ -36,8 +35,9 @@ def test_depth_is_told_layer_by_layer(results, tmp_path):
         assert all(d["how"] != "exact" or d["equations"] >= d["unknowns"] for d in depth)
         # The first convolution of a block and its shortcut read the same value: their equations stack.
         assert ["blocks.1.shortcut.0.weight", "blocks.1.conv1.weight"] in [d["weights"] for d in depth]
+        assert [d["how"] for d in depth[-2:]] == ["completed", "sought"]
     assert depth_line(results) == (
-        "10 inner values exact, down to what blocks.0.conv1 reads; then 474 of 1,024 unknowns"
+        "10 inner values exact (1 by signs), down to what blocks.0.conv1 reads; then 288 of 1,024 unknowns"
     )
     write(results, [tmp_path / "report.html"])
     page = (tmp_path / "report.html").read_text()
@@ -82,24 +82,25 @@ def test_a_value_that_is_not_the_clips_does_not_count(monkeypatch):
     assert "did not hold" in found["summary"]
 
 
-@pytest.mark.parametrize(
-    ("per_pixel", "left_out", "word"),
-    [(1.3, ("search",), "FAIL"), (0.3, ("search",), "INCONCLUSIVE"), (0.3, (), "WARN"), (None, (), "PASS")],
+QUIET = Course(
+    grade=Grade.NOT_SHOWN,
+    exposure=Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, cap=30.0, determined=0.1),
+    clips=2,
+    tested_clips=2,
 )
-def test_what_an_exact_inner_value_means_for_the_verdict(per_pixel, left_out, word):
-    verdict = decide(
-        Grade.NOT_SHOWN,
-        failed_controls=(),
-        exposure=None,
-        out_of_budget=left_out,
-        attacked=True,
-        feature_map=per_pixel,
-    )
-    assert verdict.word == word
 
 
-def test_an_exact_inner_value_rates_between_gist_and_a_picture():
-    assert (
-        3.9 < severity_of_map(0.0, 1.0).score < severity_of_map(0.5, 1.0).score < severity_of_map(1.0, 1.0).score == 8.0
-    )
-    assert severity_of_map(4.0, 1.0).band == "high"
+@pytest.mark.parametrize(
+    ("per_pixel", "tested", "word"), [(1.3, 1, "FAIL"), (0.3, 1, "INCONCLUSIVE"), (0.3, 2, "WARN"), (None, 2, "PASS")]
+)
+def test_what_an_exact_inner_value_means_for_the_verdict(per_pixel, tested, word):
+    assert decide(dataclasses.replace(QUIET, feature_map=per_pixel, tested_clips=tested)).word == word
+    failed = dataclasses.replace(QUIET, feature_map=per_pixel, failed_controls=("one",))
+    assert decide(failed).word == "INCONCLUSIVE"
+
+
+def test_an_exact_inner_value_rates_as_a_gist_until_it_holds_as_many_numbers_as_the_clip():
+    less, half, whole = (severity_of_map(share, 1.0) for share in (0.0, 0.5, 1.0))
+    assert less.score < half.score < whole.score
+    assert (less.band, half.band, whole.band) == ("medium", "medium", "high")
+    assert severity_of_map(4.0, 1.0).score == whole.score

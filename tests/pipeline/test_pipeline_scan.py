@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conformity import conforms
 from short_scans import results_of, short
+from test_controls import DECISIVE, grey_noise
 
 from auditor.attack import GradientMatching, Preset
 from auditor.errors import UsageError
@@ -133,6 +134,18 @@ def test_an_attack_that_breaks_is_skipped_counted_and_told():
     assert failed
     assert all("RuntimeError: a defect" in s["reason"] for s in failed)
     assert made["verdict"]["word"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("name", ["flat", "pooled", "vivit"])
+def test_attacks_that_return_noise_make_every_audit_inconclusive(monkeypatch, name):
+    """Whatever else an audit finds, by a closed form even: the tool that looked is broken."""
+    for attack in DECISIVE.values():
+        monkeypatch.setattr(attack, "invert", grey_noise)
+    made = audit(name, short(attacks=tuple(DECISIVE)))
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+    assert made["verdict"]["exit_code"] == 4
+    assert sum(reason.startswith("control failed") for reason in made["verdict"]["reasons"]) == len(DECISIVE)
+    assert made["confidence"]["level"] == "low"
 
 
 def test_what_if_measures_each_change(pooled):

@@ -1,5 +1,6 @@
 """Recognise an operation whose input is the clip itself, merely rearranged and normalised."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,21 @@ from auditor.records import Clip, PublicModel
 _LEVELS = 64
 # A rearrangement is exact up to float32 rounding; a layer of features is nowhere near affine to this precision.
 _EXACT = 1e-4
+# No step of any usual rounding ends here, so what rounds is off.
+_BETWEEN = 0.47
+# What rounds pixels is flat in between: 0.4 is 102 of 255, and a quarter of a step of 8 bits away nothing changes.
+_FLAT = (0.4, 0.401)
+# A pixel rounded to 8 bits is off by half a step, or a step where it is cut off; addresses of 64 levels survive that.
+# Of coarser ones (posterised to as few as two levels) dark and bright alone are told apart.
+_EIGHT_BITS, _COARSE, _DARK_AND_BRIGHT = 1.01 / 255, 0.51, 2
 
 
 @dataclass(frozen=True)
 class PixelMap:
     """`input.flatten()[i] == scale[i] * clip.flatten()[pixel[i]] + offset[i]` for every element of the input.
 
-    `known` marks the elements that hold a pixel; the others (padding) are constants.
+    Where the model rounds pixels first, this holds for the rounded clip. `known` marks the elements that hold a pixel;
+    the others (padding) are constants.
     """
 
     shape: tuple[int, ...]
@@ -67,21 +76,32 @@ def pixel_map(
     known = scale.abs() > 1e-6
     if not bool(known.any()):
         return None
-    middle = read(torch.full((count,), 0.5)).reshape(-1)
-    if float((middle - offset - 0.5 * scale).abs().max()) > _EXACT * float(scale.abs().max()):
-        return None
+    largest = float(scale.abs().max())
+    between = read(torch.full((count,), _BETWEEN)).reshape(-1)
+    tries = [(_LEVELS, _EXACT)]
+    if float((between - offset - _BETWEEN * scale).abs().max()) > _EXACT * largest:
+        below, above = (read(torch.full((count,), value)) for value in _FLAT)
+        if not torch.equal(below, above):
+            return None
+        tries = [(_LEVELS, _EIGHT_BITS), (_DARK_AND_BRIGHT, _COARSE)]
+    trial = torch.rand(count, generator=torch.Generator().manual_seed(0))
+    wanted = read(trial).reshape(-1)
+    for levels, tolerance in tries:
+        pixel = _pixels(read, offset, torch.where(known, scale, 1.0), levels, count)
+        predicted = torch.where(known, scale * trial.to(offset)[pixel] + offset, offset)
+        if float((wanted - predicted).abs().max()) <= tolerance * largest:
+            return PixelMap(shape=shape, pixel=pixel, scale=scale, offset=offset, known=known, clip_shape=clip_shape)
+    return None
+
+
+def _pixels(read: Callable[[Tensor], Tensor], offset: Tensor, scale: Tensor, levels: int, count: int) -> Tensor:
+    """Return the address of the pixel in each element, read digit by digit in base `levels`."""
     address = torch.arange(count)
     pixel = torch.zeros(len(offset), dtype=torch.long, device=offset.device)
     weight = 1
     while weight < count:
-        digits = (address // weight) % _LEVELS
-        seen = (read(digits.float() / (_LEVELS - 1)).reshape(-1) - offset) / torch.where(known, scale, 1.0)
-        pixel += weight * (seen * (_LEVELS - 1)).round().long().clamp(0, _LEVELS - 1)
-        weight *= _LEVELS
-    pixel = pixel.clamp(max=count - 1)
-    trial = torch.rand(count, generator=torch.Generator().manual_seed(0))
-    predicted = scale * trial.to(offset)[pixel] + offset
-    predicted = torch.where(known, predicted, offset)
-    if float((read(trial).reshape(-1) - predicted).abs().max()) > _EXACT * float(scale.abs().max()):
-        return None
-    return PixelMap(shape=shape, pixel=pixel, scale=scale, offset=offset, known=known, clip_shape=clip_shape)
+        digits = (address // weight) % levels
+        seen = (read(digits.float() / (levels - 1)).reshape(-1) - offset) / scale
+        pixel += weight * (seen * (levels - 1)).round().long().clamp(0, levels - 1)
+        weight *= levels
+    return pixel.clamp(max=count - 1)

@@ -25,6 +25,8 @@ _SETTLED = 0.9
 _FIRM = 1e-5
 # Loose equations err by more than their error bars say (measured: a hundredfold), so they weigh less.
 _LOOSE = 0.01
+# Share of the values that may be open where there are bounds alone: signs decide no more of them (`masked_system`).
+_MOST_FREE = 0.3
 # Misfit that rounding of float32 leaves, relative.
 _ROUNDING = 3e-7
 # A misfit beyond this contradicts what is known above; error bars beyond that share of the value leave it open.
@@ -158,6 +160,8 @@ def complete_jointly(found: Solved, above: KnownAbove, rectified: bool, clock: C
     reader = found.readings[0].operation
     start, noise = (columns(v, reader) for v in (found.value, found.deviation))
     free = OpenDirections.of(found, start.shape[1], _size(start))
+    if all(bound.at_most for bound in above.bounds) and free.count > _MOST_FREE * start.numel():
+        return f"signs alone do not decide {free.count} open directions of {start.numel()} values"
     system = _System(start, free, above, reader, rectified)
     u = torch.zeros(free.count)
     missed = system.residuals(u)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from auditor.attack.spectrum import Spectrum
+from auditor.attack.spectrum import Spectrum, ring_means
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Clips, Clock, Outcome, Trace
 from auditor.solvers.gauss_newton import Linearised, gauss_newton
@@ -75,7 +75,7 @@ def search_modes(
             return equations(0.5 + transform.clips(variable * scale), error)
 
         most = min(int(products), _MOST, max(budget.steps - steps, 1))
-        step = gauss_newton(off, z, most, _TOLERANCE, clock)
+        step = gauss_newton(off, z, most, _TOLERANCE, clock, ring_means)
         z, steps = step.variable, steps + step.products
         products *= _GROWTH
         clips = (0.5 + transform.clips(z * deviation)).clamp(0.0, 1.0).detach()
@@ -90,7 +90,7 @@ def search_modes(
             outcome = Outcome.OUT_OF_BUDGET
             break
         if level in _FITTED:
-            missed = Linearised(off, z).posterior_error(most, _TOLERANCE, clock, seed)
+            missed = Linearised(off, z, ring_means).posterior_error(most, _TOLERANCE, clock, seed)
             spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square()).mean(0))
             fresh = spectrum.variance(one).sqrt().to(like)
             z, deviation = z * deviation / fresh, fresh

@@ -1,6 +1,6 @@
 """Whether slopes reach everything that an attacker can compute: parameters that are read, and the pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -8,54 +8,109 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from auditor.model.forward_pass import observe
-from auditor.model.two_part import TwoPart
 from auditor.model.video import VideoModel
+from auditor.records import record
 from auditor.text import printable
 
 SHOWN = 3
 NO_CHANGE = 1e-6
 
 
-def unseen(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> list[str]:
-    """Return what slopes do not show of a network, each as a sentence: none where they show all.
+@record
+class Unseen:
+    """What slopes do not show of a network.
 
-    A part that runs under `torch.no_grad()` or behind `detach()`, or rounds, has no slope here; whoever holds the
-    model can still compute what goes in and out of it.
+    Attributes
+    ----------
+    blind
+        Why derivatives by pixels are nothing although an update depends on the clip, each as a sentence; attacks and
+        exposure that follow slopes find nothing then, whatever an update holds.
+    cut
+        What else slopes miss, each as a sentence.
+    without_gradient
+        Numbers in parameters that are read but get no gradient.
     """
-    if isinstance(model.network, TwoPart):  # its extractor is frozen, and attacks know how to go through it
-        return []
-    clip = clip.clone().requires_grad_()
+
+    blind: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    without_gradient: int = 0
+
+
+def unseen(
+    model: VideoModel,
+    clip: Float[Tensor, "1 frame channel height width"],
+    read: Set[str],
+    logits: Float[Tensor, "1 ..."],
+) -> Unseen:
+    """Return what slopes do not show of a network.
+
+    A part that runs under `torch.no_grad()` or behind `detach()`, or rounds, has no slope here, unless derivatives see
+    through it (`cuts.seen_through`); whoever holds the model can still compute what goes in and out of it. `logits` are
+    of a pass over the clip, which needs a gradient, and `read` names the parameters that it read. What that pass kept
+    is used up.
+    """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    seen = observe(model, clip)
-    logits = seen.output
     if not logits.requires_grad:
-        return ["The logits have no slope at all (torch.no_grad or detach in forward): no gradient can be computed."]
+        return Unseen(
+            blind=(
+                "The logits have no slope at all (torch.no_grad or detach in forward): no gradient can be computed.",
+            )
+        )
     loss = torch.nn.functional.softplus(logits).sum()
-    read = {name for reading in seen.readings for name in reading.parameters} & parameters.keys()
-    slopes = torch.autograd.grad(loss, [clip, *parameters.values()], allow_unused=True)
+    read = read & parameters.keys()
+    try:
+        slopes = torch.autograd.grad(loss, [clip, *parameters.values()], allow_unused=True)
+    except RuntimeError as error:  # a function of the forward pass has no derivative
+        reason = printable(str(error).split("\n")[0], 200)
+        return Unseen(blind=(f"Derivatives by pixels cannot be computed, though clients need none: {reason}.",))
     found = [name for name, slope in zip(parameters, slopes[1:], strict=True) if slope is None and name in read]
-    told = []
+    cut: tuple[str, ...] = ()
     if found:
         shown = ", ".join(f"'{printable(name, 60)}'" for name in found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        told.append(
+        cut = (
             f"{len(found)} of {len(parameters)} parameters are read but get no gradient, as forward cuts it "
             f"(torch.no_grad or detach): {shown}{more}. Nobody trains them; an attacker who holds them can still "
-            "compute through them, which is not done here."
+            "compute through them, which is not done here.",
         )
-    if (slopes[0] is None or not bool(slopes[0].any())) and _depends(model, clip.detach(), logits.detach()):
-        told.append(
+    pixels = torch.zeros_like(clip) if slopes[0] is None else slopes[0]
+    return Unseen(
+        blind=_blind(model, clip.detach(), logits.detach(), pixels),
+        cut=cut,
+        without_gradient=sum(parameters[name].numel() for name in found),
+    )
+
+
+def _blind(model: VideoModel, clip: Tensor, logits: Tensor, slope: Tensor) -> tuple[str, ...]:
+    """Return what to say of whole clips, frames or channels that have no slope although logits depend on them."""
+    flat = slope == 0
+    if bool(flat.all()):
+        if not _depends(model, clip, logits, flat):
+            return ()
+        return (
             "The logits change with the clip but have no slope in its pixels: forward rounds, or cuts the gradient "
             "(torch.no_grad, detach) before the first layer that trains. What attacks and exposure compute from slopes "
-            "is nothing then, though an update may hold the clip."
+            "is nothing then, though an update may hold the clip.",
         )
-    return told
+    for name, axis in (("frames", 1), ("channels", 2)):
+        without = flat.movedim(axis, 0).flatten(1).all(1)
+        if not bool(without.any()):
+            continue
+        shape = [1] * flat.dim()
+        shape[axis] = -1
+        if _depends(model, clip, logits, without.reshape(shape).expand_as(flat)):
+            return (
+                f"{int(without.sum())} of {len(without)} {name} change the logits but have no slope: forward rounds "
+                "them, or cuts their gradient. What attacks and exposure compute from slopes leaves them out, though "
+                "an update may hold them.",
+            )
+    return ()
 
 
-def _depends(model: VideoModel, clip: Tensor, logits: Tensor) -> bool:
+def _depends(model: VideoModel, clip: Tensor, logits: Tensor, where: Tensor) -> bool:
+    """Tell whether logits change when the pixels of a mask are inverted."""
     with torch.no_grad():
-        other = model(1 - clip)
+        other = model(torch.where(where, 1 - clip, clip))
     return float((other - logits).abs().max()) > NO_CHANGE * float(logits.abs().max().clamp(min=1e-3))
 
 

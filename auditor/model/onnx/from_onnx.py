@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from auditor.model.onnx.several_inputs import one_clip
 from auditor.model.onnx.stochastic_depth import keep_branches
 from auditor.model.onnx.support import WAYS_FORWARD, check_supported
 from auditor.model.onnx.tracing import NodeError
-from auditor.model.pixel_range import with_range
+from auditor.model.pixel_range import assumed_range, with_range
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.onnx_file import OnnxFile, read_onnx
 from auditor.model.video import VideoModel
@@ -72,6 +72,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     module = OnnxModule(graph, found, batch, operators).eval()
     model = VideoModel(module, spec, pool=options.temporal_pool)
     model, ranged = with_range(model, options, integers=integer_input(file.model))
+    counted = replace(found.unaccounted, assumed=assumed_range(spec, model.spec))
     spec = model.spec
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
@@ -87,7 +88,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
         notes.insert(0, f"Weights in {', '.join(file.precisions)} were converted to float32.")
     return described(
         model, spec, classes, options, path.stem, "onnx", file.sha256, operator_counts(graph),
-        file_fidelity(file.model, graph, model_shape(spec), parity, batching, notes),
+        replace(file_fidelity(file.model, graph, model_shape(spec), parity, batching, notes), unaccounted=counted),
     )  # fmt: skip
 
 

@@ -25,14 +25,6 @@ from auditor.text import printable
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def names_a_factory(source: str) -> bool:
-    """Tell `path/file.py:name` and `package.module:name` from the path of a file."""
-    path, colon, name = source.rpartition(":")
-    if not colon or os.path.exists(source):  # also false for what can be no path
-        return False
-    return path.endswith(".py") or (name.isidentifier() and len(path) > 1)
-
-
 def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
     """Call what `path/file.py:name` or `package.module:name` names. The file or module is executed.
 

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import smaller_clip
-from auditor.model.checks.describe import count_classes, described, sample_clips
+from auditor.model.checks.describe import Seen, count_classes, described, sample_clips, seen_once
 from auditor.model.checks.parity import TOLERANCE, difference
 from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.double_backward import NEEDED_FOR, swap_modules
-from auditor.model.forward_pass import observe
-from auditor.model.pixel_range import with_range
+from auditor.model.pixel_range import assumed_range, with_range
 from auditor.model.pytorch import Built
 from auditor.model.pytorch.built import class_counts, digest, trained_form
 from auditor.model.pytorch.exported import from_exported
@@ -22,6 +21,7 @@ from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.fitting import CLASSES, fill
 from auditor.model.pytorch.frozen import frozen_parameters
 from auditor.model.pytorch.huggingface import from_huggingface
+from auditor.model.pytorch.modality import check_not_quantised, unknown_size
 from auditor.model.pytorch.pickled import from_pickle
 from auditor.model.pytorch.pretrained_models import from_pretrained
 from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
@@ -32,7 +32,7 @@ from auditor.model.pytorch.wrapping import check_forward, wrapper_hint
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.user_file import in_a_line
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Target
+from auditor.records import Fidelity, InputSpec, Target, Unaccounted
 from auditor.text import printable
 
 ARCHIVES = {"exported": from_exported, "torchscript": from_torchscript, "pickle": from_pickle}
@@ -114,7 +114,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.model_output)
     model, ranged = with_range(model, options, stated=bool(built.mean or built.std or built.value_range))
-    spec = model.spec
+    assumed, spec = assumed_range(spec, model.spec), model.spec
     clip = sample_clips(spec, 1, options.seed)
     try:
         classes = count_classes(model, clip, options.classes or built.classes)
@@ -124,8 +124,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
-    substitutes = not _operators(model, smaller_clip(model, clip)).isdisjoint(NEEDED_FOR)
-    model = model.over(network, substitutes)
+    model, seen = _with_substitutes(model, clip)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(
         model, spec, classes, options, built.name, form, digest(network.state_dict()),
@@ -139,8 +138,9 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             notes=(*opened.notes, *ranged, *told),
             origin=ORIGINS.get(form, "PyTorch module, run as it is"),
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
+            unaccounted=Unaccounted(assumed=assumed),
         ),
-        opened.frozen,
+        opened.frozen, seen,
     )  # fmt: skip
 
 
@@ -158,10 +158,7 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
         # A source of clips says nothing about the order of a shape that has another number of axes.
         layout = layout if layout is None or len(without_batch(shape, None)) - len(AXES[layout]) in (0, 1) else None
     if shape is None:
-        raise UsageError(
-            f"the size of a clip is unknown: {printable(source)} has no attribute input_shape",
-            "give --input-shape, e.g. 3,16,112,112",
-        )
+        raise unknown_size(built.module, printable(source))
     shape = without_batch(shape, None)
     spec = options.spec(
         shape,
@@ -174,21 +171,28 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
     return shape, spec
 
 
-def _operators(model: VideoModel, clip: Tensor) -> frozenset[str]:
-    """Return the operations of a forward pass that keeps what gradients need.
+def _with_substitutes(model: VideoModel, clip: Tensor) -> tuple[VideoModel, list[Seen]]:
+    """Return the model with replacements for functions without second derivative, where it calls any.
+
+    And what a pass over the clip did, where that stands for the model that is returned: of large networks it takes
+    seconds.
 
     Raises
     ------
     NotAuditable
         The network runs without gradients only.
     """
+    small = smaller_clip(model, clip)
     try:
-        return observe(model, clip).operators
+        seen = seen_once(model, small)
     except Exception as error:
         raise NotAuditable(
             f"the model runs, but not where gradients are computed: {in_a_line(error)}",
             "let forward work as it does in training: no torch.inference_mode(), no numpy() of what has a gradient",
         ) from error
+    if not seen[1].operators.isdisjoint(NEEDED_FOR):
+        return model.over(model.network, True), []
+    return model.over(model.network, False), [seen] if small is clip else []
 
 
 def _settled_batch(model: VideoModel, built: Built, seed: int) -> tuple[str, tuple[str, ...]]:
@@ -241,6 +245,7 @@ def _respelled(spec: InputSpec, shape: tuple[int, ...]) -> InputSpec:
 
 def check_parameters(network: nn.Module) -> None:
     """Refuse a network without float parameters, or with some that hold no number."""
+    check_not_quantised(network)
     parameters = dict(network.named_parameters())
     if not any(value.is_floating_point() for value in parameters.values()):
         raise NotAuditable("the model has no trainable float parameter", "return the model itself from the factory")

@@ -4,17 +4,11 @@ import os
 from pathlib import Path
 
 from auditor.errors import NotAuditable, UsageError
-from auditor.model.pytorch.factory import names_a_factory
 from auditor.model.pytorch.resave import resave_line
 from auditor.model.sandbox.contents import Content, identify
 from auditor.model.sandbox.foreign_formats import folder
+from auditor.named_paths import PREFIXES, SOURCES, check_readable, names_a_factory
 from auditor.text import printable
-
-PREFIXES = ("torchvision", "timm", "hf", "pretrained")
-SOURCES = (
-    "an ONNX file, path/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, hf:FOLDER, or "
-    "pretrained:NAME"
-)
 
 
 def form_of(source: str, *, trusted: bool) -> str:
@@ -43,6 +37,7 @@ def form_of(source: str, *, trusted: bool) -> str:
         raise UsageError(f"{shown} is not a regular file", "give an ONNX file")
     if path.suffix == ".py":
         raise UsageError(f"{shown} is a Python file", f"name the function that returns the model: {shown}:factory")
+    check_readable([path], f"give {SOURCES}")
     content = identify(path)
     if content.kind == "onnx" or (trusted and content.kind in ("exported", "torchscript", "pickle")):
         return content.kind

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from auditor.attack import Attack
 from auditor.pipeline.deep.feature_maps import FeatureMap
+from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.pictures import pictured, strips
 from auditor.pipeline.documents.wording import finding_assumes, summary
@@ -12,6 +13,7 @@ from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.identity import Identity
 from auditor.records import Skipped
 from auditor.results.attempts import Attempt, Diagnosis
+from auditor.results.audit import ScaledDownBlock
 from auditor.results.declare import values_of
 from auditor.results.findings import (
     DiagnosedBlock,
@@ -82,6 +84,18 @@ def feature_map_blocks(maps: Sequence[FeatureMap]) -> tuple[FeatureMapBlock, ...
             },
         )
         for m in maps
+    )
+
+
+def scaled_down_block(found: ScaledDown | Skipped | None) -> ScaledDownBlock | None:
+    """Return what smaller clips showed; None where they were not tried."""
+    if not isinstance(found, ScaledDown):
+        return None
+    return ScaledDownBlock(
+        shape=found.input.clip_shape,
+        shown=found.shown,
+        findings=finding_blocks(found.findings, {}),
+        feature_maps=feature_map_blocks(found.maps),
     )
 
 

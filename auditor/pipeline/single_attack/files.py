@@ -27,19 +27,24 @@ _STRIP_HEIGHT, _STRIP_FRAMES = 96, 16
 _CAPTION, _GAP = 14, 2
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Raise UsageError now, rather than after the attack, if results could not be put there.
 
-    A folder may exist: results of an earlier attack in it are replaced, other files stay. What merely has a name of
-    ours is never overwritten.
+    A folder may exist: results of an earlier attack in it are replaced where that is wanted, other files stay. What
+    merely has a name of ours is never overwritten.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {printable(str(folder))} is a file", "name a folder")
+        raise UsageError(f"--out {printable(str(folder))} is a file", "name a folder")
+    if folder.is_dir() and _is_ours(folder) and not overwrite:
+        raise UsageError(
+            f"--out {printable(str(folder))} holds the results of an earlier attack",
+            "add --force, or name another folder",
+        )
     if folder.is_dir() and not _is_ours(folder):
         taken = next((name for name in (*FRAMES, *FILES, RESULT) if (folder / name).exists()), None)
         if taken is not None:
             raise UsageError(
-                f"--output {printable(str(folder))} holds a {taken} that no attack of fl-audit wrote",
+                f"--out {printable(str(folder))} holds a {taken} that no attack of fl-audit wrote",
                 "name another folder",
             )
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
@@ -50,7 +55,7 @@ def check_folder(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
-def write_folder(attacked: Attacked, document: Mapping[str, Any], folder: Path) -> None:
+def write_folder(attacked: Attacked, document: Mapping[str, Any], folder: Path, *, overwrite: bool = False) -> None:
     """Write everything aside, then move it into place; the document comes last and goes first.
 
     Raises
@@ -58,7 +63,7 @@ def write_folder(attacked: Attacked, document: Mapping[str, Any], folder: Path) 
     UsageError
         The folder cannot be written.
     """
-    check_folder(folder)
+    check_folder(folder, overwrite=overwrite)
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,4 +159,4 @@ def _spread(frames: list[Image.Image]) -> list[Image.Image]:
 
 def _unwritable(folder: Path, error: OSError) -> UsageError:
     reason = error.strerror or type(error).__name__
-    return UsageError(f"cannot write {printable(str(folder))} ({reason})", "choose another place with --output")
+    return UsageError(f"cannot write {printable(str(folder))} ({reason})", "choose another place with --out")

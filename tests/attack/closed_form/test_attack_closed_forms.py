@@ -116,3 +116,28 @@ def test_pixel_map_inverts_any_rearrangement_and_normalisation():
 def test_pixel_map_knows_what_is_not_pixels():
     view = view_of(seeded(pooled), clip(0)[None], [1])
     assert pixel_map(view.target.model, "5.weight", SPEC.clip_shape, torch.device("cpu")) is None
+
+
+ROUNDINGS = {
+    "8 bits": lambda x: torch.round(x * 255) / 255,
+    "bytes, cut off": lambda x: (x * 255).to(torch.uint8).float() / 255,
+    "64 levels": lambda x: torch.floor(x * 64) / 64,
+    "4 levels": lambda x: torch.floor(x * 4) / 4,
+}
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_a_linear_on_rounded_pixels_gives_the_rounded_clip_away(rounding):
+    class Rounded(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, x):
+            return self.net(ROUNDINGS[rounding](x))
+
+    truth = clip(1)
+    made = LinearInversion().invert(view_of(seeded(Rounded), truth[None], [3]), BUDGET, 0)
+    assert isinstance(made, Reconstruction)
+    assert made.outcome is Outcome.SOLVED
+    assert psnr(made.clips[0], ROUNDINGS[rounding](truth)) > 60.0

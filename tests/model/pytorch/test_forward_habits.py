@@ -105,17 +105,28 @@ def form(source: str, name: str):
 
 
 @pytest.mark.parametrize("name", ["no_grad", "detach", "one of two"])
-def test_parameters_behind_a_cut_are_told(name, source) -> None:
-    missing = " ".join(form(source, name).fidelity.missing)
-    assert "2 of 6 parameters are read but get no gradient" in missing
-    assert "'body.0.weight'" in missing
-    assert ("no slope in its pixels" in missing) == (name != "one of two")
+def test_derivatives_go_through_a_part_that_is_cut_and_nobody_sends_it(name, source) -> None:
+    target = form(source, name)
+    fidelity = target.fidelity
+    assert target.frozen == ("body.0.weight", "body.0.bias")
+    assert (fidelity.blind, fidelity.missing, fidelity.double_backward) == ((), (), True)
+    assert "of 2 of 6 parameters" in " ".join(fidelity.notes)
+    clip = torch.rand(1, 4, 3, 8, 8).requires_grad_()
+    (slope,) = torch.autograd.grad(target.model(clip).sum(), clip)
+    body, head = target.model.network.body, target.model.network.head
+    logits = head(
+        (
+            body(clip.transpose(1, 2))
+            + (target.model.network.side(clip.transpose(1, 2)).tanh() if name == "one of two" else 0)
+        ).flatten(1)
+    )
+    torch.testing.assert_close(slope, torch.autograd.grad(logits.sum(), clip)[0])
 
 
-def test_rounding_before_the_first_layer_is_told(source) -> None:
-    missing = form(source, "rounds").fidelity.missing
-    assert len(missing) == 1
-    assert "no slope in its pixels" in missing[0]
+def test_a_rounding_before_the_first_layer_is_seen_through(source) -> None:
+    fidelity = form(source, "rounds").fidelity
+    assert (fidelity.blind, fidelity.missing, fidelity.double_backward) == ((), (), True)
+    assert "straight-through" in fidelity.notes[0]
 
 
 @pytest.mark.parametrize("name", ["plain", "checkpoint", "Swish"])

@@ -1,10 +1,12 @@
 """Sentences for the report about constants of an ONNX file: what may be trained, and how much is not accounted for."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from auditor.model.onnx.graph import Node
+from auditor.model.onnx.parameters.constants import is_uniform
+from auditor.records import Unaccounted
 from auditor.text import printable
 
 SHOWN = 3
@@ -74,6 +76,18 @@ def accounting(constants: Mapping[str, Tensor], nodes: Sequence[Node], known: It
     listed = ", and ".join(text for text in (f"{shown}{more}", numbers) if text)
     are = "is neither parameter nor running statistic" if left == 1 else "are neither parameters nor running statistics"
     return f"Of the file's {total:,} float numbers {left:,} {are}: {listed}."
+
+
+def unaccounted(constants: Mapping[str, Tensor], known: Collection[str], fixed: Collection[str]) -> Unaccounted:
+    """Count the float constants of a file; `fixed` names those that are told to be fixed by what they hold."""
+    floats = {name: value for name, value in constants.items() if value.is_floating_point()}
+    rest = {name: value for name, value in floats.items() if name not in known}
+    return Unaccounted(
+        numbers=sum(value.numel() for value in rest.values()),
+        # Single numbers are exponents, epsilons and factors of a formula; one number repeated starts a state.
+        fixed=sum(value.numel() for name, value in rest.items() if name in fixed or is_uniform(value)),
+        of_numbers=sum(value.numel() for value in floats.values()),
+    )
 
 
 def _described(name: str, value: Tensor, reader: str) -> str:

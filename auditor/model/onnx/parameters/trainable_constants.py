@@ -17,7 +17,7 @@ from torch import Tensor
 from auditor.errors import NotAuditable
 from auditor.model.onnx.graph import Graph, Node
 from auditor.model.onnx.loop_states import carried_unchanged, varying_states
-from auditor.model.onnx.parameters.constant_notes import accounting, constant_notes
+from auditor.model.onnx.parameters.constant_notes import accounting, constant_notes, unaccounted
 from auditor.model.onnx.parameters.constants import (
     COMPUTED_BY_TORCHSCRIPT,
     PRECOMPUTED,
@@ -31,6 +31,7 @@ from auditor.model.onnx.parameters.constants import (
     power_iteration,
 )
 from auditor.model.onnx.parameters.constants import INVENTED as INVENTED
+from auditor.records import Unaccounted
 from auditor.text import printable
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
@@ -106,6 +107,8 @@ class Roles:
         Sentences for the report, where the file leaves doubt.
     precomputed
         Parameters that stand for values which the exporter computed from the real ones.
+    unaccounted
+        How many numbers of the file are neither parameters nor statistics.
     """
 
     parameters: dict[str, Tensor]
@@ -113,6 +116,7 @@ class Roles:
     readers: dict[str, Node]
     notes: tuple[str, ...] = ()
     precomputed: tuple[str, ...] = ()
+    unaccounted: Unaccounted = Unaccounted()  # noqa: RUF009 - records never change
 
 
 class _ConstantSearch:
@@ -265,9 +269,12 @@ def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = Mappi
     guessed = [name for name in parameters if _may_be_a_buffer(search, name)]
     repeated = [name for name in parameters if name in combined and search.is_filler(name)]
     precomputed = [name for name in precomputed if name not in repeated]
-    counted = accounting(search.constants, search.nodes, (*parameters, *statistics))
+    known = (*parameters, *statistics)
+    counted = accounting(search.constants, search.nodes, known)
     notes = (*constant_notes(precomputed, fixed, passed, guessed, repeated), counted)
-    return Roles(parameters, statistics, readers, notes, tuple(name for name in precomputed if name in parameters))
+    of_parameters = tuple(name for name in precomputed if name in parameters)
+    rest = unaccounted(search.constants, known, fixed)
+    return Roles(parameters, statistics, readers, notes, of_parameters, rest)
 
 
 def _computed_at_export(search: _ConstantSearch) -> Iterator[str]:

@@ -1,0 +1,136 @@
+"""Whether a forward pass rounds the clip or cuts its gradient, and whether derivatives can be taken through that."""
+
+from dataclasses import field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditor.model.onnx.tracing import NodeError
+from auditor.model.straight_through import CutsMet
+from auditor.model.video import VideoModel
+from auditor.records import record
+from auditor.text import printable
+
+SHOWN = 3
+# Values pass unchanged and gradients are computed by the same operations: what differs more is another function.
+SAME = 1e-5
+
+
+@record
+class SeenThrough:
+    """A model whose derivatives go through what forward cuts, where that changes nothing of what clients send.
+
+    `frozen` names the parameters that no client trains, as forward cuts their gradient; `note` says so, and is empty
+    where the model is as it was. `logits` are what the clip got as forward stands.
+    """
+
+    model: VideoModel
+    logits: Tensor
+    frozen: tuple[str, ...] = field(default=())
+    note: str = ""
+
+
+def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> SeenThrough:
+    """Return the model with slopes through roundings, `torch.no_grad` and `detach`, or as it was.
+
+    Whoever holds the model can compute through them, so an attack does. The gradients that clients send have to stay
+    the same: where they do not (truncated backpropagation through time, a stop-gradient between two branches), and
+    where no pixel gains a slope, the model is left as it was.
+    """
+    with torch.no_grad(), CutsMet() as cuts:
+        logits = model(clip)
+    if not cuts.met:
+        return SeenThrough(model=model, logits=logits)
+    through = model.over(model.network)
+    through.sees_through = True
+    try:
+        sent, opened = _sent(model, clip), _slopes(through, clip)
+    except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        return SeenThrough(model=model, logits=logits)  # whole numbers were needed where slopes need floats
+    if opened is None or not _gains(sent, opened):
+        return SeenThrough(model=model, logits=logits)
+    frozen = tuple(name for name, slope in opened.parameters.items() if _moves(slope) and not _sends(sent, name))
+    if not _same_updates(sent, opened, frozen):
+        return SeenThrough(model=model, logits=logits)
+    return SeenThrough(model=through, logits=logits, frozen=frozen, note=_note(frozen, len(opened.parameters)))
+
+
+@record
+class _Slopes:
+    logits: Tensor
+    clip: Tensor
+    parameters: dict[str, Tensor | None]
+
+
+def _sent(model: VideoModel, clip: Tensor) -> _Slopes | None:
+    """Return what clients compute, and the slopes by pixels where torch has them (of a division in whole numbers not).
+
+    None where there is nothing to send.
+    """
+    try:
+        return _slopes(model, clip)
+    except RuntimeError:
+        return _slopes(model, clip, pixels=False)
+
+
+def _slopes(model: VideoModel, clip: Tensor, *, pixels: bool = True) -> _Slopes | None:
+    """Return the derivatives of a curved function of the logits; None where they have no slope at all."""
+    clip = clip.clone().requires_grad_(pixels)
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    with torch.enable_grad():
+        logits = model(clip)
+    if not logits.requires_grad:
+        return None
+    loss = torch.nn.functional.softplus(logits).sum()
+    slopes = torch.autograd.grad(loss, [*parameters.values(), *([clip] if pixels else [])], allow_unused=True)
+    by_pixel = slopes[-1] if pixels and slopes[-1] is not None else torch.zeros_like(clip)
+    found: dict[str, Tensor | None] = dict(zip(parameters, slopes[: len(parameters)], strict=True))
+    return _Slopes(logits=logits.detach(), clip=by_pixel.detach(), parameters=found)
+
+
+def _moves(slope: Tensor | None) -> bool:
+    return slope is not None and bool(slope.any())
+
+
+def _sends(slopes: _Slopes | None, name: str) -> bool:
+    return slopes is not None and _moves(slopes.parameters[name])
+
+
+def _gains(sent: _Slopes | None, opened: _Slopes) -> bool:
+    """Tell whether pixels gain a slope, or have another one."""
+    return bool(opened.clip.any()) and (sent is None or _apart(sent.clip, opened.clip) > SAME)
+
+
+def _same_updates(sent: _Slopes | None, opened: _Slopes, frozen: tuple[str, ...]) -> bool:
+    if sent is None or _apart(sent.logits, opened.logits) > SAME:
+        return False
+    pairs = [(sent.parameters[name], opened.parameters[name]) for name in opened.parameters if name not in frozen]
+    kept = [(a, b) for a, b in pairs if _moves(a) or _moves(b)]
+    largest = max((float(a.abs().max()) for a, _ in kept if a is not None), default=0.0)
+    return bool(kept) and all(
+        a is not None
+        and b is not None
+        and float((a - b).abs().max()) <= SAME * max(float(a.abs().max()), SAME * largest)
+        for a, b in kept
+    )
+
+
+def _apart(first: Tensor, other: Tensor) -> float:
+    return float((first - other).abs().max() / other.abs().max().clamp(min=1e-12))
+
+
+def _note(frozen: tuple[str, ...], parameters: int) -> str:
+    if not frozen:
+        return (
+            "Forward rounds the clip or cuts its gradient before the first layer that trains. Clients send the same "
+            "either way, and whoever holds the model computes through it: derivatives here take a rounding for what it "
+            "rounds (straight-through, Bengio et al. 2013)."
+        )
+    shown = ", ".join(f"'{printable(name, 60)}'" for name in frozen[:SHOWN])
+    more = f" and {len(frozen) - SHOWN} more" if len(frozen) > SHOWN else ""
+    return (
+        f"Forward cuts the gradient (torch.no_grad, detach, rounding) of {len(frozen)} of {parameters} parameters: "
+        f"{shown}{more}. Nobody trains or sends them; whoever holds them computes through them, and so do derivatives "
+        "here."
+    )
