@@ -1,5 +1,6 @@
 """Which units are open behind an average over positions: the corner's patch first, then its neighbours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -38,6 +39,18 @@ class PeeledMasks:
     undecided: Bool[Tensor, "..."]
     off: float
     loose: tuple[int, ...]
+
+    def ordered(self, order: Sequence[int]) -> "PeeledMasks":
+        """Return the masks with the places along the loose axes in this order, which then counts as known."""
+        rest = tuple(a for a in range(self.masks.dim()) if a not in self.loose)
+        axes = (*self.loose, *rest)
+
+        def moved(value: Tensor) -> Tensor:
+            there = value.permute(axes)
+            flat = there.reshape(len(order), -1)[list(order)].reshape(there.shape)
+            return flat.permute([axes.index(a) for a in range(len(axes))]).contiguous()
+
+        return PeeledMasks(moved(self.masks), moved(self.undecided), self.off, ())
 
 
 def peel_corners(operation: Operation, gates: Tensor, gradient: Tensor) -> PeeledMasks | str:

@@ -1,6 +1,6 @@
 """From the head downwards through any graph of calls: values, masks and gradients, exactly, as far as they follow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,7 +55,9 @@ class GraphDescent:
     activation
         The lowest one that is known as a whole.
     loose
-        Axes of the values whose order is a guess: every order gives the same gradients.
+        Axes of the values whose order is a guess: the average counts all places along them alike.
+    hidden
+        Whether it ended because a convolution reads across them.
     """
 
     graph: CallGraph
@@ -69,6 +71,7 @@ class GraphDescent:
     depth: tuple[RecoveredInput, ...]
     activation: RecoveredActivation | None
     loose: tuple[int, ...] = ()
+    hidden: bool = False
 
 
 @dataclass
@@ -118,13 +121,14 @@ class _Ended(Exception):
         self.partial = partial
 
 
-def descend_graph(view: View, clock: Clock) -> GraphDescent | str:
+def descend_graph(view: View, clock: Clock, order: Sequence[int] | None = None) -> GraphDescent | str:
     """Solve value after value, from the lowest Linear layer that gives its input away; or say what is in the way.
 
     A value is solved from the gradients of all weights that read it, stacked, once the loss's gradient is known at
     their outputs. Its zeros are the masks of the rectifier that made it, which give the gradient below. Affine calls
     (convolutions, norms with fixed statistics, sums, averages, rearrangements) only pass the gradient on, so a residual
-    connection needs no rule of its own. Behind an average over positions the masks come from `peel_corners`.
+    connection needs no rule of its own. Behind an average over positions the masks come from `peel_corners`;
+    `order` is that of the places which it does not tell apart.
     Derived for this project; after R-GAP (Zhu & Blaschko 2021, arXiv 2010.07733).
     """
     graph = trace_client(view)
@@ -133,11 +137,12 @@ def descend_graph(view: View, clock: Clock) -> GraphDescent | str:
     head = gradient_at_head(view, graph)
     if head is None:
         return "no Linear layer through which alone the clip reaches the logits gives its input away"
-    return _Descent(view, graph, clock).run(*head)
+    return _Descent(view, graph, clock, order).run(*head)
 
 
 class _Descent:
-    def __init__(self, view: View, graph: CallGraph, clock: Clock) -> None:
+    def __init__(self, view: View, graph: CallGraph, clock: Clock, order: Sequence[int] | None) -> None:
+        self._order = order
         self._view, self._graph, self._clock = view, graph, clock
         self._state = _Pending({})
         self._values: dict[int, Tensor] = {}
@@ -150,6 +155,7 @@ class _Descent:
         self._depth: dict[str, RecoveredInput] = {}
         self._activation: RecoveredActivation | None = None
         self._loose: tuple[int, ...] = ()
+        self._hidden, self._peeled = False, ""
         self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
@@ -179,6 +185,7 @@ class _Descent:
             depth=tuple(self._depth.values()),
             activation=self._activation,
             loose=self._loose,
+            hidden=self._hidden,
         )
 
     def _step(self, place: int) -> int:
@@ -265,6 +272,11 @@ class _Descent:
             found = peel_corners(self._graph.operation(reader), gates, sent.double())
             if isinstance(found, PeeledMasks):
                 self._residuals[f"masks above {reader.weight}"] = found.off
+                if found.loose and self._peeled:
+                    raise _Ended(f"places above {reader.weight} and those above {self._peeled} come in separate orders")
+                self._peeled = reader.weight or "" if found.loose else self._peeled
+                if self._order is not None:
+                    found = found.ordered(self._order)
                 self._loose = self._loose or found.loose
                 return found.masks, found.undecided & (cotangent != 0.0)
             why = found
@@ -294,6 +306,7 @@ class _Descent:
                 continue
             operation = self._graph.operation(call)
             if operation.reads_across(self._loose):
+                self._hidden = True
                 raise _Ended(f"{call.weight} reads across positions whose order the average hides")
             place, units = self._undecided(call)
             opened = None if place is None else self._rectified[place].open & (units != 0.0)

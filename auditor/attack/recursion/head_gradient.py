@@ -19,8 +19,13 @@ def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
     owners = {name: layer for layer in view.target.layers for name in layer.parameters}
     for place, call in enumerate(graph.calls):
         layer = owners.get(call.weight or "")
-        if layer is None or layer.kind != "linear" or _reaches(graph, place):
+        if layer is None or call.weight is None or _reaches(graph, place):
             continue
+        if layer.kind != "linear":
+            at_one = _at_one_position(view, graph, call, layer)
+            if at_one is None:
+                continue
+            return place, at_one
         if graph.shapes[0][0] > 1:
             if call.outputs[0] != graph.logits or call.weight not in view.update.gradients:
                 continue
@@ -41,6 +46,16 @@ def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
         output = gradient @ found.value / found.value.square().sum()
         return place, output.reshape(graph.shapes[call.outputs[0]])
     return None
+
+
+def _at_one_position(view: View, graph: CallGraph, call: Call, layer: Layer) -> Tensor | None:
+    """Return the gradient at the output of a convolution with one position, as a head may be written: its bias's."""
+    shape = graph.shapes[call.outputs[0]]
+    sent = view.update.gradients.get(call.weight or "")
+    if layer.convolution is None or sent is None or shape[0] > 1 or torch.Size(shape).numel() != shape[1]:
+        return None
+    bias = bias_gradient(view, layer, sent.double())
+    return None if bias is None or len(bias) != shape[1] else bias.reshape(shape)
 
 
 def _behind_average(view: View, graph: CallGraph, place: int, layer: Layer) -> Tensor | None:

@@ -1,13 +1,14 @@
 """Recursion where several images share one gradient: frames of a 2-D net behind an average, and clips of a batch."""
 
 import dataclasses
-from itertools import permutations
+from itertools import permutations, takewhile
 
 import pytest
 import torch
 from bench_nets import SPEC, clip, psnr, seeded, view_of
 from residual_nets import FrameNet, ResidualNet
 from test_residual_recursion import normal, values_at
+from torch import nn
 
 from auditor.attack.recursion.binary_masks import BinaryMasks, masks_among
 from auditor.attack.recursion.call_graph import trace_client
@@ -15,6 +16,7 @@ from auditor.attack.recursion.frame_order import descend_in_order, path_of_least
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.residual_recursion import ResidualRecursion
+from auditor.exposure import determinacy
 from auditor.records import Budget, Clock, Reconstruction
 
 
@@ -85,6 +87,33 @@ def test_frames_behind_an_average_are_solved_and_put_in_order(average):
     assert all(torch.equal(opened, right[n] > 0.0) for n, opened in found.open.items() if n in found.values)
 
 
+def test_places_that_an_average_hides_are_put_right_by_the_convolution_that_reads_across_them():
+    """A kernel over time alone, as in R(2+1)D: which of four places is which, only the next one down tells."""
+
+    def factored():
+        widths = ((3, 24, 3, 2, 1), (24, 64, 3, (2, 2, 2), 1), (64, 96, (1, 3, 3), (1, 2, 2), (0, 1, 1)))
+        below = [m for w in widths for m in (nn.Conv3d(*w), nn.BatchNorm3d(w[1]), nn.ReLU())]
+        top = [nn.Conv3d(96, 96, (1, 3, 3), 1, (0, 1, 1)), nn.ReLU(), nn.Conv3d(96, 128, (3, 1, 1), 1, (1, 0, 0))]
+        net = nn.Sequential(*below, *top, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(128, 10))
+        with torch.no_grad():
+            for _ in range(20):
+                net(torch.rand(4, 3, *SPEC.clip_shape[:1], 16, 16))
+        return net
+
+    truth = clip(1)
+    view = view_of(seeded(factored), truth[None], [3])
+    hidden = descend_graph(view, Clock(60.0))
+    assert isinstance(hidden, GraphDescent)
+    assert hidden.hidden
+    assert hidden.loose == (3, 4)
+    assert "reads across positions whose order the average hides" in hidden.ended
+    found = descend_in_order(view, Clock(60.0))
+    assert isinstance(found, GraphDescent)
+    assert len(found.values) > len(hidden.values)
+    seen = values_at(found.graph, truth[None], found.values)
+    assert all(float((v - seen[n]).norm() / seen[n].norm()) < 1e-3 for n, v in found.values.items())
+
+
 def test_the_order_of_frames_is_nowhere_in_the_update():
     """So a descent cannot know it: any other order of the same frames has the same gradient."""
     truth, net = clip(2), seeded(FrameNet)
@@ -144,3 +173,21 @@ def test_a_batch_is_solved_clip_by_clip():
     assert all(psnr(m, c) > g + 6.0 for m, c, g in zip(made.clips, clips, grey, strict=True))
     # Each clip is at its label's place.
     assert all(psnr(m, c) < psnr(n, c) - 3.0 for m, n, c in zip(made.clips.flip(0), made.clips, clips, strict=True))
+
+
+@pytest.mark.parametrize(("make", "count"), [(ResidualNet, 1), (FrameNet, 1), (lambda: ResidualNet((32, 64, 96)), 2)])
+def test_determinacy_tells_from_shapes_how_far_equations_alone_go(make, count):
+    view = view_of(seeded(make), torch.stack([moving(n) for n in range(count)]), list(range(count)))
+    shapes = {n: tuple(p.shape) for n, p in view.target.parameters.items()}
+    told = determinacy(view.target.layers, shapes, count)[::-1]
+    # From the head down, without the head, as far as every stack has the rank that it needs.
+    enough = list(takewhile(lambda d: d.rank == d.unknowns, told[1:]))
+    assert 3 <= len(enough) < len(told) - 1
+    found = descend_in_order(view, Clock(60.0))
+    assert isinstance(found, GraphDescent)
+    for stack in enough:
+        assert all(f"{name}.weight" in found.residuals for name in stack.layers), stack.layers
+    # Where equations run out, their number is the predicted rank, unless what is known above makes up for it.
+    short = told[1 + len(enough)]
+    depth = next(d for d in found.depth if f"{short.layers[0]}.weight" in d.weights)
+    assert depth.share * depth.unknowns <= short.rank + 0.5
