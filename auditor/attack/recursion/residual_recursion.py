@@ -132,7 +132,8 @@ class ResidualRecursion(Attack):
                 return exact
         equations = ValueEquations(found, self.width)
         like = next(iter(view.update.gradients.values())).float()
-        searched = search_modes(equations, view.knowledge.clip_shape, like, budget, clock, seed, self.spectrum)
+        grey = like.new_full((1, *view.knowledge.clip_shape), 0.5)
+        searched = search_modes(equations, grey, self.spectrum, budget, clock, seed)
         if searched is None:
             return skipped(self, "least squares gave no clip whose values are finite")
         return Reconstruction(
