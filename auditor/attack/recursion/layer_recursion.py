@@ -13,24 +13,16 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.layer_inputs import Descent, descend
+from auditor.attack.recursion.mode_search import ModeSearch, search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import reference_copy
-from auditor.modes import CosineTransform
-from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, Trace, View
-from auditor.solvers.gauss_newton import Linearised, gauss_newton
+from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, View
 
-# Errors that the model of a level admits, relative to the values themselves, and products spent on it. Each level
-# starts where the last one ended; measured on the flatten nets of the benchmarks.
-_LEVELS = tuple(0.5 * 0.68**k for k in range(16))
-_FIRST, _GROWTH, _MOST = 15, 1.2, 120
-_TOLERANCE = 1e-2
-# Levels after which the prior is fitted to the clip.
-_FITTED = (3, 6)
-# A level that left the equations this much worse fulfilled than the best one did is the last.
-_WORSE = 4.0
+# Levels of shrinking error, and those after which the prior is fitted; measured on the flatten nets of the benchmarks.
+_LEVELS, _FITTED = 16, (3, 6)
 
 
 @dataclass(frozen=True)
@@ -203,53 +195,22 @@ class LayerRecursion(Attack):
     ) -> Reconstruction | Skipped:
         equations = Equations(view, found, _below(view, found), self.width)
         shape = view.knowledge.clip_shape
-        like = found.deepest.value.new_zeros((1, *shape))
-        transform = CosineTransform.of(shape, like)
-        spectrum = self.spectrum
-        deviation = spectrum.variance(shape).sqrt().to(like)
-        z = like.clone()
-        centre = reference_copy(view.knowledge, self.references).to(like) if self.references else like + 0.5
-        best = centre + transform.clips(z)
-        least, products, steps = math.inf, float(_FIRST), 0
-        trace: list[Trace] = []
-        outcome = Outcome.CONVERGED
-        for level, error in enumerate(_LEVELS):
-
-            def off(variable: Tensor, error: float = error, scale: Tensor = deviation) -> Sequence[Tensor]:
-                return equations(centre + transform.clips(variable * scale), error)
-
-            most = min(int(products), _MOST, max(budget.steps - steps, 1))
-            step = gauss_newton(off, z, most, _TOLERANCE, clock)
-            z, steps = step.variable, steps + step.products
-            products *= _GROWTH
-            clips = (centre + transform.clips(z * deviation)).clamp(0.0, 1.0)
-            now = equations.misfit(clips)
-            trace.append(Trace(step=steps, seconds=clock.used, objective=now))
-            budget.progress((level + 1) / len(_LEVELS))
-            if now < least:
-                best, least = clips, now
-            if not bool(torch.isfinite(z).all()) or now > _WORSE * least:
-                break
-            if clock.left < 0.0 or steps >= budget.steps:
-                outcome = Outcome.OUT_OF_BUDGET
-                break
-            if self.adapt and level in _FITTED:
-                missed = Linearised(off, z).posterior_error(most, _TOLERANCE, clock, seed)
-                spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square())[0])
-                fresh = spectrum.variance(shape).sqrt().to(like)
-                z, deviation = z * deviation / fresh, fresh
-        if not math.isfinite(least):
+        grey = found.deepest.value.new_full((1, *shape), 0.5)
+        centre = reference_copy(view.knowledge, self.references).to(grey).expand_as(grey) if self.references else grey
+        how = ModeSearch(_LEVELS, _FITTED if self.adapt else (), scaled=False)
+        made = search_modes(equations, centre, self.spectrum, budget, clock, seed, how)
+        if made is None:
             return skipped(self, "least squares gave no clip whose update is finite")
         return Reconstruction(
             attack=self.name,
-            clips=best.detach(),
+            clips=made.clips,
             labels=labels,
-            outcome=outcome,
-            objective=least,
-            certificate=_certificate(found) | {"update_residual": residual(view, best, labels)},
-            trace=tuple(trace),
-            restart_objectives=(least,),
-            steps=steps,
+            outcome=made.outcome,
+            objective=made.misfit,
+            certificate=_certificate(found) | {"update_residual": residual(view, made.clips, labels)},
+            trace=made.trace,
+            restart_objectives=(made.misfit,),
+            steps=made.products,
             seconds=clock.used,
             seed=seed,
             notes=(f"exact inputs of {', '.join(found.exact)}; then least squares: {found.ended}",),

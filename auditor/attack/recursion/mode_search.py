@@ -15,11 +15,9 @@ from auditor.solvers.gauss_newton import Linearised, gauss_newton
 
 # Errors that the model of a level admits, relative to the values themselves, and products spent on it. Each level
 # starts where the last one ended.
-_LEVELS = tuple(0.5 * 0.68**k for k in range(24))
+_LARGEST, _SHRINK = 0.5, 0.68
 _FIRST, _GROWTH, _MOST = 15, 1.2, 120
 _TOLERANCE = 1e-2
-# Levels after which the prior is fitted to the clip.
-_FITTED = (3, 6, 9)
 # A level that left the equations this much worse fulfilled than the best one did is the last.
 _WORSE = 4.0
 
@@ -47,41 +45,63 @@ class Searched:
     products: int
 
 
+@dataclass(frozen=True)
+class ModeSearch:
+    """How the search goes.
+
+    Attributes
+    ----------
+    levels
+        How often the admitted error shrinks.
+    fitted
+        Levels after which the prior is fitted to the clip.
+    scaled
+        Whether steps are scaled by the diagonal of the equations, pooled over rings of frequency.
+    """
+
+    levels: int = 24
+    fitted: tuple[int, ...] = (3, 6, 9)
+    scaled: bool = True
+
+
 def search_modes(
     equations: ClipEquations,
-    shape: tuple[int, int, int, int, int],
-    like: Tensor,
+    centre: Clips,
+    spectrum: Spectrum,
     budget: Budget,
     clock: Clock,
     seed: int,
-    spectrum: Spectrum,
+    how: ModeSearch | None = None,
 ) -> Searched | None:
     """Minimise residuals and a normal prior over modes by Gauss-Newton, level by level of shrinking error.
 
-    `shape` is that of the clips, whose number comes first; they share one prior.
-    None where no clip with a finite misfit turned up.
+    `centre` (clip, frame, channel, height, width) and `spectrum` are the prior's mean and its variance about it, which
+    several clips share. None where no clip with a finite misfit turned up.
     """
-    one = shape[1:]
-    transform = CosineTransform.of(one, like)
-    deviation = spectrum.variance(one).sqrt().to(like)
-    z = like.new_zeros(shape)
-    best = 0.5 + z
+    shape = (centre.shape[1], centre.shape[2], centre.shape[3], centre.shape[4])
+    how = how or ModeSearch()
+    pooled = ring_means if how.scaled else None
+    transform = CosineTransform.of(shape, centre)
+    deviation = spectrum.variance(shape).sqrt().to(centre)
+    z = torch.zeros_like(centre)
+    best = centre
     least, products, steps = math.inf, float(_FIRST), 0
     trace: list[Trace] = []
     outcome = Outcome.CONVERGED
-    for level, error in enumerate(_LEVELS):
+    for level in range(how.levels):
+        error = _LARGEST * _SHRINK**level
 
         def off(variable: Tensor, error: float = error, scale: Tensor = deviation) -> Sequence[Tensor]:
-            return equations(0.5 + transform.clips(variable * scale), error)
+            return equations(centre + transform.clips(variable * scale), error)
 
         most = min(int(products), _MOST, max(budget.steps - steps, 1))
-        step = gauss_newton(off, z, most, _TOLERANCE, clock, ring_means)
+        step = gauss_newton(off, z, most, _TOLERANCE, clock, pooled)
         z, steps = step.variable, steps + step.products
         products *= _GROWTH
-        clips = (0.5 + transform.clips(z * deviation)).clamp(0.0, 1.0).detach()
+        clips = (centre + transform.clips(z * deviation)).clamp(0.0, 1.0).detach()
         now = equations.misfit(clips)
         trace.append(Trace(step=steps, seconds=clock.used, objective=now))
-        budget.progress((level + 1) / len(_LEVELS))
+        budget.progress((level + 1) / how.levels)
         if now < least:
             best, least = clips, now
         if not bool(torch.isfinite(z).all()) or now > _WORSE * least:
@@ -89,9 +109,9 @@ def search_modes(
         if clock.left < 0.0 or steps >= budget.steps:
             outcome = Outcome.OUT_OF_BUDGET
             break
-        if level in _FITTED:
-            missed = Linearised(off, z, ring_means).posterior_error(most, _TOLERANCE, clock, seed)
+        if level in how.fitted:
+            missed = Linearised(off, z, pooled).posterior_error(most, _TOLERANCE, clock, seed)
             spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square()).mean(0))
-            fresh = spectrum.variance(one).sqrt().to(like)
+            fresh = spectrum.variance(shape).sqrt().to(centre)
             z, deviation = z * deviation / fresh, fresh
     return Searched(best, least, outcome, tuple(trace), steps) if math.isfinite(least) else None

@@ -132,9 +132,9 @@ class ResidualRecursion(Attack):
             if exact is not None:
                 return exact
         equations = ValueEquations(found, self.width)
-        shape = (view.update.batch, *view.knowledge.clip_shape)
         like = next(iter(view.update.gradients.values())).float()
-        searched = search_modes(equations, shape, like, budget, clock, seed, self.spectrum)
+        grey = like.new_full((view.update.batch, *view.knowledge.clip_shape), 0.5)
+        searched = search_modes(equations, grey, self.spectrum, budget, clock, seed)
         if searched is None:
             return skipped(self, "least squares gave no clip whose values are finite")
         return Reconstruction(

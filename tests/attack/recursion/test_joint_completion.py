@@ -1,14 +1,18 @@
 """Values that their own equations leave open, completed by what is known further up: against known answers."""
 
+import pytest
 import torch
-from bench_nets import CLASSES, seeded, target_of
+from bench_nets import CLASSES, seeded, target_of, view_of
+from residual_nets import with_seen_norms
 from torch import nn
 
 from auditor.attack.recursion.call_graph import CallGraph, trace
+from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.joint_completion import complete_jointly
 from auditor.attack.recursion.known_above import KnownAbove
 from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve
-from auditor.records import Clock
+from auditor.probe import shipped_probes
+from auditor.records import Clock, InputSpec
 
 WIDTH, ABOVE, EXTENT = 12, 16, (4, 8, 8)
 
@@ -127,3 +131,21 @@ def test_what_does_not_lead_to_a_known_value_is_left_out():
     assert bounds.bounds == []
     found = own_equations(graph, "second.weight", values[below], 1)
     assert "open" in complete_jointly(found, bounds, True, Clock(60.0))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_r3d_18_at_its_published_size_gives_the_input_of_layer3_away():
+    video = pytest.importorskip("torchvision.models.video")
+    spec = InputSpec(frames=16, channels=3, height=112, width=112, layout="NCTHW", mean=(0.4,) * 3, std=(0.22,) * 3)
+    net = seeded(lambda: with_seen_norms(video.r3d_18(num_classes=101)))
+    truth = next(p for p in shipped_probes(spec) if p.name == "park_walker").clip
+    found = descend_graph(view_of(net, truth[None], [7], spec=spec, classes=101), Clock(1700.0))
+    assert isinstance(found, GraphDescent)
+    reader = next(call for call in found.graph.calls if call.weight == "layer3.0.conv1.0.weight")
+    (entered,) = reader.inputs
+    assert entered in found.values
+    with torch.no_grad():
+        for _, seen in found.graph.forward(truth[None], [entered], {}):
+            values = seen
+    assert off(found.values[entered], values[entered]) < 1e-3
