@@ -44,6 +44,7 @@ def decide(
     out_of_budget: tuple[str, ...],
     attacked: bool,
     hidden: tuple[str, ...] = (),
+    not_run: tuple[str, ...] = (),
 ) -> Verdict:
     """Return the verdict.
 
@@ -57,11 +58,14 @@ def decide(
         Attacks that were skipped or cut short by the budget.
     attacked
         Whether any attack on a clip was carried through, or shown not to apply to this update.
+    not_run
+        Controls that had to hold and could not be run: nothing can be concluded either.
     hidden
         What of the model no attack looks at, where that is too much for nothing found to mean anything.
     """
-    if failed_controls:
-        return Verdict("INCONCLUSIVE", tuple(f"control failed: {name}" for name in failed_controls))
+    if failed_controls or not_run:
+        failed = tuple(f"control failed: {name}" for name in failed_controls)
+        return Verdict("INCONCLUSIVE", (*failed, *(f"control not run: {name}" for name in not_run)))
     if grade >= Grade.RECOGNISABLE:
         return Verdict("FAIL", (f"an attack reached {grade.name}",))
     if hidden:

@@ -156,23 +156,20 @@ def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
     uncounted = [f for f in g.findings if not f.counts and f.grade > Grade.NOT_SHOWN]
     grade = max(grades, default=Grade.NOT_SHOWN)
     blocked = g.failed
+    not_run: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     if grade < Grade.RECOGNISABLE:
-        blocked += tuple(f"{name} could not be run" for name in g.untested)
+        nulls = [(f.null_at_chance, f"null update: {f.attack.title}") for f in uncounted]
+        blocked += tuple(f"{name} was not at chance" for at_chance, name in nulls if at_chance is False)
+        not_run = (*g.untested, *(name for at_chance, name in nulls if at_chance is not False))
         hidden = unaccounted_for(g.context.target.fidelity)
-    else:
-        hidden = ()
-    if uncounted and grade < Grade.RECOGNISABLE:
-        blocked += tuple(
-            f"null update: {f.attack.title} "
-            + ("was not at chance" if f.null_at_chance is False else "could not be run")
-            for f in uncounted
-        )
     failures = (Outcome.DIVERGED, Outcome.UNVERIFIED)
     searched = [f for f in g.findings if any(r.reconstruction.outcome not in failures for r in f.results)]
     return decide(
         grade,
         failed_controls=blocked,
         hidden=hidden,
+        not_run=not_run,
         exposure=None if g.exposed is None else g.exposed.all,
         out_of_budget=cut_short,
         attacked=bool(searched),
