@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from auditor.text import printable
+
 MISSING = "—"
 
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
@@ -156,3 +158,12 @@ def size(shape: Any) -> str:
     '8 × 3 × 32 × 32'
     """
     return " × ".join(str(extent) for extent in shape) if shape else MISSING
+
+
+def short_hash(digest: str) -> str:
+    """Return the first twelve digits of a hash, as every output shortens it.
+
+    >>> short_hash("6c51fb3af791c0ffee")
+    '6c51fb3af791'
+    """
+    return printable(digest, 400)[:12]

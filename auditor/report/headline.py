@@ -57,7 +57,7 @@ def canaries(results: Mapping[str, Any]) -> frozenset[str]:
 
 
 def best(results: Mapping[str, Any]) -> Best | None:
-    """Return the result with the strongest grade; among equals one with pictures of a scene, then the largest gain."""
+    """Return the strongest result: a scene that was recovered before a canary's noise, then by grade and gain."""
     payloads = canaries(results)
     return max(scored(results), key=lambda candidate: _strength(candidate.result, payloads), default=None)
 
@@ -115,7 +115,12 @@ def _picture(results: Mapping[str, Any]) -> Headline:
     payloads = canaries(results)
     # A range of scenes alone would leave out the number beside it when that is a canary's.
     everything = strongest.result["probe"] in payloads
-    shown_runs = [b for b in scored(results) if everything or b.result["probe"] not in payloads]
+    held = strongest.finding["reference_frames"]  # an attacker who holds frames of the scene is another attacker
+    shown_runs = [
+        b
+        for b in scored(results)
+        if b.finding["reference_frames"] == held and (everything or b.result["probe"] not in payloads)
+    ]
     gains = [g for b in shown_runs if (g := real(b.result["score"]["gain"])) is not None]
     if not gains or real(score["gain"]) is None:
         return Headline(
@@ -169,7 +174,9 @@ def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted((r for r in results if r["score"] is not None), key=lambda r: _strength(r)[-1], reverse=True)
 
 
-def _strength(result: Mapping[str, Any], payloads: frozenset[str] = frozenset()) -> tuple[int, bool, float]:
+def _strength(result: Mapping[str, Any], payloads: frozenset[str] = frozenset()) -> tuple[bool, bool, int, bool, float]:
     gain = real(result["score"]["gain"])
-    scene = result["pictures"] is not None and result["probe"] not in payloads
-    return GRADE_ORDER.index(result["grade"]), scene, -1e9 if gain is None else gain
+    grade = GRADE_ORDER.index(result["grade"])
+    recovered = grade >= GRADE_ORDER.index("RECOGNISABLE")
+    scene, pictured = result["probe"] not in payloads, result["pictures"] is not None
+    return recovered, scene, grade, pictured, -1e9 if gain is None else gain

@@ -58,7 +58,7 @@ def inspection_view(
 
 def _title(document: Mapping[str, Any], name: str) -> Text:
     text = Text(printable(name, 60), style="bold")
-    text.append(f"  {document['format']}, sha256 {document['sha256'][:12]}", style="dim")
+    text.append(f"  {document['format']}, sha256 {figures.short_hash(document['sha256'])}", style="dim")
     return text
 
 

@@ -12,8 +12,14 @@ from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
 from auditor.text import printable
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>&~@:.-])")
-_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", ":": "&#58;", ".": "&#46;"}
+# What Markdown reads as more than text, wherever it stands; a dot, a colon or a dash only where a link or a list may
+# begin, so that the source reads as text too.
+_SPECIAL = re.compile(
+    r"(?P<always>[\\`*\[\]|<>&~])|(?P<edge>(?<![^\W_])_|_(?![^\W_]))|(?P<link>(?<=www)\.|:(?=/)|(?<=mailto):|(?<=xmpp):)"
+    r"|(?P<name>@(?=\w)|\#(?=\w))|(?P<start>^[-+#=](?=[\s#=-]|$)|(?<=^\d)[.)]|(?<=^\d\d)[.)])",
+    re.IGNORECASE,
+)
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", ":": "&#58;", ".": "&#46;", "#": "&#35;"}
 
 
 def to_markdown(results: Mapping[str, Any]) -> str:
@@ -25,7 +31,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         _inert(verdict["sentence"], 600),
         "",
-        f"Model {_inert(model['name'], 80)}, SHA-256 {_inert(model['sha256'], 12)}, "
+        f"Model {_inert(model['name'], 80)}, SHA-256 {_inert(figures.short_hash(model['sha256']), 12)}, "
         f"audit {_inert(tool['audit_id'], 12)}",
         "",
         *_table(("Measured", "Value", "Interval"), [(h.title, h.value, h.interval) for h in headlines(results)]),
@@ -196,4 +202,4 @@ def _line(cells: tuple[str, ...], raw: bool = False) -> str:
 
 
 def _inert(text: str, cap: int = 120) -> str:
-    return _SPECIAL.sub(lambda match: _ENTITIES.get(match[1], "\\" + match[1]), printable(text, cap))
+    return _SPECIAL.sub(lambda match: _ENTITIES.get(match[0], "\\" + match[0]), printable(text, cap))

@@ -162,6 +162,7 @@ def environment() -> jinja2.Environment:
         "cell": figures.cell,
         "size": figures.size,
         "short": printable,
+        "short_hash": figures.short_hash,
     }
     return environment
 

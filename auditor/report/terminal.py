@@ -34,6 +34,7 @@ _SHORT = {
 _WIDEST = 100
 _LABEL = 12
 _ACTIONS = 3
+_SCREEN = 30
 _FILES = 4
 
 Line = tuple[str, str]
@@ -54,12 +55,20 @@ def terminal_summary(results: Mapping[str, Any], console: Console, paths: Sequen
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, ascii_only: bool) -> Iterator[Line]:
+def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, ascii_only: bool) -> list[Line]:
+    found, files = list(_findings(results, width, ascii_only)), list(_written(paths))
+    space: list[Line] = [("text", "")]
+    room = _SCREEN - len(found) - len(space) - (len(files) + len(space) if files else 0)
+    steps = list(_next_steps(results, width, room))
+    return [*found, *(space + steps if steps else []), *(space + files if files else [])]
+
+
+def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Iterator[Line]:
     verdict, tool, model = results["verdict"], results["tool"], results["model"]
     yield "verdict", f"{_banner(results, ascii_only)}  {wording.VERDICTS[verdict['word']]}"
     yield (
         "faint",
-        f"{printable(model['name'], 40)} · sha256 {printable(model['sha256'], 12).rstrip('…')} · "
+        f"{printable(model['name'], 40)} · sha256 {figures.short_hash(model['sha256'])} · "
         f"audit {printable(tool['audit_id'], 12)} · {figures.duration(tool['seconds'])}",
     )
     yield from (("text", line) for line in _wrap(statement(results), width, 3))
@@ -82,19 +91,27 @@ def _lines(results: Mapping[str, Any], paths: Sequence[Path | str], width: int, 
     for index, line in enumerate(in_short(results["model"]["fidelity"])):
         yield "label", _labelled("" if index else "Fidelity", line)
     yield "label", _labelled("Not tested", _not_tested(results))
-    if results["actions"]:
-        yield "text", ""
-        for number, action in enumerate(results["actions"][:_ACTIONS], start=1):
-            first, *more = _wrap(f"{number}. {action['text']}", width - _LABEL - 3, 2)
-            yield "label", _labelled("Do next" if number == 1 else "", first)
-            yield from (("text", _labelled("", f"   {line}")) for line in more)
-            yield "faint", _labelled("", f"   effect: {printable(action['effect'] or 'not measured', 200)}")
-    if paths:
-        yield "text", ""
-        for index, path in enumerate(paths[:_FILES]):
-            yield "label", _labelled("Files" if index == 0 else "", printable(str(path), 400))
-        if len(paths) > _FILES:
-            yield "label", _labelled("", f"and {len(paths) - _FILES} more")
+
+
+def _next_steps(results: Mapping[str, Any], width: int, room: int) -> Iterator[Line]:
+    """What to do, each with its whole effect: as many as `room` lines hold, the first in any case."""
+    actions = results["actions"][:_ACTIONS]
+    for number, action in enumerate(actions, start=1):
+        first, *more = _wrap(f"{number}. {action['text']}", width - _LABEL - 3, 2)
+        effect = _wrap(f"effect: {action['effect'] or 'not measured'}", width - _LABEL - 3, 4)
+        room -= 1 + len(more) + len(effect)
+        if number > 1 and room < 0:
+            return
+        yield "label", _labelled("Do next" if number == 1 else "", first)
+        yield from (("text", _labelled("", f"   {line}")) for line in more)
+        yield from (("faint", _labelled("", f"   {line}")) for line in effect)
+
+
+def _written(paths: Sequence[Path | str]) -> Iterator[Line]:
+    for index, path in enumerate(paths[:_FILES]):
+        yield "label", _labelled("Files" if index == 0 else "", printable(str(path), 400))
+    if len(paths) > _FILES:
+        yield "label", _labelled("", f"and {len(paths) - _FILES} more")
 
 
 def _banner(results: Mapping[str, Any], ascii_only: bool) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.errors import UsageError
 from auditor.results.audit import AUDIT, AuditDocument
+from auditor.results.consistency import contradictions
 from auditor.results.refusal import check
 from auditor.results.study import STUDY, StudyDocument
 from auditor.results.upgrade import AUDIT_1, upgraded
@@ -22,6 +23,13 @@ def check_results(results: Any, name: str = "the results") -> None:
             "give a results.json that this version of fl-audit wrote",
         )
     check(results, AuditDocument, name, "run the scan again: the file is not as it was written")
+    found = contradictions(results)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UsageError(
+            f"{printable(name)} contradicts itself: {printable(found[0], 300)}{more}",
+            "run the scan again: the file is not as it was written",
+        )
 
 
 def read_results(path: Path | str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from auditor.report.page import render
 from auditor.report.plain import plain
+from auditor.results.consistency import contradictions
 
 from .sample import VARIANTS
 
@@ -13,7 +14,9 @@ from .sample import VARIANTS
 @lru_cache
 def page_of(variant: str) -> str:
     """The HTML of one variant."""
-    return render(plain(VARIANTS[variant]()), printed=False)
+    results = plain(VARIANTS[variant]())
+    assert contradictions(results) == ()
+    return render(results, printed=False)
 
 
 @pytest.fixture(params=list(VARIANTS))

@@ -463,6 +463,11 @@ def _control(name: str, kind: str, passed: bool | None, measured: Any, expected:
     }
 
 
+def _labels_read(told: bool) -> dict[str, Any]:
+    """All labels read off the updates, or none: a severity of zero goes with none."""
+    return {"interval": interval(6 if told else 0, 6, 0.1), "grade": "GIST" if told else "NOT_SHOWN"}
+
+
 def sample_results(
     verdict: str = "FAIL",
     layers: int = 12,
@@ -488,7 +493,7 @@ def sample_results(
     written = {
         "schema": "fl-audit/results/1",
         "references": references(),
-        "membership": membership(data_uri(np.full((8, 8, 3), 0.5)), claims=verdict != "PASS"),
+        "membership": membership(data_uri(np.full((8, 8, 3), 0.5)), claims=verdict in ("FAIL", "WARN")),
         "tool": {
             "name": "fl-audit",
             "version": "0.1.0",
@@ -566,7 +571,7 @@ def sample_results(
         ],
         "controls": controls(failed=verdict == "INCONCLUSIVE"),
         "findings": [finding(i, g, frames, size, clip, infinite) for i, g in enumerate(grades[:findings])],
-        "labels": {"rule": "iDLG", "interval": interval(6, 6, 0.1), "grade": "GIST", "reason": None},
+        "labels": {"rule": "iDLG", **_labels_read(value > 0.0), "reason": None},
         "exposure": {
             "all": {"psnr": 38.1, "ceiling": 51.0, "prior": 14.2, "sigma": 0.05, "cap": 40.2, "determined": 0.99}
             if exposed

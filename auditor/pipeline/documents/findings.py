@@ -112,7 +112,8 @@ def _result(f: Finding, r: Result, enhanced: tuple[Enhancement, ...], with_pictu
         probe=r.observed.probe.name,
         kind=r.observed.probe.kind,
         repetition=r.repetition,
-        grade=grade_clip(r.score, with_reference=f.reference),
+        # One run proves no more than the finding that it belongs to.
+        grade=min(grade_clip(r.score, with_reference=f.reference), f.grade),
         curve=r.curve,
         score=r.score,
         null=r.null,
