@@ -1,14 +1,17 @@
 """Gradient matching of this project beside breaching's, on the same nets, clips, labels and seconds.
 
 Usage: python benchmarks/peers.py [--seconds 10] [--nets NAME ...] [--clips NAME ...] [--peer-path DIR] [--json]
+       python benchmarks/peers.py --deep [--seconds 240] [--clips NAME ...] [--peer-path DIR] [--json]
        python benchmarks/peers.py --model path.py:factory --clip FILE
 
 breaching 0.1.2 (Geiping et al.; MIT) knows images, not clips: a clip is folded to a tall image, all frames one under
 the other, and the net unfolds it. Its two attacks keep their own defaults but for the number of iterations, which is
 set from 20 measured ones to fill the seconds. Every attack runs in a process of its own, on one thread, one after the
-other, case by case, and is given the true label. Ours is layer recursion where it finds the exact input of a layer
-below the head, and least squares matching elsewhere, a choice that needs no truth; without a reference frame. It also
-runs with a twentieth, a tenth, a fifth and half of the seconds, to tell how soon it reaches what the peer ends with.
+other, case by case, and is given the true label. Ours is the first attack that goes all the way: token spans that
+their certificate confirms; layer recursion, or else the residual recursion, where it finds the exact input of a layer
+below the head; and least squares matching elsewhere, a choice that needs no truth; without a reference frame. On small
+nets it also runs with a twentieth, a tenth, a fifth and half of the seconds, to tell how soon it reaches what the peer
+ends with. --deep takes the nets of published size instead (`deep_suite.py`), where ours runs with half and all of them.
 
 Install the peer in an environment of its own, or in a folder that is named by --peer-path:
     pip install --no-deps --target DIR breaching==0.1.2 lpips hydra-core omegaconf antlr4-python3-runtime==4.9.3
@@ -23,6 +26,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,10 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from auditor.attack.registry import LEAST_SQUARES, RECURSION  # noqa: E402
+from deep_suite import DEEP_SUITE  # noqa: E402
+
+from auditor.attack.base import Attack  # noqa: E402
+from auditor.attack.registry import BY_NAME, LEAST_SQUARES, RECURSION, RESIDUAL_RECURSION  # noqa: E402
 from auditor.federated import LocalClient, observe  # noqa: E402
 from auditor.model.forward_pass import observe as read  # noqa: E402
 from auditor.model.layers import find_layers  # noqa: E402
@@ -48,6 +55,7 @@ from auditor.records import (  # noqa: E402
     Fidelity,
     InputSpec,
     Knowledge,
+    Outcome,
     Reconstruction,
     Skipped,
     Target,
@@ -59,6 +67,9 @@ LABEL = 3
 CLASSES = 10
 PEERS = ("invertinggradients", "modern")
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
+DEEP_SHARES = (0.5, 1.0)
+# Each goes where the one before it does not, and says so without the truth.
+ALGEBRA: tuple[Attack, ...] = (BY_NAME["token-spans"], RECURSION, RESIDUAL_RECURSION)
 SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 # breaching's progress is silenced by a callback that never comes.
 _NEVER = 10**9
@@ -67,8 +78,9 @@ _TRIAL = 20
 
 def net_of(name: str) -> nn.Module:
     """Return a net of the suite, or what `path.py:factory` makes."""
-    if name in SUITE:
-        return SUITE[name]().eval()
+    known = {**SUITE, **DEEP_SUITE}
+    if name in known:
+        return known[name]().eval()
     path, _, factory = name.rpartition(":")
     torch.manual_seed(0)
     return getattr(executed(Path(path)), factory)().eval()
@@ -91,18 +103,19 @@ def view_of(net: nn.Module, clip: Clip, spec: InputSpec) -> View:
             parity_max_error=None, gradient_check=None, double_backward=True, batchnorm="none", batch="dynamic"
         ),
     )  # fmt: skip
-    client = LocalClient(model, FederatedProtocol(sent=tuple(target.parameters)))
+    sent = tuple(n for n, p in target.parameters.items() if p.requires_grad)
+    client = LocalClient(model, FederatedProtocol(sent=sent))
     knows = Knowledge(clip_shape=spec.clip_shape, batch=1, classes=CLASSES, labels=(LABEL,))
     return View(
         target=target, client=client, update=observe(client, clip[None], torch.tensor([LABEL])), knowledge=knows
     )
 
 
-def ours(net: nn.Module, clip: Clip, spec: InputSpec, seconds: float) -> dict[str, Any]:
+def ours(net: nn.Module, clip: Clip, spec: InputSpec, seconds: float, shares: Sequence[float]) -> dict[str, Any]:
     """Run our attack once for each share of the seconds."""
     view = view_of(net, clip, spec)
     runs = []
-    for share in SHARES:
+    for share in shares:
         begun = time.monotonic()
         made = attacked(view, share * seconds)
         if isinstance(made, Reconstruction):
@@ -115,11 +128,13 @@ def ours(net: nn.Module, clip: Clip, spec: InputSpec, seconds: float) -> dict[st
 
 
 def attacked(view: View, seconds: float) -> Reconstruction | Skipped:
-    """Run layer recursion; where it does not apply, least squares matching has the time that is left."""
+    """Run the first attack by linear algebra that applies; else least squares matching has the time that is left."""
     clock = Clock(seconds)
-    if RECURSION.obstacle(view) is None:
-        made = RECURSION.invert(view, Budget(seconds=seconds, steps=10**6), seed=0)
-        if isinstance(made, Reconstruction):
+    for attack in ALGEBRA:
+        if attack.obstacle(view) is not None:
+            continue
+        made = attack.invert(view, Budget(seconds=max(clock.left, 0.0), steps=10**6), seed=0)
+        if isinstance(made, Reconstruction) and made.outcome is not Outcome.UNVERIFIED:
             return made
     return LEAST_SQUARES.invert(view, Budget(seconds=max(clock.left, 0.0), steps=10**6), seed=0)
 
@@ -190,7 +205,8 @@ def child(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     net, clip = net_of(given.nets[0]), clip_of(given.clips[0], SPEC)
     if given.child == "ours":
-        print(json.dumps(ours(net, clip, SPEC, given.seconds)))
+        shares = DEEP_SHARES if given.nets[0] in DEEP_SUITE else SHARES
+        print(json.dumps(ours(net, clip, SPEC, given.seconds, shares)))
     else:
         print(json.dumps(theirs(net, clip, SPEC, given.seconds, given.child, given.peer_path)))
 
@@ -246,8 +262,9 @@ def row(one: dict[str, Any]) -> str:
 def main() -> None:
     """Run the suite, or the case that was named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for every attack")
-    parser.add_argument("--nets", nargs="+", default=list(SUITE), metavar="NAME")
+    parser.add_argument("--seconds", type=float, help="for every attack (10; with --deep 240)")
+    parser.add_argument("--nets", nargs="+", metavar="NAME")
+    parser.add_argument("--deep", action="store_true", help="nets of published size")
     parser.add_argument("--clips", nargs="+", default=["park_walker", "hand_box"], metavar="NAME")
     parser.add_argument("--model", metavar="PATH.py:FACTORY", help="a net (clip, channel, frame, height, width)")
     parser.add_argument("--clip", metavar="FILE", help="a clip of yours")
@@ -255,9 +272,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON; the table goes to standard error")
     parser.add_argument("--child", choices=["ours", *PEERS], help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.seconds is None:
+        given.seconds = 240.0 if given.deep else 10.0
     if given.child:
         return child(given)
-    nets = [given.model] if given.model else given.nets
+    nets = [given.model] if given.model else given.nets or list(DEEP_SUITE if given.deep else SUITE)
     clips = [given.clip] if given.clip else given.clips
     table = sys.stderr if given.json else sys.stdout
     print(HEAD, file=table, flush=True)

@@ -55,3 +55,17 @@ class ViViT(nn.Module):
 def vivit() -> nn.Module:
     torch.manual_seed(0)
     return ViViT()
+
+
+def residual() -> nn.Module:
+    from residual_nets import ResidualNet
+
+    torch.manual_seed(0)
+    return ResidualNet().eval()
+
+
+def narrow() -> nn.Module:
+    from residual_nets import ResidualNet
+
+    torch.manual_seed(0)
+    return ResidualNet((12, 40, 64)).eval()

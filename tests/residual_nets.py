@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from bench_nets import CLASSES
 from torch import Tensor, nn
 
@@ -43,6 +44,39 @@ class ResidualNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).mean((2, 3, 4)))
+
+
+class FlatBlock(nn.Module):
+    """Two 2-D convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.norm2(self.conv2(self.norm1(self.conv1(x)).relu())) + self.shortcut(x)).relu()
+
+
+class FrameNet(nn.Module):
+    """One 2-D residual net for all frames (NCTHW), then an average over them: of features, or of logits."""
+
+    def __init__(self, average: str = "features", classes: int = CLASSES) -> None:
+        super().__init__()
+        self.average = average
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU())
+        self.blocks = nn.Sequential(FlatBlock(16, 48, 2), FlatBlock(48, 128, 2), FlatBlock(128, 128))
+        self.head = nn.Linear(128, classes)
+        with_seen_norms(self)
+        with torch.no_grad():  # norms that do not squash what tells frames apart
+            for _ in range(20):
+                self(nn.functional.interpolate(torch.rand(4, 3, 4, 6, 6), (4, 16, 16)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.transpose(1, 2)
+        features = self.blocks(self.stem(frames.flatten(0, 1))).mean((2, 3)).view(*frames.shape[:2], -1)
+        return self.head(features.mean(1)) if self.average == "features" else self.head(features).mean(1)
 
 
 def with_seen_norms(net: nn.Module) -> nn.Module:

@@ -4,13 +4,14 @@ from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.certificate import distance
 from auditor.attack.closed_form.linear_input import LinearInversion
+from auditor.attack.cost import AttackCost
 from auditor.attack.features.frame_span import FrameSpan, frame_features, frame_spans
 from auditor.attack.features.recovered_features import recover_features
 from auditor.attack.labels.restoration import restore_labels
 from auditor.attack.malicious import MALICIOUS
 from auditor.attack.matching.gradient_matching import LEAST_STEPS, GradientMatching
 from auditor.attack.presets import PRESETS, Preset
-from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON, DEEP
+from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON
 from auditor.attack.start import GivenClips, ReferenceFrame
 
 __all__ = [
@@ -19,11 +20,11 @@ __all__ = [
     "BY_NAME",
     "CLOSED_FORMS",
     "COMPARISON",
-    "DEEP",
     "LEAST_STEPS",
     "MALICIOUS",
     "PRESETS",
     "Attack",
+    "AttackCost",
     "FrameSpan",
     "GivenClips",
     "GradientMatching",

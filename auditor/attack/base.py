@@ -1,10 +1,13 @@
 """What every attack is: a name, a source, a condition, and a way from a view to a reconstruction."""
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor.attack.certificate import residual
+from auditor.attack.cost import AttackCost
 from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View
+from auditor.results.model import Determinacy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +24,15 @@ class Attack(abc.ABC):
         Paper and equation.
     closed_form
         True when it needs no optimiser: costs seconds and runs first.
+    succeeds
+        Name of the attack that tells an audit nothing more where this one reconstructed a clip.
     """
 
     name: str
     title: str
     source: str
     closed_form: bool = False
+    succeeds: str = ""
 
     @property
     def frames_of_scene(self) -> int:
@@ -40,6 +46,17 @@ class Attack(abc.ABC):
     @abc.abstractmethod
     def obstacle(self, view: View) -> str | None:
         """Say in one clause why the attack cannot apply to this view, or None when it can."""
+
+    def work(self, view: View, layers: Sequence[Determinacy]) -> AttackCost | None:
+        """Count what one run computes, from shapes; None where it costs seconds, or steps of gradient matching.
+
+        `layers` are equations and unknowns of every layer, in the order of the forward pass.
+        """
+        return None
+
+    def needless(self, view: View) -> str | None:
+        """Say in one clause which attack of a battery does all of this one's work, or None: only audits ask."""
+        return None
 
     @abc.abstractmethod
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:

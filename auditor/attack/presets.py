@@ -16,7 +16,9 @@ from auditor.attack.registry import (
     RECURSION,
     RECURSION_R1,
     RECURSION_RK,
+    RESIDUAL_RECURSION,
     SPAN,
+    TOKEN_SPANS,
 )
 
 # With a frame of the scene: ahead of gradient matching from it on every net that was tried (benchmarks/README.md).
@@ -28,6 +30,8 @@ def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_
     """Return the decisive and cheap attacks first; `informed` are those that hold frames of the scene."""
     return (
         *CLOSED_FORMS,
+        TOKEN_SPANS,
+        RESIDUAL_RECURSION,
         RECURSION,
         replace(LEAST_SQUARES, restarts=restarts),
         replace(FEATURES, restarts=restarts),
@@ -45,6 +49,8 @@ class Preset:
     ----------
     seconds
         Default of --max-time, for everything between loading and writing the report.
+    most_seconds
+        As `seconds` where attacks that are planned by what they compute (`AttackCost`) need more.
     steps
         Most steps of one descent; the measured pace may allow fewer.
     probes
@@ -59,6 +65,7 @@ class Preset:
 
     name: str
     seconds: float
+    most_seconds: float
     attacks: tuple[Attack, ...]
     steps: int
     probes: int
@@ -74,10 +81,20 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset(name="fast", seconds=120.0, attacks=_battery(1), steps=1500, probes=3, seeds=1, what_if=False),
+    "fast": Preset(
+        name="fast",
+        seconds=120.0,
+        most_seconds=480.0,
+        attacks=_battery(1),
+        steps=1500,
+        probes=3,
+        seeds=1,
+        what_if=False,
+    ),
     "standard": Preset(
         name="standard",
         seconds=900.0,
+        most_seconds=1800.0,
         attacks=_battery(2, MODE_MATCHING, informed=(*_WITH_ONE, *_WITH_SEVERAL)),
         steps=3000,
         probes=5,
@@ -88,6 +105,7 @@ PRESETS = {
     "deep": Preset(
         name="deep",
         seconds=7200.0,
+        most_seconds=14400.0,
         attacks=_battery(4, replace(MODE_MATCHING, restarts=2), informed=(*_WITH_ONE, *_WITH_SEVERAL, R1)),
         steps=6000,
         probes=7,

@@ -43,6 +43,7 @@ PLAIN = GradientMatching(start=Grey())
 LEAST_SQUARES = LeastSquaresMatching()
 RECURSION = LayerRecursion()
 RESIDUAL_RECURSION = ResidualRecursion()
+TOKEN_SPANS = TokenSpans()
 
 # Rk: up to this many frames; a scan holds three, the user's references may be more.
 _MOST = 8
@@ -115,6 +116,8 @@ SPAN_R1 = SpanInversion(
 # What an audit runs: every attack of some preset, and the plain search that what-if variants are compared by.
 BATTERY: tuple[Attack, ...] = (
     *CLOSED_FORMS,
+    TOKEN_SPANS,
+    RESIDUAL_RECURSION,
     RECURSION,
     LEAST_SQUARES,
     FEATURES,
@@ -129,11 +132,9 @@ BATTERY: tuple[Attack, ...] = (
     LEAST_SQUARES_RK,
     R1,
 )
-# Attacks on deep nets at their real size; no preset runs them yet, as budgets do not plan for minutes of algebra.
-DEEP: tuple[Attack, ...] = (RESIDUAL_RECURSION, TokenSpans())
 # What no preset runs: published attacks, and those that were no better than the battery where they were measured
 # (benchmarks/README.md). For `fl-audit attack` and studies.
 COMPARISON: tuple[Attack, ...] = (April(), CocktailParty(), *PUBLISHED, *FEDAVG, RK, SPAN_R1)
 
-ATTACKS: tuple[Attack, ...] = (*BATTERY, *DEEP, *MALICIOUS, *COMPARISON)
+ATTACKS: tuple[Attack, ...] = (*BATTERY, *MALICIOUS, *COMPARISON)
 BY_NAME = {attack.name: attack for attack in ATTACKS}

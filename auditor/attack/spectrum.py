@@ -43,9 +43,7 @@ class Spectrum:
         """
         shape = tuple(power.shape)
         t, c, s = (f.expand(shape).flatten() for f in _frequencies((shape[0], shape[1], shape[2], shape[3])))
-        rings = (s.sqrt() * 2.0 * max(shape[2:])).round().long()
-        where = (t * 2.0 * shape[0]).round().long() * (shape[1] * 4 * max(shape[2:])) + c.long() * 4 * max(shape[2:])
-        _, group = torch.unique(where + rings, return_inverse=True)
+        group = _rings(power)
         bins = int(group.max()) + 1
 
         def pooled(value: Tensor) -> Tensor:
@@ -77,6 +75,26 @@ class Spectrum:
 # at 8x32x32 less their first frame held (FROM_ONE), and less their first three interpolated (FROM_SEVERAL).
 FROM_ONE = Spectrum((-8.406, -11.118, -12.701, -1.042, -0.511, 1.375, -1.221, -4.999))
 FROM_SEVERAL = Spectrum((-9.099, -11.809, -13.378, -0.866, -0.716, 1.511, -0.528, -2.564))
+
+
+def ring_means(modes: Float[Tensor, "*clip frame channel height width"]) -> Tensor:
+    """Return the mean over all modes of the same frame frequency, colour and ring of spatial frequency, for each mode.
+
+    What shifts of a clip leave alone is nearly the same within such a group.
+    """
+    group = _rings(modes.reshape(modes.shape[-4:])).to(modes.device)
+    flat = modes.flatten()
+    total, count = (flat.new_zeros(int(group.max()) + 1).index_add_(0, group, v) for v in (flat, torch.ones_like(flat)))
+    return (total / count)[group].view(modes.shape)
+
+
+def _rings(modes: Float[Tensor, "frame channel height width"]) -> Tensor:
+    """Number the groups of modes of one frame frequency, colour and ring of spatial frequency."""
+    shape = tuple(modes.shape)
+    t, c, s = (f.expand(shape).flatten() for f in _frequencies((shape[0], shape[1], shape[2], shape[3])))
+    rings = (s.sqrt() * 2.0 * max(shape[2:])).round().long()
+    where = (t * 2.0 * shape[0]).round().long() * (shape[1] * 4 * max(shape[2:])) + c.long() * 4 * max(shape[2:])
+    return torch.unique(where + rings, return_inverse=True)[1]
 
 
 def _frequencies(clip_shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from auditor.attack import BATTERY, COMPARISON, DEEP, MALICIOUS, PRESETS, Attack
+from auditor.attack import BATTERY, COMPARISON, MALICIOUS, PRESETS, Attack
 from auditor.pipeline.time_plan import TimePlan
 from auditor.probe.real import manifest
 from auditor.text import printable
@@ -18,7 +18,6 @@ def listing(what: str) -> str:
 def _attacks() -> str:
     groups = {
         "of an audit": BATTERY,
-        "on deep nets, in no preset yet": DEEP,
         "on a model that the server manipulates (--malicious-server)": MALICIOUS,
         "for comparison, run by `fl-audit attack` and studies only": COMPARISON,
     }
@@ -39,8 +38,8 @@ def _probes() -> str:
 
 def _presets() -> str:
     return "\n".join(
-        f"  {p.name:22} {p.seconds / 60:.0f} min at most, {p.probes} clips, "
-        f"{p.seeds} seed{'s' if p.seeds > 1 else ''}, "
+        f"  {p.name:22} {p.seconds / 60:.0f} min at most ({p.most_seconds / 60:.0f} min for deep nets), "
+        f"{p.probes} clips, {p.seeds} seed{'s' if p.seeds > 1 else ''}, "
         f"at most {p.steps} steps a descent\n{'':25}time: {TimePlan.of(p, what_if=None, malicious=None, faces=False)}"
         for p in PRESETS.values()
     )

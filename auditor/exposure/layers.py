@@ -62,8 +62,8 @@ def expose(
     With `weights`, the public ones by name, the update is taken for a difference of weights in float32 (FedAvg): each
     local step rounds them, and that noise is added. It may be much of a small update.
 
-    `counts` are the numbers of modes to choose from, the largest first. What lies outside the modes bounds the
-    prediction from above, so that layers which determine all of them cannot be told apart.
+    `counts` are the numbers of modes to choose from, the largest first. What lies outside the modes caps the
+    prediction (`cap`), so that layers which determine all of them cannot be told apart.
     """
     clock = Clock(seconds)
     batch, shape = len(clips), tuple(clips.shape[1:])
@@ -132,12 +132,16 @@ def _exposure(
 ) -> Exposure:
     pixels = math.prod(shape)
     variance = modes.variance.double().repeat(batch)
-    prior = (float(variance.sum()) / batch + modes.outside) / pixels
+    held = float(variance.sum())
+    prior = (held / batch + modes.outside) / pixels
+    left = _posterior(gram, noise, variance, OPTIMISER_NOISE)
     return Exposure(
-        psnr=_psnr(_posterior(gram, noise, variance, OPTIMISER_NOISE) / batch, modes.outside, pixels),
+        psnr=_psnr(left / batch, modes.outside, pixels),
         ceiling=_psnr(_posterior(gram, noise, variance, ROUNDING) / batch, modes.outside, pixels),
         prior=-10.0 * math.log10(prior),
         sigma=OPTIMISER_NOISE,
+        cap=_psnr(0.0, modes.outside, pixels),
+        determined=1.0 - min(1.0, left / held),
     )
 
 

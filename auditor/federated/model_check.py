@@ -34,6 +34,8 @@ MOST_CLIP_SHARE = 0.98
 _LEAST_CLIPS = 3
 # A clip that the model gets right to this probability has no gradient for a good reason.
 _LEARNT = 0.9
+# Floating-point operations of a forward pass: the tests take eight such passes, which is minutes beyond that.
+MOST_OPERATIONS = 1e11
 # Share of the sent tensors that no clip moves.
 MOST_DEAD = 0.5
 
@@ -54,10 +56,14 @@ def check_model(
 ) -> tuple[Check, ...]:
     """Return the outcome of every test; the clips are the client's own batch, or public ones before it has any.
 
-    The weights alone are looked at first, then gradients of single clips: as many as begin within `seconds`.
+    The weights alone are looked at first, then gradients of single clips: as many as begin within `seconds`, and none
+    where one alone computes more than `MOST_OPERATIONS`.
     """
     head = _find_head(target)
     checks = (_copied_rows(target), _thresholds(target), _scale(target), _one_row(target, head), _bias(target, head))
+    if target.step is not None and target.step.operations > MOST_OPERATIONS:
+        reason = f"a pass over one clip takes {target.step.operations:.1e} operations (at most {MOST_OPERATIONS:.0e})"
+        return (*checks, *(_not_made(name, reason) for name in (_CLASS, _CLIP, _DEAD)))
     try:
         return (*checks, *_by_gradients(target, client, head, clips, labels, Clock(seconds)))
     except (RuntimeError, ValueError) as error:
@@ -210,7 +216,7 @@ def _by_gradients(
     if not classes:
         reason = f"the loss is {client.protocol.loss}: what is usual is known for cross-entropy only"
         return _not_made(_CLASS, reason), _not_made(_CLIP, reason), _disconnected(client, head, seen)
-    return _one_class(target, head, clips), _one_clip(seen), _disconnected(client, head, seen)
+    return _one_class(target, head, clips[: len(squares)]), _one_clip(seen), _disconnected(client, head, seen)
 
 
 def _probability(target: Target, clip: Tensor, label: Label) -> float:

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from auditor.records import Convolution
 
@@ -67,11 +69,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """What one forward pass did."""
+    """What one forward pass did; `operations` counts floating-point ones of convolutions and matrix products."""
 
     readings: tuple[Reading, ...]
     operators: frozenset[str]
     output: Any
+    operations: int = 0
 
 
 def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None) -> Observation:
@@ -83,7 +86,7 @@ def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None
     watcher = _Watcher(parameters, clips)
     with torch.enable_grad(), watcher:
         output = (run or model)(clips)
-    return Observation(tuple(watcher.readings), frozenset(watcher.operators), output)
+    return Observation(tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations)
 
 
 class _Seen(BaseException):
@@ -108,14 +111,17 @@ def first_input(model: nn.Module, parameter: str | None, clips: Tensor) -> Tenso
 
 @dataclass(slots=True)
 class _Colour:
-    """Storages of one colour, kept alive so that their addresses stay theirs."""
+    """Storages of one colour, weakly referenced: their addresses stay theirs, what they hold may go."""
 
-    held: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
+    held: dict[int, tuple[StorageWeakRef, tuple[str, ...]]] = field(default_factory=dict)
 
     def add(self, tensor: Tensor, names: tuple[str, ...] = ()) -> None:
         storage = tensor.untyped_storage()
-        before = self.held.get(storage._cdata, (None, ()))[1]
-        self.held[storage._cdata] = (storage, tuple(dict.fromkeys((*before, *names))))
+        if storage._cdata not in self.held:
+            self.held[storage._cdata] = (StorageWeakRef(storage), names)  # type: ignore[no-untyped-call]
+        elif names:
+            reference, before = self.held[storage._cdata]
+            self.held[storage._cdata] = (reference, tuple(dict.fromkeys((*before, *names))))
 
     def __contains__(self, tensor: Tensor) -> bool:
         return tensor.untyped_storage()._cdata in self.held
@@ -128,6 +134,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.awaited: Tensor | None = None  # what the operation waited for has read
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
+        self.operations = 0
         self.clip = _Colour()
         self.clip.add(clips)
         self.scores = _Colour()
@@ -147,6 +154,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         self.operators.add(name)
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.operations += count(*args, **(kwargs or {}), out_val=result)
         operands = list(_tensors((args, kwargs)))
         outputs = list(_tensors(result))
         alive = [value for value in operands if value in self.clip]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from auditor.errors import NotAuditable, UsageError
@@ -128,11 +127,12 @@ def activation(output: Tensor) -> Activation:
     return "none"
 
 
-def described_output(model: Any, clip: Tensor, wanted: str | None) -> OutputSpec:
-    """Run one clip and say what of the output is read, how many frames have one of their own, and what it ends in."""
-    with torch.enable_grad():
-        outputs = model.outputs(clip)
-        logits = model.logits_of(outputs, clip.shape[0])
+def described_output(model: Any, outputs: Any, clips: int, wanted: str | None) -> OutputSpec:
+    """Say what of the outputs of some clips is read, how many frames have one of their own, and what it ends in.
+
+    `outputs` are everything that the network returned where gradients are kept.
+    """
+    logits = model.logits_of(outputs, clips)
     named = {} if isinstance(outputs, Tensor) else parts(outputs)
     name = chosen(tuple(named), wanted, floating(named)) if named else ""
     return OutputSpec(

@@ -85,10 +85,15 @@ class Finding:
 
 @record
 class LabelFinding:
-    """How well labels were read off the updates."""
+    """How well labels were read off the updates.
+
+    `proven` says that the updates themselves prove every label that was read, and all are right: that is no luck to be
+    tested for.
+    """
 
     rule: str
     interval: Interval
+    proven: bool
     grade: Grade
     severity: Severity
 
@@ -354,10 +359,12 @@ def label_finding(observed: Sequence[Observed], classes: int, kind: str = "class
         return None
     interval = label_interval([o.labels for o, _ in guesses], [g.labels for _, g in guesses], classes, kind)
     hits, trials = interval.hits, interval.trials
-    grade = Grade.GIST if clearly_above_chance(interval) else Grade.NOT_SHOWN
+    proven = hits == trials and all(g.certain for _, g in guesses)
+    grade = Grade.GIST if proven or clearly_above_chance(interval) else Grade.NOT_SHOWN
     return LabelFinding(
         rule=guesses[0][1].rule,
         interval=interval,
+        proven=proven,
         grade=grade,
         severity=severity(grade, psnr=0.0, reach=hits / trials, label_only=True),
     )

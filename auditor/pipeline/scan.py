@@ -3,16 +3,20 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from auditor.attack import LEAST_STEPS, PRESETS, Preset
-from auditor.errors import Inconclusive, UsageError
+from auditor.attack import PRESETS, Preset
+from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
+from auditor.pipeline.deep.feature_maps import feature_maps
+from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
+from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -26,25 +30,27 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
+from auditor.pipeline.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
-from auditor.pipeline.what_if import Variant, variants
+from auditor.pipeline.what_if import Variant, strongest, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
-# Controls take about three seconds on an idle core.
-_CONTROL_SECONDS = 4.0
-# With less than this left after a first step not even a closed form and its controls can run.
-_LEAST_SECONDS = 1.0
+# Controls take about five seconds on an idle core.
+_CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
-
+# Presets' times that exposure takes its share of at most: what comes on top is for deep attacks.
+_MOST_FOR_EXPOSURE = 2.0
+# Of the preset's time: what deep attacks take beyond that is told before they begin.
+_WORTH_SAYING = 0.1
 
 _NO_WHAT_IF = Skipped(
     stage="what-if",
@@ -62,8 +68,6 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     ------
     UsageError, NotAuditable
         See `errors`.
-    Inconclusive
-        The time budget ended before a single attack could run.
     """
     preset = PRESETS[options.preset]
     clock = Clock(options.max_time or preset.seconds)
@@ -81,26 +85,42 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
     times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
+    memory = available_bytes(device)
     with threads_for(target):
         observed = observe_all(context, probes)
+        deep = deep_attacks(context, observed, preset)
+        if options.max_time is None:
+            clock = clock.until(target.seconds + _default_seconds(preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
-        _enough_time(clock, pace)
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, galleries, lpips)
         display.stage("controls")
-        controls = _controls(context, observed, times.controls * clock.left, display)
+        controls = _controls(context, observed, preset, times.controls * clock.left, display)
         display.stage("exposure")
-        exposed = _exposure(context, observed[0], variance, times.exposure * clock.left, pace, display)
+        share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
+        exposed = too_large_to_expose(context, memory) or _exposure(
+            context, observed[0], variance, share, pace, display
+        )
         display.stage("frame membership")
         membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
         display.stage("attacks")
         left = clock.left
         recognising = times.seconds_to_recognise(left)
-        attacking = Clock(times.seconds_to_attack(left))
-        ran, skipped = run_units(context, observed, preset, attacking, pace, scoring, display, references)
+        share = times.seconds_to_attack(left)
+        attacking = Clock(share - seconds_for_smaller(target, deep, share))
+        ran, skipped = run_units(
+            context, observed, preset, attacking, pace, scoring, display, references, deep,
+            too_large_to_match(context, memory),
+        )  # fmt: skip
         findings = make_findings(context, observed, ran, galleries, references, lpips)
+        maps = feature_maps(context, observed, ran)
+        smaller: ScaledDown | Skipped | None = None
+        if any(isinstance(one, DeepAttack) for one in deep) and not broken(findings):
+            display.stage("smaller clips")
+            probes_of, unused = partial(_probes, options, preset), share - attacking.used
+            smaller = scaled_down(context, preset, probes_of, unused, scoring, display)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0:
@@ -118,7 +138,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         display.stage("what if")
         with threads_for(target):
             share = times.seconds_for_what_if(clock.left)
-            changes = variants(context, probes, blind, variance, share, pace, display)
+            rivals = strongest(findings)
+            changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps)
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
@@ -137,6 +158,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
+            maps=maps,
+            smaller=smaller,
             diagnosed=diagnosed,
             labels=label_finding(observed, target.classes, context.client.loss.kind),
             enhanced=enhanced,
@@ -151,6 +174,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
                 *([membership] if isinstance(membership, Skipped) else []),
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
+                *([smaller] if isinstance(smaller, Skipped) else []),
                 *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,
@@ -225,20 +249,22 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(named)
 
 
-def _enough_time(clock: Clock, pace: float) -> None:
-    """Stop before anything is written when no attack can run, not even a closed form."""
-    least = _CONTROL_SECONDS + 2.0 * LEAST_STEPS * pace
-    if clock.left < _LEAST_SECONDS:
-        raise Inconclusive(
-            f"inconclusive: loading, probes and a first step took {clock.used:.0f} s "
-            f"of --max-time {clock.seconds:.0f}s, and nothing was attacked",
-            f"give --max-time {int(clock.used + 3 * least) + 10}s or more",
-        )
+def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display) -> float:
+    """Return the preset's time, with that of deep attacks on top as far as it allows; more than usual is told first."""
+    extra = planned_seconds(deep, clips)
+    limit = min(preset.seconds + extra, preset.most_seconds)
+    names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
+    if extra > _WORTH_SAYING * preset.seconds:
+        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes up to {limit:.0f} s")
+    return limit
 
 
-def _controls(context: Context, observed: Sequence[Observed], seconds: float, display: Display) -> tuple[Control, ...]:
+def _controls(
+    context: Context, observed: Sequence[Observed], preset: Preset, seconds: float, display: Display
+) -> tuple[Control, ...]:
     with display.unit("positive controls", _CONTROL_SECONDS) as progress:
-        return (*positive_controls(context.device, seconds, progress), simulation_control(context, observed[0]))
+        planted = positive_controls(context.device, preset.attacks, seconds, progress)
+        return (*planted, simulation_control(context, observed[0]))
 
 
 def _exposure(

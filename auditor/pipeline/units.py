@@ -8,10 +8,12 @@ import torch
 from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
+from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_out
+from auditor.pipeline.memory import available_bytes, not_held, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack
-from auditor.records import Budget, Clock, Reconstruction, Skipped, View, record
+from auditor.records import Budget, Clock, Outcome, Reconstruction, Skipped, View, record
 from auditor.results.attempts import Point
 
 # Loop overhead and a busy machine: a unit planned to the last step would often not fit.
@@ -20,6 +22,10 @@ _MARGIN = 1.25
 _CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
+# Floating-point operations of a forward pass beyond which a step is not tried out: a dozen passes take minutes.
+_MOST_TO_MEASURE = 1e11
+# Measured: 2.8 for mvit_v2_s at 16x224x224, 3.1 for r3d_18 at 16x112x112, 3.5 at 8x64x64.
+_STEP_IN_GRADIENTS = 3.0
 _OWN_FRAMES = References()
 
 
@@ -108,8 +114,13 @@ def run_units(
     scoring: float,
     display: Display,
     references: References = _OWN_FRAMES,
+    deep: Sequence[DeepAttack | Skipped] = (),
+    too_large: str | None = None,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
     """Run what applies and fits into the time left on `clock`; say of everything else why it did not run.
+
+    Closed forms come first, then deep attacks, so that minutes of algebra are not left over from searches that cannot
+    fit; searches share what is left.
 
     Parameters
     ----------
@@ -119,14 +130,36 @@ def run_units(
         Seconds that every unit costs afterwards, when it is scored.
     references
         What attackers hold of the scene.
+    deep
+        What the preset's deep attacks compute, or why they do not run; none of them is planned in any other way.
+    too_large
+        Why memory does not hold a step of gradient matching, so that no search runs; None where it does.
     """
-    units, skipped = _applicable(context, observed, plan(preset, observed), references)
+    planned = [one for one in deep if isinstance(one, DeepAttack)]
+    apart = {one.attack.name if isinstance(one, DeepAttack) else one.what for one in deep}
+    others = replace(preset, attacks=tuple(a for a in preset.attacks if a.name not in apart))
+    units, skipped = _applicable(context, observed, plan(others, observed), references)
+    skipped += [one for one in deep if isinstance(one, Skipped)]
     closed = [u for u in units if u.attack.closed_form]
     searches = [u for u in units if not u.attack.closed_form]
+    if too_large is not None:
+        skipped += [not_held(u.attack.name, too_large) for u in searches]
+        searches = []
     ran = [
         _run(context, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), display, references) for u in closed
     ]
     clock = Clock(clock.left - scoring * len(ran))
+    share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
+    limit = Clock(share)
+    for place, one in enumerate(planned):
+        made, left_out = _run_deep(
+            context, observed, one, ran, limit.left / (len(planned) - place), scoring, display, references
+        )
+        ran += made
+        skipped += left_out
+        clock = Clock(clock.left - scoring * len(made))
+        searches, covered = _not_covered(searches, one.attack, made)
+        skipped += covered
     count = _affordable(len(searches), clock.left, pace, scoring)
     why = f"one step takes {pace:.2g} s and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
     due, waiting = searches[:count], searches[count:]
@@ -135,7 +168,7 @@ def run_units(
         unit = due.pop(0)
         share = (clock.left - scoring * (scored + len(due) + 1)) / (len(due) + 1)
         if share <= 0.0:
-            skipped.append(_no_time(unit, "the time was used up by earlier units"))
+            skipped.append(_no_time(unit.attack, "the time was used up by earlier units"))
             continue
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
@@ -145,9 +178,64 @@ def run_units(
             # Searches that ended before their time leave it to those that there was none for.
             more = _fitting(clock.left - scoring * scored, pace, scoring)
             due, waiting = waiting[:more], waiting[more:]
-    skipped += [_no_time(unit, why) for unit in waiting]
+    skipped += [_no_time(unit.attack, why) for unit in waiting]
     skipped += [r.result for r in ran if isinstance(r.result, Skipped)]
     return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
+
+
+def _run_deep(
+    context: Context,
+    observed: Sequence[Observed],
+    deep: DeepAttack,
+    ran: Sequence[Ran],
+    seconds: float,
+    scoring: float,
+    display: Display,
+    references: References,
+) -> tuple[list[Ran], list[Skipped]]:
+    """Run a deep attack on as many clips as the seconds hold, unless closed forms have solved them all."""
+    attack, clock = deep.attack, Clock(seconds)
+    solved = {r.unit.update: r.unit.attack.name for r in ran if _solves(r.result)}
+    real, canaries = _clips_for(attack, observed)
+    if all(u.update in solved for u in real):
+        by = ", ".join(sorted(set(solved.values())))
+        return [], [_not_needed(attack, f"{by} solved every update")]
+    wanted = len(real) if len(real) > 1 or not canaries else 2
+    share = share_out(deep, wanted, clock.left - scoring * wanted)
+    made: list[Ran] = []
+    for unit in (*real, *canaries) if share.clips else ():
+        count = sum(isinstance(r.result, Reconstruction) for r in made)
+        if unit in canaries and count != 1:
+            break  # a canary is there for the null control of one clip
+        if count >= share.clips and clock.left - scoring < share.seconds:
+            break
+        # Steps were planned: the clock ends a run only where the machine got so slow that others would lose their time.
+        each = clock.left / max(1, share.clips - count)
+        budget = Budget(seconds=max(each, 1.0), steps=share.steps)
+        made.append(_run(context, observed, unit, budget, display, references))
+    need = f"a run takes about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
+    why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(real)} clips"
+    tried = {r.unit.update for r in made}
+    return made, [_no_time(attack, why) for u in real if u.update not in tried]
+
+
+def _clips_for(attack: Attack, observed: Sequence[Observed]) -> tuple[list[Unit], list[Unit]]:
+    """Return a unit for every clip, and for every canary."""
+    units = [Unit(attack=attack, truth=i, update=i, repetition=0) for i in range(len(observed))]
+    canaries = [u for u in units if observed[u.truth].probe.kind == "canary"]
+    return [u for u in units if u not in canaries], canaries
+
+
+def _solves(result: Reconstruction | Skipped) -> bool:
+    return isinstance(result, Reconstruction) and result.outcome is Outcome.SOLVED
+
+
+def _not_covered(searches: Sequence[Unit], attack: Attack, made: Sequence[Ran]) -> tuple[list[Unit], list[Skipped]]:
+    """Return the searches that still tell something beside what a deep attack reconstructed, and the others."""
+    done = {r.unit.update for r in made if isinstance(r.result, Reconstruction)}
+    covered = [u for u in searches if u.attack.name == attack.succeeds and u.update in done]
+    why = f"{attack.name} went further down on the same update"
+    return [u for u in searches if u not in covered], [_not_needed(u.attack, why) for u in covered]
 
 
 def _applicable(
@@ -177,7 +265,19 @@ def _fitting(left: float, pace: float, scoring: float) -> int:
 
 
 def seconds_per_step(context: Context, observed: Observed) -> float:
-    """Measure one step of gradient matching (forward, double backward); the first pays one-time costs."""
+    """Measure one step of gradient matching (forward, double backward); the first pays one-time costs.
+
+    Of a network whose step takes minutes, or that memory does not hold, one gradient is measured: a step takes
+    `_STEP_IN_GRADIENTS` times as long.
+    """
+    step = context.target.step
+    large = step is not None and step.operations > _MOST_TO_MEASURE
+    if large or too_large_to_match(context, available_bytes(context.device)) is not None:
+        clock = Clock(0.0)
+        context.client(observed.clips, context.client.targets(observed.labels))
+        if observed.clips.is_cuda:
+            torch.cuda.synchronize(observed.clips.device)
+        return _STEP_IN_GRADIENTS * clock.used
     x = observed.clips.clone().requires_grad_(True)
     labels = context.client.targets(observed.labels)
     pace = 0.0
@@ -216,10 +316,12 @@ def _run(
     return Ran(unit=unit, result=replace(result, checkpoints=()), curve=curve)
 
 
-def _no_time(unit: Unit, why: str) -> Skipped:
-    return Skipped(
-        stage="invert", what=unit.attack.name, because="out-of-budget", reason=why, remedy="give more --max-time"
-    )
+def _no_time(attack: Attack, why: str) -> Skipped:
+    return Skipped(stage="invert", what=attack.name, because="out-of-budget", reason=why, remedy="give more --max-time")
+
+
+def _not_needed(attack: Attack, why: str) -> Skipped:
+    return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=why)
 
 
 def _distinct(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:

@@ -1,9 +1,9 @@
 """Architecture choices: the user's own model under small changes of the protocol, each measured the same way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from auditor.attack import LEAST_STEPS, GradientMatching
+from auditor.attack import LEAST_STEPS, Attack, GradientMatching
 from auditor.errors import UsageError
 from auditor.exposure import Exposed, expose
 from auditor.pipeline.context import (
@@ -16,6 +16,8 @@ from auditor.pipeline.context import (
     view_of,
     with_sent,
 )
+from auditor.pipeline.findings import Finding
+from auditor.pipeline.memory import available_bytes, not_held, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
@@ -42,13 +44,17 @@ MOST_STEPS = 300
 _SLOWER = 1.5
 # Steps of the audited protocol that preparing and timing all variants costs; one of them has four clips.
 _STEPS_TO_PREPARE = 20.0
+# Shares of the time: exposure, the audit's strongest attacks, and descents of equal length.
+_EXPOSURE, _RIVALS, _DESCENTS = 0.25, 0.4, 0.3
 
 
 @record
 class Variant:
     """One change of the protocol and what it did.
 
-    `change` describes it, `action` recommends it; `skipped` says why it was not measured.
+    `change` describes it, `action` recommends it; `skipped` says why it was not measured. `not_compared` says which of
+    the audit's strongest attacks did not run on it as on the audited protocol, in one clause: without them it is not
+    recommended.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Variant:
     grade: Grade | None = None
     steps: int = 0
     skipped: Skipped | None = None
+    not_compared: str = ""
 
 
 @record
@@ -81,10 +88,14 @@ def variants(
     seconds: float,
     pace: float,
     display: Display,
+    rivals: Sequence[Attack] = (),
+    most: int = MOST_STEPS,
 ) -> tuple[Variant, ...]:
-    """Measure exposure and one attack on the first probe for the audited protocol and each change of it.
+    """Measure exposure and attacks on the first probe for the audited protocol and each change of it.
 
-    Nothing is returned when `seconds` do not even hold the preparation, at `pace` seconds a step.
+    Every variant meets the closed forms, the `rivals` with at most `most` steps each, and a descent of common length;
+    what came nearest counts. Nothing is returned when `seconds` do not even hold the preparation, at `pace` seconds a
+    step.
     """
     clock = Clock(seconds)
     if _STEPS_TO_PREPARE * pace > seconds:
@@ -93,19 +104,61 @@ def variants(
     prepared = [(p, _prepare(context, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
-    # A third of the time for exposure, the rest for descents of equal length.
-    steps = min(MOST_STEPS, int(0.6 * clock.left / max(sum(paces) * 1.25, 1e-9)))
+    steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(sum(paces) * 1.25, 1e-9)))
+    each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
     results: list[Variant] = []
+    base: Mapping[str, Reconstruction] = {}
     for plan, ready in prepared:
         if isinstance(ready, Skipped):
             results.append(
                 Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)
             )
             continue
-        share = 0.3 * seconds / max(1, len(runnable))
+        share = _EXPOSURE * seconds / max(1, len(runnable))
+        met = {attack.name: _rival(plan, *ready, attack, each, display) for attack in rivals}
+        made = {name: one for name, one in met.items() if isinstance(one, Reconstruction)}
+        if plan.baseline:
+            base = made
         limit = _SLOWER * max(0.0, clock.left) / max(1, len(plans) - len(results))
-        results.append(_measure(plan, *ready, gallery, pixel_variance, steps, share, limit, display))
+        variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, limit, made.values(), display)
+        results.append(replace(variant, not_compared="" if plan.baseline else _not_compared(rivals, met, base)))
     return tuple(results)
+
+
+def strongest(findings: Sequence[Finding]) -> tuple[Attack, ...]:
+    """Return the attacks without frames of the scene that variants must meet: the best of all, and the best search."""
+    blind = [f for f in findings if not f.reference]
+    shown = next((f.attack for f in blind if f.counts and f.grade > Grade.NOT_SHOWN), None)
+    search = next((f.attack for f in blind if not f.attack.closed_form), None)
+    return tuple({a.name: a for a in (shown, search) if a is not None}.values())
+
+
+def _rival(
+    plan: _Plan, context: Context, observed: Observed, attack: Attack, budget: Budget, display: Display
+) -> Reconstruction | Skipped:
+    seed = unit_seed(context.seed, "what-if", plan.name, attack.name)
+    return run_attack(
+        attack, view_of(context, observed), budget, seed, display, f"what if: {plan.name} · {attack.title}"
+    )
+
+
+def _not_compared(
+    rivals: Sequence[Attack], met: Mapping[str, Reconstruction | Skipped], base: Mapping[str, Reconstruction]
+) -> str:
+    """Say in one clause which of the audit's strongest attacks a variant did not meet as the audited protocol did.
+
+    A closed form that does not apply has met it: that its equations do not hold there is what the change brings.
+    """
+    if all(attack.closed_form for attack in rivals):
+        return "no search of this audit was carried through"
+    for attack in rivals:
+        one, before = met[attack.name], base.get(attack.name)
+        if isinstance(one, Skipped):
+            if not (attack.closed_form and one.because == "not-applicable"):
+                return f"{attack.name}, the strongest of this audit, did not run on it: {one.reason}"
+        elif one.outcome is Outcome.OUT_OF_BUDGET and (before is None or one.steps < before.steps):
+            return f"{attack.name} had no time for as many steps as on the audited protocol"
+    return ""
 
 
 def _plans(context: Context) -> list[_Plan]:
@@ -211,6 +264,9 @@ def _prepare(context: Context, plan: _Plan, probes: Sequence[Probe]) -> tuple[Co
     try:
         protocol = with_sent(context.target, plan.protocol)
         changed = replace(context, protocol=protocol, client=context.client.under(protocol))
+        too_large = too_large_to_match(changed, available_bytes(changed.device))
+        if too_large is not None:
+            return not_held(plan.name, too_large, stage="what-if")
         return changed, observe_probes(changed, probes[:1])[0]
     except (UsageError, RuntimeError, ValueError) as error:
         return Skipped(stage="what-if", what=plan.name, because="failed", reason=str(error).splitlines()[0])
@@ -225,11 +281,12 @@ def _measure(
     steps: int,
     seconds: float,
     limit: float,
+    met: Iterable[Reconstruction],
     display: Display,
 ) -> Variant:
     labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
     with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = expose(
+        found = too_large_to_expose(context, available_bytes(context.device)) or expose(
             client,
             observed.clips,
             labels,
@@ -241,15 +298,22 @@ def _measure(
         )
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
-    made = _strongest(plan, context, observed, steps, limit, display)
-    if isinstance(made, Skipped):
-        return replace(variant, skipped=made)
+    common = _common(plan, context, observed, steps, limit, display)
+    made = [*met, *([common] if isinstance(common, Reconstruction) else [])]
+    if isinstance(common, Skipped) and not made:
+        return replace(variant, skipped=common)
+    scores = [_score(observed, one, gallery) for one in made]
+    best = max(range(len(made)), key=lambda i: scores[i].gain)
+    score = scores[best]
+    return replace(variant, attack=made[best].attack, score=score, grade=grade_clip(score), steps=made[best].steps)
+
+
+def _score(observed: Observed, made: Reconstruction, gallery: Clip) -> ClipScore:
     order = pair(observed.clips.cpu(), made.clips.cpu())
-    score = score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
-    return replace(variant, attack=made.attack, score=score, grade=grade_clip(score), steps=made.steps)
+    return score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
 
 
-def _strongest(
+def _common(
     plan: _Plan, context: Context, observed: Observed, steps: int, limit: float, display: Display
 ) -> Reconstruction | Skipped:
     """Use a closed form if one solves this variant, else gradient matching with the common number of steps."""

@@ -22,7 +22,7 @@ from auditor.records.forms import (
     TemporalPool,
 )
 from auditor.records.probe import Probe
-from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, View
+from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, RecoveredActivation, View
 from auditor.records.target import (
     Convolution,
     Layer,
@@ -32,8 +32,9 @@ from auditor.records.target import (
     SplitModel,
     Target,
 )
+from auditor.records.training_step import TrainingStep
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
-from auditor.results.attempts import Outcome, Skipped, Trace
+from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
 from auditor.results.model import Fidelity, InputSpec, ModelPart, Unaccounted
 from auditor.results.scores import Exposure
@@ -72,11 +73,14 @@ __all__ = [
     "Probe",
     "PublicModel",
     "Reconstruction",
+    "RecoveredActivation",
+    "RecoveredInput",
     "Skipped",
     "SplitModel",
     "Target",
     "TemporalPool",
     "Trace",
+    "TrainingStep",
     "Unaccounted",
     "Update",
     "View",

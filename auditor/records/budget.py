@@ -19,6 +19,12 @@ class Clock:
         """Seconds since the clock was made."""
         return time.monotonic() - self._start
 
+    def until(self, seconds: float) -> "Clock":
+        """Return a clock with the same beginning and another end."""
+        other = Clock(seconds)
+        other._start = self._start
+        return other
+
     @property
     def left(self) -> float:
         """Seconds until the budget ends; negative after that."""

@@ -1,5 +1,7 @@
 """What an attack may look at, and what it makes of it."""
 
+from torch import Tensor
+
 from auditor.records.forms import Clips
 from auditor.records.target import Target
 from auditor.records.update import Client, FederatedProtocol, Knowledge, Update
@@ -62,6 +64,14 @@ class Checkpoint:
 
 
 @record
+class RecoveredActivation:
+    """What a layer read of the clip, as an attack recovered it: `value` is as the layer of `weight` reads it."""
+
+    weight: str
+    value: Tensor
+
+
+@record
 class Reconstruction(Attempt):
     """What an attack made of an update, with all that is written of it.
 
@@ -71,11 +81,14 @@ class Reconstruction(Attempt):
         In [0, 1]; the best iterate by the attacker's own objective.
     checkpoints
         The chosen restart on its way, as far as the budget asked for it.
+    activation
+        The lowest value between the layers that is recovered as a whole; None where there is none.
     """
 
     attack: str
     clips: Clips
     checkpoints: tuple[Checkpoint, ...] = ()
+    activation: RecoveredActivation | None = None
 
 
 @record

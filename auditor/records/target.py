@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from auditor.records.forms import Activation, BatchNormMode, Clips
+from auditor.records.training_step import TrainingStep
 from auditor.results.declare import record
 from auditor.results.model import Fidelity, InputSpec, ModelPart
 
@@ -177,8 +178,9 @@ class Target:
     `source` is what the user typed, `format` one of onnx, pytorch, torchvision; `operators` counts ONNX operators
     (or module classes for PyTorch). `seconds` is what loading took. `frozen` names the parameters that the source
     itself keeps from training, `cut` those whose gradient its forward pass cuts, so that no option can train them,
-    `dropout` counts the places where training would drop values at random. `parts` are the
-    extractor and the head of a two-part model; empty for any other.
+    `dropout` counts the places where training would drop values at random. `parts` are the extractor and the head of a
+    two-part model; empty for any other. `step` is what a training step on one clip costs; None where that was not
+    counted.
     """
 
     name: str
@@ -197,6 +199,7 @@ class Target:
     cut: tuple[str, ...] = ()
     dropout: int = 0
     parts: tuple[ModelPart, ...] = ()
+    step: TrainingStep | None = None
 
     @property
     def parameters(self) -> dict[str, Tensor]:

@@ -141,6 +141,7 @@ def levels(results: Mapping[str, Any], score: Mapping[str, Any] | None) -> list[
         Mark(name="best blind guess", value=guess, kind="chance"),
         Mark(name="demonstrated by the best attack", value=strongest, kind="shown"),
         Mark(name="exposed by the whole update", value=exposed.get("psnr"), kind="exposed"),
+        Mark(name="the most that the modes can show", value=exposed.get("cap"), kind="ceiling"),
         Mark(name="ceiling at float32 rounding", value=exposed.get("ceiling"), kind="ceiling"),
     )
     return [mark for mark in marks if real(mark.value) is not None]

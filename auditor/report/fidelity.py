@@ -43,6 +43,9 @@ def fidelity_rows(fidelity: Mapping[str, Any], parameters: Mapping[str, Any] | N
     return tuple(rows)
 
 
+_SECOND = {True: "2nd order yes", False: "2nd order no", None: "2nd order not tried"}
+
+
 def unaccounted(counted: Mapping[str, Any]) -> str:
     """How much of the file or forward pass no attack looks at, in one line.
 
@@ -124,7 +127,7 @@ def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
         f"BatchNorm {fidelity['batchnorm']}",
         outputs_in_short if parity is None else f"outputs {figures.tiny(parity)}",
         "gradients unchecked" if gradient is None else f"gradients {figures.tiny(gradient)}",
-        "2nd order yes" if fidelity["double_backward"] else "2nd order no",
+        _SECOND[fidelity["double_backward"]],
     )
     counted = fidelity.get("unaccounted")
     lines = [", ".join(parts)]

@@ -67,12 +67,20 @@ def demonstrated(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((f for f in results["findings"] if f["grade"] != "NOT_SHOWN" and counts(f)), None)
 
 
+def inverted(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the largest inner value of the net that was recovered exactly, where one counts as evidence."""
+    return next((m for m in results.get("feature_maps", ()) if m["counts"]), None)
+
+
 def statement(results: Mapping[str, Any]) -> str:
     """Return what the verdict means for this model, where the verdict's own sentence only repeats its word."""
     verdict = results["verdict"]
     if not verdict["sentence"].startswith(verdict["word"]):
         return str(verdict["sentence"])
     worst = demonstrated(results)
+    inner = inverted(results)
+    if verdict["word"] in ("FAIL", "WARN") and inner is not None and (worst is None or worst["grade"] == "GIST"):
+        return str(inner["summary"])
     if verdict["word"] in ("FAIL", "WARN") and worst is not None:
         return str(worst["summary"])
     if verdict["word"] == "INCONCLUSIVE" and verdict["reasons"]:

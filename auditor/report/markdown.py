@@ -48,6 +48,10 @@ def to_markdown(results: Mapping[str, Any]) -> str:
             [
                 (f["title"], wording.GRADES[f["grade"]], _severity(f["severity"]), f["summary"])
                 for f in results["findings"]
+            ]
+            + [
+                (f"Inverted feature map: {m['layer']}", "—", _severity(m["severity"]), m["summary"])
+                for m in results.get("feature_maps", ())
             ],
         ),
         "",

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from auditor.report import charts, figures, wording
+from auditor.report import charts, depth, figures, wording
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
@@ -85,6 +85,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "statement": statement(results),
         "cover_strip": _cover_strip(strongest, gallery),
         "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
+        "scaled_strips": _scaled_strips(results, gallery),
         "matrices": matrices(results),
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
         "recipe": RECIPE,
@@ -98,6 +99,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "levels": charts.levels(results, score),
         "frameworks": _frameworks(),
         "charts": charts,
+        "depth": depth,
         "words": wording,
         "stylesheet": Markup(stylesheet()),  # ours, not the user's
     }
@@ -108,6 +110,12 @@ def _cover_strip(strongest: Best | None, gallery: PictureGallery) -> Filmstrip |
         return None
     kinds = ("original", "reconstruction", "baseline")
     return filmstrip(strongest.finding, strongest.result, gallery, "best", kinds, _COVER_FRAMES)
+
+
+def _scaled_strips(results: Mapping[str, Any], gallery: PictureGallery) -> list[Filmstrip]:
+    """Return the best strip of every finding at a smaller size."""
+    findings = (results.get("scaled_down") or {}).get("findings", ())
+    return [strip for finding in findings for strip in strips_of(finding, gallery, frozenset())[:1]]
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditor.report import figures, wording
+from auditor.report.depth import depth_line, scaled_line
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
 from auditor.report.membership import membership_sentence
@@ -76,6 +77,12 @@ def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Itera
         yield "label", _labelled(_SHORT[headline.title], f"{headline.value}   {headline.interval}")
     yield "label", _labelled("Severity", _severity(results))
     yield "label", _labelled("Best attack", _best(results))
+    deep = depth_line(results)
+    if deep:
+        yield "label", _labelled("Depth", printable(deep, 300))
+    smaller = scaled_line(results)
+    if smaller:
+        yield "label", _labelled("Smaller", printable(smaller, 300))
     yield from (("label", _labelled("Scene frame", line)) for line in _references(results))
     if (results.get("membership") or {}).get("clips"):
         yield "label", _labelled("Frames", printable(membership_sentence(results), 200))
@@ -158,7 +165,8 @@ def _exposed(results: Mapping[str, Any]) -> str:
     most = max(measured, key=lambda layer: figures.real(layer["exposure"]["psnr"]) or 0.0, default=None)
     where = f", most in {printable(most['name'], 24)}" if most else ""
     without = figures.decibels(exposed["prior"])
-    return f"{figures.decibels(exposed['psnr'])}{where}; demonstrated {shown}; no update {without}"
+    at_most = "" if exposed.get("cap") is None else f" of at most {figures.decibels(exposed['cap'])}"
+    return f"{figures.decibels(exposed['psnr'])}{at_most}{where}; demonstrated {shown}; no update {without}"
 
 
 def _controls(results: Mapping[str, Any]) -> str:

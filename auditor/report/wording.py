@@ -64,6 +64,23 @@ REFERENCES: Mapping[str, str] = {
 
 ENHANCED = "Enhanced frames show inferred detail, not recovered data."
 
+DEPTHS: Mapping[str, str] = {
+    "exact": "exact",
+    "completed": "completed by signs",
+    "sought": "sought with the clip",
+}
+
+FEATURE_MAP = (
+    "Not a picture, but an exact inner value: whoever holds it can compute all that the layers above compute of the "
+    "clip, tell it from any other clip, and go on searching for the pixels with more time and better priors."
+)
+
+SCALED_DOWN = (
+    "The audited size was not broken in the time there was. The same network with the same weights reads smaller clips "
+    "too, and the same attacks ran on these. It does not replace a verdict on the audited size, where there are more "
+    "pixels for as many equations, but no audit passes where it shows a clip."
+)
+
 LOOKS = (
     "A perceptual distance is 0 for equal clips and about 1 for two different scenes; it means something only beside "
     "the blind guess and the null. The rank in its own scene is among other moments and views of the same camera. "

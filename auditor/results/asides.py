@@ -77,7 +77,10 @@ class ReferencesBlock:
 
 @record
 class VariantBlock:
-    """One change of the protocol and what it did, with differences to the audited protocol."""
+    """One change of the protocol and what it did, with differences to the audited protocol.
+
+    `not_compared` says why nothing follows from them: which of the audit's strongest attacks did not run on it.
+    """
 
     name: str
     change: LongName
@@ -91,6 +94,7 @@ class VariantBlock:
     delta_gain: Decibel | None
     steps: int | None
     skipped: Skipped | None
+    not_compared: Later[LongName] = ""
 
 
 @record

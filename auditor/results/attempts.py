@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal, TypeAlias
 
-from auditor.results.declare import Decibel, Form, Label, Later, LongName, Name, Seconds, Sentence, record
+from auditor.results.declare import Decibel, Form, Label, Later, LongName, Name, Seconds, Sentence, Share, record
 
 Milliseconds: TypeAlias = Annotated[float, Form(decimals=3, unmeasured=True)]
 
@@ -58,6 +58,33 @@ class Point:
 
 
 @record
+class RecoveredInput:
+    """How far a recursion came with what layers read: one value, and the equations that their weights' gradients give.
+
+    Attributes
+    ----------
+    weights
+        Of the layers that read it, whose equations stack.
+    how
+        exact (as many independent equations as unknowns), completed (what equations leave open follows from signs), or
+        sought (searched for together with the clip).
+    equations, unknowns
+        For each input channel.
+    share
+        Of the unknowns that equations alone determine, in [0, 1].
+    residual
+        What of the gradients no value explains, relative to their norm: the certificate, which needs no truth.
+    """
+
+    weights: tuple[Name, ...]
+    how: Literal["exact", "completed", "sought"]
+    equations: int
+    unknowns: int
+    share: Share
+    residual: Decibel
+
+
+@record
 class Attempt:
     """How a run of an attack ended and what it cost.
 
@@ -72,6 +99,8 @@ class Attempt:
         The course of the chosen restart.
     restart_objectives
         Final objective of every restart, in order.
+    depth
+        What a recursion recovered between the layers, from the head down; empty for attacks that do not descend.
     """
 
     outcome: Outcome
@@ -84,6 +113,7 @@ class Attempt:
     seconds: Seconds = 0.0
     seed: int = 0
     notes: tuple[LongName, ...] = ()
+    depth: Later[tuple[RecoveredInput, ...]] = ()
 
 
 @record

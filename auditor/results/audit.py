@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from auditor.results.asides import MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
-from auditor.results.findings import FindingBlock
+from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.severity import SeverityBlock
@@ -119,12 +119,16 @@ class Control:
 
 @record
 class LabelsBlock:
-    """How well labels were read off the updates; `reason` says why they were not."""
+    """How well labels were read off the updates; `reason` says why they were not.
+
+    `proven`: the updates themselves prove every label that was read, so that no test against chance is needed.
+    """
 
     rule: str | None
     interval: Interval | None
     grade: Grade | None
     reason: str | None
+    proven: Later[bool] = False
 
 
 @record
@@ -176,6 +180,19 @@ class ActionBlock:
 
 
 @record
+class ScaledDownBlock:
+    """What deep attacks recovered of smaller clips with the same weights; no part of the verdict but to forbid PASS.
+
+    `shape` is (frame, channel, height, width) of the clips; `shown` whether a recognisable one was recovered.
+    """
+
+    shape: tuple[int, ...]
+    shown: bool
+    findings: tuple[FindingBlock, ...]
+    feature_maps: tuple[FeatureMapBlock, ...]
+
+
+@record
 class AuditDocument:
     """Everything that a scan found."""
 
@@ -199,3 +216,5 @@ class AuditDocument:
     membership: Later[MembershipBlock | None] = None
     references: Later[ReferencesBlock | None] = None
     malicious_server: Later[MaliciousServerBlock | None] = None
+    feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()
+    scaled_down: Later[ScaledDownBlock | None] = None

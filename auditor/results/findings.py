@@ -110,6 +110,45 @@ class FacesBlock:
 
 
 @record
+class MappedClip:
+    """A feature map of one probe, held against what the true clip gives there and what another clip gives.
+
+    Errors are relative to the norm of the true value; `residual` is the attacker's own certificate.
+    """
+
+    probe: Name
+    error: Decibel | None
+    null_error: Decibel | None
+    residual: Decibel
+
+
+@record
+class FeatureMapBlock:
+    """What a layer reads, recovered exactly by a recursion: an inverted feature map.
+
+    Attributes
+    ----------
+    layer
+        The weight that reads it.
+    values, per_pixel
+        How many numbers it holds, and how many for each pixel value.
+    counts
+        Whether it was recovered on some probe, and another clip's value lies far away: only then it has a part in the
+        verdict.
+    """
+
+    attack: Name
+    layer: Name
+    shape: tuple[int, ...]
+    values: int
+    per_pixel: Measured
+    counts: bool
+    severity: Rated
+    summary: Paragraph
+    clips: tuple[MappedClip, ...]
+
+
+@record
 class FindingBlock:
     """What one attack demonstrated over its probes; `counts` is false where its null control did not hold."""
 

@@ -76,7 +76,7 @@ class Fidelity:
     gradient_check
         Relative error of a directional derivative against central finite differences.
     double_backward
-        True when second derivatives exist and are finite.
+        True when second derivatives exist and are finite; None where they were not tried, for the network's size.
     batchnorm
         none, kept (the file holds BatchNorm), folded (merged into other weights at export), or maybe folded (nothing
         in the file rules it out).

@@ -194,10 +194,14 @@ class Exposure:
     """Mode exposure of a set of layers: what a linear attacker with a natural-clip prior could know.
 
     `psnr` is the predicted PSNR (dB) at noise `sigma` (relative to the root-mean-square of the layer's gradient),
-    `ceiling` the same at float32 rounding, `prior` with no update at all.
+    `ceiling` the same at float32 rounding, `prior` with no update at all. Of a clip only its leading modes are
+    measured: `cap` is the PSNR that is predicted when all of them are determined, and `determined` the share of their
+    prior variance that the update determines at `sigma`. None in documents of versions that did not tell.
     """
 
     psnr: Decibel
     ceiling: Decibel
     prior: Decibel
     sigma: Measured
+    cap: Later[Decibel | None] = None
+    determined: Later[Share | None] = None

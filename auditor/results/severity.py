@@ -8,11 +8,19 @@ from auditor.results.declare import Measured, Scalar, derived, record
 Band = Literal["none", "low", "medium", "high", "critical"]
 BANDS: tuple[Band, ...] = ("none", "low", "medium", "high", "critical")
 _LIMITS = (0.1, 4.0, 7.0, 9.0)
+_MOST = 10.0
 
 
 def band(score: float) -> Band:
     """Name the band of a score."""
     return BANDS[sum(score >= limit for limit in _LIMITS)]
+
+
+def limits(name: Band) -> tuple[float, float]:
+    """Return the lowest and the highest score of a band; scores have one decimal."""
+    bottoms = (0.0, *_LIMITS)
+    at = BANDS.index(name)
+    return bottoms[at], _MOST if at + 1 == len(BANDS) else round(bottoms[at + 1] - 0.1, 1)
 
 
 @record

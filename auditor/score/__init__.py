@@ -20,9 +20,9 @@ from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank, summarise
-from auditor.score.severity import FORMULA, Severity, severity
+from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
-from auditor.score.verdict import Verdict, decide, gate
+from auditor.score.verdict import Course, Verdict, decide, gate
 
 __all__ = [
     "EXACT_DB",
@@ -34,6 +34,7 @@ __all__ = [
     "Conclusion",
     "Confidence",
     "CopyScore",
+    "Course",
     "Evidence",
     "FaceMatch",
     "FaceRecogniser",
@@ -67,6 +68,7 @@ __all__ = [
     "reference_copies",
     "score_clip",
     "severity",
+    "severity_of_map",
     "ssim_frames",
     "summarise",
     "unaccounted_for",

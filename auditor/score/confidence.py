@@ -14,6 +14,7 @@ def confidence(
     fidelity: Fidelity,
     *,
     failed_controls: tuple[str, ...],
+    untested_controls: tuple[str, ...],
     probes: int,
     seeds: int,
     out_of_budget: tuple[str, ...],
@@ -25,6 +26,8 @@ def confidence(
     if failed_controls:
         grave.append("a control failed")
     grave += fidelity.blind
+    if untested_controls:
+        doubts.append(f"{len(untested_controls)} positive controls could not run in the time there was")
     if fidelity.upper_bound:
         doubts.append("the file holds another graph than clients train: its gradients are an upper bound at best")
     if fidelity.batchnorm == "maybe folded":
@@ -32,7 +35,7 @@ def confidence(
     if fidelity.missing or fidelity.gradient_check is None:
         doubts.append(_missing(fidelity))
     doubts += _unaccounted(fidelity.unaccounted)
-    if not fidelity.double_backward:
+    if fidelity.double_backward is False:
         doubts.append("the model has no second derivatives: attacks that need them did not run")
     if not exact:
         if out_of_budget:

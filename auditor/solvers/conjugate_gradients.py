@@ -9,15 +9,22 @@ from auditor.records import Clock
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], right: Tensor, most: int, tolerance: float, clock: Clock | None = None
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    most: int,
+    tolerance: float,
+    clock: Clock | None = None,
+    diagonal: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """Solve product(d) = right for a positive definite product (Hestenes & Stiefel 1952), from zero.
 
     Returns d and the number of products made: at most `most`, fewer once the rest is `tolerance` of `right` or time is
-    up.
+    up. `diagonal` is about that of the product's matrix, positive, if known: the system is scaled by it.
     """
+    scale = torch.ones_like(right) if diagonal is None else 1.0 / diagonal
     d, rest = torch.zeros_like(right), right.clone()
-    p, size = rest.clone(), rest.square().sum()
+    p = scale * rest
+    size = (rest * p).sum()
     first, done = size, 0
     while done < most:
         image, done = product(p), done + 1
@@ -27,8 +34,9 @@ def conjugate_gradients(
         length = size / along
         d += length * p
         rest -= length * image
-        before, size = size, rest.square().sum()
+        towards = scale * rest
+        before, size = size, (rest * towards).sum()
         if bool(size < tolerance**2 * first) or (clock is not None and clock.left < 0.0):
             break
-        p = rest + size / before * p
+        p = towards + size / before * p
     return d, done

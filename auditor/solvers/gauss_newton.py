@@ -10,6 +10,9 @@ from auditor.records import Clock
 from auditor.solvers.conjugate_gradients import conjugate_gradients
 
 Residuals = Callable[[Tensor], Sequence[Tensor]]
+Pooled = Callable[[Tensor], Tensor]
+# Draws from which the diagonal of J'J is estimated, before it is pooled.
+_PROBES = 2
 _STEPS = (1.0, 0.5, 0.25, 0.1)
 
 
@@ -26,10 +29,11 @@ class GaussNewtonStep:
 class Linearised:
     """Residuals about one point, and products with their Jacobian by backward passes alone.
 
-    J' u is one backward pass, and as it is linear in u, its derivative in u along v is J v.
+    J' u is one backward pass, and as it is linear in u, its derivative in u along v is J v. If the diagonal of J'J is
+    nearly the same within groups of variables, `pooled` (the mean over each group) makes conjugate gradients use it.
     """
 
-    def __init__(self, residuals: Residuals, variable: Tensor) -> None:
+    def __init__(self, residuals: Residuals, variable: Tensor, pooled: Pooled | None = None) -> None:
         self._z = variable.detach().clone().requires_grad_(True)
         made = [r for r in residuals(self._z) if r.requires_grad]
         self.residuals = [r.detach() for r in made]
@@ -38,6 +42,8 @@ class Linearised:
         (self._jtu,) = torch.autograd.grad(
             made, self._z, self._u, create_graph=True, allow_unused=True, materialize_grads=True
         )
+
+        self._diagonal = None if pooled is None else 1.0 + pooled(self._squares())
 
     def transposed(self, u: Sequence[Tensor]) -> Tensor:
         """Return J' u."""
@@ -56,7 +62,16 @@ class Linearised:
 
     def solve(self, right: Tensor, most: int, tolerance: float, clock: Clock) -> tuple[Tensor, int]:
         """Return d with (J'J + I) d = right by conjugate gradients, and the number of products."""
-        return conjugate_gradients(lambda v: self.gram(v) + v, right, most, tolerance, clock)
+        return conjugate_gradients(lambda v: self.gram(v) + v, right, most, tolerance, clock, self._diagonal)
+
+    def _squares(self) -> Tensor:
+        """Return an estimate of the diagonal of J'J: the mean of (J' u)^2 over random signs u (Hutchinson 1990)."""
+        generator = torch.Generator().manual_seed(0)
+        total = torch.zeros_like(self._z)
+        for _ in range(_PROBES):
+            signs = [torch.randint(0, 2, r.shape, generator=generator).to(r) * 2.0 - 1.0 for r in self.residuals]
+            total += self.transposed(signs).square() / _PROBES
+        return total
 
     def posterior_error(self, most: int, tolerance: float, clock: Clock, seed: int) -> Tensor:
         """Return one draw of the error that the least squares solution has under the linearised model.
@@ -80,9 +95,16 @@ def objective(residuals: Residuals, variable: Tensor) -> float:
     return sum(float(r.detach().double().square().sum()) for r in made) + float(variable.double().square().sum())
 
 
-def gauss_newton(residuals: Residuals, variable: Tensor, most: int, tolerance: float, clock: Clock) -> GaussNewtonStep:
+def gauss_newton(
+    residuals: Residuals,
+    variable: Tensor,
+    most: int,
+    tolerance: float,
+    clock: Clock,
+    pooled: Pooled | None = None,
+) -> GaussNewtonStep:
     """Make one step, halved until it lowers the objective."""
-    about = Linearised(residuals, variable)
+    about = Linearised(residuals, variable, pooled)
     right = -(about.transposed(about.residuals) + variable)
     direction, products = about.solve(right, most, tolerance, clock)
     before = objective(residuals, variable)

@@ -87,7 +87,10 @@ def test_each_number_of_exposure_is_at_the_noise_that_it_is_named_after():
     for sigma, found in ((3e-2, made.psnr), (1e-6, made.ceiling)):
         left = torch.linalg.inv(torch.diag(1 / modes.variance) + gram["a"] / (sigma**2 * 2.0)).trace()
         assert found == pytest.approx(level(left), rel=1e-6)
+        if sigma == 3e-2:
+            assert made.determined == pytest.approx(1 - float(left / modes.variance.sum()), rel=1e-6)
     assert made.prior == pytest.approx(level(modes.variance.sum()))
+    assert made.cap == pytest.approx(level(0.0))
     assert made.sigma == 3e-2
     assert made.prior + 1.0 < made.psnr < made.ceiling - 1e-3
 
@@ -116,6 +119,16 @@ def test_what_carries_nothing_exposes_nothing():
     assert made.all.prior == pytest.approx(-10 * math.log10(0.05), abs=1e-6)
     # Ten numbers of softmax cannot tell 3,072 pixels: at most 10 of hundreds of modes can shrink.
     assert made.all.psnr < made.all.prior + 1.0
+
+
+def test_the_share_that_is_determined_does_not_hang_on_how_many_modes_fit():
+    for parameters, low, high in ((None, 0.9, 1.0), (["5.bias"], 0.0, 0.1)):
+        target, client = client_of(seeded(flat), *([parameters] if parameters else []))
+        made = [expose(client, clip(1)[None], LABEL, target.layers, 0.05, 60.0, counts=(n,)).all for n in (64, 8)]
+        assert all(low <= e.determined <= high for e in made)
+        assert all(e.prior <= e.psnr <= e.cap for e in made)
+        # 8 modes hold less of a clip: what they can show ends earlier.
+        assert made[1].cap < made[0].cap - 3.0
 
 
 def test_more_layers_expose_more_and_less_noise_too():

@@ -310,7 +310,7 @@ def test_a_difference_from_the_runtime_is_an_error(tmp_path, monkeypatch) -> Non
 
 
 def test_wrong_gradients_are_an_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("auditor.model.checks.describe.gradient_error", lambda *_: 0.5)
+    monkeypatch.setattr("auditor.model.checks.checked.gradient_error", lambda *_: 0.5)
     fails(NotAuditable, "finite differences by 50%", source=saved(classifier(), tmp_path))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from conformity import conforms
 from short_scans import results_of, short
+from test_controls import DECISIVE, grey_noise
 
 from auditor.attack import GradientMatching, Preset
-from auditor.errors import Inconclusive, UsageError
+from auditor.errors import UsageError
 from auditor.pipeline import ScanOptions
 from auditor.report import write
 
@@ -135,6 +136,18 @@ def test_an_attack_that_breaks_is_skipped_counted_and_told():
     assert made["verdict"]["word"] == "INCONCLUSIVE"
 
 
+@pytest.mark.parametrize("name", ["flat", "pooled", "vivit"])
+def test_attacks_that_return_noise_make_every_audit_inconclusive(monkeypatch, name):
+    """Whatever else an audit finds, by a closed form even: the tool that looked is broken."""
+    for attack in DECISIVE.values():
+        monkeypatch.setattr(attack, "invert", grey_noise)
+    made = audit(name, short(attacks=tuple(DECISIVE)))
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+    assert made["verdict"]["exit_code"] == 4
+    assert sum(reason.startswith("control failed") for reason in made["verdict"]["reasons"]) == len(DECISIVE)
+    assert made["confidence"]["level"] == "low"
+
+
 def test_what_if_measures_each_change(pooled):
     names = [v["name"] for v in pooled["what_if"]]
     assert names == ["as audited", "batch 4", "head only", "BatchNorm train"]
@@ -168,9 +181,19 @@ def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch
     assert all("one step takes 60 s" in s["reason"] for s in gone)
 
 
-def test_no_time_at_all_is_an_error_and_not_a_report():
-    with pytest.raises(Inconclusive, match="--max-time"):
-        audit("flat", max_time=1.0)
+def test_no_time_at_all_is_a_report_that_claims_nothing(tmp_path):
+    made = audit("pooled", max_time=0.5)
+    assert made["verdict"]["word"] == "INCONCLUSIVE"
+    assert made["verdict"]["exit_code"] == 4
+    assert {s["what"] for s in made["skipped"] if s["because"] == "out-of-budget"} >= {LEAST_SQUARES, "mode exposure"}
+    # What needs no time is there: closed forms were asked, and every layer is counted from its shapes.
+    assert any(layer["determinacy"] for layer in made["layers"])
+    write(made, [tmp_path / "results.json", tmp_path / "report.html"])
+
+
+def test_what_closed_forms_show_counts_without_any_time():
+    made = audit("vivit", max_time=0.5)
+    assert made["verdict"]["word"] == "FAIL"
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():

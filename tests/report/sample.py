@@ -573,7 +573,9 @@ def sample_results(
         "findings": [finding(i, g, frames, size, clip, infinite) for i, g in enumerate(grades[:findings])],
         "labels": {"rule": "iDLG", **_labels_read(value > 0.0), "reason": None},
         "exposure": {
-            "all": {"psnr": 38.1, "ceiling": 51.0, "prior": 14.2, "sigma": 0.05} if exposed else None,
+            "all": {"psnr": 38.1, "ceiling": 51.0, "prior": 14.2, "sigma": 0.05, "cap": 40.2, "determined": 0.99}
+            if exposed
+            else None,
             "modes": 256 if exposed else None,
             "coverage": 0.97 if exposed else None,
             "sigma": 0.05 if exposed else None,

@@ -8,6 +8,7 @@ from auditor.errors import ExitCode
 from auditor.records import Exposure, Fidelity, Unaccounted
 from auditor.score import (
     ClipScore,
+    Course,
     Grade,
     bits_interval,
     clearly_above_chance,
@@ -20,6 +21,7 @@ from auditor.score import (
     severity,
     unaccounted_for,
 )
+from auditor.score.verdict import exposed
 
 GOOD = ClipScore(
     psnr=25.0, psnr_frames=(25.0,) * 4, ssim_frames=(0.8,) * 4, baselines={"grey": 14.0}, gain=11.0,
@@ -28,8 +30,13 @@ GOOD = ClipScore(
 EXACT = dataclasses.replace(GOOD, psnr=60.0, gain=46.0)
 BLUR = dataclasses.replace(GOOD, psnr=18.0, gain=3.0, ssim_frames=(0.3,) * 4)
 BLIND = dataclasses.replace(GOOD, psnr=13.0, gain=-1.0, rank=40, ssim_frames=(0.1,) * 4)
-LEAKY = Exposure(psnr=28.0, ceiling=29.0, prior=14.0, sigma=0.03)
-TIGHT = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03)
+LEAKY = Exposure(psnr=28.0, ceiling=29.0, prior=14.0, sigma=0.03, cap=30.0, determined=0.99)
+TIGHT = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, cap=30.0, determined=0.1)
+# Few modes of a large clip: determined all but whole, 2.1 dB over a blind guess; and hardly at all.
+LEAKY_BELOW_ITS_CAP = Exposure(psnr=15.3, ceiling=15.6, prior=13.2, sigma=0.03, cap=15.6, determined=0.9)
+CAPPED = Exposure(psnr=14.1, ceiling=14.9, prior=14.0, sigma=0.03, cap=14.9, determined=0.1)
+UNTOLD = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03)
+QUIET = Course(grade=Grade.NOT_SHOWN, exposure=TIGHT, clips=3, tested_clips=3)
 FAITHFUL = Fidelity(parity_max_error=1e-6, gradient_check=1e-6, double_backward=True, batchnorm="none", batch="dynamic")
 
 
@@ -79,26 +86,50 @@ def test_one_lucky_hit_of_three_is_not_above_chance():
 
 
 @pytest.mark.parametrize(
-    ("grade", "failed", "exposure", "cut", "attacked", "word"),
+    ("change", "passed", "weak", "said"),
     [
-        (Grade.EXACT, (), LEAKY, (), True, "FAIL"),
-        (Grade.RECOGNISABLE, (), LEAKY, ("x",), True, "FAIL"),
-        (Grade.EXACT, ("positive",), LEAKY, (), True, "INCONCLUSIVE"),
-        (Grade.GIST, (), TIGHT, ("x",), True, "WARN"),
-        (Grade.GIST, (), LEAKY, ("x",), True, "INCONCLUSIVE"),
-        (Grade.GIST, (), LEAKY, (), True, "WARN"),
-        (Grade.NOT_SHOWN, (), LEAKY, ("x",), True, "INCONCLUSIVE"),
-        (Grade.NOT_SHOWN, (), TIGHT, ("x",), True, "PASS"),
-        (Grade.NOT_SHOWN, (), TIGHT, (), False, "INCONCLUSIVE"),
-        (Grade.NOT_SHOWN, (), None, ("x",), True, "INCONCLUSIVE"),
-        (Grade.NOT_SHOWN, (), TIGHT, (), True, "PASS"),
+        ({}, "PASS", "WARN", ""),
+        # A reading by one attack out of many stands, when others were cut: exposure tells that little is to be found.
+        ({"unfinished": ("x",)}, "PASS", "WARN", ""),
+        ({"failed_controls": ("positive",)}, "INCONCLUSIVE", "INCONCLUSIVE", "control failed: positive"),
+        ({"open_questions": ("a control could not be run",)}, "INCONCLUSIVE", "INCONCLUSIVE", "could not be run"),
+        ({"exposure": None}, "INCONCLUSIVE", "INCONCLUSIVE", "could not tell"),
+        ({"exposure": UNTOLD}, "INCONCLUSIVE", "INCONCLUSIVE", "could not tell"),
+        ({"exposure": CAPPED}, "INCONCLUSIVE", "INCONCLUSIVE", "its modes end at 14.9 dB"),
+        ({"exposure": LEAKY}, "INCONCLUSIVE", "INCONCLUSIVE", "exposes a clip"),
+        ({"exposure": LEAKY_BELOW_ITS_CAP}, "INCONCLUSIVE", "INCONCLUSIVE", "of at most 15.6 dB"),
+        ({"clips": 0, "tested_clips": 0}, "INCONCLUSIVE", "INCONCLUSIVE", "no attack on a clip"),
+        ({"clips": 1, "tested_clips": 1}, "INCONCLUSIVE", "INCONCLUSIVE", "one clip"),
+        ({"clips": 3, "tested_clips": 2}, "INCONCLUSIVE", "INCONCLUSIVE", "on 2 of 3 clips"),
+        ({"clips": 3, "tested_clips": 0}, "INCONCLUSIVE", "INCONCLUSIVE", "on 0 of 3 clips"),
+        ({"crashed": ("spear",)}, "INCONCLUSIVE", "INCONCLUSIVE", "an attack broke: spear"),
+        ({"search_failed": "the optimiser failed"}, "INCONCLUSIVE", "INCONCLUSIVE", "the optimiser failed"),
     ],
 )
-def test_verdict(grade, failed, exposure, cut, attacked, word):
-    made = decide(grade, failed_controls=failed, exposure=exposure, out_of_budget=cut, attacked=attacked)
-    assert made.word == word
-    assert made.reasons
-    assert "safe" not in " ".join((made.sentence, *made.reasons)).lower().split()
+def test_a_verdict_below_fail_is_earned(change, passed, weak, said):
+    for grade, word in ((Grade.NOT_SHOWN, passed), (Grade.GIST, weak)):
+        made = decide(dataclasses.replace(QUIET, grade=grade, **change))
+        assert made.word == word
+        assert said in " ".join(made.reasons)
+        assert made.reasons
+        assert "safe" not in " ".join((made.sentence, *made.reasons)).lower().split()
+
+
+@pytest.mark.parametrize("grade", [Grade.RECOGNISABLE, Grade.EXACT])
+def test_what_was_demonstrated_fails_whatever_else_went_wrong_but_a_control(grade):
+    troubled = Course(
+        grade=grade, open_questions=("x",), crashed=("y",), unfinished=("z",), search_failed="s", exposure=None
+    )
+    assert decide(troubled).word == "FAIL"
+    assert decide(dataclasses.replace(troubled, failed_controls=("positive",))).word == "INCONCLUSIVE"
+
+
+def test_few_modes_can_say_exposed_but_not_unexposed():
+    assert exposed(LEAKY_BELOW_ITS_CAP) is True
+    assert exposed(CAPPED) is None
+    assert exposed(TIGHT) is False
+    assert exposed(UNTOLD) is None
+    assert exposed(None) is None
 
 
 @pytest.mark.parametrize(
@@ -121,26 +152,49 @@ def test_gate(word, score, fail_on, code):
     assert satisfied is (code is ExitCode.GATE_SATISFIED)
 
 
-def test_severity_follows_its_printed_formula_and_its_bands():
+LEVELS = [(Grade.EXACT, "critical"), (Grade.RECOGNISABLE, "high"), (Grade.GIST, "medium"), (Grade.NOT_SHOWN, "none")]
+
+
+@pytest.mark.parametrize(("grade", "level"), LEVELS)
+@pytest.mark.parametrize("knows", ["none", "labels", "reference"])
+@pytest.mark.parametrize("reached", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("psnr", [0.0, 20.0, 90.0])
+def test_the_band_of_severity_is_that_of_the_grade(grade, level, knows, reached, psnr):
+    made = severity(grade, psnr=psnr, reach=reached, knows=knows)
+    assert made.band == level
+    assert f"G:{grade.name}" in made.vector
+    alone = severity(grade, psnr=psnr, reach=reached, knows=knows, label_only=True)
+    assert alone.band == ("low" if grade is Grade.GIST else level)
+
+
+def test_severity_follows_its_printed_formula():
     worst = severity(Grade.EXACT, psnr=80.0, reach=1.0)
     assert worst.score == 10.0
-    assert worst.band == "critical"
-    for grade, low in ((Grade.RECOGNISABLE, "high"), (Grade.GIST, "low"), (Grade.NOT_SHOWN, "none")):
-        made = severity(grade, psnr=20.0, reach=0.4)
-        assert made.score == round(10 * made.fidelity * made.preconditions * (0.9 + 0.1 * made.reach), 1)
-        assert made.band == low
-        assert f"G:{grade.name}" in made.vector
+    for grade, bottom, top in ((Grade.RECOGNISABLE, 7.0, 8.9), (Grade.GIST, 4.0, 6.9)):
+        made = severity(grade, psnr=20.0, reach=0.4, knows="labels")
+        assert made.score == round(bottom + (top - bottom) * (made.fidelity + made.preconditions + made.reach) / 3, 1)
+    assert severity(Grade.RECOGNISABLE, psnr=25.0, reach=0.0).fidelity == 0.5
     known = severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="reference")
-    assert known.score < worst.score
-    assert (
-        severity(Grade.GIST, psnr=0.0, reach=1.0, label_only=True).score
-        < severity(Grade.GIST, psnr=0.0, reach=1.0).score
-    )
+    assert known.score < severity(Grade.EXACT, psnr=80.0, reach=1.0, knows="labels").score < worst.score
+
+
+def test_each_level_of_the_gate_stops_what_its_name_says():
+    cases = [severity(grade, psnr=20.0, reach=0.0, knows="reference") for grade, _ in LEVELS]
+    cases.insert(3, severity(Grade.GIST, psnr=0.0, reach=1.0, label_only=True))
+    for stopped, level in enumerate(("critical", "high", "medium", "low"), start=1):
+        assert [gate("FAIL", c.score, c.band, level)[0] for c in cases] == [False] * stopped + [True] * (5 - stopped)
 
 
 def test_confidence_falls_with_every_doubt():
     def level(**change):
-        given = {"failed_controls": (), "probes": 7, "seeds": 3, "out_of_budget": (), "exact": False} | change
+        given = {
+            "failed_controls": (),
+            "untested_controls": (),
+            "probes": 7,
+            "seeds": 3,
+            "out_of_budget": (),
+            "exact": False,
+        } | change
         fidelity = given.pop("fidelity", FAITHFUL)
         return confidence(fidelity, **given)
 
@@ -149,6 +203,7 @@ def test_confidence_falls_with_every_doubt():
     assert level(seeds=1, probes=3, out_of_budget=("a",)).level == "low"
     assert level(seeds=1, probes=3, out_of_budget=("a",), exact=True).level == "high"
     assert level(failed_controls=("x",)).level == "low"
+    assert level(untested_controls=("x",)).level == "medium"
     folded = level(fidelity=dataclasses.replace(FAITHFUL, upper_bound=True))
     assert folded.level == "medium"
     assert "upper bound" in folded.reasons[0]
@@ -167,9 +222,7 @@ def test_confidence_falls_with_every_doubt():
 
 def test_what_is_hidden_from_attacks_forbids_pass_and_warn_but_not_fail():
     def word(grade):
-        return decide(
-            grade, failed_controls=(), exposure=TIGHT, out_of_budget=(), attacked=True, hidden=("nothing is seen",)
-        ).word
+        return decide(dataclasses.replace(QUIET, grade=grade, open_questions=("nothing is seen",))).word
 
     assert [word(grade) for grade in Grade] == ["INCONCLUSIVE", "INCONCLUSIVE", "FAIL", "FAIL"]
 
@@ -187,13 +240,17 @@ def test_what_is_hidden_from_attacks_forbids_pass_and_warn_but_not_fail():
 )
 def test_what_is_not_accounted_for_lowers_confidence_and_can_forbid(counted, level, forbids):
     fidelity = dataclasses.replace(FAITHFUL, unaccounted=counted)
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert found.level == level
     assert bool(unaccounted_for(fidelity)) is forbids
 
 
 def test_a_blind_audit_is_of_low_confidence_and_forbids():
     fidelity = dataclasses.replace(FAITHFUL, blind=("Forward rounds.",))
-    found = confidence(fidelity, failed_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False)
+    found = confidence(
+        fidelity, failed_controls=(), untested_controls=(), probes=5, seeds=3, out_of_budget=(), exact=False
+    )
     assert (found.level, found.reasons) == ("low", ("Forward rounds.",))
     assert len(unaccounted_for(fidelity)) == 1

@@ -77,6 +77,18 @@ def test_conjugate_gradients_solve_a_system():
     assert products <= 20
 
 
+def test_conjugate_gradients_are_scaled_by_the_diagonal_that_they_are_given():
+    diagonal = torch.logspace(0, 8, 60, dtype=torch.float64)
+    matrix = torch.diag(diagonal) + 0.1 * torch.ones(60, 60, dtype=torch.float64)
+    b = torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    answer = torch.linalg.solve(matrix, b)
+    plain, _ = conjugate_gradients(lambda v: matrix @ v, b, 10, 1e-9)
+    scaled, products = conjugate_gradients(lambda v: matrix @ v, b, 10, 1e-9, None, diagonal)
+    assert products <= 10
+    assert float((scaled - answer).norm() / answer.norm()) < 1e-6
+    assert float((plain - answer).norm() / answer.norm()) > 0.1
+
+
 def test_rules_match_gradients_too():
     truth = clip(5)
     view = view_of(seeded(flat), truth[None], [3])

@@ -35,7 +35,7 @@ def recover_linear_input(view: View, layer: Layer) -> LinearInput | None:
     if len(matrices) != 1:
         return None
     dw = view.update.gradients[matrices[0]].double()
-    db = _bias_gradient(view, layer, dw)
+    db = bias_gradient(view, layer, dw)
     if db is None or float(db.norm()) < 1e-30:
         return None
     if dw.shape[0] != len(db) or (dw.shape[0] == dw.shape[1] and not _rank_one(dw, db)):
@@ -60,8 +60,8 @@ def _rank_one(dw: Tensor, db: Tensor) -> bool:
     return float((dw - torch.outer(db, x)).norm()) < 1e-3 * float(dw.norm())
 
 
-def _bias_gradient(view: View, layer: Layer, dw: Tensor) -> Tensor | None:
-    """The layer's own bias; exporters that split Gemm into MatMul and Add put it in the next layer."""
+def bias_gradient(view: View, layer: Layer, dw: Tensor) -> Tensor | None:
+    """Return the gradient of the layer's own bias, or of the next layer's: exporters split Gemm into MatMul and Add."""
     following = [near for near in view.target.layers if 0 < near.index - layer.index <= 2]
     for owner in (layer, *following):
         for name in owner.parameters:

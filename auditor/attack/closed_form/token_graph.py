@@ -63,24 +63,32 @@ def patch_embedding(view: View, graph: CallGraph) -> PatchEmbedding | None:
 class TokenGraph:
     """Runs the calls from the patch embedding's output to a few values that Linear layers read.
 
+    Calls of `instead`, by place, are run in place of the graph's.
+
     Attributes
     ----------
     rows
         By value, which of its rows belong to which token: `(token,)`.
     """
 
-    def __init__(self, graph: CallGraph, embedding: PatchEmbedding, bias: Tensor, wanted: Sequence[int]) -> None:
+    def __init__(
+        self,
+        graph: CallGraph,
+        embedding: PatchEmbedding,
+        bias: Tensor,
+        wanted: Sequence[int],
+        instead: Mapping[int, Call] | None = None,
+    ) -> None:
         self.graph, self._embedding, self.bias = graph, embedding, bias
         self._operation = graph.operation(embedding.call)
         (self._start,) = embedding.call.outputs
         self._wanted = tuple(wanted)
-        self._context: dict[int, Call] = {}
+        self._replaced: dict[int, Call] = dict(instead or {})
         self._places = self._needed()
         for place in self._places:
             call = graph.calls[place]
             if call.name in _MIXES and call.weight is None and _count(call) > 1:
-                self._context[place] = _with_context(call, place)
-        self._constants: dict[int, Tensor] = {}
+                self._replaced[place] = _with_context(call, place)
         self.rows: dict[int, Tensor] = {}
 
     def _needed(self) -> list[int]:
@@ -100,11 +108,11 @@ class TokenGraph:
 
         With `held` they read that.
         """
-        values = {0: tokens.new_zeros(self.graph.shapes[0]), self._start: self._placed(tokens + self.bias)}
+        values = {0: tokens.new_zeros(self.graph.shapes[0]), self._start: self._placed(tokens + self.bias.to(tokens))}
         context: dict[int, Tensor] = {}
         with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             for place in self._places:
-                call = self._context.get(place, self.graph.calls[place])
+                call = self._replaced.get(place, self.graph.calls[place])
                 for n in call.inputs:
                     if n < 0:
                         source = values[_source(self.graph.calls[place], -n - 1 - 16 * place)]
@@ -116,23 +124,35 @@ class TokenGraph:
     def _placed(self, tokens: Tensor) -> Tensor:
         return from_columns(tokens, self._operation, self._operation.output)
 
+    def random_tokens(self, seed: int) -> Float[Tensor, "token feature"]:
+        """Return standard normal tokens."""
+        shape = (self._embedding.tokens, self._embedding.matrix.shape[0])
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
     def find_rows(self) -> bool:
-        """Learn which rows belong to which token; False where a row is of several, or a token has none."""
-        count, features = self._embedding.tokens, self._embedding.matrix.shape[0]
-        generator = torch.Generator().manual_seed(0)
-        base = torch.randn(count, features, generator=generator, dtype=torch.float64)
+        """Learn which rows belong to which token; False where no value has one row for each token.
+
+        Half of the tokens are moved at a time, those whose number has a one in some binary digit, then the others: the
+        rows that move spell the token's number, and a row of several tokens moves both times for some digit.
+        """
+        count = self._embedding.tokens
+        base, other = self.random_tokens(0), self.random_tokens(1)
         before, context = self.run(base)
-        found = {n: torch.full((count,), -1, dtype=torch.long) for n in self._wanted}
-        for token in range(count):
-            moved = base.clone()
-            moved[token] += torch.randn(features, generator=generator, dtype=torch.float64)
-            after, _ = self.run(moved, context)
-            for n in self._wanted:
-                change = (after[n] - before[n]).norm(dim=1)
-                rows = (change > _MOVES * before[n].norm(dim=1)).nonzero().flatten()
-                if len(rows) == 1:
-                    found[n][token] = rows[0]
-        self.rows = {n: rows for n, rows in found.items() if bool((rows >= 0).all())}
+        number = torch.arange(count)
+        spelled = {n: torch.zeros(len(v), dtype=torch.long) for n, v in before.items()}
+        single = {n: torch.ones(len(v), dtype=torch.bool) for n, v in before.items()}
+        for digit in range(max(1, (count - 1).bit_length())):
+            ones = (number >> digit & 1).bool()
+            moved = [self.run(torch.where(w[:, None], other, base), context)[0] for w in (ones, ~ones)]
+            for n, rows in before.items():
+                one, zero = (((m[n] - rows).norm(dim=1) > _MOVES * rows.norm(dim=1)) for m in moved)
+                spelled[n] += one.long() << digit
+                single[n] &= one ^ zero
+        self.rows = {}
+        for n, names in spelled.items():
+            rows = single[n].nonzero().flatten()
+            if torch.equal(names[rows].sort().values, number):
+                self.rows[n] = rows[names[rows].argsort()]
         return bool(self.rows)
 
 

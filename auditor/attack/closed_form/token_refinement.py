@@ -1,5 +1,6 @@
-"""Tokens moved into spans one by one, while what they read of each other is held from sweep to sweep."""
+"""Tokens moved into spans one by one, while what they read of each other is held from step to step."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,17 +10,25 @@ from torch import Tensor
 
 from auditor.records import Clock
 
+# Residuals of all tokens, `(token, equation)`, from coordinates and what tokens read of each other; any precision.
 Residuals = Callable[[Tensor, dict[int, Tensor]], Tensor]
-# Step of the forward differences, relative to the coordinates.
-_STEP = 1e-7
-_FIRST, _DAMPING_DOWN, _DAMPING_UP, _LEAST = 1e-3, 0.2, 6.0, 1e-13
-_SWEEPS, _POLISH, _INNER, _ROUNDS, _INNER_AGAIN = 16, 3, 3, 6, 12
+Context = Callable[[Tensor], dict[int, Tensor]]
+_FIRST, _DAMPING_DOWN, _DAMPING_UP, _LEAST, _MOST = 1e-3, 0.1, 6.0, 1e-13, 1e3
+# Jacobians in the open directions, in all directions, in each round after restarts, and for each restart.
+_STEPS, _POLISH, _STEPS_AGAIN, _RESTART = 40, 8, 12, 8
+# Steps that one Jacobian serves: rejected ones with more damping, and good ones again.
+_TRIES, _WORTH_AGAIN = 4, 0.5
+# What damping grows by, and to at least, after a step that was taken back.
+_BACK, _BACK_LEAST = 100.0, 1e-6
+_ROUNDS = 6
 # Tokens whose cost stands out from the median by this are tried again, from this many others' open parts.
-_STANDS_OUT, _STARTS = 2.0, 12
+_STANDS_OUT, _STARTS = 4.0, 8
 # Largest distance of a token from its spans, relative: rounding leaves 1e-6 to 5e-4, a wrong token more than 1e-2.
 CERTAIN = 1e-3
-# Squared distance below which nothing better is to be found, and what a sweep has to gain.
-_ENOUGH, _GAIN = 1e-12, 0.02
+# Squared distance below which nothing better is to be found, and what some steps have to gain.
+_ENOUGH, _GAIN, _PATIENCE = 1e-12, 0.05, 4
+# Entries of all slopes that are worked out at a time.
+_ENTRIES = 3e7
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,10 @@ class Refinement:
 
 def refine(
     residuals: Residuals,
-    context: Callable[[Tensor], dict[int, Tensor]],
+    context: Context,
     start: Float[Tensor, "token coordinate"],
     free: Float[Tensor, "direction coordinate"],
+    likely: Callable[[Tensor], Tensor],
     fill: Callable[[Tensor, Tensor], Tensor],
     clock: Clock,
     seed: int,
@@ -42,104 +52,133 @@ def refine(
     """Minimise every token's residual over the open directions, then over all of them.
 
     Levenberg-Marquardt (Marquardt 1963) for all tokens at once, each with a damping of its own; tokens that stand out
-    start again from the smoothest filling and from the open parts of tokens that came out well.
+    start again from the smoothest filling and from the open parts of tokens that came out well. Steps are damped in the
+    directions that `likely` makes of those given, as long as they are likely.
     """
+    search = _TokenSearch(residuals, context, clock)
+    everything = likely(torch.eye(start.shape[1], dtype=start.dtype))
+    open_ = likely(free)
     m = start
-    everything = torch.eye(start.shape[1], dtype=start.dtype)
     if len(free):
-        m, cost = _sweeps(residuals, context, m, free, _SWEEPS, _FIRST, clock)
-        for again in range(_ROUNDS):
-            done, left = _sweeps(residuals, context, m, everything, _POLISH, 1e-8, clock)
-            if clock.left < 0.0 or float(left.max()) < CERTAIN**2:
-                return Refinement(done, left.sqrt())
-            m, better = _restarted(residuals, context, m, cost, free, fill, clock, seed + again)
-            if not better:
-                break
-            m, cost = _sweeps(residuals, context, m, free, _POLISH, 1e-5, clock)
-    m, cost = _sweeps(residuals, context, m, everything, _POLISH, 1e-8, clock)
+        m, _ = search.moved(m, open_, _STEPS, _FIRST)
+    m, cost = search.moved(m, everything, _POLISH, 1e-6)
+    for again in range(_ROUNDS if len(free) else 0):
+        if clock.left < 0.0 or float(cost.max()) < CERTAIN**2:
+            break
+        m, better = search.restarted(m, cost, free, open_, fill, seed + again)
+        if not better:
+            break
+        m, _ = search.moved(m, open_, _STEPS_AGAIN, 1e-5)
+        m, cost = search.moved(m, everything, _POLISH, 1e-6)
     return Refinement(m, cost.sqrt())
 
 
-def _sweeps(
-    residuals: Residuals,
-    context: Callable[[Tensor], dict[int, Tensor]],
-    m: Tensor,
-    basis: Tensor,
-    sweeps: int,
-    damping: float,
-    clock: Clock,
-) -> tuple[Tensor, Tensor]:
-    cost = residuals(m, context(m)).square().sum(1)
-    for sweep in range(sweeps):
-        m, _ = _minimised(residuals, m, context(m), basis, _INNER, damping, clock)
-        before, cost = cost, residuals(m, context(m)).square().sum(1)
-        damping = max(damping * 0.1, 1e-10)
-        settled = float(cost.sum()) > (1.0 - _GAIN) * float(before.sum())
-        if (settled and sweep) or clock.left < 0.0 or float(cost.max()) < _ENOUGH:
-            break
-    return m, cost
+def slopes(residuals: Residuals, m: Tensor, held: dict[int, Tensor], basis: Tensor) -> Float[Tensor, "token e d"]:
+    """Return the residuals' derivatives along the directions of a basis, in float32, which is all that a step needs."""
+    m, basis = m.float(), basis.float()
+    held = {n: v.float() for n, v in held.items()}
+
+    def along(direction: Tensor) -> Tensor:
+        return torch.func.jvp(lambda x: residuals(x, held), (m,), (direction.expand_as(m),))[1]
+
+    equations = residuals(m, held).shape[1]
+    chunk = max(1, int(_ENTRIES / (4 * equations * len(m))))
+    with warnings.catch_warnings():
+        # PyTorch's own first use of forward derivatives warns of its own torch.jit.script.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+        return torch.cat([torch.func.vmap(along)(part) for part in torch.split(basis, chunk)]).permute(1, 2, 0)
 
 
-def _minimised(
-    residuals: Residuals,
-    m: Tensor,
-    held: dict[int, Tensor],
-    basis: Tensor,
-    steps: int,
-    damping: float,
-    clock: Clock,
-) -> tuple[Tensor, Tensor]:
-    """Return the tokens after some steps, and the squared residual of each."""
-    made = residuals(m, held)
-    cost = made.square().sum(1)
-    mu = torch.full_like(cost, damping)
-    unit = torch.eye(len(basis), dtype=m.dtype)
-    for _ in range(steps):
-        if clock.left < 0.0 or float(cost.max()) < _ENOUGH:
-            break
-        step = _STEP * float(m.norm(dim=1).mean())
-        slopes = torch.stack([(residuals(m + step * b, held) - made) / step for b in basis], dim=2)
-        gram = slopes.transpose(1, 2) @ slopes + mu[:, None, None] * unit
-        slope = slopes.transpose(1, 2) @ made[:, :, None]
-        moved = m - torch.linalg.solve(gram, slope)[:, :, 0] @ basis
-        there = residuals(moved, held)
-        less = there.square().sum(1) < cost
-        m, made = torch.where(less[:, None], moved, m), torch.where(less[:, None], there, made)
-        cost = made.square().sum(1)
-        mu = torch.where(less, (mu * _DAMPING_DOWN).clamp(min=_LEAST), mu * _DAMPING_UP)
-    return m, cost
+class _TokenSearch:
+    def __init__(self, residuals: Residuals, context: Context, clock: Clock) -> None:
+        self._residuals, self._context, self._clock = residuals, context, clock
 
+    def cost(self, m: Tensor) -> Tensor:
+        """Return every token's squared residual where it reads of the others what they are."""
+        return self._residuals(m, self._context(m)).square().sum(1)
 
-def _restarted(
-    residuals: Residuals,
-    context: Callable[[Tensor], dict[int, Tensor]],
-    m: Tensor,
-    cost: Tensor,
-    free: Tensor,
-    fill: Callable[[Tensor, Tensor], Tensor],
-    clock: Clock,
-    seed: int,
-) -> tuple[Tensor, bool]:
-    """Start the tokens that stand out again, and keep the best of each; tell whether any became better."""
-    bad = cost > (_STANDS_OUT * cost.median()).clamp(min=CERTAIN**2)
-    good = (~bad).nonzero().flatten()
-    if not bool(bad.any()) or not len(good):
-        return m, False
-    filled = fill(m, bad)
-    held = context(filled)
-    generator = torch.Generator().manual_seed(seed)
-    own = m - (m @ free.T) @ free
-    best, least = m, torch.where(bad, residuals(m, held).square().sum(1), torch.zeros_like(cost))
-    better = False
-    for attempt in range(_STARTS + 1):
-        start = filled
-        if attempt:
-            donors = good[torch.randint(len(good), (len(m),), generator=generator)]
-            start = torch.where(bad[:, None], own + (m[donors] @ free.T) @ free, m)
-        moved, now = _minimised(residuals, start, held, free, _INNER_AGAIN, 1e-4, clock)
-        wins = bad & (now < least)
-        better = better or bool((now[wins] < 0.7 * least[wins]).any())
-        best, least = torch.where(wins[:, None], moved, best), torch.where(wins, now, least)
-        if clock.left < 0.0:
-            break
-    return best, better
+    def moved(self, m: Tensor, basis: Tensor, steps: int, damping: float) -> tuple[Tensor, Tensor]:
+        """Return the tokens after some steps, what they read of each other being renewed, and the cost of each.
+
+        A step that is good for every token may be bad for all of them, where they read each other: it is taken back,
+        and the next one is damped more.
+        """
+        mu = torch.full((len(m),), damping, dtype=m.dtype)
+        cost = self.cost(m)
+        costs = [float(cost.sum())]
+        held = self._context(m)
+        system = self._system(m, held, basis)
+        for _ in range(steps):
+            if self._clock.left < 0.0 or float(cost.max()) < _ENOUGH:
+                break
+            moved, less = self._stepped(m, held, basis, mu, system)
+            now = self.cost(moved)
+            costs.append(min(costs[-1], float(now.sum())))
+            if float(now.sum()) < float(cost.sum()):
+                m, mu, cost, held = moved, less, now, self._context(moved)
+                system = self._system(m, held, basis)
+            else:
+                mu = (mu * _BACK).clamp(min=_BACK_LEAST, max=_MOST)
+            if len(costs) > _PATIENCE and costs[-1] > (1.0 - _GAIN) * costs[-1 - _PATIENCE]:
+                break
+        return m, cost
+
+    def _system(self, m: Tensor, held: dict[int, Tensor], basis: Tensor) -> tuple[Tensor, Tensor]:
+        jacobian = slopes(self._residuals, m, held, basis).to(m)
+        return jacobian, jacobian.transpose(1, 2) @ jacobian
+
+    def _stepped(
+        self, m: Tensor, held: dict[int, Tensor], basis: Tensor, mu: Tensor, system: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Take the steps that one Jacobian serves, and return the damping for the next."""
+        jacobian, gram = system
+        unit = torch.eye(len(basis), dtype=m.dtype)
+        made = self._residuals(m, held)
+        for _ in range(_TRIES):
+            cost = made.square().sum(1)
+            slope = jacobian.transpose(1, 2) @ made[:, :, None]
+            moved = m - torch.linalg.solve(gram + mu[:, None, None] * unit, slope)[:, :, 0] @ basis
+            there = self._residuals(moved, held)
+            after = there.square().sum(1)
+            less = after < cost
+            m, made = torch.where(less[:, None], moved, m), torch.where(less[:, None], there, made)
+            mu = torch.where(less, (mu * _DAMPING_DOWN).clamp(min=_LEAST), (mu * _DAMPING_UP).clamp(max=_MOST))
+            gained = float(torch.where(less, after, cost).sum()) < _WORTH_AGAIN * float(cost.sum())
+            if self._clock.left < 0.0 or (not gained and bool(less.double().mean() > 0.5)):
+                break
+        return m, mu
+
+    def restarted(
+        self,
+        m: Tensor,
+        cost: Tensor,
+        free: Tensor,
+        directions: Tensor,
+        fill: Callable[[Tensor, Tensor], Tensor],
+        seed: int,
+    ) -> tuple[Tensor, bool]:
+        """Start the tokens that stand out again, and keep the best of each; tell whether any became better."""
+        bad = cost > (_STANDS_OUT * cost.median()).clamp(min=CERTAIN**2)
+        good = (~bad).nonzero().flatten()
+        if not bool(bad.any()) or not len(good):
+            return m, False
+        filled = fill(m, bad)
+        held = self._context(filled)
+        generator = torch.Generator().manual_seed(seed)
+        own = m - (m @ free.T) @ free
+        best = m
+        before = least = torch.where(bad, self._residuals(m, held).square().sum(1), torch.zeros_like(cost))
+        for attempt in range(_STARTS + 1):
+            start = filled
+            if attempt:
+                donors = good[torch.randint(len(good), (len(m),), generator=generator)]
+                start = torch.where(bad[:, None], own + (m[donors] @ free.T) @ free, m)
+            mu = torch.full_like(cost, 1e-4)
+            for _ in range(_RESTART):
+                start, mu = self._stepped(start, held, directions, mu, self._system(start, held, directions))
+            now = self._residuals(start, held).square().sum(1)
+            wins = bad & (now < least)
+            best, least = torch.where(wins[:, None], start, best), torch.where(wins, now, least)
+            if self._clock.left < 0.0:
+                break
+        return best, bool((least < 0.7 * before).any())

@@ -170,12 +170,17 @@ class CallGraph:
 
 
 def trace_client(view: View) -> CallGraph | None:
-    """Record the public model as clients run it, without dropout, on a random clip; None as `trace`."""
+    """Record the public model as clients run it, without dropout, on random clips; None as `trace`.
+
+    There are as many as share the update.
+    """
     model = view.target.model
     model.batchnorm(view.client.protocol.bn)
     model.dropout(False)
     device = next(iter(view.update.gradients.values())).device
-    clip = torch.rand((1, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(device)
+    clip = torch.rand((view.update.batch, *view.knowledge.clip_shape), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     return trace(model, clip)
 
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.head_gradient import gradient_at_head
-from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
-from auditor.records import Clock, View
+from auditor.attack.recursion.joint_completion import complete_jointly
+from auditor.attack.recursion.known_above import KnownAbove
+from auditor.attack.recursion.masked_system import MaskedReading, Solved, recovered_input, solve, split
+from auditor.records import Clock, RecoveredActivation, RecoveredInput, View
 
 # What of a gradient no value explains: rounding leaves 1e-6, one unit on the wrong side far more. Beyond it, what lies
 # above contradicts the gradient.
@@ -48,6 +50,12 @@ class GraphDescent:
         Why it went no further, in one clause; empty where the value that the clip enters by is exact.
     bottom
         The value that the clip enters by, and the weight that reads it, where the descent reached it.
+    depth
+        How far it came with every value that weights read, from the head down.
+    activation
+        The lowest one that is known as a whole.
+    loose
+        Axes of the values whose order is a guess: every order gives the same gradients.
     """
 
     graph: CallGraph
@@ -58,6 +66,9 @@ class GraphDescent:
     partial: Partial | None
     ended: str
     bottom: tuple[int, str] | None
+    depth: tuple[RecoveredInput, ...]
+    activation: RecoveredActivation | None
+    loose: tuple[int, ...] = ()
 
 
 @dataclass
@@ -135,6 +146,10 @@ class _Descent:
         self._rectified: dict[int, _Rectified] = {}
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
         self._flips = 0
+        self._head: Call | None = None
+        self._depth: dict[str, RecoveredInput] = {}
+        self._activation: RecoveredActivation | None = None
+        self._loose: tuple[int, ...] = ()
         self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
@@ -143,7 +158,8 @@ class _Descent:
                 self._pixels.update(call.outputs)
 
     def run(self, head: int, cotangent: Tensor) -> GraphDescent:
-        self._state.cotangents[self._graph.calls[head].outputs[0]] = cotangent
+        self._head = self._graph.calls[head]
+        self._state.cotangents[self._head.outputs[0]] = cotangent
         partial, ended, bottom, place = None, "", None, head
         try:
             while place >= 0:
@@ -160,6 +176,9 @@ class _Descent:
             partial=partial,
             ended=ended,
             bottom=bottom,
+            depth=tuple(self._depth.values()),
+            activation=self._activation,
+            loose=self._loose,
         )
 
     def _step(self, place: int) -> int:
@@ -175,7 +194,7 @@ class _Descent:
             return self._rectify(place, call, mine[call.outputs[0]])
         if kind == "mixes":
             raise _Ended(f"{call.name} mixes values that are not known")
-        if kind == "weighted":
+        if kind == "weighted" and not self._averages(call):
             state.readers.setdefault(call.inputs[0], []).append((call, mine[call.outputs[0]]))
         if kind == "rearranges" and (call.outputs[0] in state.readers or call.outputs[0] in state.aliases):
             state.aliases[call.inputs[0]] = (call.outputs[0], call)
@@ -183,6 +202,11 @@ class _Descent:
             for n, pulled in self._graph.pull(call, mine).items():
                 state.add(n, pulled)
         return place - 1
+
+    def _averages(self, call: Call) -> bool:
+        """Tell whether a Linear head reads several rows of a clip: of rank one, its gradient does not tell them."""
+        rows = torch.Size(self._graph.shapes[call.outputs[0]][:-1]).numel()
+        return call is self._head and rows > self._graph.shapes[0][0]
 
     def _kind(self, call: Call) -> str:
         """Return what a call does to gradients: weighted, rectifies, rearranges, affine, or mixes."""
@@ -224,11 +248,11 @@ class _Descent:
         if value in self._solved:
             open_, undecided = split(*self._solved[value])
             return _Rectified(open_, undecided, above)
-        open_ = self._behind_average(place, cotangent)
-        return _Rectified(open_, torch.zeros_like(open_), above)
+        open_, undecided = self._behind_average(place, cotangent)
+        return _Rectified(open_, undecided, above)
 
-    def _behind_average(self, place: int, cotangent: Tensor) -> Tensor:
-        """Return masks of units whose values no weight reads, where all positions of a channel count alike."""
+    def _behind_average(self, place: int, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masks of units whose values no weight reads, where all positions count alike; and which are unsure."""
         call = self._graph.calls[place]
         if not _uniform(cotangent):
             raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
@@ -238,11 +262,11 @@ class _Descent:
             sent = self._view.update.gradients.get(reader.weight or "")
             if sent is None or gates.shape != cotangent.shape or not _uniform(gates):
                 continue
-            operation = self._graph.operation(reader)
-            found = peel_corners(operation, gates[0].flatten(1)[:, 0], sent.double())
+            found = peel_corners(self._graph.operation(reader), gates, sent.double())
             if isinstance(found, PeeledMasks):
                 self._residuals[f"masks above {reader.weight}"] = found.off
-                return found.masks.reshape(cotangent.shape)
+                self._loose = self._loose or found.loose
+                return found.masks, found.undecided & (cotangent != 0.0)
             why = found
         raise _Ended(why)
 
@@ -268,9 +292,12 @@ class _Descent:
             sent = self._view.update.gradients.get(call.weight or "")
             if sent is None or sum(c.weight == call.weight for c in self._graph.calls) > 1:
                 continue
+            operation = self._graph.operation(call)
+            if operation.reads_across(self._loose):
+                raise _Ended(f"{call.weight} reads across positions whose order the average hides")
             place, units = self._undecided(call)
             opened = None if place is None else self._rectified[place].open & (units != 0.0)
-            readings.append(MaskedReading(self._graph.operation(call), cotangent, sent, units, opened))
+            readings.append(MaskedReading(operation, cotangent, sent, units, opened))
             places.append(place)
         names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
         if not readings:
@@ -282,11 +309,18 @@ class _Descent:
             raise _Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
         if not made.exact:
             rank, positions = made.projections.shape
-            why = f"{names} give {rank} equations for {positions} positions of a channel"
-            raise _Ended(why, Partial(value, names, made))
+            known = KnownAbove(self._graph, value, self._values, self._open, self._kind)
+            completed = complete_jointly(made, known, rectified, self._clock)
+            if isinstance(completed, str):
+                why = f"{names} give {rank} equations for {positions} positions of a channel, and {completed}"
+                self._depth[names] = recovered_input(made, sought=True)
+                raise _Ended(why, Partial(value, names, made))
+            made = completed
         if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
             raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
         self._residuals.update({reading.operation.weight: made.residual for reading in made.readings})
+        self._depth[names] = recovered_input(made)
+        self._activation = RecoveredActivation(weight=made.readings[0].operation.weight, value=made.value)
         self._flips += made.flips
         return made, self._settled(made, places)
 
@@ -339,8 +373,8 @@ class _Descent:
 
 
 def _uniform(cotangent: Tensor) -> bool:
-    """Tell whether a gradient is the same at every position of a channel, and the value is an image or a clip."""
+    """Tell whether a gradient is the same at every position of an image or clip, for each of them."""
     if cotangent.dim() < 4:
         return False
-    rows = cotangent.movedim(1, -1).reshape(-1, cotangent.shape[1])
-    return float((rows - rows[:1]).abs().max()) <= _UNIFORM * float(rows.abs().max())
+    positions = cotangent.flatten(2)
+    return float((positions - positions[:, :, :1]).abs().max()) <= _UNIFORM * float(positions.abs().max())

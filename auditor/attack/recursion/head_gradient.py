@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 
-from auditor.attack.closed_form.linear_input import recover_linear_input
+from auditor.attack.closed_form.linear_input import bias_gradient, recover_linear_input
+from auditor.attack.recursion.batch_head import gradients_of_clips
 from auditor.attack.recursion.call_graph import Call, CallGraph
-from auditor.records import View
+from auditor.records import Layer, View
 
 # A gradient of rank one, and bisections for its scale.
 _RANK_ONE, _HALVINGS = 1e-4, 200
+# Rows that an average counts alike are the same in float64.
+_SAME = 1e-12
 
 
 def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
@@ -18,6 +21,14 @@ def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
         layer = owners.get(call.weight or "")
         if layer is None or layer.kind != "linear" or _reaches(graph, place):
             continue
+        if graph.shapes[0][0] > 1:
+            if call.outputs[0] != graph.logits or call.weight not in view.update.gradients:
+                continue
+            told = gradients_of_clips(view, graph, call)
+            return None if told is None else (place, told)
+        averaged = _behind_average(view, graph, place, layer)
+        if averaged is not None:
+            return place, averaged
         found = recover_linear_input(view, layer)
         count = torch.Size(graph.shapes[call.inputs[0]]).numel()
         if found is None and call.weight in view.update.gradients and call.outputs[0] == graph.logits:
@@ -30,6 +41,34 @@ def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
         output = gradient @ found.value / found.value.square().sum()
         return place, output.reshape(graph.shapes[call.outputs[0]])
     return None
+
+
+def _behind_average(view: View, graph: CallGraph, place: int, layer: Layer) -> Tensor | None:
+    """Return the gradient at the output of a head that reads several rows, whose logits are then averaged.
+
+    Its rows are the same, so each is its share of the bias's gradient.
+    """
+    call = graph.calls[place]
+    shape = graph.shapes[call.outputs[0]]
+    rows = torch.Size(shape[:-1]).numel()
+    sent = view.update.gradients.get(call.weight or "")
+    if rows == graph.shapes[0][0] or sent is None:
+        return None
+    drawn = torch.randn(graph.shapes[graph.logits], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cotangents = {graph.logits: drawn}
+    for above in reversed(graph.calls[place + 1 :]):
+        mine = {n: cotangents.pop(n) for n in above.outputs if n in cotangents}
+        if not mine:
+            continue
+        if above.weight is not None or not (graph.rearranges(above) or graph.affine(above)):
+            return None
+        for n, pulled in graph.pull(above, mine).items():
+            cotangents[n] = cotangents[n] + pulled if n in cotangents else pulled
+    pulled_rows = cotangents[call.outputs[0]].reshape(rows, -1)
+    if float((pulled_rows - pulled_rows[:1]).abs().max()) > _SAME * float(pulled_rows.abs().max()):
+        return None
+    bias = bias_gradient(view, layer, sent)
+    return None if bias is None or len(bias) != shape[-1] else (bias / rows).expand(shape).clone()
 
 
 def _without_bias(view: View, graph: CallGraph, call: Call) -> Tensor | None:

@@ -13,6 +13,7 @@ from auditor.attack.recursion.pooled_units import tap_positions
 from auditor.attack.recursion.sign_completion import complete
 from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.recursion.weight_system import ROUNDING, columns, equation_rows, from_columns, obstacle, right_side
+from auditor.records import RecoveredInput
 
 # Singular values below this share of the largest one are rounding, in a class of positions that is not determined.
 _RANK_CUT = 3e-6
@@ -20,7 +21,11 @@ _RANK_CUT = 3e-6
 _NOISY = 3e-5
 # Share of the positions that may be open directions: signs decide 0.16 of them at random positions, not 0.3.
 _MOST_FREE = 0.3
+# What may stay below zero of a channel that signs settled, relative to it.
+_NEGATIVE = 1e-3
 _ROUNDS = 8
+# Where positions stay open, misfit still shows wrong units if equations are this many times their rank.
+_SPARE = 1.5
 # Rows of an output channel that miss this many times what a quiet channel misses hold a unit that is wrong.
 _OUTLIER, _QUIET = 3.0, 0.25
 # What of a channel's misfit undecided units must explain, and the coefficient that means "the other way".
@@ -31,7 +36,7 @@ _UNDECIDED = 60
 # 8x32x32 to 16x112x112: the largest value of a closed unit is 5 to 7 deviations, calibrated.
 _OPEN, _LOW, _HIGH = 8.0, 2.0, 60.0
 # Multiplications of the largest decomposition (minutes on one core).
-_WORK = 4e11
+MOST_WORK = 4e11
 # Entries of the largest matrix (0.5 GB), before it is cut into classes.
 _ENTRIES = 6e7
 
@@ -92,6 +97,8 @@ class Solved:
         As given, with undecided units as the equations decide them.
     flips
         How many units changed sides.
+    classes
+        Positions that share no equation with those of other classes.
     """
 
     value: Tensor
@@ -103,6 +110,7 @@ class Solved:
     residual: float
     readings: tuple[MaskedReading, ...]
     flips: int
+    classes: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -139,13 +147,27 @@ def solve(readings: Sequence[MaskedReading], rectified: bool = False) -> Solved 
     weight = weight / weight.median()
     made, flips = _solved(held, torch.cat(right), weight, rectified), 0
     for _ in range(_ROUNDS):
-        if isinstance(made, str) or not made.exact:
+        if isinstance(made, str) or not (made.exact or len(weight) > _SPARE * len(made.projections)):
             break
         held, changed = _repaired(made, torch.cat(right), weight)
         if not changed:
             break
         made, flips = _solved(held, torch.cat(right), weight, rectified), flips + changed
     return made if isinstance(made, str) else replace(made, flips=flips)
+
+
+def recovered_input(made: Solved, sought: bool = False) -> RecoveredInput:
+    """Return how far equations came with a value, for people."""
+    rank, positions = made.projections.shape
+    equations = sum(math.prod(_shape(reading)) for reading in made.readings)
+    return RecoveredInput(
+        weights=tuple(reading.operation.weight for reading in made.readings),
+        how="sought" if sought else "exact" if rank == positions else "completed",
+        equations=equations,
+        unknowns=positions,
+        share=rank / positions,
+        residual=made.residual,
+    )
 
 
 def split(value: Tensor, deviation: Tensor) -> tuple[Bool[Tensor, "..."], Bool[Tensor, "..."]]:
@@ -176,7 +198,8 @@ def _solved(readings: Sequence[MaskedReading], right: Tensor, weight: Tensor, re
     value, deviation = (rows.new_zeros(positions, right.shape[1]) for _ in range(2))
     known, projections, noise = [], [], []
     missed, exact, negative = torch.zeros_like(right), True, 0.0
-    for at in _classes(readings, positions):
+    classes = _classes(readings, positions)
+    for at in classes:
         mine = (rows[:, at] != 0.0).any(1).nonzero().flatten()
         made = _class(rows[mine][:, at] * weight[mine, None], right[mine] * weight[mine, None], rectified)
         if made is None:
@@ -199,6 +222,7 @@ def _solved(readings: Sequence[MaskedReading], right: Tensor, weight: Tensor, re
         residual=max(float(missed.norm() / right.norm().clamp(min=1e-300)), negative),
         readings=tuple(readings),
         flips=0,
+        classes=tuple(classes),
     )
 
 
@@ -222,7 +246,7 @@ def _classes(readings: Sequence[MaskedReading], positions: int) -> list[Tensor]:
 
 def _class(rows: Tensor, right: Tensor, rectified: bool) -> _Class | None:
     n, m = rows.shape
-    if min(n, m) ** 2 * max(n, m) > _WORK:
+    if min(n, m) ** 2 * max(n, m) > MOST_WORK:
         return None
     q, r = torch.linalg.qr(rows) if n > m else (None, rows)
     u, s, v = torch.linalg.svd(r, full_matrices=False)
@@ -263,11 +287,13 @@ def _completed(all_: _Class, firm: _Class) -> _Class:
     if free.shape[1] > _MOST_FREE * v.shape[1]:
         return all_
     made = complete(firm.solution, free, firm.deviation)
-    if not all_.exact and not bool(made.unique.all()):
+    below = made.value.clamp(max=0.0).norm(dim=0) / made.value.norm(dim=0).clamp(min=1e-300)
+    settled = made.unique & (below < _NEGATIVE)
+    if not all_.exact and not bool(settled.all()):
         return all_
-    solution = torch.where(made.unique, made.value, all_.solution)
-    deviation = torch.where(made.unique, made.deviation, all_.deviation)
-    negative = float(made.value[:, made.unique].clamp(max=0.0).norm() / solution.norm().clamp(min=1e-300))
+    solution = torch.where(settled, made.value, all_.solution)
+    deviation = torch.where(settled, made.deviation, all_.deviation)
+    negative = float(made.value[:, settled].clamp(max=0.0).norm() / solution.norm().clamp(min=1e-300))
     return _Class(solution, deviation, all_.projections, all_.known, all_.noise, True, negative)
 
 

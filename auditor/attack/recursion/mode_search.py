@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from auditor.attack.spectrum import Spectrum
+from auditor.attack.spectrum import Spectrum, ring_means
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Clips, Clock, Outcome, Trace
 from auditor.solvers.gauss_newton import Linearised, gauss_newton
@@ -49,7 +49,7 @@ class Searched:
 
 def search_modes(
     equations: ClipEquations,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int, int, int],
     like: Tensor,
     budget: Budget,
     clock: Clock,
@@ -58,11 +58,13 @@ def search_modes(
 ) -> Searched | None:
     """Minimise residuals and a normal prior over modes by Gauss-Newton, level by level of shrinking error.
 
+    `shape` is that of the clips, whose number comes first; they share one prior.
     None where no clip with a finite misfit turned up.
     """
-    transform = CosineTransform.of(shape, like)
-    deviation = spectrum.variance(shape).sqrt().to(like)
-    z = like.new_zeros((1, *shape))
+    one = shape[1:]
+    transform = CosineTransform.of(one, like)
+    deviation = spectrum.variance(one).sqrt().to(like)
+    z = like.new_zeros(shape)
     best = 0.5 + z
     least, products, steps = math.inf, float(_FIRST), 0
     trace: list[Trace] = []
@@ -73,7 +75,7 @@ def search_modes(
             return equations(0.5 + transform.clips(variable * scale), error)
 
         most = min(int(products), _MOST, max(budget.steps - steps, 1))
-        step = gauss_newton(off, z, most, _TOLERANCE, clock)
+        step = gauss_newton(off, z, most, _TOLERANCE, clock, ring_means)
         z, steps = step.variable, steps + step.products
         products *= _GROWTH
         clips = (0.5 + transform.clips(z * deviation)).clamp(0.0, 1.0).detach()
@@ -88,8 +90,8 @@ def search_modes(
             outcome = Outcome.OUT_OF_BUDGET
             break
         if level in _FITTED:
-            missed = Linearised(off, z).posterior_error(most, _TOLERANCE, clock, seed)
-            spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square())[0])
-            fresh = spectrum.variance(shape).sqrt().to(like)
+            missed = Linearised(off, z, ring_means).posterior_error(most, _TOLERANCE, clock, seed)
+            spectrum = spectrum.fitted(((z.square() + missed.square()) * deviation.square()).mean(0))
+            fresh = spectrum.variance(one).sqrt().to(like)
             z, deviation = z * deviation / fresh, fresh
     return Searched(best, least, outcome, tuple(trace), steps) if math.isfinite(least) else None

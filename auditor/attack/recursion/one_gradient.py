@@ -5,10 +5,16 @@ import torch
 from auditor.records import View
 
 
-def no_single_gradient(view: View) -> str | None:
-    """Say in one clause why an update is not the finite gradient of one clip without unknown masks; None if it is."""
-    if view.update.batch != 1:
-        return f"{view.update.batch} clips share the update; the recursion needs one"
+def no_single_gradient(view: View, batches: bool = False) -> str | None:
+    """Say in one clause why an update is not the finite gradient of one clip without unknown masks; None if it is.
+
+    With `batches` it may be that of several clips whose labels are known.
+    """
+    clips = view.update.batch
+    if clips != 1 and not batches:
+        return f"{clips} clips share the update; the recursion needs one"
+    if clips != 1 and (view.knowledge.labels is None or len(view.knowledge.labels) != clips):
+        return f"{clips} clips share the update, and their labels are not known"
     if not view.one_gradient:
         return "the update may hold several gradients"
     if view.client.protocol.dropout == "on":

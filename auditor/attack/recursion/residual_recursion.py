@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,13 +10,18 @@ from torch import Tensor
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
+from auditor.attack.cost import AttackCost
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
-from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
+from auditor.attack.recursion.frame_order import descend_in_order
+from auditor.attack.recursion.graph_descent import GraphDescent
 from auditor.attack.recursion.mode_search import search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
+from auditor.attack.recursion.precedence import layer_recursion_passes
+from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.results.model import Determinacy
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,24 @@ class ResidualRecursion(Attack):
     )
     width: float = 1.0
     spectrum: Spectrum = field(default_factory=Spectrum)
+    succeeds: str = "layer-recursion"
+
+    def work(self, view: View, layers: Sequence[Determinacy]) -> AttackCost:
+        """Count the decompositions on the way down, and the products of the search."""
+        return recursion_work(view, layers)
+
+    def needless(self, view: View) -> str | None:
+        """Give way where the clip takes one way through the net: layer-recursion also uses the gradients below."""
+        return "layer-recursion passes this net and uses more of the update" if layer_recursion_passes(view) else None
 
     def obstacle(self, view: View) -> str | None:
-        """Need one clip, one gradient, BatchNorm that does not mix positions, and finite numbers."""
-        return no_single_gradient(view)
+        """Need one gradient, the labels of several clips, BatchNorm that does not mix positions, and finite numbers."""
+        return no_single_gradient(view, batches=True)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Descend; read the clip off where the recursion reached the pixels, else search for it."""
         clock = Clock(budget.seconds)
-        found = descend_graph(view, clock)
+        found = descend_in_order(view, clock)
         if isinstance(found, str):
             return skipped(self, found)
         labels: tuple[Label, ...] = view.knowledge.labels or (0,)
@@ -118,8 +132,9 @@ class ResidualRecursion(Attack):
             if exact is not None:
                 return exact
         equations = ValueEquations(found, self.width)
+        shape = (view.update.batch, *view.knowledge.clip_shape)
         like = next(iter(view.update.gradients.values())).float()
-        searched = search_modes(equations, view.knowledge.clip_shape, like, budget, clock, seed, self.spectrum)
+        searched = search_modes(equations, shape, like, budget, clock, seed, self.spectrum)
         if searched is None:
             return skipped(self, "least squares gave no clip whose values are finite")
         return Reconstruction(
@@ -135,11 +150,13 @@ class ResidualRecursion(Attack):
             seconds=clock.used,
             seed=seed,
             notes=(_note(found),),
+            depth=found.depth,
+            activation=found.activation,
         )
 
     def measure(self, view: View, clips: Clips, labels: tuple[Label, ...]) -> float | None:
         """Return the misfit of the equations; where the pixels are exact, how far the update is from the observed."""
-        found = descend_graph(view, Clock(600.0))
+        found = descend_in_order(view, Clock(600.0))
         if isinstance(found, str) or not found.values:
             return None
         if found.bottom is not None:
@@ -160,12 +177,13 @@ class ResidualRecursion(Attack):
         pixels = pixel_map(view.target.model, weight, view.knowledge.clip_shape, made.device)
         if pixels is None:
             return None
-        clips = pixels.to_clip(made)[None]
+        clips = torch.stack([pixels.to_clip(one) for one in made.chunk(view.update.batch)])
         certificate = _certificate(found) | {
             "update_residual": residual(view, clips, labels), "pixel_coverage": pixels.coverage
         }  # fmt: skip
         note = f"exact through {len(found.residuals)} layers, down to the pixels"
-        return solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        exact = solved(self.name, clips, labels, certificate, seconds=clock.used, seed=seed, note=note)
+        return replace(exact, depth=found.depth)
 
 
 def _certificate(found: GraphDescent) -> dict[str, float]:
@@ -174,4 +192,5 @@ def _certificate(found: GraphDescent) -> dict[str, float]:
 
 def _note(found: GraphDescent) -> str:
     names = [name for name in found.residuals if not name.startswith("masks")]
-    return f"exact inputs of {', '.join(names)}; then least squares: {found.ended}"
+    order = "; frames stand in an order of likeness, as the update is the same for any" if found.loose else ""
+    return f"exact inputs of {', '.join(names)}; then least squares: {found.ended}{order}"

@@ -65,6 +65,14 @@ class Operation:
                 settings[name] = many if len(many) == n else many * n
         return settings | {"weight": given["weight"], "axes": n}
 
+    def reads_across(self, axes: Sequence[int]) -> bool:
+        """Tell whether one output reads several places along some of these axes of a convolution's input."""
+        settings = self.convolution
+        if settings is None:
+            return False
+        kernel, stride = settings["weight"].shape[2:], settings["stride"]
+        return any(a >= 2 and self.input.shape[a] > 1 and (kernel[a - 2] > 1 or stride[a - 2] > 1) for a in axes)
+
 
 class _Reached(BaseException):
     """The operation that was waited for has begun or ended."""

@@ -22,10 +22,11 @@ class SeenThrough:
     """A model whose derivatives go through what forward cuts, where that changes nothing of what clients send.
 
     `frozen` names the parameters that no client trains, as forward cuts their gradient; `note` says so, and is empty
-    where the model is as it was.
+    where the model is as it was. `logits` are what the clip got as forward stands.
     """
 
     model: VideoModel
+    logits: Tensor
     frozen: tuple[str, ...] = field(default=())
     note: str = ""
 
@@ -38,21 +39,21 @@ def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height 
     where no pixel gains a slope, the model is left as it was.
     """
     with torch.no_grad(), CutsMet() as cuts:
-        model(clip)
+        logits = model(clip)
     if not cuts.met:
-        return SeenThrough(model=model)
+        return SeenThrough(model=model, logits=logits)
     through = model.over(model.network)
     through.sees_through = True
     try:
         sent, opened = _sent(model, clip), _slopes(through, clip)
     except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AttributeError):
-        return SeenThrough(model=model)  # whole numbers were needed where slopes need floats
+        return SeenThrough(model=model, logits=logits)  # whole numbers were needed where slopes need floats
     if opened is None or not _gains(sent, opened):
-        return SeenThrough(model=model)
+        return SeenThrough(model=model, logits=logits)
     frozen = tuple(name for name, slope in opened.parameters.items() if _moves(slope) and not _sends(sent, name))
     if not _same_updates(sent, opened, frozen):
-        return SeenThrough(model=model)
-    return SeenThrough(model=through, frozen=frozen, note=_note(frozen, len(opened.parameters)))
+        return SeenThrough(model=model, logits=logits)
+    return SeenThrough(model=through, logits=logits, frozen=frozen, note=_note(frozen, len(opened.parameters)))
 
 
 @record

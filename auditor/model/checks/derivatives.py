@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 
 import torch
 from jaxtyping import Float
@@ -20,7 +19,6 @@ SMALLEST_SIDE = 28
 FEWEST_FRAMES = 8
 LARGEST_IN_DOUBLE = 512 * 2**20
 PARAMETERS_CHECKED = 2
-SLOWEST_FORWARD = 2.0
 # Central differences err by h^2 and by rounding over h; where a ReLU switches inside the step they err by more, so a
 # second step is tried before a difference counts.
 # The large steps are for parameters whose slope is so small (a layer scale of 1e-6) that rounding drowns small ones.
@@ -64,36 +62,32 @@ def smaller_clip(
     return clip
 
 
-def gradient_error(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"], seed: int) -> float | None:
+def gradient_error(
+    model: VideoModel, clip: Float[Tensor, "1 frame channel height width"], seed: int, count: int = PARAMETERS_CHECKED
+) -> float | None:
     """Return the relative error of directional derivatives against central finite differences.
 
-    Two random parameters, each along a random direction, in float64 (float32 where a float64 copy would not fit or the
-    network insists on float32: there the differences themselves are good to about 1e-2). None if nothing could be
-    measured, or one forward pass takes so long that a dozen in float64 would take minutes.
+    `count` random parameters, each along a random direction, in float64 (float32 where a float64 copy would not fit or
+    the network insists on float32: there the differences themselves are good to about 1e-2). One parameter is checked
+    in float32 and in place: that is for networks whose passes take seconds. None if nothing could be measured.
     """
     if isinstance(model.network, TwoPart):  # the frozen extractor has no gradient to check
         with torch.no_grad():
             model = model.over(model.network.holding(model.prepare(clip)))
-    start = time.monotonic()
-    with torch.no_grad():
-        model(clip)
-    if time.monotonic() - start > SLOWEST_FORWARD:
-        return None
     dtypes = [torch.float64, torch.float32]
-    if sum(p.numel() for p in model.parameters()) * 8 > LARGEST_IN_DOUBLE:
+    if count == 1 or sum(p.numel() for p in model.parameters()) * 8 > LARGEST_IN_DOUBLE:
         dtypes = [torch.float32]
     for dtype in dtypes:
         try:
-            network = copy.deepcopy(model.network).to(dtype)
-            twin = model.over(network)
-            error = _directional_error(twin, clip.to(dtype), dtype, seed)
+            twin = model if count == 1 else model.over(copy.deepcopy(model.network).to(dtype))
+            error = _directional_error(twin, clip.to(dtype), dtype, seed, count)
         except (RuntimeError, TypeError, ValueError):  # a cast to float32 inside the network
             continue
         return error
     return None
 
 
-def _directional_error(model: VideoModel, clip: Tensor, dtype: torch.dtype, seed: int) -> float | None:
+def _directional_error(model: VideoModel, clip: Tensor, dtype: torch.dtype, seed: int, count: int) -> float | None:
     generator = torch.Generator().manual_seed(seed)
     logits = model(clip)
     weights = torch.randn(logits.shape, generator=generator, dtype=torch.float64).to(logits)
@@ -103,7 +97,7 @@ def _directional_error(model: VideoModel, clip: Tensor, dtype: torch.dtype, seed
     norms = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
     used = [i for i in order if norms[i] > ROUNDING[dtype] * max(norms)]
     worst = None
-    for i in used[:PARAMETERS_CHECKED]:
+    for i in used[:count]:
         parameter, gradient = parameters[i], gradients[i]
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
         # Half of the direction is the gradient's own, so that the derivative is far above rounding.

@@ -3,34 +3,35 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.accounting import accounted
+from auditor.model.checks.affordable import affordable
+from auditor.model.checks.checked import checked, slopes_told
 from auditor.model.checks.cuts import seen_through
-from auditor.model.checks.derivatives import gradient_error, second_derivative, smaller_clip
-from auditor.model.checks.slopes import unseen
+from auditor.model.checks.derivatives import smaller_clip
 from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape, questions
-from auditor.model.forward_pass import observe
+from auditor.model.forward_pass import Observation, observe
 from auditor.model.layers import find_layers
 from auditor.model.onnx.support import WAYS_FORWARD
 from auditor.model.onnx.tracing import NodeError
 from auditor.model.output import described_output, output_notes, select
 from auditor.model.reading_options import LoadOptions
+from auditor.model.training_step import observed_step
 from auditor.model.two_part import TwoPart, find_layers_of_parts
 from auditor.model.video import VideoModel
-from auditor.records import Fidelity, InputSpec, Target, Unaccounted
+from auditor.records import Fidelity, InputSpec, Target, TrainingStep, Unaccounted
 from auditor.text import printable
 
-WRONG_GRADIENT = 0.05
 LARGEST_CLIP = 2**26  # 128 frames of 418 by 418 pixels in colour
-ROUGH_GRADIENT = 1e-3
-# Formats whose derivatives are made by this package, not by the network's own code.
-IMPORTED = ("onnx", "two-part")
-SAME_ANSWER = 1e-4
+
+# A clip, what a pass over it did, and what a training step on it costs.
+Seen = tuple[Tensor, Observation, TrainingStep]
 
 
 def sample_clips(spec: InputSpec, clips: int, seed: int) -> Tensor:
@@ -43,6 +44,11 @@ def sample_clips(spec: InputSpec, clips: int, seed: int) -> Tensor:
         )
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (clips, *spec.clip_shape), generator=generator).float() / 255
+
+
+def with_gradient(clip: Tensor) -> Tensor:
+    """Return a copy that slopes are taken by, and that a network may write into."""
+    return clip.detach().requires_grad_().clone()
 
 
 def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
@@ -100,9 +106,8 @@ def _class_axis(model: VideoModel, clip: Tensor, output: Tensor, wanted: int | N
     return by_extent(output, wanted) if found is None else found
 
 
-def _axis_notes(model: VideoModel, clip: Tensor) -> list[str]:
-    with torch.no_grad():
-        shape = tuple(select(model.outputs(clip), model.wanted_output).shape)
+def _axis_notes(model: VideoModel, outputs: Any) -> list[str]:
+    shape = tuple(select(outputs, model.wanted_output).shape)
     if model.class_axis is None or model.class_axis == len(shape) - 1:
         return []
     return [
@@ -111,27 +116,10 @@ def _axis_notes(model: VideoModel, clip: Tensor) -> list[str]:
     ]
 
 
-def _answers_alike(model: VideoModel, clip: Tensor) -> None:
-    with torch.no_grad():
-        first, second = model(clip), model(clip)
-        model(1 - clip)
-        third = model(clip)
-    off = _apart(first, second)
-    if off > SAME_ANSWER:
-        raise NotAuditable(
-            f"the model answers differently each time: two runs on one clip differ by {off:.1%} of the largest logit",
-            "switch off what draws random numbers or counts runs in forward; dropout is --dropout's matter",
-        )
-    off = _apart(first, third)
-    if off > SAME_ANSWER:
-        raise NotAuditable(
-            f"the model remembers earlier clips: after another clip its logits differ by {off:.1%} of the largest",
-            "begin every clip from the same state in forward (a hidden state that is kept between calls)",
-        )
-
-
-def _apart(first: Tensor, other: Tensor) -> float:
-    return float((first - other).abs().max() / first.abs().max().clamp(min=1e-3))
+def seen_once(model: VideoModel, clip: Tensor) -> Seen:
+    """Run a clip once, with what its slopes need, and count what that takes."""
+    clip = with_gradient(clip)
+    return clip, *observed_step(model, clip)
 
 
 def described(
@@ -145,11 +133,13 @@ def described(
     operators: Mapping[str, int],
     fidelity: Fidelity,
     frozen: tuple[str, ...] = (),
+    seen: list[Seen] | None = None,
 ) -> Target:
     """Observe the layers, check the derivatives, and put everything together.
 
     `fidelity` holds what the source alone tells; what the checks find is added to it. `frozen` names the parameters
-    that the source keeps from training.
+    that the source keeps from training; `seen` holds `seen_once` of a sample clip, where that was run already, and is
+    emptied, so that what the pass kept can go.
 
     Raises
     ------
@@ -157,53 +147,39 @@ def described(
         Gradients are wrong, or outputs change from run to run.
     """
     notes, missing = [*questions(spec), *fidelity.notes], list(fidelity.missing)
-    clip = sample_clips(spec, 1, options.seed)
-    seen = observe(model, clip)
+    clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
     parameters = dict(model.named_parameters())
     if isinstance(model.network, TwoPart):
-        layers = find_layers_of_parts(model.network, parameters, seen.readings)
+        layers = find_layers_of_parts(model.network, parameters, observation.readings)
     else:
-        layers = find_layers(model.network, parameters, seen.readings)
-    del seen
-    checked = smaller_clip(model, clip)
-    if checked is not clip:
-        (frames, _, height, width), (fewer, _, low, narrow) = clip.shape[1:], checked.shape[1:]
+        layers = find_layers(model.network, parameters, observation.readings)
+    output = described_output(model, observation.output, len(clip), model.wanted_output)
+    axis = _axis_notes(model, observation.output)
+    notes += axis + output_notes(output, options.temporal_pool)
+    share = 1.0
+    small = smaller_clip(model, clip.detach())
+    if small.shape != clip.shape:
+        share = small.numel() / clip.numel()
+        (frames, _, height, width), (fewer, _, low, narrow) = clip.shape[1:], small.shape[1:]
         notes.append(
             f"Derivatives were checked on clips of {fewer}x{low}x{narrow}, which the network reads as well as "
             f"{frames}x{height}x{width}: the functions are the same, and the whole size takes minutes."
         )
-    _answers_alike(model, checked)
-    opened = seen_through(model, checked)
-    model = opened.model
-    notes += [opened.note] if opened.note else []
-    gradient = gradient_error(model, checked, options.seed)
-    if gradient is None:
-        missing.append(
-            "Gradients were not compared with finite differences: a pass takes too long, or the network or its "
-            "derivative fails in the precision that the comparison needs."
-        )
-    elif gradient > WRONG_GRADIENT:
-        if form in IMPORTED:
-            raise NotAuditable(
-                f"gradients disagree with finite differences by {gradient:.0%}",
-                "report this model, and " + WAYS_FORWARD,
-            )
-        missing.append(
-            f"Gradients disagree with finite differences by {gradient:.0%}: the network defines derivatives of its own "
-            "(a straight-through estimator) or has steps. They are the ones that clients compute."
-        )
-    elif gradient > ROUGH_GRADIENT:
-        notes.append(f"Gradients agree with finite differences to {gradient:.1e} only.")
-    output = described_output(model, checked, model.wanted_output)
-    axis = _axis_notes(model, checked)
-    notes += axis + output_notes(output, options.temporal_pool)
-    hidden = unseen(model, checked)
-    missing += hidden.cut
-    failure = second_derivative(model, checked)
-    if failure:
-        notes.append(
-            f"Second derivatives are missing, so attacks that need them cannot run: {printable(failure, 200)}."
-        )
+        clip = with_gradient(small)
+        observation = observe(model, clip, model.outputs)
+    first = model.logits_of(observation.output, len(clip)).detach()
+    opened = seen_through(model, clip.detach())
+    if opened.model is not model:
+        model = opened.model
+        notes.append(opened.note)
+        observation = observe(model, clip, model.outputs)
+    checks = affordable(step, share)
+    logits = model.logits_of(observation.output, len(clip))
+    read = {name for reading in observation.readings for name in reading.parameters}
+    del observation  # what the pass kept would stay through the checks that follow
+    hidden, told = slopes_told(model, clip, read, logits, checks)
+    del logits
+    found = checked(model, clip.detach(), (first, opened.logits), told, checks, form, options.seed)
     return Target(
         name=printable(name),
         source="",
@@ -218,12 +194,13 @@ def described(
         frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
         cut=opened.frozen,
         dropout=model.drops,
+        step=step,
         fidelity=replace(
             fidelity,
-            gradient_check=gradient,
-            double_backward=not failure,
-            notes=tuple(notes),
-            missing=tuple(missing),
+            gradient_check=found.gradient,
+            double_backward=found.second,
+            notes=(*notes, *found.notes),
+            missing=(*missing, *found.missing),
             blind=hidden.blind,
             unaccounted=accounted(
                 model, fidelity.unaccounted or Unaccounted(), hidden, questions=questions(spec), axis_told=bool(axis)

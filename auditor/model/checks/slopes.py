@@ -1,6 +1,6 @@
 """Whether slopes reach everything that an attacker can compute: parameters that are read, and the pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from auditor.model.forward_pass import observe
 from auditor.model.video import VideoModel
 from auditor.records import record
 from auditor.text import printable
@@ -37,16 +36,20 @@ class Unseen:
     without_gradient: int = 0
 
 
-def unseen(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> Unseen:
+def unseen(
+    model: VideoModel,
+    clip: Float[Tensor, "1 frame channel height width"],
+    read: Set[str],
+    logits: Float[Tensor, "1 ..."],
+) -> Unseen:
     """Return what slopes do not show of a network.
 
     A part that runs under `torch.no_grad()` or behind `detach()`, or rounds, has no slope here, unless derivatives see
-    through it (`cuts.seen_through`); whoever holds the model can still compute what goes in and out of it.
+    through it (`cuts.seen_through`); whoever holds the model can still compute what goes in and out of it. `logits` are
+    of a pass over the clip, which needs a gradient, and `read` names the parameters that it read. What that pass kept
+    is used up.
     """
-    clip = clip.clone().requires_grad_()
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    seen = observe(model, clip)
-    logits = seen.output
     if not logits.requires_grad:
         return Unseen(
             blind=(
@@ -54,7 +57,7 @@ def unseen(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"
             )
         )
     loss = torch.nn.functional.softplus(logits).sum()
-    read = {name for reading in seen.readings for name in reading.parameters} & parameters.keys()
+    read = read & parameters.keys()
     try:
         slopes = torch.autograd.grad(loss, [clip, *parameters.values()], allow_unused=True)
     except RuntimeError as error:  # a function of the forward pass has no derivative

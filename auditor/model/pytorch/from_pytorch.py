@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.derivatives import smaller_clip
-from auditor.model.checks.describe import count_classes, described, sample_clips
+from auditor.model.checks.describe import Seen, count_classes, described, sample_clips, seen_once
 from auditor.model.checks.parity import TOLERANCE, difference
 from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_shape, without_batch
 from auditor.model.double_backward import NEEDED_FOR, swap_modules
-from auditor.model.forward_pass import observe
 from auditor.model.pixel_range import assumed_range, with_range
 from auditor.model.pytorch import Built
 from auditor.model.pytorch.built import class_counts, digest, trained_form
@@ -125,8 +124,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
-    substitutes = not _operators(model, smaller_clip(model, clip)).isdisjoint(NEEDED_FOR)
-    model = model.over(network, substitutes)
+    model, seen = _with_substitutes(model, clip)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return described(
         model, spec, classes, options, built.name, form, digest(network.state_dict()),
@@ -142,7 +140,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
             unaccounted=Unaccounted(assumed=assumed),
         ),
-        opened.frozen,
+        opened.frozen, seen,
     )  # fmt: skip
 
 
@@ -173,21 +171,28 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
     return shape, spec
 
 
-def _operators(model: VideoModel, clip: Tensor) -> frozenset[str]:
-    """Return the operations of a forward pass that keeps what gradients need.
+def _with_substitutes(model: VideoModel, clip: Tensor) -> tuple[VideoModel, list[Seen]]:
+    """Return the model with replacements for functions without second derivative, where it calls any.
+
+    And what a pass over the clip did, where that stands for the model that is returned: of large networks it takes
+    seconds.
 
     Raises
     ------
     NotAuditable
         The network runs without gradients only.
     """
+    small = smaller_clip(model, clip)
     try:
-        return observe(model, clip).operators
+        seen = seen_once(model, small)
     except Exception as error:
         raise NotAuditable(
             f"the model runs, but not where gradients are computed: {in_a_line(error)}",
             "let forward work as it does in training: no torch.inference_mode(), no numpy() of what has a gradient",
         ) from error
+    if not seen[1].operators.isdisjoint(NEEDED_FOR):
+        return model.over(model.network, True), []
+    return model.over(model.network, False), [seen] if small is clip else []
 
 
 def _settled_batch(model: VideoModel, built: Built, seed: int) -> tuple[str, tuple[str, ...]]:

@@ -118,6 +118,7 @@ def _variant(v: Variant, base: Variant | None) -> VariantBlock:
         delta_gain=None if v.baseline else _difference(gain, before),
         steps=v.steps,
         skipped=v.skipped,
+        not_compared=v.not_compared,
     )
 
 

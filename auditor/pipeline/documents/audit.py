@@ -12,10 +12,13 @@ from auditor.attack import Preset
 from auditor.exposure import Exposed
 from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.deep.feature_maps import FeatureMap
+from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
+from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.documents.findings import finding_blocks
+from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
@@ -25,7 +28,7 @@ from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
-from auditor.records import Clock, Outcome, Skipped, record
+from auditor.records import Clock, Skipped, record
 from auditor.results.audit import (
     AUDIT,
     ActionBlock,
@@ -40,7 +43,18 @@ from auditor.results.audit import (
 from auditor.results.declare import values_of
 from auditor.results.encode import document
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
-from auditor.score import FORMULA, Grade, Severity, Verdict, confidence, decide, gate, severity, unaccounted_for
+from auditor.score import (
+    FORMULA,
+    Course,
+    Grade,
+    Severity,
+    Verdict,
+    confidence,
+    decide,
+    gate,
+    severity,
+    unaccounted_for,
+)
 
 
 @record
@@ -65,6 +79,8 @@ class Gathered:
     untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
+    maps: tuple[FeatureMap, ...]
+    smaller: ScaledDown | Skipped | None
     diagnosed: Diagnosed | None
     labels: LabelFinding | None
     enhanced: Mapping[int, tuple[Enhancement, ...]]
@@ -83,15 +99,16 @@ def assemble(g: Gathered) -> Audit:
     """Decide the verdict and write everything down."""
     target = g.context.target
     worst = _worst(g)
-    cut_short = _cut_short(g)
-    verdict = _verdict(g, cut_short)
+    course = _course(g)
+    verdict = decide(course)
     satisfied, code = gate(verdict.word, worst.score, worst.band, g.options.fail_on)
     sure = confidence(
         target.fidelity,
         failed_controls=g.failed + _failed_nulls(g),
+        untested_controls=g.untested,
         probes=len({r.observed.probe.name for f in g.findings for r in f.results if r.score.bits is None}),
         seeds=1 + max((r.repetition for f in g.findings for r in f.results), default=0),
-        out_of_budget=cut_short,
+        out_of_budget=course.unfinished,
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
     )
     block = _exposure(g)
@@ -105,6 +122,8 @@ def assemble(g: Gathered) -> Audit:
                 probes=tuple(probe_block(o) for o in g.observed),
                 controls=g.controls,
                 findings=finding_blocks(g.findings, g.enhanced, g.diagnosed, g.identities),
+                feature_maps=feature_map_blocks(g.maps),
+                scaled_down=scaled_down_block(g.smaller),
                 labels=_labels(g),
                 exposure=block,
                 layers=layer_blocks(g.context, g.exposed, block.reason or ""),
@@ -131,8 +150,14 @@ def assemble(g: Gathered) -> Audit:
 def _severity(s: Severity) -> SeverityBlock:
     """Severity with its formula and inputs."""
     inputs = {
-        "fidelity": (s.fidelity, "how much of a clip the best reconstruction shows, 0 to 1"),
-        "preconditions": (s.preconditions, "1 when the attacker needs only the update and public knowledge"),
+        "fidelity": (
+            s.fidelity,
+            "0 without a recognisable picture or at 15 dB, 1 where it is exact",
+        ),
+        "preconditions": (
+            s.preconditions,
+            "1 for an attacker with the update alone, 0.5 with labels too, 0 with frames",
+        ),
         "reach": (s.reach, "share of probe clips and seeds on which it worked"),
     }
     return SeverityBlock(
@@ -146,56 +171,33 @@ def _worst(g: Gathered) -> Severity:
     """Severity of the worst demonstrated case whose null control held."""
     nothing = severity(Grade.NOT_SHOWN, psnr=0.0, reach=0.0)
     cases = [f.severity for f in g.findings if f.counts] + ([g.labels.severity] if g.labels else [])
+    cases += [m.severity for m in g.maps if m.counts]
     cases += [g.membership.severity] if isinstance(g.membership, Membership) else []
     return max(cases, key=lambda s: s.score, default=nothing)
 
 
-def _verdict(g: Gathered, cut_short: tuple[str, ...]) -> Verdict:
-    grades = [f.grade for f in g.findings if f.counts] + ([g.labels.grade] if g.labels else [])
-    grades += [g.membership.grade] if isinstance(g.membership, Membership) else []
-    uncounted = [f for f in g.findings if not f.counts and f.grade > Grade.NOT_SHOWN]
-    grade = max(grades, default=Grade.NOT_SHOWN)
-    blocked = g.failed
-    not_run: tuple[str, ...] = ()
-    hidden: tuple[str, ...] = ()
-    if grade < Grade.RECOGNISABLE:
-        nulls = [(f.null_at_chance, f"null update: {f.attack.title}") for f in uncounted]
-        blocked += tuple(f"{name} was not at chance" for at_chance, name in nulls if at_chance is False)
-        not_run = (*g.untested, *(name for at_chance, name in nulls if at_chance is not False))
-        hidden = unaccounted_for(g.context.target.fidelity)
-    failures = (Outcome.DIVERGED, Outcome.UNVERIFIED)
-    searched = [f for f in g.findings if any(r.reconstruction.outcome not in failures for r in f.results)]
-    return decide(
-        grade,
-        failed_controls=blocked,
-        hidden=hidden,
-        not_run=not_run,
-        exposure=None if g.exposed is None else g.exposed.all,
-        out_of_budget=cut_short,
-        attacked=bool(searched),
+def _course(g: Gathered) -> Course:
+    return course_of(
+        g.findings,
+        g.labels,
+        g.membership,
+        g.skipped,
+        None if g.exposed is None else g.exposed.all,
+        g.diagnosed,
+        failed_controls=g.failed,
+        untested_controls=g.untested,
+        maps=g.maps,
+        hidden=(*unaccounted_for(g.context.target.fidelity), *_shown_on_smaller(g.smaller)),
     )
+
+
+def _shown_on_smaller(smaller: ScaledDown | Skipped | None) -> tuple[str, ...]:
+    shown = isinstance(smaller, ScaledDown) and smaller.shown
+    return ("smaller clips were recovered from updates of the same weights",) if shown else ()
 
 
 def _failed_nulls(g: Gathered) -> tuple[str, ...]:
     return tuple(f.attack.title for f in g.findings if f.null_at_chance is False)
-
-
-def _cut_short(g: Gathered) -> tuple[str, ...]:
-    """Attacks that the budget kept from finishing; an attack that was exact has nothing left to gain."""
-    unfinished = ("out-of-budget", "failed")
-    left_out = [f"{s.what}: {s.reason}" for s in g.skipped if s.stage == "invert" and s.because in unfinished]
-    falling = [
-        f"{f.attack.name}: diverged in every run"
-        for f in g.findings
-        if all(r.reconstruction.outcome is Outcome.DIVERGED for r in f.results)
-    ]
-    for f in g.findings:
-        count = sum(r.reconstruction.outcome is Outcome.OUT_OF_BUDGET for r in f.results)
-        if count and f.grade < Grade.EXACT:
-            falling.append(
-                f"{f.attack.name}: still improving when its budget ended in {count} of {len(f.results)} runs"
-            )
-    return tuple(left_out + falling)
 
 
 def _tool(g: Gathered) -> ToolBlock:
@@ -221,7 +223,9 @@ def _labels(g: Gathered) -> LabelsBlock:
         guess = g.observed[0].guess
         why = guess.reason if isinstance(guess, Skipped) else ""
         return LabelsBlock(rule=None, interval=None, grade=None, reason=why)
-    return LabelsBlock(rule=g.labels.rule, interval=g.labels.interval, grade=g.labels.grade, reason="")
+    return LabelsBlock(
+        rule=g.labels.rule, interval=g.labels.interval, grade=g.labels.grade, reason="", proven=g.labels.proven
+    )
 
 
 def _exposure(g: Gathered) -> ExposureBlock:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from auditor.attack import Attack
+from auditor.pipeline.deep.feature_maps import FeatureMap
+from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.pictures import pictured, strips
 from auditor.pipeline.documents.wording import finding_assumes, summary
@@ -11,12 +13,14 @@ from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.identity import Identity
 from auditor.records import Skipped
 from auditor.results.attempts import Attempt, Diagnosis
+from auditor.results.audit import ScaledDownBlock
 from auditor.results.declare import values_of
 from auditor.results.findings import (
     DiagnosedBlock,
     EnhancedScore,
     EnhancementBlock,
     FacesBlock,
+    FeatureMapBlock,
     FindingBlock,
     ResultBlock,
 )
@@ -65,6 +69,33 @@ def _finding(
         diagnosis=_diagnosis(diagnosed) if diagnosed is not None and diagnosed.finding is f else None,
         results=tuple(_result(f, r, enhanced.get(id(r), ()), id(r) in shown) for r in f.results),
         **{name: getattr(f, name) for name in _OWN},
+    )
+
+
+def feature_map_blocks(maps: Sequence[FeatureMap]) -> tuple[FeatureMapBlock, ...]:
+    """Return every inner value that was recovered, with the errors on each probe."""
+    return tuple(
+        FeatureMapBlock(
+            attack=m.attack.name,
+            severity=Rated(**values_of(Rated, m.severity)),
+            **{
+                name: getattr(m, name)
+                for name in ("layer", "shape", "values", "per_pixel", "counts", "summary", "clips")
+            },
+        )
+        for m in maps
+    )
+
+
+def scaled_down_block(found: ScaledDown | Skipped | None) -> ScaledDownBlock | None:
+    """Return what smaller clips showed; None where they were not tried."""
+    if not isinstance(found, ScaledDown):
+        return None
+    return ScaledDownBlock(
+        shape=found.input.clip_shape,
+        shown=found.shown,
+        findings=finding_blocks(found.findings, {}),
+        feature_maps=feature_map_blocks(found.maps),
     )
 
 

@@ -149,7 +149,7 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
         return []
     better = []
     for v in variants:
-        if v.baseline or v.score is None:
+        if v.baseline or v.score is None or v.not_compared:
             continue
         change = v.score.gain - base.score.gain
         if change <= -_WORTH_DB and not _exposes_more(v, base):

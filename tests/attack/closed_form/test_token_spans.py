@@ -5,8 +5,10 @@ import torch
 from bench_nets import SPEC, Transformer, clip, flat, psnr, seeded, view_of
 from token_nets import FixedVit
 
+from auditor.attack.closed_form.token_linear import linear_part, smoothest
+from auditor.attack.closed_form.token_problem import TokenProblem, pose
 from auditor.attack.closed_form.token_refinement import CERTAIN, refine
-from auditor.attack.closed_form.token_spans import TokenProblem, TokenSpans, linear_part, pose, smoothest
+from auditor.attack.closed_form.token_spans import TokenSpans
 from auditor.attack.spectrum import Spectrum
 from auditor.federated import LocalClient
 from auditor.model import load
@@ -108,7 +110,7 @@ def test_tokens_that_stand_out_start_again():
 
     start = torch.tensor([[0.9, 0.0], [1.1, 0.2], [-0.8, 0.1]], dtype=torch.float64)
     free = torch.eye(2, dtype=torch.float64)
-    made = refine(residuals, lambda m: {}, start, free, lambda m, which: m, Clock(20.0), 0)
+    made = refine(residuals, lambda m: {}, start, free, lambda d: d, lambda m, which: m, Clock(20.0), 0)
     assert torch.allclose(made.coordinates, torch.tensor([[1.0, 0.5]], dtype=torch.float64).expand(3, 2), atol=1e-4)
 
 

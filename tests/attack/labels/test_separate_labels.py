@@ -1,6 +1,7 @@
 """Labels under binary cross-entropy and the squared error: exact for one clip, and not applicable where no rule is."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -120,3 +121,18 @@ def test_chance_is_what_a_guesser_of_as_many_labels_would_reach():
     assert (values.hits, values.trials, values.chance) == (1, 2, 0.1)
     classes = label_interval([(1, 2)], [(2, 5)], 10, "class")
     assert (classes.hits, classes.trials, classes.chance) == (1, 2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("classes", "truth"), [(2, (0, 1)), (3, (1, 2)), (3, (0, 1, 2, 0, 1)), (10, (2, 3, 4)), (4, (1, 1, 1))]
+)
+def test_chance_of_a_batch_is_what_the_best_blind_guess_finds(classes, truth):
+    """Against every way in which the protocol may label a batch, counted one by one."""
+    distinct = len(set(truth)) > 1
+    ways = [[(first + k * distinct) % classes for k in range(len(truth))] for first in range(classes)]
+    guesses = itertools.combinations_with_replacement(range(classes), len(truth))
+    best = max(
+        sum(sum(min(way.count(c), guess.count(c)) for c in range(classes)) for way in ways) / len(ways)
+        for guess in guesses
+    )
+    assert label_interval([truth], [truth], classes, "class").chance == pytest.approx(best / len(truth))

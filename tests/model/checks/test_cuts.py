@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from auditor.model.checks.cuts import seen_through
-from auditor.model.checks.slopes import unseen
+from auditor.model.checks.slopes import Unseen, unseen
+from auditor.model.forward_pass import observe
 from auditor.model.video import VideoModel
 from auditor.records import InputSpec
 
@@ -69,6 +70,12 @@ def clip() -> Tensor:
     return torch.rand(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
+def hidden(model: VideoModel) -> Unseen:
+    x = clip().requires_grad_()
+    seen = observe(model, x)
+    return unseen(model, x, {name for reading in seen.readings for name in reading.parameters}, seen.output)
+
+
 def gradients(model: VideoModel, x: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(model(x).square().sum(), list(model.parameters())))
 
@@ -84,27 +91,27 @@ def test_an_update_stays_the_same_and_pixels_gain_a_slope(name) -> None:
     x = clip().requires_grad_()
     (slope,) = torch.autograd.grad(found.model(x).sum(), x)
     assert float((slope != 0).float().mean()) > 0.9
-    assert unseen(found.model, clip()).blind == ()
-    assert unseen(plain, clip()).blind
+    assert hidden(found.model).blind == ()
+    assert hidden(plain).blind
 
 
 @pytest.mark.parametrize("name", BLIND)
 def test_what_cannot_be_seen_through_makes_blind(name) -> None:
     found = seen_through(model_of(Net(BLIND[name])), clip())
     assert not found.model.sees_through
-    assert "no slope in its pixels" in unseen(found.model, clip()).blind[0]
+    assert "no slope in its pixels" in hidden(found.model).blind[0]
 
 
 def test_frames_and_channels_without_slope_make_blind_too() -> None:
     half = model_of(Net(lambda x: torch.cat([x[:, :2], _bucket(x[:, 2:])], 1)))
-    assert unseen(half, clip()).blind[0].startswith("2 of 4 frames")
+    assert hidden(half).blind[0].startswith("2 of 4 frames")
     red = model_of(Net(lambda x: torch.cat([_bucket(x[:, :, :1]), x[:, :, 1:]], 2)))
-    assert unseen(red, clip()).blind[0].startswith("1 of 3 channels")
+    assert hidden(red).blind[0].startswith("1 of 3 channels")
 
 
 def test_frames_that_are_not_read_make_nobody_blind() -> None:
     skipping = model_of(Net(lambda x: torch.cat([x[:, :2], torch.zeros_like(x[:, 2:])], 1)))
-    assert unseen(skipping, clip()).blind == ()
+    assert hidden(skipping).blind == ()
 
 
 @pytest.mark.parametrize("before", [lambda x: x, _estimator, nn.Identity()])
@@ -131,7 +138,7 @@ class Truncated(nn.Module):
 def test_a_cut_that_changes_what_clients_send_is_left_and_frames_are_told() -> None:
     found = seen_through(model_of(Truncated()), clip())
     assert not found.model.sees_through
-    assert unseen(found.model, clip()).blind[0].startswith("3 of 4 frames")
+    assert hidden(found.model).blind[0].startswith("3 of 4 frames")
 
 
 class Quantised(nn.Module):

@@ -1,0 +1,273 @@
+"""What a transformer's weight gradients tell of its tokens: a row space of patches, and spans of activations."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditor.attack.closed_form.token_graph import PatchEmbedding, TokenGraph, patch_embedding
+from auditor.attack.closed_form.token_units import sliced
+from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
+from auditor.records import Clip, View
+
+# A singular value is of the span where it clears the rounding of the gradient, seen in the tail, by this.
+_CLEARS, _ROUNDING = 4.0, 3e-8
+# Most values that are looked at: divided attention in space and time has seven up to the hidden units.
+_SPANS = 8
+# Hidden units that are used, equations of a span that are asked, in tokens: more cost time and tell nothing new.
+_UNITS, _CHECKS, _SPARE = 3.0, 1.5, 32
+# Spans that are sharper than this count alike.
+_SHARP = 1e-5
+# Singular values of exact rows below this share are rounding.
+_EXACT = 1e-11
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows [activation, 1] that one Linear reads lie in a space that its weight's gradient tells.
+
+    Attributes
+    ----------
+    value
+        The number of the value in the graph.
+    basis
+        Orthonormal, `(rank, feature + 1)`; without the last column where no bias was sent.
+    checks
+        Orthonormal directions outside the span, `(check, feature + 1)`, drawn at random where there are more than
+        enough.
+    noise
+        Rounding of one entry of the gradient over the singular value of each direction.
+    weight
+        What distances are multiplied with, in (0, 1]: spans that rounding blurs more count less.
+    """
+
+    value: int
+    basis: Float[Tensor, "rank feature"]
+    bias: bool
+    checks: Float[Tensor, "check feature"]
+    noise: Float[Tensor, " rank"]
+    weight: float = 1.0
+
+    def distance(self, rows: Float[Tensor, "token feature"]) -> Float[Tensor, "token check"]:
+        """Return how far rows are from the span, relative to their own norms; of all directions as the checks tell."""
+        rows = self._with_one(rows)
+        scale = self.weight * math.sqrt(self._outside / len(self.checks))
+        return scale * (rows @ self.checks.T.to(rows)) / rows.norm(dim=1, keepdim=True)
+
+    def expected(self, rows: Float[Tensor, "token feature"]) -> float:
+        """Return the distance that the gradient's rounding leaves rows of the span, relative to their own norms.
+
+        A row is a combination of the gradient's rows, whose coefficient along direction k has to undo the singular
+        value of k; the rounding comes along. Of all tokens, in the mean.
+        """
+        rows = self._with_one(rows)
+        off = ((rows @ self.basis.T) * self.noise).norm(dim=1) / rows.norm(dim=1)
+        return math.sqrt(self._outside) * float(off.square().mean().sqrt())
+
+    @property
+    def _outside(self) -> int:
+        return self.basis.shape[1] - len(self.basis)
+
+    def _with_one(self, rows: Tensor) -> Tensor:
+        return torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1) if self.bias else rows
+
+
+@dataclass(frozen=True)
+class TokenProblem:
+    """Tokens x_t = m_t A in the row space A of the embedding's gradient, and all that is known of the m_t.
+
+    Attributes
+    ----------
+    rows
+        A, `(token, pixel)`, orthonormal.
+    moves
+        What A becomes behind the embedding, `(token, feature)`.
+    level
+        w with m_t . w = 1, from the embedding's bias; None where that was not sent.
+    left_out
+        By number of a value, the rank that its span shows and that it ought to have: such spans are not used.
+    """
+
+    embedding: PatchEmbedding
+    graph: TokenGraph
+    rows: Float[Tensor, "token pixel"]
+    moves: Float[Tensor, "token feature"]
+    level: Float[Tensor, " token"] | None
+    spans: tuple[Span, ...]
+    left_out: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def residuals(
+        self, m: Float[Tensor, "token coordinate"], held: dict[int, Tensor]
+    ) -> Float[Tensor, "token equation"]:
+        """Return what is violated, token by token, where tokens read of each other what is held."""
+        values, _ = self.graph.run(m @ self.moves.to(m), held)
+        made = [span.distance(values[span.value][self.graph.rows[span.value]]) for span in self.spans]
+        if self.level is not None:
+            made.append((m @ self.level.to(m) - 1.0)[:, None])
+        return torch.cat(made, dim=1)
+
+    def weighted(self, m: Float[Tensor, "token coordinate"]) -> "TokenProblem":
+        """Return the problem with spans weighted by what rounding is expected to blur of them, at these tokens."""
+        values, _ = self.graph.run(m @ self.moves)
+        blur = [span.expected(values[span.value][self.graph.rows[span.value]]) for span in self.spans]
+        least = min(blur)
+        spans = tuple(
+            replace(s, weight=max(least, _SHARP) / max(b, _SHARP)) for s, b in zip(self.spans, blur, strict=True)
+        )
+        return replace(self, spans=spans)
+
+    def context(self, m: Float[Tensor, "token coordinate"]) -> dict[int, Tensor]:
+        """Return what tokens read of each other."""
+        return self.graph.run(m @ self.moves.to(m))[1]
+
+    def clip(self, m: Float[Tensor, "token coordinate"]) -> Clip:
+        """Return the clip that the tokens are of, in float64 and not cut to [0, 1]."""
+        grid = self.embedding.grid
+        values = (m @ self.rows - grid.centre) / grid.scale
+        flat = values.new_zeros(math.prod(grid.clip_shape))
+        flat[grid.pixel.reshape(-1)] = values.reshape(-1)
+        return flat.reshape(grid.clip_shape) + 0.5
+
+
+def pose(view: View) -> TokenProblem | str:
+    """Set the problem up from the update, or say in one clause what is missing."""
+    graph = trace_client(view)
+    if graph is None:
+        return "the model's calls do not repeat its answer"
+    embedding = patch_embedding(view, graph)
+    if embedding is None:
+        return "no patch embedding of pixels was sent"
+    tokens, features = embedding.tokens, embedding.matrix.shape[0]
+    if tokens >= features:
+        return f"{tokens} tokens stand against {features} features, so spans of tokens are full"
+    gradient = view.update.gradients[embedding.weight].double().flatten(1)
+    gradient = gradient if gradient.shape == embedding.matrix.shape else gradient.T
+    u, s, v = torch.linalg.svd(gradient, full_matrices=False)
+    rank = _rank(s)
+    if rank < tokens - tokens // 8 or len(s) <= tokens:
+        return f"the patch embedding's gradient has rank {rank}, not the {tokens} of its tokens"
+    bias = _bias(view, embedding.weight)
+    level = None if bias is None else (u[:, :tokens].T @ bias[1]) / s[:tokens]
+    offset = torch.zeros(features, dtype=torch.float64) if bias is None else bias[0]
+    readers = _readers(view, graph, embedding)
+    full = TokenGraph(graph, embedding, offset, list(readers))
+    if not readers or not full.find_rows():
+        return "tokens are mixed before the first Linear layer"
+    ranks = _generic_ranks(full)
+    found: list[Span] = []
+    short: dict[int, tuple[int, int]] = {}
+    calls: dict[int, Call] = {}
+    for value, pairs in readers.items():
+        width = graph.shapes[value][-1]
+        units, cut = None, None
+        if value in full.rows and width > max(features, _UNITS * tokens):
+            units, cut = sliced(graph, value, math.ceil(_UNITS * tokens))
+        span = _span(value, pairs, ranks[value], units)
+        if isinstance(span, int):
+            short[value] = (span, ranks[value])
+        elif value in full.rows:
+            found.append(span)
+            calls.update(cut or {})
+    if not found:
+        return "no Linear layer behind the patch embedding has a span of its tokens' rank: " + _told(short)
+    run = TokenGraph(graph, embedding, offset, [span.value for span in found], calls)
+    run.rows = {span.value: full.rows[span.value] for span in found}
+    a = v[:tokens]
+    return TokenProblem(embedding, run, a, a @ embedding.matrix.T, level, tuple(found), short)
+
+
+def _told(short: dict[int, tuple[int, int]]) -> str:
+    return ", ".join(f"{rank} of {wanted}" for rank, wanted in short.values())
+
+
+def _floor(gradient: Tensor) -> float:
+    """Return the size of a gradient's rounding, so that stacked gradients count alike."""
+    return _tail(torch.linalg.svdvals(gradient))
+
+
+def _tail(s: Tensor) -> float:
+    return max(float(s[-max(8, len(s) // 4) :].median()), 1e-12 * float(s[0]), 1e-300)
+
+
+def _rank(s: Tensor) -> int:
+    return int((s > max(_CLEARS * _tail(s), float(s[0]) * _ROUNDING)).sum())
+
+
+def _bias(view: View, weight: str) -> tuple[Tensor, Tensor] | None:
+    """Return a weight's bias and its gradient, where the layer has one and it was sent."""
+    owner = next(layer for layer in view.target.layers if weight in layer.parameters)
+    for name in owner.parameters:
+        value = view.target.parameters[name]
+        if name != weight and value.dim() == 1 and name in view.update.gradients:
+            return value.detach().double(), view.update.gradients[name].double()
+    return None
+
+
+def _readers(view: View, graph: CallGraph, embedding: PatchEmbedding) -> dict[int, list[tuple[Tensor, Tensor | None]]]:
+    """Return, by number, the values that Linear layers read up to the first hidden units, with gradients of each."""
+    readers: dict[int, list[tuple[Tensor, Tensor | None]]] = {}
+    for call in graph.calls[graph.calls.index(embedding.call) + 1 :]:
+        sent = _sent(view, graph, call)
+        if sent is None:
+            continue
+        if call.inputs[0] not in readers:
+            widest = max((graph.shapes[n][-1] for n in readers), default=0)
+            if len(readers) == _SPANS or widest > embedding.matrix.shape[0]:
+                break
+        readers.setdefault(call.inputs[0], []).append(sent)
+    return readers
+
+
+def _generic_ranks(graph: TokenGraph) -> dict[int, int]:
+    """Return the rank that rows [activation, 1] have at random tokens, by the value's number."""
+    values, _ = graph.run(graph.random_tokens(1))
+    ranks = {}
+    for n, rows in values.items():
+        s = torch.linalg.svdvals(torch.cat([rows, torch.ones_like(rows[:, :1])], 1))
+        ranks[n] = int((s > _EXACT * s[0]).sum())
+    return ranks
+
+
+def _span(value: int, pairs: list[tuple[Tensor, Tensor | None]], wanted: int, units: Tensor | None) -> Span | int:
+    """Return a span of the wanted rank, of some units where they are given, or the rank that the gradients show."""
+    # Keys often have no bias; queries and values tell the span with its last column all the same.
+    biased = any(db is not None for _, db in pairs)
+    parts = []
+    for dw, db in pairs:
+        if db is None and biased:
+            continue
+        part = dw if units is None else dw[:, units]
+        part = part if db is None else torch.cat([part, db[:, None]], 1)
+        parts.append(part if len(pairs) == 1 else part / _floor(part))
+    _, s, v = torch.linalg.svd(torch.cat(parts), full_matrices=True)
+    rank = min(_rank(s), wanted)
+    if rank < wanted or wanted >= v.shape[1]:
+        return rank
+    outside = v[wanted:]
+    count = math.ceil(_CHECKS * wanted) + _SPARE
+    if len(outside) > count:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(len(outside), count, generator=generator, dtype=torch.float64)
+        outside = torch.linalg.qr(drawn).Q.T @ outside
+    rounding = _tail(s) / math.sqrt(sum(len(part) for part in parts))
+    return Span(value, v[:wanted], biased, outside, rounding / s[:wanted])
+
+
+def _sent(view: View, graph: CallGraph, call: Call) -> tuple[Tensor, Tensor | None] | None:
+    """Return the gradients of weight and bias of the Linear that a call is, as (output, input) and (output,)."""
+    if call.name == "multi_head_attention_forward":
+        parameters = {id(p): n for n, p in view.target.parameters.items()}
+        names = [parameters.get(id(a)) for a in call.args if isinstance(a, Tensor)]
+        sent = [view.update.gradients[n].double() for n in names[:2] if n is not None and n in view.update.gradients]
+        return (sent[0], sent[1]) if len(sent) == 2 and sent[0].dim() == 2 and sent[1].dim() == 1 else None
+    if call.weight is None or call.weight not in view.update.gradients:
+        return None
+    operation = graph.operation(call)
+    if operation.convolution is not None:
+        return None
+    bias = _bias(view, call.weight)
+    gradient = operation.oriented(view.update.gradients[call.weight].double())
+    matches = bias is not None and len(bias[1]) == len(gradient)
+    return gradient, bias[1] if bias is not None and matches else None

@@ -1,0 +1,1 @@
+"""Attacks on deep nets: how they are planned, and what they show besides pictures."""

@@ -1,0 +1,92 @@
+"""Deep attacks on smaller clips with the same weights, where the audited size was not broken in its time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from auditor.attack import Preset
+from auditor.model import on_smaller_clips
+from auditor.pipeline.context import Context, observe_probes
+from auditor.pipeline.deep.feature_maps import FeatureMap, feature_maps
+from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
+from auditor.pipeline.findings import Finding, make_findings
+from auditor.pipeline.progress import Display
+from auditor.pipeline.units import run_units
+from auditor.probe import Galleries
+from auditor.records import Clock, InputSpec, Probe, Skipped, Target, record
+from auditor.score import Grade
+
+# Clips that are attacked: each is the other's null control.
+_CLIPS = 2
+# Share of the attacks' time that is kept for smaller clips where whole runs at the audited size do not fit.
+SHARE = 0.25
+_WHAT = "smaller clips"
+
+
+@record
+class ScaledDown:
+    """What deep attacks recovered of smaller clips: evidence on the same weights, not on the audited size."""
+
+    input: InputSpec
+    findings: tuple[Finding, ...]
+    maps: tuple[FeatureMap, ...]
+
+    @property
+    def shown(self) -> bool:
+        """Whether a recognisable clip was recovered, with a null control that held."""
+        return broken(self.findings)
+
+
+def broken(findings: Sequence[Finding]) -> bool:
+    """Tell whether a finding that counts shows a recognisable clip."""
+    return any(f.counts and f.grade >= Grade.RECOGNISABLE for f in findings)
+
+
+def seconds_for_smaller(target: Target, deep: Sequence[DeepAttack | Skipped], seconds: float) -> float:
+    """Return what of the attacks' time is kept for smaller clips: none where whole runs fit, or the net takes none."""
+    if planned_seconds(deep, _CLIPS) <= seconds or next(on_smaller_clips(target), None) is None:
+        return 0.0
+    return SHARE * seconds
+
+
+def scaled_down(
+    context: Context,
+    preset: Preset,
+    probes_of: Callable[[InputSpec], Sequence[Probe]],
+    seconds: float,
+    scoring: float,
+    display: Display,
+) -> ScaledDown | Skipped:
+    """Run the preset's deep attacks on the largest smaller clips that the seconds hold, or say why none.
+
+    Parameters
+    ----------
+    probes_of
+        The audit's probes at another size; the first ones are used.
+    scoring
+        Seconds that every run costs afterwards.
+    """
+    clock = Clock(seconds)
+    why = Skipped(
+        stage="scaled-down", what=_WHAT, because="not-applicable", reason="the network takes clips of its own size"
+    )
+    for target in on_smaller_clips(context.target):
+        smaller = replace(context, target=target)
+        probes = [p for p in probes_of(target.input) if p.kind != "canary"][:_CLIPS]
+        observed = observe_probes(smaller, probes)
+        deep = [one for one in deep_attacks(smaller, observed, preset) if isinstance(one, DeepAttack)]
+        if not deep:
+            return replace(why, reason="no deep attack applies to it")
+        if planned_seconds(deep, len(probes)) > clock.left:
+            size = "x".join(map(str, (target.input.frames, target.input.height, target.input.width)))
+            why = replace(
+                why,
+                because="out-of-budget",
+                reason=f"{planned_seconds(deep, len(probes)):.0f} s for clips of {size} were more than were left",
+                remedy="give more --max-time",
+            )
+            continue
+        alone = replace(preset, attacks=tuple(one.attack for one in deep))
+        ran, _ = run_units(smaller, observed, alone, Clock(clock.left), 1.0, scoring, display, deep=deep)
+        findings = make_findings(smaller, observed, ran, Galleries(target.input, probes))
+        return ScaledDown(input=target.input, findings=findings, maps=feature_maps(smaller, observed, ran))
+    return why
