@@ -1,6 +1,7 @@
 """Inner values that a recursion recovers: held against the truth, with another clip as the null."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from short_scans import results_of, short
 
 from auditor.options import ScanOptions
 from auditor.pipeline import units
+from auditor.pipeline.deep import feature_maps
 from auditor.records import Exposure, Reconstruction
 from auditor.report import write
 from auditor.report.depth import depth_line
@@ -104,3 +106,15 @@ def test_an_exact_inner_value_rates_as_a_gist_until_it_holds_as_many_numbers_as_
     assert less.score < half.score < whole.score
     assert (less.band, half.band, whole.band) == ("medium", "medium", "high")
     assert severity_of_map(4.0, 1.0).score == whole.score
+
+
+def test_a_value_of_several_clips_is_compared_clip_by_clip_and_frames_belong_to_one():
+    truth = torch.randn(1, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    both = torch.cat([truth + 1.0, truth])
+    assert feature_maps._error(both, truth) == 0.0
+    assert feature_maps._error(both[:1], truth) > 0.5
+    assert feature_maps._error(both[:, :1], truth) == math.inf
+    assert feature_maps._shape(both, 2) == (3, 2, 4, 4)
+    frames = torch.zeros(8, 5, 4, 4)
+    assert feature_maps._shape(frames, 1) == (8, 5, 4, 4)
+    assert feature_maps._shape(frames, 2) == (4, 5, 4, 4)

@@ -90,11 +90,12 @@ def _map(
             )
         )
     first, made = held[0]
+    shape = _shape(made.value, len(observed[first.unit.update].clips))
     return FeatureMap(
         attack=first.unit.attack,
         layer=layer,
-        shape=tuple(made.value.shape[1:]),
-        per_pixel=made.value.numel() / math.prod(context.input.clip_shape),
+        shape=shape,
+        per_pixel=math.prod(shape) / math.prod(context.input.clip_shape),
         clips=tuple(clips),
     )
 
@@ -109,11 +110,19 @@ def _truths(context: Context, observed: Sequence[Observed], layer: str) -> Mappi
         return {}
 
 
+def _shape(value: Tensor, clips: int) -> tuple[int, ...]:
+    """Return the shape of one clip's value: a net that reads frames one by one holds them on the first axis."""
+    rows = value.shape[0] // clips
+    return (*((rows,) if rows > 1 else ()), *value.shape[1:])
+
+
 def _error(made: Tensor, truth: Tensor) -> float:
-    if made.numel() != truth.numel():
-        return math.inf
+    """Return how far the nearest of the recovered clips is from the truth: an update does not tell their order."""
     size = float(truth.norm())
-    return float((made.double().reshape(truth.shape) - truth).norm()) / size if size > 0.0 else math.inf
+    if made.numel() % truth.numel() or size == 0.0:
+        return math.inf
+    rows = made.double().reshape(-1, truth.numel()) - truth.flatten()
+    return float(rows.norm(dim=1).min()) / size
 
 
 def _holds(clip: MappedClip) -> bool:
