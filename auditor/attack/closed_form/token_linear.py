@@ -16,6 +16,8 @@ from auditor.solvers.conjugate_gradients import conjugate_gradients
 # Directions of the linear system below this share are left to the nonlinear part.
 _LINEAR = 1e-3
 _AFFINE = 1e-9
+# Rounds between the linear system and the directions that rounding hides of its span.
+_ALTERNATIONS = 20
 # Patches drawn from the prior for each direction, and the least expected length of one against the longest.
 _DRAWN, _UNLIKELY = 20, 1e-3
 _PRIOR_STEPS, _PRIOR_ENOUGH = 200, 1e-4
@@ -51,8 +53,18 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
         last[0, -1] = 1.0
         known, right = torch.cat([known, last]), torch.cat([right, torch.zeros(count, 1, dtype=torch.float64)], 1)
     outside = torch.linalg.svd(span.basis, full_matrices=True)[2][len(span.basis) :]
-    system = outside @ known
-    target = -outside @ right.T
+    equations = (outside @ known, -outside @ right.T)
+    found, free = _solved(problem, *equations)
+    for _ in range(_ALTERNATIONS if span.lost else 0):
+        off = equations[0] @ found - equations[1]
+        hidden = torch.linalg.svd(off, full_matrices=False)[0][:, : span.lost]
+        found, free = _solved(problem, *(e - hidden @ (hidden.T @ e) for e in equations))
+    return found[:count].T, free
+
+
+def _solved(problem: TokenProblem, system: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coordinates and deviation by token, `(coordinate + 1, token)`, and what stays open of the coordinates."""
+    count = problem.embedding.tokens
     if problem.level is not None:
         scale = system.norm() / system.shape[1] ** 0.5 / problem.level.norm()
         row = torch.cat([problem.level, torch.zeros(1, dtype=torch.float64)]) * scale
@@ -61,13 +73,14 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
     size = system.norm(dim=0)
     # Without shift and bias a token's deviation is in no equation.
     told = size > _AFFINE * size.max()
-    system, size = system[:, told], size[told]
-    u, s, v = torch.linalg.svd(system / size, full_matrices=False)
+    u, s, v = torch.linalg.svd(system[:, told] / size[told], full_matrices=False)
     kept = s > _LINEAR * s[0]
-    found = (v[kept].T @ ((u[:, kept].T @ target) / s[kept, None])) / size[:, None]
-    open_ = (v[~kept].T / size[:, None])[:count]
-    free = torch.linalg.qr(open_).Q.T if open_.shape[1] else open_.T
-    return found[:count].T, free
+    found = torch.zeros(count + 1, count, dtype=torch.float64)
+    found[told] = (v[kept].T @ ((u[:, kept].T @ target) / s[kept, None])) / size[told, None]
+    open_ = torch.zeros(count + 1, int((~kept).sum()), dtype=torch.float64)
+    open_[told] = v[~kept].T / size[told, None]
+    free = torch.linalg.qr(open_[:count]).Q.T if open_.shape[1] else open_[:count].T
+    return found, free
 
 
 def _norm(problem: TokenProblem, graph: CallGraph) -> tuple[Span, int, Tensor, Tensor] | None:

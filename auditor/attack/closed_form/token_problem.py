@@ -20,6 +20,9 @@ _SPANS = 8
 _UNITS, _CHECKS, _SPARE = 3.0, 1.5, 32
 # Spans that are sharper than this count alike.
 _SHARP = 1e-5
+_HIDDEN = 10**9
+# Share of a span's directions that may be hidden by rounding.
+_LOST = 0.25
 # Singular values of exact rows below this share are rounding.
 _EXACT = 1e-11
 
@@ -39,6 +42,8 @@ class Span:
         enough.
     noise
         Rounding of one entry of the gradient over the singular value of each direction.
+    lost
+        Number of further directions of the true span that rounding hides: they are read off the rows themselves.
     weight
         What distances are multiplied with, in (0, 1]: spans that rounding blurs more count less.
     """
@@ -48,13 +53,24 @@ class Span:
     bias: bool
     checks: Float[Tensor, "check feature"]
     noise: Float[Tensor, " rank"]
+    lost: int = 0
     weight: float = 1.0
 
-    def distance(self, rows: Float[Tensor, "token feature"]) -> Float[Tensor, "token check"]:
-        """Return how far rows are from the span, relative to their own norms; of all directions as the checks tell."""
+    def distance(
+        self, rows: Float[Tensor, "token feature"], hidden: Float[Tensor, "lost check"] | None = None
+    ) -> Float[Tensor, "token check"]:
+        """Return how far rows are from the span, relative to their own norms; of all directions as the checks tell.
+
+        What lies along the hidden directions does not count.
+        """
         rows = self._with_one(rows)
         scale = self.weight * math.sqrt(self._outside / len(self.checks))
-        return scale * (rows @ self.checks.T.to(rows)) / rows.norm(dim=1, keepdim=True)
+        off = scale * (rows @ self.checks.T.to(rows)) / rows.norm(dim=1, keepdim=True)
+        return off if hidden is None else off - (off @ hidden.T) @ hidden
+
+    def hidden(self, rows: Float[Tensor, "token feature"]) -> Float[Tensor, "lost check"]:
+        """Return the directions outside the gradient's span that most of these rows have in common."""
+        return torch.linalg.svd(self.distance(rows), full_matrices=False)[2][: self.lost]
 
     def expected(self, rows: Float[Tensor, "token feature"]) -> float:
         """Return the distance that the gradient's rounding leaves rows of the span, relative to their own norms.
@@ -103,10 +119,36 @@ class TokenProblem:
     ) -> Float[Tensor, "token equation"]:
         """Return what is violated, token by token, where tokens read of each other what is held."""
         values, _ = self.graph.run(m @ self.moves.to(m), held)
-        made = [span.distance(values[span.value][self.graph.rows[span.value]]) for span in self.spans]
+        made = [
+            span.distance(values[span.value][self.graph.rows[span.value]], held.get(_place(span)))
+            for span in self.spans
+        ]
         if self.level is not None:
             made.append((m @ self.level.to(m) - 1.0)[:, None])
         return torch.cat(made, dim=1)
+
+    def distance(self, m: Float[Tensor, "token coordinate"]) -> Float[Tensor, " token"]:
+        """Return every token's largest distance from the spans of full rank, all of which count alike."""
+        values, _ = self.graph.run(m @ self.moves)
+        off = [s.distance(values[s.value][self.graph.rows[s.value]]).norm(dim=1) / s.weight for s in self._full]
+        return torch.stack(off).amax(0) if off else torch.full((len(m),), math.inf, dtype=m.dtype)
+
+    @property
+    def _full(self) -> list[Span]:
+        return [span for span in self.spans if not span.lost]
+
+    @property
+    def certifies(self) -> bool:
+        """Tell whether a span of full rank lies behind the first norm, whose own span is blind to some directions."""
+        return any(span.value != self.spans[0].value for span in self._full) or len(self._full) > 1
+
+    def told(self) -> str:
+        """Return in a clause which spans are used, with the ranks that they show and ought to have."""
+        wanted = {s.value: (len(s.basis), len(s.basis) + s.lost) for s in self.spans} | self.left_out
+        used = ", ".join(f"{wanted[s.value][0]} of {wanted[s.value][1]}" for s in self.spans)
+        short = ", ".join(f"{rank} of {all_}" for rank, all_ in self.left_out.values())
+        told = f"{self.embedding.tokens} tokens; spans used, by rank: {used}"
+        return told + (f"; left out: {short}" if short else "")
 
     def weighted(self, m: Float[Tensor, "token coordinate"]) -> "TokenProblem":
         """Return the problem with spans weighted by what rounding is expected to blur of them, at these tokens."""
@@ -119,8 +161,10 @@ class TokenProblem:
         return replace(self, spans=spans)
 
     def context(self, m: Float[Tensor, "token coordinate"]) -> dict[int, Tensor]:
-        """Return what tokens read of each other."""
-        return self.graph.run(m @ self.moves.to(m))[1]
+        """Return what tokens read of each other, and what of the spans they tell together."""
+        values, context = self.graph.run(m @ self.moves.to(m))
+        told = {_place(s): s.hidden(values[s.value][self.graph.rows[s.value]]) for s in self.spans if s.lost}
+        return context | told
 
     def clip(self, m: Float[Tensor, "token coordinate"]) -> Clip:
         """Return the clip that the tokens are of, in float64 and not cut to [0, 1]."""
@@ -129,6 +173,11 @@ class TokenProblem:
         flat = values.new_zeros(math.prod(grid.clip_shape))
         flat[grid.pixel.reshape(-1)] = values.reshape(-1)
         return flat.reshape(grid.clip_shape) + 0.5
+
+
+def _place(span: Span) -> int:
+    """Return a number that stands for the span's hidden directions and for no value of a graph."""
+    return _HIDDEN + span.value
 
 
 def pose(view: View) -> TokenProblem | str:
@@ -243,16 +292,16 @@ def _span(value: int, pairs: list[tuple[Tensor, Tensor | None]], wanted: int, un
         parts.append(part if len(pairs) == 1 else part / _floor(part))
     _, s, v = torch.linalg.svd(torch.cat(parts), full_matrices=True)
     rank = min(_rank(s), wanted)
-    if rank < wanted or wanted >= v.shape[1]:
+    if rank < (1.0 - _LOST) * wanted or wanted >= v.shape[1]:
         return rank
-    outside = v[wanted:]
+    outside = v[rank:]
     count = math.ceil(_CHECKS * wanted) + _SPARE
     if len(outside) > count:
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randn(len(outside), count, generator=generator, dtype=torch.float64)
         outside = torch.linalg.qr(drawn).Q.T @ outside
     rounding = _tail(s) / math.sqrt(sum(len(part) for part in parts))
-    return Span(value, v[:wanted], biased, outside, rounding / s[:wanted])
+    return Span(value, v[:rank], biased, outside, rounding / s[:rank], wanted - rank)
 
 
 def _sent(view: View, graph: CallGraph, call: Call) -> tuple[Tensor, Tensor | None] | None:

@@ -15,7 +15,7 @@ Residuals = Callable[[Tensor, dict[int, Tensor]], Tensor]
 Context = Callable[[Tensor], dict[int, Tensor]]
 _FIRST, _DAMPING_DOWN, _DAMPING_UP, _LEAST, _MOST = 1e-3, 0.1, 6.0, 1e-13, 1e3
 # Jacobians in the open directions, in all directions, in each round after restarts, and for each restart.
-_STEPS, _POLISH, _STEPS_AGAIN, _RESTART = 40, 8, 12, 8
+_STEPS, _POLISH, _STEPS_AGAIN, _RESTART = 40, 24, 12, 8
 # Steps that one Jacobian serves: rejected ones with more damping, and good ones again.
 _TRIES, _WORTH_AGAIN = 4, 0.5
 # What damping grows by, and to at least, after a step that was taken back.
@@ -70,6 +70,15 @@ def refine(
             break
         m, _ = search.moved(m, open_, _STEPS_AGAIN, 1e-5)
         m, cost = search.moved(m, everything, _POLISH, 1e-6)
+    return Refinement(m, cost.sqrt())
+
+
+def polish(
+    residuals: Residuals, context: Context, m: Tensor, likely: Callable[[Tensor], Tensor], clock: Clock
+) -> Refinement:
+    """Minimise over all directions from tokens that are nearly right."""
+    everything = likely(torch.eye(m.shape[1], dtype=m.dtype))
+    m, cost = _TokenSearch(residuals, context, clock).moved(m, everything, _POLISH, 1e-8)
     return Refinement(m, cost.sqrt())
 
 

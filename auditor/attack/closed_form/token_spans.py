@@ -11,7 +11,7 @@ from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.token_linear import likely_directions, linear_part, smoothest
 from auditor.attack.closed_form.token_problem import TokenProblem, pose
-from auditor.attack.closed_form.token_refinement import CERTAIN, Refinement, refine
+from auditor.attack.closed_form.token_refinement import CERTAIN, Refinement, polish, refine
 from auditor.attack.cost import AttackCost
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clock, Label, Outcome, Reconstruction, Skipped, View
@@ -67,7 +67,7 @@ class TokenSpans(Attack):
             return "the update is not finite"
         if not any(layer.kind == "linear" and (layer.rows or 0) > 1 for layer in view.target.layers):
             return "no Linear layer reads several tokens of a clip"
-        return None
+        return _crowded(view)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Solve the linear part, fill what is open by the prior, refine token by token."""
@@ -76,22 +76,22 @@ class TokenSpans(Attack):
         if isinstance(problem, str):
             return skipped(self, problem)
         start, free = linear_part(problem, problem.graph.graph)
-        problem = problem.weighted(start)
         made = self._refined(problem, start, free, clock, seed)
+        off = float(problem.distance(made.coordinates).max())
         labels: tuple[Label, ...] = view.knowledge.labels or (0,)
         clips = problem.clip(made.coordinates).clamp(0.0, 1.0).float()[None]
-        off = float(made.distance.max())
         proof = {
             "update_residual": residual(view, clips, labels),
             "span_residual": off,
-            "tokens_certain": float((made.distance < CERTAIN).double().mean()),
+            "tokens_certain": float((problem.distance(made.coordinates) < CERTAIN).double().mean()),
             "open_directions": float(len(free)),
         }
-        note = f"{problem.embedding.tokens} tokens from {len(problem.spans)} spans, {len(free)} directions first open"
+        note = f"{problem.told()}; the first norm leaves {len(free)} directions open"
         by = "span_residual" if view.knowledge.labels is None or view.scale is None else "update_residual"
         made_of_it = solved(self.name, clips, labels, proof, seconds=clock.used, seed=seed, note=note, by=by)
         # The update hardly moves with tokens that are nearly right: the spans are the sharper certificate.
-        return made_of_it if off < CERTAIN else replace(made_of_it, outcome=Outcome.UNVERIFIED)
+        certain = off < CERTAIN and (not len(free) or problem.certifies)
+        return made_of_it if certain else replace(made_of_it, outcome=Outcome.UNVERIFIED)
 
     def _refined(self, problem: TokenProblem, start: Tensor, free: Tensor, clock: Clock, seed: int) -> Refinement:
         spectrum = Spectrum()
@@ -104,4 +104,18 @@ class TokenSpans(Attack):
             return likely_directions(problem, directions, spectrum)
 
         filled = fill(start, everything)
-        return refine(problem.residuals, problem.context, filled, free, likely, fill, clock, seed)
+        found = refine(problem.residuals, problem.context, filled, free, likely, fill, clock, seed)
+        sharp = problem.weighted(found.coordinates)
+        return polish(sharp.residuals, sharp.context, found.coordinates, likely, clock)
+
+
+def _crowded(view: View) -> str | None:
+    """Tell from shapes alone that the first layer makes as many tokens as features, so that every span is full."""
+    first = next((layer for layer in view.target.layers if layer.kind.startswith("conv") and layer.output_shape), None)
+    if first is None or not first.output_shape:
+        return None
+    images, features, *grid = first.output_shape
+    tokens = images * math.prod(grid)
+    if tokens < features:
+        return None
+    return f"{tokens} tokens stand against {features} features, so spans of tokens are full"

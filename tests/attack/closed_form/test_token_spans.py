@@ -1,18 +1,22 @@
 """Token spans: transformers with fixed and frozen positions give their clip away, with a certificate."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from bench_nets import SPEC, Transformer, clip, flat, psnr, seeded, view_of
 from token_nets import FixedVit
 
 from auditor.attack.closed_form.token_linear import linear_part, smoothest
-from auditor.attack.closed_form.token_problem import TokenProblem, pose
+from auditor.attack.closed_form.token_problem import Span, TokenProblem, pose
 from auditor.attack.closed_form.token_refinement import CERTAIN, refine
 from auditor.attack.closed_form.token_spans import TokenSpans
+from auditor.attack.closed_form.token_units import sliced
+from auditor.attack.recursion.call_graph import trace_client
 from auditor.attack.spectrum import Spectrum
 from auditor.federated import LocalClient
 from auditor.model import load
-from auditor.records import Budget, Clock, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clock, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, Update, View
 
 ATTACK = TokenSpans()
 BUDGET = Budget(seconds=120.0, steps=100)
@@ -131,6 +135,36 @@ def test_what_is_missing_is_said_in_one_clause():
     both = view_of(seeded(FixedVit), torch.stack([clip(0), clip(1)]), [3, 4])
     assert "2 clips" in ATTACK.obstacle(both)
     assert "no Linear layer reads several tokens" in ATTACK.obstacle(view_of(seeded(flat), clip()[None], [3]))
-    narrow = ATTACK.invert(view_of(seeded(lambda: FixedVit(32)), clip()[None], [3]), BUDGET, 0)
-    assert isinstance(narrow, Skipped)
-    assert "32 tokens stand against 32 features" in narrow.reason
+    narrow = view_of(seeded(lambda: FixedVit(32)), clip()[None], [3])
+    assert "32 tokens stand against 32 features" in ATTACK.obstacle(narrow)
+
+
+def test_some_hidden_units_are_worked_out_alone_and_like_all_of_them():
+    graph = trace_client(view_of(seeded(FixedVit), clip()[None], [3]))
+    value = next(call.inputs[0] for call in graph.calls if call.weight == "blocks.0.down.weight")
+    units, calls = sliced(graph, value, 40)
+    assert len(units) == 40
+    assert len({graph.calls[place].name for place in calls}) >= 2
+    # Units behind a norm of their own read each other: they cannot be told apart.
+    norm = next(call.outputs[0] for call in graph.calls if call.name == "layer_norm")
+    assert sliced(graph, norm, 40) == (None, {})
+
+
+def test_directions_that_rounding_hides_of_a_span_are_read_off_the_rows():
+    g = torch.Generator().manual_seed(0)
+    space = torch.linalg.qr(torch.randn(30, 12, generator=g, dtype=torch.float64)).Q.T
+    outside = torch.linalg.svd(space[:10], full_matrices=True)[2][10:]
+    span = Span(0, space[:10], False, outside, torch.full((10,), 1e-8, dtype=torch.float64), lost=2)
+    rows = torch.randn(20, 12, generator=g, dtype=torch.float64) @ space
+    assert float(span.distance(rows).norm(dim=1).min()) > 0.05
+    assert float(span.distance(rows, span.hidden(rows)).norm(dim=1).max()) < 1e-12
+    rows[3] = torch.randn(30, generator=g, dtype=torch.float64)
+    off = span.distance(rows, span.hidden(rows)).norm(dim=1)
+    assert float(off[3]) > 0.1
+
+
+def test_half_of_another_clips_update_is_not_certified():
+    view, other = (view_of(seeded(FixedVit), clip(n)[None], [3]) for n in (1, 2))
+    mixed = {n: other.update.gradients[n] if "up" in n or "down" in n else g for n, g in view.update.gradients.items()}
+    made = ATTACK.invert(replace(view, update=Update(gradients=mixed, batch=1)), Budget(seconds=20.0, steps=1), 0)
+    assert isinstance(made, Skipped) or made.outcome is Outcome.UNVERIFIED
