@@ -1,5 +1,6 @@
 """The calls of one forward pass as a graph that can be run again piece by piece, forwards and backwards."""
 
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -207,7 +208,8 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.numbers = {id(clips): 0}
         self.shapes: list[tuple[int, ...]] = [tuple(clips.shape)]
-        self._alive: list[Tensor] = [clips]  # so that every id stays its own
+        # An id is a value's own for as long as the value lives; held, those of a large net would take gigabytes.
+        self._living = {id(clips): weakref.ref(clips)}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -218,7 +220,8 @@ class _Recorder(TorchFunctionMode):
         read = tuple(dict.fromkeys(v.number for v in _marks((args_of, kwargs_of))))
         if not read:
             return func(*args, **given)
-        copies = {n: self._alive[n].clone() for n in read}
+        known = [value for value in _tensors((args, tuple(given.values()))) if id(value) in self.numbers]
+        copies = {self.numbers[id(value)]: value.clone() for value in known}
         precision = None
         made = func(
             *(_filled(a, copies, precision) for a in args_of),
@@ -228,13 +231,22 @@ class _Recorder(TorchFunctionMode):
         if results:
             first = len(self.shapes)
             for result in results:
-                self.numbers[id(result)] = len(self.shapes)
-                self.shapes.append(tuple(result.shape))
-                self._alive.append(result)
+                self._number(result)
             outputs = tuple(range(first, len(self.shapes)))
             call = Call(func, args_of, kwargs_of, read, outputs)
             self.calls.append(replace(call, weight=self._weight(call)))
         return made
+
+    def _number(self, value: Tensor) -> None:
+        key = id(value)
+        self.numbers[key] = len(self.shapes)
+        self.shapes.append(tuple(value.shape))
+        self._living[key] = weakref.ref(value, lambda gone: self._forget(key, gone))
+
+    def _forget(self, key: int, gone: weakref.ref[Tensor]) -> None:
+        # Where another value has the same id by now, that one stays.
+        if self._living.get(key) is gone:
+            del self._living[key], self.numbers[key]
 
     def _marked(self, value: Any) -> Any:
         if isinstance(value, Tensor):

@@ -1,5 +1,7 @@
 """Recursion through residual nets: each piece against autograd or a known answer, then whole descents and attacks."""
 
+import gc
+
 import pytest
 import torch
 from bench_nets import CLASSES, SPEC, clip, psnr, seeded, target_of, view_of
@@ -68,6 +70,25 @@ def test_a_graph_repeats_the_net_and_its_backward_pass():
     x = torch.zeros(graph.shapes[convs[0].inputs[0]], dtype=torch.float64, requires_grad=True)
     out = F.conv3d(x, net.blocks[1].conv1.weight.detach().double(), None, 2, 1)
     assert torch.allclose(made, torch.autograd.grad(out, x, pull)[0], atol=1e-12)
+
+
+def test_a_graph_holds_no_value_that_the_net_has_let_go():
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, CLASSES)
+            self.held = 0
+
+        def forward(self, x):
+            for _ in range(20):
+                x = x.sin()
+            values = [v for v in gc.get_objects() if isinstance(v, torch.Tensor) and v.shape == x.shape]
+            self.held = len(values)
+            return self.head(x.mean((2, 3, 4)))
+
+    net = seeded(Deep)
+    assert len(graph_of(net).calls) >= 22
+    assert net.held < 10
 
 
 def test_calls_are_told_apart_by_what_they_do():
