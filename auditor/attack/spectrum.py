@@ -80,12 +80,14 @@ FROM_SEVERAL = Spectrum((-9.099, -11.809, -13.378, -0.866, -0.716, 1.511, -0.528
 def ring_means(modes: Float[Tensor, "*clip frame channel height width"]) -> Tensor:
     """Return the mean over all modes of the same frame frequency, colour and ring of spatial frequency, for each mode.
 
-    What shifts of a clip leave alone is nearly the same within such a group.
+    What shifts of a clip leave alone is nearly the same within such a group. Each clip has its own means.
     """
-    group = _rings(modes.reshape(modes.shape[-4:])).to(modes.device)
-    flat = modes.flatten()
-    total, count = (flat.new_zeros(int(group.max()) + 1).index_add_(0, group, v) for v in (flat, torch.ones_like(flat)))
-    return (total / count)[group].view(modes.shape)
+    clips = modes.reshape(-1, *modes.shape[-4:])
+    group = _rings(clips[0]).to(modes.device)
+    flat = clips.flatten(1)
+    count = torch.bincount(group).to(flat)
+    total = flat.new_zeros(len(flat), len(count)).index_add_(1, group, flat)
+    return (total / count)[:, group].view(modes.shape)
 
 
 def _rings(modes: Float[Tensor, "frame channel height width"]) -> Tensor:

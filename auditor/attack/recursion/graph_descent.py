@@ -263,7 +263,7 @@ class _Descent:
         call = self._graph.calls[place]
         if not _uniform(cotangent):
             raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
-        why = f"no convolution lies before what {call.name} makes"
+        why = f"no convolution lies before what {call.name} makes, or what lies between mixes positions"
         for below, gates in self._reach(place, {call.inputs[0]: cotangent}).items():
             reader = self._graph.calls[below]
             sent = self._view.update.gradients.get(reader.weight or "")
