@@ -39,7 +39,8 @@ class TokenSpans(Attack):
     fewer tokens than features. Rows that a Linear reads lie in the row space of its gradient: linear equations behind
     the first norm, and what positions alike leave open of them follows from the attention's output, the second norm
     and the hidden units, whose nonlinearity tells tokens apart (`token_refinement`). No labels, head or deeper blocks
-    are used, and neither does a position embedding's gradient matter: it may be a fixed table. Derived for this
+    are used, and neither does a position embedding's gradient matter: it may be a fixed table. Where rounding hides
+    directions of a span, they are read off the rows of all tokens; such spans certify nothing. Derived for this
     project.
     """
 
