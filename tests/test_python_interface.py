@@ -80,8 +80,9 @@ def test_a_scan_is_what_the_command_runs_and_shows_nothing(monkeypatch):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_words_of_an_attack_are_refused_before_a_model_is_read_as_on_the_command_line(options, line, tmp_path):
+    (tmp_path / "no.onnx").write_bytes(b"no model")
     with pytest.raises(auditor.UsageError, match=line) as refused:
-        auditor.attack("no.onnx", **options)
+        auditor.attack(str(tmp_path / "no.onnx"), **options)
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     done = subprocess.run(
         [sys.executable, "-m", "auditor", "attack", "no.onnx", *flags],

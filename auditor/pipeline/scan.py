@@ -15,6 +15,7 @@ from auditor.options import ModelOptions, ScanOptions
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
+from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
 from auditor.pipeline.diagnosis import diagnose_best
@@ -30,7 +31,6 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
-from auditor.pipeline.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for

@@ -8,8 +8,8 @@ import torch
 from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
+from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
 from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_out
-from auditor.pipeline.memory import available_bytes, not_held, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack

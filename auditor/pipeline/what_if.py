@@ -16,8 +16,8 @@ from auditor.pipeline.context import (
     view_of,
     with_sent,
 )
+from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_expose, too_large_to_match
 from auditor.pipeline.findings import Finding
-from auditor.pipeline.memory import available_bytes, not_held, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from auditor.pipeline import memory
-from auditor.pipeline.memory import available_bytes, too_large_to_expose, too_large_to_match
+from auditor.pipeline.deep import memory
+from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.records import TrainingStep
 
 GIB = 2**30
