@@ -76,6 +76,14 @@ def test_only_what_was_compared_is_recommended(why):
     assert [a["text"] for a in advice] == ([] if why else ["Do it."])
 
 
+def test_nothing_is_advised_whose_effect_nobody_measured():
+    context = SimpleNamespace(target=SimpleNamespace(fidelity=SimpleNamespace(upper_bound=False)))
+    base = Variant(name="as audited", change="c", action="", baseline=True, score=SimpleNamespace(gain=9.0))
+    assert wording.actions(context, (base,), ()) == []
+    (measure,) = wording.actions(context, (), ())
+    assert "--what-if" in measure["text"]
+
+
 def test_a_batch_that_the_recursion_does_not_meet_is_shown_and_not_recommended(monkeypatch):
     recursion = type(BY_NAME["residual-recursion"])
 

@@ -140,7 +140,7 @@ def assemble(g: Gathered) -> Audit:
                 ),
                 severity=_severity(worst),
                 confidence=sure,
-                actions=tuple(ActionBlock(**a) for a in actions(g.context, g.findings, g.variants, g.skipped)),
+                actions=tuple(ActionBlock(**a) for a in actions(g.context, g.variants, g.skipped)),
                 environment=environment_block(g.device, g.pace),
             )
         )

@@ -110,10 +110,8 @@ def summary(finding: Finding) -> str:
     return f"{finding.attack.title} {head}: {numbers}; {control}."
 
 
-def actions(
-    context: Context, findings: Sequence[Finding], variants: Sequence[Variant], skipped: Sequence[Skipped]
-) -> list[dict[str, str]]:
-    """What the reader can do, measured changes first."""
+def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    """What the reader can do: changes whose effect was measured first, then what would tell more."""
     found = _measured(variants)
     if context.target.fidelity.upper_bound:
         found.append(
@@ -126,13 +124,6 @@ def actions(
         found.append(
             {
                 "text": "Measure what batch size, a frozen backbone and BatchNorm mode change: add --what-if.",
-                "effect": "not measured",
-            }
-        )
-    if any(f.counts and f.grade >= Grade.RECOGNISABLE for f in findings):
-        found.append(
-            {
-                "text": "Send updates under secure aggregation or differential privacy only, and audit that set-up.",
                 "effect": "not measured",
             }
         )
