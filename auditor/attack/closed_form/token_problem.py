@@ -142,6 +142,16 @@ class TokenProblem:
         """Tell whether a span of full rank lies behind the first norm, whose own span is blind to some directions."""
         return any(span.value != self.spans[0].value for span in self._full) or len(self._full) > 1
 
+    def apart(self) -> float:
+        """Return how far the two tokens lie apart that positions tell apart least, relative: 0 where nothing does.
+
+        All tokens are given the same patch, so that rows of the first span differ by their positions alone.
+        """
+        span = self.spans[0]
+        patch = self.graph.random_tokens(2)[:1].expand(self.embedding.tokens, -1)
+        rows = self.graph.run(patch)[0][span.value][self.graph.rows[span.value]]
+        return float(torch.pdist(rows).min() / rows.norm(dim=1).mean()) if len(rows) > 1 else math.inf
+
     def told(self) -> str:
         """Return in a clause which spans are used, with the ranks that they show and ought to have."""
         wanted = {s.value: (len(s.basis), len(s.basis) + s.lost) for s in self.spans} | self.left_out

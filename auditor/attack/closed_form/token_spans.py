@@ -81,17 +81,20 @@ class TokenSpans(Attack):
         off = float(problem.distance(made.coordinates).max())
         labels: tuple[Label, ...] = view.knowledge.labels or (0,)
         clips = problem.clip(made.coordinates).clamp(0.0, 1.0).float()[None]
+        apart = problem.apart()
         proof = {
             "update_residual": residual(view, clips, labels),
             "span_residual": off,
+            "positions_apart": apart,
             "tokens_certain": float((problem.distance(made.coordinates) < CERTAIN).double().mean()),
             "open_directions": float(len(free)),
         }
         note = f"{problem.told()}; the first norm leaves {len(free)} directions open"
+        note += "" if apart > CERTAIN else "; positions do not tell all tokens apart, so their order is open"
         by = "span_residual" if view.knowledge.labels is None or view.scale is None else "update_residual"
         made_of_it = solved(self.name, clips, labels, proof, seconds=clock.used, seed=seed, note=note, by=by)
         # The update hardly moves with tokens that are nearly right: the spans are the sharper certificate.
-        certain = off < CERTAIN and (not len(free) or problem.certifies)
+        certain = off < CERTAIN < apart and (not len(free) or problem.certifies)
         return made_of_it if certain else replace(made_of_it, outcome=Outcome.UNVERIFIED)
 
     def _refined(self, problem: TokenProblem, start: Tensor, free: Tensor, clock: Clock, seed: int) -> Refinement:

@@ -107,6 +107,21 @@ def test_what_time_cuts_short_is_not_certified():
     assert made.certificate["span_residual"] > CERTAIN
 
 
+def test_tokens_of_one_position_may_stand_for_each_other_and_are_not_certified():
+    net, truth = seeded(lambda: FixedVit(kind="random")), clip(1)
+    assert posed(net, truth).apart() > 0.1
+    # As where all frames share one table: the update is the same for every order of frames.
+    net.table[16:] = net.table[:16]
+    assert posed(net, truth).apart() < 1e-9
+    swapped = truth.reshape(2, 2, *truth.shape[1:]).flip(0).reshape(truth.shape)
+    here, there = (view_of(net, t[None], [3]).update.gradients for t in (truth, swapped))
+    assert all(torch.allclose(here[n], there[n], atol=1e-5 * float(here[n].abs().max())) for n in here)
+    made = ATTACK.invert(view_of(net, truth[None], [3]), BUDGET, 0)
+    assert isinstance(made, Reconstruction)
+    assert made.outcome is Outcome.UNVERIFIED
+    assert "their order is open" in made.notes[0]
+
+
 def test_tokens_that_stand_out_start_again():
     # A token-wise problem with two minima: |m|^2 - 1 along one axis, whose sign a weak term tells.
     def residuals(m, held):
