@@ -327,7 +327,7 @@ class _Descent:
             if isinstance(completed, str):
                 why = f"{names} give {rank} equations for {positions} positions of a channel, and {completed}"
                 self._depth[names] = recovered_input(made, sought=True)
-                raise _Ended(why, Partial(value, names, made))
+                raise _Ended(why, Partial(value, names, made) if self._masks_are_exact else None)
             made = completed
         if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
             raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
@@ -336,6 +336,11 @@ class _Descent:
         self._activation = RecoveredActivation(weight=made.readings[0].operation.weight, value=made.value)
         self._flips += made.flips
         return made, self._settled(made, places)
+
+    @property
+    def _masks_are_exact(self) -> bool:
+        # Completed values have a few masks wrong; with equations on these r3d_18 stood at 45 dB, without at 73 dB.
+        return all(one.how != "completed" for one in self._depth.values())
 
     def _undecided(self, call: Call) -> tuple[int | None, Tensor | None]:
         """Return the rectifier whose undecided units a weighted call shows, and what they add at its output."""
