@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from auditor.results.severity import BANDS, band
+from auditor.results.severity import BANDS, WHOLE_MAP, band
 
 GRADES = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
 _SHOWN, _RECOVERED = GRADES.index("GIST"), GRADES.index("RECOGNISABLE")
@@ -23,10 +23,19 @@ def contradictions(results: Results) -> tuple[str, ...]:
 
 
 def demonstrated(results: Results) -> int:
-    """Return the place in `GRADES` of the strongest grade that counts."""
+    """Return the place in `GRADES` of the strongest grade that counts.
+
+    An inner value that was recovered counts as a picture where it holds as many numbers as one, else as a gist.
+    """
     grades = [finding["grade"] for finding in results["findings"] if finding["counts"]]
     grades += [results["labels"]["grade"] or "NOT_SHOWN", (results.get("membership") or {}).get("grade") or "NOT_SHOWN"]
+    maps = [m["per_pixel"] for m in _maps(results)]
+    grades += [GRADES[_RECOVERED if per_pixel >= WHOLE_MAP else _SHOWN] for per_pixel in maps]
     return max(map(GRADES.index, grades))
+
+
+def _maps(results: Results) -> list[Mapping[str, Any]]:
+    return [found for found in results.get("feature_maps", ()) if found["counts"]]
 
 
 def _verdict(results: Results) -> Iterator[str]:
@@ -75,7 +84,8 @@ def _severity(results: Results) -> Iterator[str]:
         yield f"severity {score} is {band(score)}, and the results say {severity['band']}"
     if (score > 0.0) != (grade >= _SHOWN):
         yield f"severity is {score}, and the strongest grade that counts is {GRADES[grade]}"
-    most = max((f["severity"]["score"] or 0.0 for f in results["findings"] if f["counts"]), default=0.0)
+    counted = [*(f for f in results["findings"] if f["counts"]), *_maps(results)]
+    most = max((f["severity"]["score"] or 0.0 for f in counted), default=0.0)
     if most > score + _ROUNDED:
         yield f"severity is {score}, and a finding that counts has {most}"
 

@@ -9,6 +9,8 @@ Band = Literal["none", "low", "medium", "high", "critical"]
 BANDS: tuple[Band, ...] = ("none", "low", "medium", "high", "critical")
 _LIMITS = (0.1, 4.0, 7.0, 9.0)
 _MOST = 10.0
+# An exact inner value with as many numbers as the clip holds is the clip in another form, as far as counting tells.
+WHOLE_MAP = 1.0
 
 
 def band(score: float) -> Band:

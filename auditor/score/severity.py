@@ -2,7 +2,7 @@
 
 from auditor.records import record
 from auditor.results.scores import Grade
-from auditor.results.severity import Band, Rated, limits
+from auditor.results.severity import WHOLE_MAP, Band, Rated, limits
 
 FORMULA = "severity = bottom + (top - bottom) x (fidelity + preconditions + reach) / 3, within the band of the grade"
 
@@ -15,8 +15,6 @@ _BANDS: dict[Grade, Band] = {
 }
 # A label, or that a frame was in a clip, tells less of a person than which clip it was.
 _LABEL_ONLY: Band = "low"
-# An exact inner value with as many numbers as the clip holds is the clip in another form, as far as counting tells.
-WHOLE_MAP = 1.0
 # Nothing beyond the update and the public model, labels that have to be guessed, frames of the scene that have to be
 # got: three steps, equally far apart as nothing measured says otherwise.
 _PRECONDITIONS = {"none": 1.0, "labels": 0.5, "reference": 0.0}

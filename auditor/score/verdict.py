@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from auditor.errors import ExitCode
 from auditor.records import Exposure, record
 from auditor.results.scores import Grade
-from auditor.results.severity import BANDS
-from auditor.score.severity import WHOLE_MAP
+from auditor.results.severity import BANDS, WHOLE_MAP
 
 SENTENCES = {
     "FAIL": "FAIL: leakage demonstrated",

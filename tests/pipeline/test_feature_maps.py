@@ -14,6 +14,7 @@ from auditor.records import Exposure, Reconstruction
 from auditor.report import write
 from auditor.report.depth import depth_line
 from auditor.report.headline import statement
+from auditor.results.consistency import contradictions
 from auditor.score import Course, Grade, decide
 from auditor.score.severity import severity_of_map
 
@@ -65,6 +66,27 @@ def test_the_verdict_follows_from_it_where_pixels_fall_short(results):
     short_of = {**results, "findings": [{**f, "grade": "GIST"} for f in results["findings"]]}
     assert statement(short_of) == results["feature_maps"][0]["summary"]
     assert statement(results) == results["findings"][0]["summary"]
+
+
+def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tmp_path):
+    whole = units.run_attack
+
+    def grey(*args, **more):
+        made = whole(*args, **more)
+        if not isinstance(made, Reconstruction):
+            return made
+        return dataclasses.replace(made, clips=torch.full_like(made.clips, 0.5))
+
+    monkeypatch.setattr(units, "run_attack", grey)
+    results = results_of(OPTIONS, SHORT, 0)
+    assert {f["grade"] for f in results["findings"]} <= {"NOT_SHOWN", "GIST"}
+    assert results["verdict"]["word"] == "FAIL"
+    assert "recovered exactly" in results["verdict"]["reasons"][0]
+    assert results["severity"]["band"] == "high"
+    write(results, [tmp_path / "results.json"])
+    assert contradictions({**results, "feature_maps": ()})
+    (found,) = results["feature_maps"]
+    assert contradictions({**results, "feature_maps": ({**found, "per_pixel": 0.3},)})
 
 
 def test_a_value_that_is_not_the_clips_does_not_count(monkeypatch):
