@@ -110,11 +110,14 @@ def positive_controls(
     progress(0.2)
     searches = {a.name: a for a in (GradientMatching(), *attacks) if a.name in _PLANTED}
     made = []
+    share = 0.8 / len(searches)
     for k, (name, attack) in enumerate(searches.items()):
-        start = 0.2 + 0.8 * k / len(searches)
-        share = 0.8 / len(searches)
-        made.append(_search(device, attack, _PLANTED[name], clock, lambda f, s=start, w=share: progress(s + w * f)))  # type: ignore[misc]
+        made.append(_search(device, attack, _PLANTED[name], clock, _part(progress, 0.2 + k * share, share)))
     return (*closed, *made)
+
+
+def _part(progress: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
+    return lambda fraction: progress(start + share * fraction)
 
 
 def simulation_control(context: Context, observed: Observed) -> Control:

@@ -1,5 +1,6 @@
 """Backtracking along a direction, one evaluation of the loop at a time."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -27,6 +28,21 @@ class Direction(Protocol):
     def forget(self) -> None:
         """Give up what was learned: it led nowhere."""
         ...
+
+
+def halved(
+    start: Tensor, step: Tensor, cost: Callable[[Tensor], float], least: float, most: int
+) -> tuple[Tensor, float]:
+    """Return where the longest step of 1, 1/2, 1/4, ... leads that costs less than `least`, and what it costs there.
+
+    After `most` trials it is the last one, whatever it costs.
+    """
+    for halvings in range(most):
+        point = start + 0.5**halvings * step
+        here = cost(point)
+        if here < least:
+            break
+    return point, here
 
 
 class Backtracking:

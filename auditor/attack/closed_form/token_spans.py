@@ -29,7 +29,8 @@ def _size(view: View) -> tuple[int, int]:
         return 0, 0
     if first.convolution is None:
         return first.rows or 1, first.output_shape[-1]
-    return math.prod(first.output_shape[2:]), first.output_shape[1]
+    images, features, *grid = first.output_shape
+    return images * math.prod(grid), features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ class TokenSpans(Attack):
             return skipped(self, problem)
         start, free = linear_part(problem, problem.graph.graph)
         made = self._refined(problem, start, free, clock, seed)
-        off = float(problem.distance(made.coordinates).max())
+        distance = problem.distance(made.coordinates)
+        off = float(distance.max())
         labels: tuple[Label, ...] = view.knowledge.labels or (0,)
         clips = problem.clip(made.coordinates).clamp(0.0, 1.0).float()[None]
         apart = problem.apart()
@@ -86,7 +88,7 @@ class TokenSpans(Attack):
             "update_residual": residual(view, clips, labels),
             "span_residual": off,
             "positions_apart": apart,
-            "tokens_certain": float((problem.distance(made.coordinates) < CERTAIN).double().mean()),
+            "tokens_certain": float((distance < CERTAIN).double().mean()),
             "open_directions": float(len(free)),
         }
         note = f"{problem.told()}; the first norm leaves {len(free)} directions open"
@@ -114,12 +116,8 @@ class TokenSpans(Attack):
 
 
 def _crowded(view: View) -> str | None:
-    """Tell from shapes alone that the first layer makes as many tokens as features, so that every span is full."""
-    first = next((layer for layer in view.target.layers if layer.kind.startswith("conv") and layer.output_shape), None)
-    if first is None or not first.output_shape:
-        return None
-    images, features, *grid = first.output_shape
-    tokens = images * math.prod(grid)
+    """Tell from shapes alone that what reads the clip makes as many tokens as features, so that every span is full."""
+    tokens, features = _size(view)
     if tokens < features:
         return None
     return f"{tokens} tokens stand against {features} features, so spans of tokens are full"

@@ -15,6 +15,7 @@ from auditor.attack.recursion.weight_system import columns, from_columns
 from auditor.records import Clock
 from auditor.solvers.conjugate_gradients import conjugate_gradients
 from auditor.solvers.gauss_newton import Linearised
+from auditor.solvers.line_search import halved
 
 # Newton steps, products of each, and how exactly each is solved: the active set changes faster than that.
 _STEPS, _PRODUCTS, _TOLERANCE = 60, 60, 1e-2
@@ -172,16 +173,11 @@ def complete_jointly(found: Solved, above: KnownAbove, rectified: bool, clock: C
             return f"what is known above holds fewer than the {free.count} open directions"
         if clock.left < 0.0:
             return "time was up"
-        step, length = system.step([-m for m in missed], active, _PRODUCTS, _TOLERANCE), 1.0
-        for _ in range(_HALVINGS):
-            moved = system.residuals(u + length * step)
-            if _cost(moved) < cost:
-                break
-            length *= 0.5
-        less = _cost(moved)
+        step = system.step([-m for m in missed], active, _PRODUCTS, _TOLERANCE)
+        moved, less = halved(u, step, lambda v: _cost(system.residuals(v)), cost, _HALVINGS)
         if not less < cost:
             break
-        before, u, missed, cost = cost, u + length * step, moved, less
+        before, u, missed, cost = cost, moved, system.residuals(moved), less
         if cost > _SETTLED * before:
             break
     active = system.active(missed)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.solvers.line_search import halved
+
 _STEPS = 60
 _HALVINGS = 12
 # Negative parts that shrink by less than this in a step are settled.
@@ -79,13 +81,7 @@ def _least_negative(h: Tensor, free: Tensor, noise: Tensor) -> Tensor:
             gram.diagonal().add_(1e-6)
             factor = torch.linalg.cholesky(gram)
         step = torch.cholesky_solve((rows.T @ h[below])[:, None], factor)[:, 0]
-        moved, length = h, 1.0
-        for _ in range(_HALVINGS):
-            moved = h - length * (free @ step)
-            if _cost(moved) < cost:
-                break
-            length *= 0.5
-        less = _cost(moved)
+        moved, less = halved(h, -(free @ step), _cost, cost, _HALVINGS)
         if not less < cost:
             break
         settled = less > (1.0 - _SETTLED) * cost or less < float(noise.square().sum())
