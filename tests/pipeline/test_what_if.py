@@ -95,6 +95,7 @@ def test_a_batch_that_the_recursion_does_not_meet_is_shown_and_not_recommended(m
     # What variants expose says nothing here, and would take half a minute.
     left_out = Skipped(stage="expose", what="mode exposure", because="out-of-budget", reason="not wanted")
     monkeypatch.setattr(what_if, "too_large_to_expose", lambda *_: left_out)
+    monkeypatch.setattr(what_if, "MOST_STEPS", 40)  # of the plain search, which is not looked at either
     preset = short(steps=30, attacks=("residual-recursion",))
     attacks = tuple(OneClip() if a.name == "residual-recursion" else a for a in preset.attacks)
     options = ScanOptions(model=f"{MODELS}:residual", input_shape=(3, 4, 16, 16), preset="fast", what_if=True)
