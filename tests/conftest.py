@@ -1,10 +1,14 @@
-"""How all tests run: one thread each, whole files a process, the longest files first."""
+"""How all tests run: one thread each, whole files a process, the longest files first, every report read again."""
 
 import os
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rendered import page_contradictions
 
 if os.environ.get("FL_AUDIT_CHECK_SHAPES"):
     # `make shapes` checks every annotated shape of the numerical stages while their tests run; it takes minutes.
@@ -46,3 +50,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests of the longest files first; all others keep their order."""
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def _read_again(render: Callable[..., str]) -> Callable[..., str]:
+    """Return the function that renders a report with a reader behind it, who finds contradictions on the page."""
+
+    def rendered(results: Mapping[str, Any], printed: bool) -> str:
+        page = render(results, printed)
+        found = page_contradictions(page)
+        assert not found, found
+        return page
+
+    return rendered
+
+
+def _read_every_report() -> None:
+    import auditor.report
+    from auditor.report.page import render
+
+    modules = [m for name, m in sys.modules.items() if name.startswith(auditor.report.__name__)]
+    for module in modules:
+        if getattr(module, "render", None) is render:
+            module.render = _read_again(render)
+
+
+_read_every_report()

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from auditor.report import charts, depth, figures, wording
+from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
@@ -97,6 +98,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),
         "levels": charts.levels(results, score),
+        "why_below": why_below(results),
         "frameworks": _frameworks(),
         "charts": charts,
         "depth": depth,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from auditor.report import figures, wording
 from auditor.report.depth import depth_line, scaled_line
+from auditor.report.exposed import why_below
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
 from auditor.report.membership import membership_sentence
@@ -166,7 +167,8 @@ def _exposed(results: Mapping[str, Any]) -> str:
     where = f", most in {printable(most['name'], 24)}" if most else ""
     without = figures.decibels(exposed["prior"])
     at_most = "" if exposed.get("cap") is None else f" of at most {figures.decibels(exposed['cap'])}"
-    return f"{figures.decibels(exposed['psnr'])}{at_most}{where}; demonstrated {shown}; no update {without}"
+    beyond = " (solved, not predicted)" if why_below(results) else ""
+    return f"{figures.decibels(exposed['psnr'])}{at_most}{where}; demonstrated {shown}{beyond}; no update {without}"
 
 
 def _controls(results: Mapping[str, Any]) -> str:

@@ -119,6 +119,9 @@ def _what_if(results: Results) -> Iterator[str]:
     bases = [variant for variant in variants if variant["baseline"]]
     if variants and len(bases) != 1:
         yield f"the what-if table has {len(bases)} baselines"
+    for base in bases:
+        if base["grade"] and GRADES.index(base["grade"]) > demonstrated(results):
+            yield f"the what-if's audited row has grade {base['grade']}, and the audit {GRADES[demonstrated(results)]}"
     for variant in variants if len(bases) == 1 else ():
         for value, change in (("gain", "delta_gain"), ("exposure_psnr", "delta_exposure")):
             numbers = (variant[value], bases[0][value], variant[change])

@@ -371,10 +371,10 @@ def layer(index: int, total: int) -> dict[str, Any]:
     }
 
 
-def what_if() -> list[dict[str, Any]]:
-    """Architecture choices, one of them skipped."""
+def what_if(audited: str) -> list[dict[str, Any]]:
+    """Architecture choices, one of them skipped; the audited protocol has the audit's own grade."""
     rows = (
-        ("as audited", "Nothing: the protocol that was audited.", True, 38.1, None, 41.3, 25.4, None, "EXACT"),
+        ("as audited", "Nothing: the protocol that was audited.", True, 38.1, None, 41.3, 25.4, None, audited),
         (
             "batch of 4",
             "Average the gradients of 4 clips before sending.",
@@ -584,7 +584,7 @@ def sample_results(
             "probe": "park_walker" if exposed else None,
         },
         "layers": rows,
-        "what_if": what_if() if whatif else [],
+        "what_if": what_if(grade) if whatif else [],
         "skipped": [
             skipped(
                 "attack", "SPEAR", "not-applicable", "the model has no fully connected ReLU layer at its input", ""

@@ -135,3 +135,12 @@ def test_a_planted_contradiction_is_found_and_the_results_are_refused(failing, t
     path.write_text(json.dumps(forged))
     with pytest.raises(UsageError, match="contradicts itself"):
         read_results(path)
+
+
+def test_an_audited_row_with_a_grade_that_the_audit_has_not_is_found(failing) -> None:
+    forged = copy.deepcopy(plain(failing))
+    for finding in forged["findings"]:
+        finding |= {"counts": False, "null_at_chance": False}
+    forged["labels"]["grade"] = "GIST"
+    forged["what_if"][0]["grade"] = "EXACT"
+    assert any("audited row has grade EXACT" in found for found in contradictions(forged))

@@ -16,6 +16,7 @@ from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.deep.scaled_down import ScaledDown
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
+from auditor.pipeline.documents.baseline_variant import with_own_finding
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
 from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
@@ -112,6 +113,7 @@ def assemble(g: Gathered) -> Audit:
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
     )
     block = _exposure(g)
+    compared = with_own_finding(g.variants, g.findings)
     return Audit(
         results=document(
             AuditDocument(
@@ -127,7 +129,7 @@ def assemble(g: Gathered) -> Audit:
                 labels=_labels(g),
                 exposure=block,
                 layers=layer_blocks(g.context, g.exposed, block.reason or ""),
-                what_if=variant_blocks(g.variants),
+                what_if=variant_blocks(compared),
                 membership=membership_block(g.membership),
                 references=references_block(g.references, g.copied, any(f.reference for f in g.findings)),
                 malicious_server=malicious_block(g.malicious),
@@ -140,7 +142,7 @@ def assemble(g: Gathered) -> Audit:
                 ),
                 severity=_severity(worst),
                 confidence=sure,
-                actions=tuple(ActionBlock(**a) for a in actions(g.context, g.variants, g.skipped)),
+                actions=tuple(ActionBlock(**a) for a in actions(g.context, compared, g.skipped)),
                 environment=environment_block(g.device, g.pace),
             )
         )

@@ -1,0 +1,31 @@
+"""Why an audit may demonstrate more than it calls exposed: what the prediction cannot see, in a sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from auditor.report import figures
+from auditor.report.headline import best
+
+# Both are shown with one digit.
+_SHOWN_ALIKE = 0.05
+
+
+def why_below(results: Mapping[str, Any]) -> str:
+    """Return why less is exposed than the strongest attack demonstrated; nothing where that is not so.
+
+    Exposure is a linear prediction at a stated noise in a limited number of modes. An attack that solves the update as
+    it was sent, or that follows the curvature of the model, is held by neither.
+    """
+    exposed, strongest = results["exposure"]["all"], best(results)
+    if exposed is None or strongest is None:
+        return ""
+    predicted, shown = figures.real(exposed["psnr"]), figures.real(strongest.result["score"]["psnr"])
+    if predicted is None or shown is None or predicted >= shown - _SHOWN_ALIKE:
+        return ""
+    modes, cap = results["exposure"]["modes"], exposed.get("cap")
+    most = f", which can show {figures.decibels(cap)} at most" if figures.real(cap) is not None else ""
+    return (
+        f"Less is exposed than was demonstrated: exposure is a linear prediction at noise "
+        f"{figures.tiny(results['exposure']['sigma'])} of each gradient in {figures.whole(modes)} modes{most}, and an "
+        "attack that solves the update as it was sent is not held by either."
+    )
