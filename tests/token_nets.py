@@ -32,13 +32,18 @@ class AttentionBlock(nn.Module):
 
 
 class FixedVit(nn.Module):
-    """Tubelets of 2x4x4 by a convolution, a table of positions that is no parameter, two blocks, a mean."""
+    """Tubelets by a convolution, a table of positions that is no parameter unless learned, two blocks, a mean."""
 
-    def __init__(self, width: int = 64, tokens: int = 32, kind: str = "sin-cos", token: bool = False) -> None:
+    def __init__(
+        self, width: int = 64, tokens: int = 32, kind: str = "sin-cos", token: bool = False, side: int = 4
+    ) -> None:
         super().__init__()
-        self.embed = nn.Conv3d(3, width, (2, 4, 4), (2, 4, 4))
-        table = {"sin-cos": sin_cos(tokens, width), "random": 0.1 * torch.randn(tokens, width)}[kind]
-        self.register_buffer("table", table)
+        self.embed = nn.Conv3d(3, width, (2, side, side), (2, side, side))
+        table = sin_cos(tokens, width) if kind == "sin-cos" else 0.1 * torch.randn(tokens, width)
+        if kind == "learned":
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table)
         self.token = nn.Parameter(0.1 * torch.randn(1, 1, width)) if token else None
         self.blocks = nn.Sequential(AttentionBlock(width), AttentionBlock(width))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)

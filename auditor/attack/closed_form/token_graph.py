@@ -83,7 +83,8 @@ class TokenGraph:
         self._operation = graph.operation(embedding.call)
         (self._start,) = embedding.call.outputs
         self._wanted = tuple(wanted)
-        self._replaced: dict[int, Call] = dict(instead or {})
+        self._alone = dict(instead or {})
+        self._replaced: dict[int, Call] = dict(self._alone)
         self._places = self._needed()
         for place in self._places:
             call = graph.calls[place]
@@ -120,6 +121,15 @@ class TokenGraph:
                         values[n] = source if held is None else held[n]
                 values.update(zip(call.outputs, call(values), strict=True))
         return {n: values[n].reshape(-1, values[n].shape[-1]) for n in self._wanted}, context
+
+    def values(self, tokens: Float[Tensor, "token feature"]) -> dict[int, Tensor]:
+        """Return wanted values as `run` does, with tokens reading what the others are: it can be differentiated."""
+        values = {0: tokens.new_zeros(self.graph.shapes[0]), self._start: self._placed(tokens + self.bias.to(tokens))}
+        with sdpa_kernel(SDPBackend.MATH):
+            for place in self._places:
+                call = self._alone.get(place, self.graph.calls[place])
+                values.update(zip(call.outputs, call(values), strict=True))
+        return {n: values[n].reshape(-1, values[n].shape[-1]) for n in self._wanted}
 
     def _placed(self, tokens: Tensor) -> Tensor:
         return from_columns(tokens, self._operation, self._operation.output)

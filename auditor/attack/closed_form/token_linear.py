@@ -29,21 +29,24 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
     The first Linear reads gamma * C z / s + beta with z = E A' m + c affine in m, C the centring and s the token's own
     deviation. Times s it is linear in (m, s), with one matrix for all tokens: [gamma C z + beta s; s] lies in the span.
     """
-    count = problem.embedding.tokens
+    count, tokens = len(problem.rows), problem.embedding.tokens
+    if problem.positions is not None:
+        start = torch.linalg.pinv(problem.positions)
+        return start, torch.linalg.svd(problem.positions, full_matrices=True)[0][:, tokens:].T
     norm = _norm(problem, graph)
     if norm is None:
         everything = torch.eye(count, dtype=torch.float64)
         if problem.level is None:
-            return torch.zeros_like(everything), everything
+            return torch.zeros_like(everything)[:tokens], everything
         level = problem.level / problem.level.square().sum()
-        return level.expand(count, -1).clone(), torch.linalg.svd(level[None], full_matrices=True)[2][1:]
+        return level.expand(tokens, -1).clone(), torch.linalg.svd(level[None], full_matrices=True)[2][1:]
     span, value, gamma, beta = norm
     run = TokenGraph(graph, problem.embedding, problem.graph.bias, [value])
     assert run.find_rows()
     rows = run.rows[value]
     features = problem.embedding.matrix.shape[0]
-    zero = run.run(torch.zeros(count, features, dtype=torch.float64))[0][value][rows]
-    columns = [run.run(problem.moves[k].expand(count, -1))[0][value][rows][0] - zero[0] for k in range(count)]
+    zero = run.run(torch.zeros(tokens, features, dtype=torch.float64))[0][value][rows]
+    columns = [run.run(problem.moves[k].expand(tokens, -1))[0][value][rows][0] - zero[0] for k in range(count)]
     moves = torch.stack(columns, dim=1)
     centred = gamma[:, None] * (moves - moves.mean(0))
     offset = gamma * (zero - zero.mean(1, keepdim=True))
@@ -51,7 +54,7 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
     if span.bias:
         last = torch.zeros(1, count + 1, dtype=torch.float64)
         last[0, -1] = 1.0
-        known, right = torch.cat([known, last]), torch.cat([right, torch.zeros(count, 1, dtype=torch.float64)], 1)
+        known, right = torch.cat([known, last]), torch.cat([right, torch.zeros(tokens, 1, dtype=torch.float64)], 1)
     outside = torch.linalg.svd(span.basis, full_matrices=True)[2][len(span.basis) :]
     equations = (outside @ known, -outside @ right.T)
     found, free = _solved(problem, *equations)
@@ -64,18 +67,18 @@ def linear_part(problem: TokenProblem, graph: CallGraph) -> tuple[Tensor, Tensor
 
 def _solved(problem: TokenProblem, system: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return coordinates and deviation by token, `(coordinate + 1, token)`, and what stays open of the coordinates."""
-    count = problem.embedding.tokens
+    count, tokens = len(problem.rows), problem.embedding.tokens
     if problem.level is not None:
         scale = system.norm() / system.shape[1] ** 0.5 / problem.level.norm()
         row = torch.cat([problem.level, torch.zeros(1, dtype=torch.float64)]) * scale
         system = torch.cat([system, row[None]])
-        target = torch.cat([target, torch.ones(1, count, dtype=torch.float64) * scale])
+        target = torch.cat([target, torch.ones(1, tokens, dtype=torch.float64) * scale])
     size = system.norm(dim=0)
     # Without shift and bias a token's deviation is in no equation.
     told = size > _AFFINE * size.max()
     u, s, v = torch.linalg.svd(system[:, told] / size[told], full_matrices=False)
     kept = s > _LINEAR * s[0]
-    found = torch.zeros(count + 1, count, dtype=torch.float64)
+    found = torch.zeros(count + 1, tokens, dtype=torch.float64)
     found[told] = (v[kept].T @ ((u[:, kept].T @ target) / s[kept, None])) / size[told, None]
     open_ = torch.zeros(count + 1, int((~kept).sum()), dtype=torch.float64)
     open_[told] = v[~kept].T / size[told, None]

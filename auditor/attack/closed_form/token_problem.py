@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditor.attack.closed_form.position_gradients import could_be_positions, position_gradients
 from auditor.attack.closed_form.token_graph import PatchEmbedding, TokenGraph, patch_embedding
 from auditor.attack.closed_form.token_units import sliced
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
@@ -21,6 +22,8 @@ _UNITS, _CHECKS, _SPARE = 3.0, 1.5, 32
 # Spans that are sharper than this count alike.
 _SHARP = 1e-5
 _HIDDEN = 10**9
+# Learned positions have gradients that lie among those of tokens, up to rounding.
+_INSIDE = 1e-3
 # Share of a span's directions that may be hidden by rounding.
 _LOST = 0.25
 # Spans of full rank besides the first from which on its own distance counts as this share: at the true tokens rounding
@@ -97,24 +100,32 @@ class Span:
 class TokenProblem:
     """Tokens x_t = m_t A in the row space A of the embedding's gradient, and all that is known of the m_t.
 
+    Of several clips A holds the patches of all; the m_t are one clip's.
+
     Attributes
     ----------
     rows
-        A, `(token, pixel)`, orthonormal.
+        A, `(coordinate, pixel)`, orthonormal: as many coordinates as the clips have tokens.
     moves
-        What A becomes behind the embedding, `(token, feature)`.
+        What A becomes behind the embedding, `(coordinate, feature)`.
     level
         w with m_t . w = 1, from the embedding's bias; None where that was not sent.
+    positions
+        Q with m_t Q = e_t, from the gradient of learned positions; None where those were not sent or are not needed.
+    first
+        Number of the value that the first Linear layer reads: behind a norm, as a rule.
     left_out
         By number of a value, the rank that its span shows and that it ought to have: such spans are not used.
     """
 
     embedding: PatchEmbedding
     graph: TokenGraph
-    rows: Float[Tensor, "token pixel"]
-    moves: Float[Tensor, "token feature"]
-    level: Float[Tensor, " token"] | None
+    rows: Float[Tensor, "coordinate pixel"]
+    moves: Float[Tensor, "coordinate feature"]
+    level: Float[Tensor, " coordinate"] | None
     spans: tuple[Span, ...]
+    first: int
+    positions: Float[Tensor, "coordinate token"] | None = None
     left_out: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def residuals(
@@ -137,9 +148,24 @@ class TokenProblem:
         """
         values, _ = self.graph.run(m @ self.moves)
         off = [s.distance(values[s.value][self.graph.rows[s.value]]).norm(dim=1) / s.weight for s in self._full]
-        if len(off) > _OTHERS and self._full[0] is self.spans[0]:
+        if len(off) > _OTHERS and self._full[0].value == self.first:
             off[0] = off[0] * _FIRST
         return torch.stack(off).amax(0) if off else torch.full((len(m),), math.inf, dtype=m.dtype)
+
+    def violated(
+        self, m: Float[Tensor, "token coordinate"], hidden: dict[int, Tensor]
+    ) -> Float[Tensor, "token equation"]:
+        """Return what `residuals` does where tokens read of each other what they are; it can be differentiated."""
+        values = self.graph.values(m @ self.moves.to(m))
+        made = [s.distance(values[s.value][self.graph.rows[s.value]], hidden.get(_place(s))) for s in self.spans]
+        return torch.cat(made, dim=1)
+
+    def behind_first(self) -> "TokenProblem":
+        """Return the problem without the first norm's span, where another tells.
+
+        That span is blind to what it leaves open, and rounding blurs it most.
+        """
+        return replace(self, spans=tuple(s for s in self.spans if s.value != self.first) or self.spans, level=None)
 
     @property
     def _full(self) -> list[Span]:
@@ -165,7 +191,9 @@ class TokenProblem:
         wanted = {s.value: (len(s.basis), len(s.basis) + s.lost) for s in self.spans} | self.left_out
         used = ", ".join(f"{wanted[s.value][0]} of {wanted[s.value][1]}" for s in self.spans)
         short = ", ".join(f"{rank} of {all_}" for rank, all_ in self.left_out.values())
-        told = f"{self.embedding.tokens} tokens; spans used, by rank: {used}"
+        clips = len(self.rows) // self.embedding.tokens
+        of = f" of each of {clips} clips" if clips > 1 else ""
+        told = f"{self.embedding.tokens} tokens{of}; spans used, by rank: {used}"
         return told + (f"; left out: {short}" if short else "")
 
     def weighted(self, m: Float[Tensor, "token coordinate"]) -> "TokenProblem":
@@ -200,37 +228,38 @@ def _place(span: Span) -> int:
 
 def pose(view: View) -> TokenProblem | str:
     """Set the problem up from the update, or say in one clause what is missing."""
-    graph = trace_client(view)
+    alone = replace(view, update=replace(view.update, batch=1))
+    graph = trace_client(alone)
     if graph is None:
         return "the model's calls do not repeat its answer"
-    embedding = patch_embedding(view, graph)
+    embedding = patch_embedding(alone, graph)
     if embedding is None:
         return "no patch embedding of pixels was sent"
-    tokens, features = embedding.tokens, embedding.matrix.shape[0]
-    if tokens >= features:
-        return f"{tokens} tokens stand against {features} features, so spans of tokens are full"
+    count, features = view.update.batch * embedding.tokens, embedding.matrix.shape[0]
+    if count >= features:
+        return f"{count} tokens stand against {features} features, so spans of tokens are full"
     gradient = view.update.gradients[embedding.weight].double().flatten(1)
     gradient = gradient if gradient.shape == embedding.matrix.shape else gradient.T
     u, s, v = torch.linalg.svd(gradient, full_matrices=False)
     rank = _rank(s)
-    if rank < tokens - tokens // 8 or len(s) <= tokens:
-        return f"the patch embedding's gradient has rank {rank}, not the {tokens} of its tokens"
+    if rank < count - count // 8 or len(s) <= count:
+        return f"the patch embedding's gradient has rank {rank}, not the {count} of its tokens"
     bias = _bias(view, embedding.weight)
-    level = None if bias is None else (u[:, :tokens].T @ bias[1]) / s[:tokens]
+    level = None if bias is None else (u[:, :count].T @ bias[1]) / s[:count]
     offset = torch.zeros(features, dtype=torch.float64) if bias is None else bias[0]
     readers = _readers(view, graph, embedding)
     full = TokenGraph(graph, embedding, offset, list(readers))
     if not readers or not full.find_rows():
         return "tokens are mixed before the first Linear layer"
-    ranks = _generic_ranks(full)
+    ranks = _generic_ranks(full, view.update.batch)
     found: list[Span] = []
     short: dict[int, tuple[int, int]] = {}
     calls: dict[int, Call] = {}
     for value, pairs in readers.items():
         width = graph.shapes[value][-1]
         units, cut = None, None
-        if value in full.rows and width > max(features, _UNITS * tokens):
-            units, cut = sliced(graph, value, math.ceil(_UNITS * tokens))
+        if value in full.rows and width > max(features, _UNITS * count):
+            units, cut = sliced(graph, value, math.ceil(_UNITS * count))
         span = _span(value, pairs, ranks[value], units)
         if isinstance(span, int):
             short[value] = (span, ranks[value])
@@ -241,8 +270,24 @@ def pose(view: View) -> TokenProblem | str:
         return "no Linear layer behind the patch embedding has a span of its tokens' rank: " + _told(short)
     run = TokenGraph(graph, embedding, offset, [span.value for span in found], calls)
     run.rows = {span.value: full.rows[span.value] for span in found}
-    a = v[:tokens]
-    return TokenProblem(embedding, run, a, a @ embedding.matrix.T, level, tuple(found), short)
+    a = v[:count]
+    positions = None if view.update.batch == 1 else _positions(view, embedding, u[:, :count], s[:count])
+    return TokenProblem(
+        embedding, run, a, a @ embedding.matrix.T, level, tuple(found), next(iter(readers)), positions, short
+    )
+
+
+def _positions(view: View, embedding: PatchEmbedding, u: Tensor, s: Tensor) -> Tensor | None:
+    """Return Q of learned positions: clips add up their tokens' gradients there, dP = (U S M^-1 J)', J stacked ones."""
+    features = embedding.matrix.shape[0]
+    bias = _bias(view, embedding.weight)
+    sent = {n: g for n, g in view.update.gradients.items() if n != embedding.weight and could_be_positions(g)}
+    for found in position_gradients(sent, embedding.tokens, features, None if bias is None else bias[1]):
+        off = found.rows.T - u @ (u.T @ found.rows.T)
+        each = len(found.shares) == 1 and len(found.rows) == embedding.tokens
+        if each and float(off.norm()) < _INSIDE * float(found.rows.norm()):
+            return (u.T @ found.rows.T) / s[:, None]
+    return None
 
 
 def _told(short: dict[int, tuple[int, int]]) -> str:
@@ -287,11 +332,12 @@ def _readers(view: View, graph: CallGraph, embedding: PatchEmbedding) -> dict[in
     return readers
 
 
-def _generic_ranks(graph: TokenGraph) -> dict[int, int]:
-    """Return the rank that rows [activation, 1] have at random tokens, by the value's number."""
-    values, _ = graph.run(graph.random_tokens(1))
+def _generic_ranks(graph: TokenGraph, clips: int) -> dict[int, int]:
+    """Return the rank that rows [activation, 1] have at random tokens of so many clips, by the value's number."""
+    drawn = [graph.run(graph.random_tokens(1 + clip))[0] for clip in range(clips)]
     ranks = {}
-    for n, rows in values.items():
+    for n in drawn[0]:
+        rows = torch.cat([values[n] for values in drawn])
         s = torch.linalg.svdvals(torch.cat([rows, torch.ones_like(rows[:, :1])], 1))
         ranks[n] = int((s > _EXACT * s[0]).sum())
     return ranks

@@ -14,6 +14,7 @@ from auditor.records import Clock
 Residuals = Callable[[Tensor, dict[int, Tensor]], Tensor]
 Context = Callable[[Tensor], dict[int, Tensor]]
 _FIRST, _DAMPING_DOWN, _DAMPING_UP, _LEAST, _MOST = 1e-3, 0.1, 6.0, 1e-13, 1e3
+_FAR = 1e-4
 # Jacobians in the open directions, in all directions, in each round after restarts, and for each restart.
 _STEPS, _POLISH, _STEPS_AGAIN, _RESTART = 40, 24, 12, 8
 # Steps that one Jacobian serves: rejected ones with more damping, and good ones again.
@@ -55,7 +56,7 @@ def refine(
     start again from the smoothest filling and from the open parts of tokens that came out well. Steps are damped in the
     directions that `likely` makes of those given, as long as they are likely.
     """
-    search = _TokenSearch(residuals, context, clock)
+    search = TokenSearch(residuals, context, clock)
     everything = likely(torch.eye(start.shape[1], dtype=start.dtype))
     open_ = likely(free)
     m = start
@@ -78,7 +79,7 @@ def polish(
 ) -> Refinement:
     """Minimise over all directions from tokens that are nearly right."""
     everything = likely(torch.eye(m.shape[1], dtype=m.dtype))
-    m, cost = _TokenSearch(residuals, context, clock).moved(m, everything, _POLISH, 1e-8)
+    m, cost = TokenSearch(residuals, context, clock).moved(m, everything, _POLISH, 1e-8)
     return Refinement(m, cost.sqrt())
 
 
@@ -98,7 +99,9 @@ def slopes(residuals: Residuals, m: Tensor, held: dict[int, Tensor], basis: Tens
         return torch.cat([torch.func.vmap(along)(part) for part in torch.split(basis, chunk)]).permute(1, 2, 0)
 
 
-class _TokenSearch:
+class TokenSearch:
+    """Levenberg-Marquardt steps of all tokens side by side, each with what it reads of the others held."""
+
     def __init__(self, residuals: Residuals, context: Context, clock: Clock) -> None:
         self._residuals, self._context, self._clock = residuals, context, clock
 
@@ -157,6 +160,13 @@ class _TokenSearch:
                 break
         return m, mu
 
+    def stepped(self, m: Tensor, held: dict[int, Tensor], directions: Tensor, steps: int) -> Tensor:
+        """Return the tokens after so many steps from a start that may be far, what they read being held."""
+        mu = torch.full((len(m),), _FAR, dtype=m.dtype)
+        for _ in range(steps):
+            m, mu = self._stepped(m, held, directions, mu, self._system(m, held, directions))
+        return m
+
     def restarted(
         self,
         m: Tensor,
@@ -182,9 +192,7 @@ class _TokenSearch:
             if attempt:
                 donors = good[torch.randint(len(good), (len(m),), generator=generator)]
                 start = torch.where(bad[:, None], own + (m[donors] @ free.T) @ free, m)
-            mu = torch.full_like(cost, 1e-4)
-            for _ in range(_RESTART):
-                start, mu = self._stepped(start, held, directions, mu, self._system(start, held, directions))
+            start = self.stepped(start, held, directions, _RESTART)
             now = self._residuals(start, held).square().sum(1)
             wins = bad & (now < least)
             best, least = torch.where(wins[:, None], start, best), torch.where(wins, now, least)

@@ -147,8 +147,9 @@ def test_an_imported_graph_gives_what_the_module_gives(tmp_path):
 
 
 def test_what_is_missing_is_said_in_one_clause():
-    both = view_of(seeded(FixedVit), torch.stack([clip(0), clip(1)]), [3, 4])
-    assert "2 clips" in ATTACK.obstacle(both)
+    two = torch.stack([clip(0), clip(1)])
+    assert "64 tokens stand against 64 features" in ATTACK.obstacle(view_of(seeded(FixedVit), two, [3, 4]))
+    assert "2 clips share the update" in ATTACK.obstacle(view_of(seeded(FixedVit), two, [3, 4], known=False))
     assert "no Linear layer reads several tokens" in ATTACK.obstacle(view_of(seeded(flat), clip()[None], [3]))
     narrow = view_of(seeded(lambda: FixedVit(32)), clip()[None], [3])
     assert "32 tokens stand against 32 features" in ATTACK.obstacle(narrow)
@@ -183,3 +184,34 @@ def test_half_of_another_clips_update_is_not_certified():
     mixed = {n: other.update.gradients[n] if "up" in n or "down" in n else g for n, g in view.update.gradients.items()}
     made = ATTACK.invert(replace(view, update=Update(gradients=mixed, batch=1)), Budget(seconds=20.0, steps=1), 0)
     assert isinstance(made, Skipped) or made.outcome is Outcome.UNVERIFIED
+
+
+def few_tokens(kind: str) -> FixedVit:
+    """Eight tokens of 384 pixels: two clips have sixteen, and 48 features."""
+    return FixedVit(48, tokens=8, kind=kind, side=8)
+
+
+@pytest.mark.parametrize(
+    "kind", ["learned", pytest.param("random", marks=pytest.mark.slow), pytest.param("sin-cos", marks=pytest.mark.slow)]
+)
+def test_two_clips_of_one_update_are_parted_by_what_each_token_reads_of_its_own_clip(kind):
+    truth = torch.stack([clip(1), clip(2)])
+    made = ATTACK.invert(view_of(seeded(lambda: few_tokens(kind)), truth, [3, 4]), BUDGET, 0)
+    assert isinstance(made, Reconstruction), made
+    reached = torch.tensor([[psnr(found, one) for one in truth] for found in made.clips])
+    best = reached.argmax(1)
+    assert sorted(best.tolist()) == [0, 1]
+    assert float(reached.amax(1).min()) > 60.0
+    assert made.outcome is Outcome.SOLVED
+    assert list(made.labels) == [(3, 4)[int(which)] for which in best]
+
+
+@pytest.mark.slow
+def test_two_updates_mixed_and_noise_certify_nothing_of_two_clips():
+    net, truth = seeded(lambda: few_tokens("learned")), torch.stack([clip(1), clip(2)])
+    view, other = view_of(net, truth, [3, 4]), view_of(net, truth.flip(-1), [3, 4])
+    mixed = {n: (other if place % 2 else view).update.gradients[n] for place, n in enumerate(view.update.gradients)}
+    noise = {n: torch.randn(g.shape, generator=torch.Generator().manual_seed(1)) for n, g in mixed.items()}
+    for gradients in (mixed, noise):
+        made = ATTACK.invert(replace(view, update=Update(gradients=gradients, batch=2)), BUDGET, 0)
+        assert isinstance(made, Skipped) or made.outcome is Outcome.UNVERIFIED
