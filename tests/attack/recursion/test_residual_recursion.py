@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from auditor.attack.recursion.call_graph import CallGraph, trace
-from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
-from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve, split
+from auditor.attack.recursion.masked_system import Solved, solve, split
+from auditor.attack.recursion.masks.corner_peeling import PeeledMasks, peel_corners
+from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.attack.recursion.sign_completion import complete
 from auditor.attack.spectrum import ring_means

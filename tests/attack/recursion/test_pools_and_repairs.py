@@ -1,0 +1,125 @@
+"""Max-pools on the way down and in the search, units that few spare equations tell, and how fast a search goes."""
+
+import math
+
+import pytest
+import torch
+from bench_nets import CLASSES, clip, seeded, view_of
+from test_residual_recursion import conv_reading, gradient_of, normal, values_at
+from torch import nn
+from torch.nn import functional as F
+
+from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
+from auditor.attack.recursion.masked_system import Solved, solve
+from auditor.attack.recursion.masks.masked_reading import MaskedReading
+from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
+from auditor.attack.recursion.search.smooth_pools import SmoothPools
+from auditor.attack.recursion.search.value_equations import ValueEquations
+from auditor.attack.spectrum import Spectrum
+from auditor.records import Budget, Clock
+
+
+def test_one_wrong_unit_is_found_where_equations_are_hardly_more_than_positions():
+    operation, x, full, mask = conv_reading(2, 12, (3, 4, 4))
+    gradient = gradient_of(operation, x, full * mask).float()
+    undecided = normal(*full.shape, seed=7) > 0.0
+    assert int(undecided.sum()) > 30
+    wrong = torch.zeros_like(mask)
+    wrong[tuple(undecided.nonzero()[11].tolist())] = True
+    given = MaskedReading(operation, full * (mask ^ wrong), gradient, full * undecided, (mask ^ wrong) & undecided)
+    assert given.equations == 54
+    made = solve([given])
+    assert isinstance(made, Solved)
+    assert made.flips == 1
+    assert torch.equal(made.readings[0].open, mask & undecided)
+    assert float((made.value - x).norm() / x.norm()) < 1e-4
+
+
+def test_a_smooth_pool_is_the_mean_over_random_errors():
+    x = normal(1, 2, 6, 7, seed=1)
+    width = 0.4
+    with SmoothPools(width):
+        made = F.max_pool2d(x, 3, 2, 1)
+    uniform = torch.rand(4000, *x.shape[1:], generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    gumbel = -(-uniform.clamp(1e-12).log()).log()
+    errors = (gumbel - 0.57721566) / (math.pi / math.sqrt(6.0)) * width * x.std()
+    drawn = F.max_pool2d(x + errors, 3, 2, 1)
+    assert made.shape == (1, *drawn.shape[1:])
+    assert float((made[0] - drawn.mean(0)).abs().max()) < 6.0 * float(drawn.std(0).max()) / math.sqrt(4000)
+
+
+@pytest.mark.parametrize(("pool", "shape"), [(F.max_pool1d, (2, 9)), (F.max_pool3d, (2, 4, 6, 5))])
+def test_with_no_error_a_smooth_pool_is_the_pool(pool, shape):
+    x = normal(1, *shape)
+    with SmoothPools(1e-6):
+        made = pool(x, 2, stride=2)
+        left = pool(x, 2, dilation=2)
+    assert torch.allclose(made, pool(x, 2, stride=2), atol=1e-4)
+    assert torch.equal(left, pool(x, 2, dilation=2))
+
+
+class Pooled(nn.Module):
+    """A stem with a max-pool, as in nets for images, and one convolution below an average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 48, (1, 5, 5), (1, 2, 2), (0, 2, 2))
+        self.last = nn.Conv3d(48, 64, 3, padding=1)
+        self.head = nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        x = F.max_pool3d(self.stem(x[:, :, :3]).relu(), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return self.head(self.last(x).relu().mean((2, 3, 4)))
+
+
+def test_what_a_max_pool_makes_is_solved_and_is_an_equation_in_the_clip():
+    truth = clip(1)
+    found = descend_graph(view_of(seeded(Pooled), truth[None], [3]), Clock(60.0))
+    assert isinstance(found, GraphDescent)
+    assert found.ended == "max_pool3d mixes values that are not known"
+    pool = next(call for call in found.graph.calls if call.name == "max_pool3d")
+    seen = values_at(found.graph, truth[None], pool.outputs)[pool.outputs[0]]
+    lowest = found.values[min(found.values)]
+    assert float((lowest - seen).norm() / seen.norm()) < 1e-4
+    equations = ValueEquations(found, 1.0)
+    assert equations.misfit(truth[None]) < 1e-8
+    assert equations.misfit(clip(2)[None]) > 1e-3
+
+
+def test_a_pace_shrinks_as_equations_come_to_be_fulfilled():
+    pace = Pace(fast=0.7, slow=0.9, ahead=1.5)
+    assert pace.next(0.1, 0.0) == pytest.approx(0.07)
+    assert pace.next(0.1, 1.0) == pytest.approx(0.09)
+    assert pace.next(0.1, (0.08 / 1.5) ** 2) == pytest.approx(0.08)
+
+
+class Linear:
+    """Noisy sums over a clip, which many clips fulfil."""
+
+    def __init__(self, truth: torch.Tensor) -> None:
+        self._matrix = normal(200, truth.numel(), dtype=torch.float32) / truth.numel() ** 0.5
+        self._known = self._matrix @ truth.flatten()
+        self.asked: list[float] = []
+
+    def __call__(self, clips, error):
+        self.asked.append(error)
+        return [(self._matrix @ clips.flatten() - self._known) / error]
+
+    def misfit(self, clips):
+        return float((self._matrix @ clips.flatten() - self._known).square().mean())
+
+
+def test_a_second_pace_is_taken_only_where_the_first_left_equations_open():
+    truth = clip(1)[None, :2, :, :6, :6]
+    grey = torch.full_like(truth, 0.5)
+    paces = (Pace(fast=0.3, slow=0.3, levels=7), Pace(fast=0.5, slow=0.5, levels=2))
+    equations = Linear(truth)
+    made = search_modes(
+        equations, grey, Spectrum(), Budget(seconds=60.0, steps=1000), Clock(60.0), 0, ModeSearch(paces, ())
+    )
+    assert made.misfit < 1e-5
+    assert len(made.trace) <= 7
+    short = ModeSearch((Pace(fast=0.9, slow=0.9, levels=1), paces[1]), ())
+    again = search_modes(Linear(truth), grey, Spectrum(), Budget(seconds=60.0, steps=1000), Clock(60.0), 0, short)
+    assert len(again.trace) == 3
+    assert again.misfit == min(one.objective for one in again.trace)
