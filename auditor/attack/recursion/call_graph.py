@@ -151,7 +151,8 @@ class CallGraph:
             return False
         index = torch.arange(1.0, count + 1.0, dtype=torch.float64)
         with torch.no_grad():
-            made = call({before: index.view(self.shapes[before])})[0].flatten().double()
+            # A copy: the call may write in place.
+            made = call({before: index.clone().view(self.shapes[before])})[0].flatten().double()
         return bool(torch.equal(made.sort().values, index))
 
     def picks(self, call: Call) -> bool:

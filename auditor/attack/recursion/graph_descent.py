@@ -8,10 +8,11 @@ from torch import Tensor
 
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
 from auditor.attack.recursion.descent_state import Ended, Partial, Pending, Rectified
+from auditor.attack.recursion.grouped_system import solve_value
 from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.joint_completion import complete_jointly
 from auditor.attack.recursion.known_above import KnownAbove
-from auditor.attack.recursion.masked_system import Solved, recovered_input, solve, split
+from auditor.attack.recursion.masked_system import Solved, recovered_input, split
 from auditor.attack.recursion.masks.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.records import Clock, RecoveredActivation, RecoveredInput, View
@@ -264,7 +265,7 @@ class _Descent:
         names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
         if not readings:
             raise Ended(f"{names} was not sent, or is read more than once")
-        made = solve(readings, rectified)
+        made = solve_value(readings, rectified)
         if isinstance(made, str):
             raise Ended(made)
         if made.residual > CONSISTENT:

@@ -1,6 +1,7 @@
 """Max-pools on the way down and in the search, units that few spare equations tell, and how fast a search goes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
+from auditor.attack.recursion.grouped_system import solve_value
 from auditor.attack.recursion.masked_system import Solved, solve
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
 from auditor.attack.recursion.search.smooth_pools import SmoothPools
 from auditor.attack.recursion.search.value_equations import ValueEquations
+from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clock
 
@@ -33,6 +36,52 @@ def test_one_wrong_unit_is_found_where_equations_are_hardly_more_than_positions(
     assert made.flips == 1
     assert torch.equal(made.readings[0].open, mask & undecided)
     assert float((made.value - x).norm() / x.norm()) < 1e-4
+
+
+def reading_of(conv: nn.Module, x: torch.Tensor, cotangent: torch.Tensor) -> MaskedReading:
+    """A convolution as the graph knows it, with the gradient of its weight by autograd."""
+    weight = conv.weight.detach().double().requires_grad_(True)
+    out = F.conv3d(x, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+    (gradient,) = torch.autograd.grad(out, weight, cotangent)
+    told = {n: getattr(conv, n) for n in ("stride", "padding", "dilation", "groups")}
+    operation = Operation("conv.weight", F.conv3d, (x, conv.weight), told, 0, x, out.detach())
+    return MaskedReading(operation, cotangent, gradient)
+
+
+def test_a_grouped_convolution_is_solved_group_by_group_and_a_depthwise_one_is_counted():
+    x = normal(1, 6, 3, 4, 4).clamp(min=0.0)
+    conv = seeded(lambda: nn.Conv3d(6, 9, 3, padding=1, groups=3))
+    given = reading_of(conv, x, normal(1, 9, 3, 4, 4, seed=1))
+    made = solve_value([given])
+    assert isinstance(made, Solved)
+    assert made.exact
+    assert given.equations == 81
+    assert float((made.value - x).norm() / x.norm()) < 1e-6
+    # A wrong unit of the second group is told by the equations of that group alone.
+    units = given.cotangent * (normal(1, 9, 3, 4, 4, seed=2) > 1.0)
+    wrong = torch.zeros_like(units, dtype=torch.bool)
+    wrong[tuple((units[:, 3:6] != 0.0).nonzero()[2] + torch.tensor([0, 3, 0, 0, 0]))] = True
+    opened = (units != 0.0) & ~wrong
+    again = solve_value([replace(given, cotangent=given.cotangent - units * wrong, units=units, open=opened)])
+    assert again.flips == 1
+    assert torch.equal(again.readings[0].open, units != 0.0)
+    assert float((again.value - x).norm() / x.norm()) < 1e-5
+    depthwise = seeded(lambda: nn.Conv3d(6, 6, 3, padding=1, groups=6))
+    said = solve_value([reading_of(depthwise, x, normal(1, 6, 3, 4, 4, seed=1))])
+    assert said == "conv.weight gives each of 6 groups 27 equations for 48 positions of a channel"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding")
+def test_padding_in_words_is_padding_in_numbers():
+    x = normal(1, 4, 3, 4, 4).clamp(min=0.0)
+    for kernel, padding in (((3, 3, 3), "same"), ((1, 2, 2), "valid")):
+        conv = seeded(lambda kernel=kernel, padding=padding: nn.Conv3d(4, 16, kernel, padding=padding))
+        shape = F.conv3d(x, conv.weight.double(), padding=padding).shape
+        made = solve_value([reading_of(conv, x, normal(*shape, seed=1))])
+        assert float((made.value - x).norm() / x.norm()) < 1e-6
+    uneven = seeded(lambda: nn.Conv3d(4, 16, (1, 2, 2), padding="same"))
+    said = solve_value([reading_of(uneven, x, normal(1, 16, 3, 4, 4))])
+    assert said == "conv.weight is a convolution padded more on one side than on the other"
 
 
 def test_a_smooth_pool_is_the_mean_over_random_errors():

@@ -56,9 +56,15 @@ class MaskedReading:
         return channels, 1 if settings is None else math.prod(settings["weight"].shape[2:])
 
     @property
+    def groups(self) -> int:
+        """Groups of channels of a convolution that read nothing of each other's inputs."""
+        settings = self.operation.convolution
+        return 1 if settings is None else int(settings["groups"])
+
+    @property
     def equations(self) -> int:
         """How many there are for each input channel."""
-        return math.prod(self.size)
+        return math.prod(self.size) // self.groups
 
     def rows(self) -> Tensor | None:
         """Return the matrix of the equations (`equation_rows`), in float64; None where it is too large for memory."""
