@@ -10,6 +10,7 @@ from test_residual_recursion import conv_reading, gradient_of, normal, values_at
 from torch import nn
 from torch.nn import functional as F
 
+from auditor.attack.recursion.descent_state import Partial
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.grouped_system import solve_value
 from auditor.attack.recursion.masked_system import Solved, solve
@@ -18,6 +19,7 @@ from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search
 from auditor.attack.recursion.search.smooth_pools import SmoothPools
 from auditor.attack.recursion.search.value_equations import ValueEquations
 from auditor.attack.recursion.subnetwork import Operation
+from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clock
 
@@ -133,6 +135,30 @@ def test_what_a_max_pool_makes_is_solved_and_is_an_equation_in_the_clip():
     equations = ValueEquations(found, 1.0)
     assert equations.misfit(truth[None]) < 1e-8
     assert equations.misfit(clip(2)[None]) > 1e-3
+
+
+def test_equations_that_rest_on_a_wrong_mask_do_not_hold_a_clip_back():
+    truth = clip(1)
+    found = descend_graph(view_of(seeded(Pooled), truth[None], [3]), Clock(60.0))
+    stem = next(call for call in found.graph.calls if call.weight == "stem.weight")
+    (read,) = stem.inputs
+    value = values_at(found.graph, truth[None], [read])[read]
+    operation = found.graph.operation(stem)
+    rows = torch.linalg.qr(normal(columns(value, operation).shape[0], 40)).Q.T
+    known = rows @ columns(value, operation).double()
+    none, noise = value.new_zeros(0), torch.full((40,), 1e-6, dtype=torch.float64)
+    reading = MaskedReading(operation, none, none)
+    solved = Solved(none, none, False, rows, known, noise, 0.0, (reading,), 0, ())
+    right, wrong = (
+        replace(found, partial=Partial(read, "", replace(solved, known=known * factor))) for factor in (1.0, 1.1)
+    )
+    size = {n: [float(r.square().mean()) for r in ValueEquations(f, 0.0)(truth[None], 1e-3)] for n, f in
+            (("right", right), ("wrong", wrong))}  # fmt: skip
+    assert max(size["right"]) < 0.01
+    # A tenth of what is known is missed, a hundred times the error that is admitted; it counts as one.
+    assert 0.9 < max(size["wrong"]) <= 1.0
+    assert ValueEquations(wrong, 0.0).misfit(truth[None]) < 1e-8
+    assert ValueEquations(right, 0.0)(clip(2)[None], 1e-3)[0].square().mean() > 0.9
 
 
 def test_a_pace_shrinks_as_equations_come_to_be_fulfilled():

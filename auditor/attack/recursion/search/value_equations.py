@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -48,17 +48,23 @@ class ValueEquations:
         return made
 
     def misfit(self, clips: Clips) -> float:
-        """Return the mean over all kinds of equations of their squared error, relative to what they hold."""
-        exact = ValueEquations(self.found, 0.0)
+        """Return the mean over the known values of their squared error, relative to them."""
+        exact = ValueEquations(replace(self.found, partial=None) if self._lowest else self.found, 0.0)
         with torch.no_grad():
             groups = [float(r.double().square().mean()) for r in exact(clips, 1.0)]
         return sum(groups) / len(groups)
 
     def _projected(self, value: Tensor, error: float) -> Tensor:
+        """Return residuals of the partial equations.
+
+        They rest on masks of which a few may be wrong, and nothing shows how many. So what they miss altogether counts
+        as their own error too: where other equations come to be fulfilled and these do not, these weigh less.
+        """
         assert self.found.partial is not None
         made = self.found.partial.solved
         off = made.projections.to(value) @ columns(value, made.readings[0].operation) - made.known.to(value)
-        return off / (made.noise.to(value).square()[:, None] + (error * _size(made.known)) ** 2).sqrt()
+        own = made.noise.to(value).square()[:, None] + off.detach().square().mean()
+        return off / (own + (error * _size(made.known)) ** 2).sqrt()
 
     @cached_property
     def _lowest(self) -> Mapping[int, Tensor]:
