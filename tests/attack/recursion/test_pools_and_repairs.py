@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench_nets import CLASSES, clip, seeded, view_of
+from bench_nets import CLASSES, clip, seeded, target_of, view_of
 from test_residual_recursion import conv_reading, gradient_of, normal, values_at
 from torch import nn
 from torch.nn import functional as F
 
+from auditor.attack.recursion.call_graph import trace
 from auditor.attack.recursion.descent_state import Partial
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.grouped_system import solve_value
+from auditor.attack.recursion.known_above import KnownAbove
 from auditor.attack.recursion.masked_system import Solved, solve
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
@@ -135,6 +137,17 @@ def test_what_a_max_pool_makes_is_solved_and_is_an_equation_in_the_clip():
     equations = ValueEquations(found, 1.0)
     assert equations.misfit(truth[None]) < 1e-8
     assert equations.misfit(clip(2)[None]) > 1e-3
+
+
+def test_what_is_known_above_a_max_pool_is_no_equation_below_it():
+    graph = trace(target_of(seeded(Pooled)).model, clip(1)[None])
+    made = [call.outputs[0] for call in graph.calls if graph.kind(call) == "rectifies"]
+    seen = values_at(graph, clip(1)[None], made)
+    last = {made[1]: seen[made[1]]}
+    masks = {n: v > 0.0 for n, v in last.items()}
+    assert KnownAbove(graph, made[0], last, masks, graph.kind).bounds == []
+    pooled = graph.calls[graph.producer[made[0]] + 1].outputs[0]
+    assert len(KnownAbove(graph, pooled, last, masks, graph.kind).bounds) == 1
 
 
 def test_equations_that_rest_on_a_wrong_mask_do_not_hold_a_clip_back():
