@@ -73,6 +73,24 @@ class CallGraph:
         """The place of the call that makes a value."""
         return {out: place for place, call in enumerate(self.calls) for out in call.outputs}
 
+    @cached_property
+    def _kinds(self) -> dict[int, str]:
+        return {}
+
+    def kind(self, call: Call) -> str:
+        """Return what a call does to gradients: weighted, rectifies, rearranges, affine, picks, or mixes."""
+        key = id(call)
+        if key not in self._kinds:
+            self._kinds[key] = (
+                "weighted" if call.weight is not None
+                else "rectifies" if self.rectifies(call)
+                else "rearranges" if self.rearranges(call)
+                else "affine" if self.affine(call)
+                else "picks" if self.picks(call)
+                else "mixes"
+            )  # fmt: skip
+        return self._kinds[key]
+
     def pull(self, call: Call, cotangents: Mapping[int, Tensor], at: float = 0.0) -> dict[int, Tensor]:
         """Return the loss's gradient at what a call reads, from that at what it makes, with `at` for its inputs.
 
@@ -133,8 +151,18 @@ class CallGraph:
             return False
         index = torch.arange(1.0, count + 1.0, dtype=torch.float64)
         with torch.no_grad():
-            made = call({before: index.view(self.shapes[before])})[0].flatten().double()
+            # A copy: the call may write in place.
+            made = call({before: index.clone().view(self.shapes[before])})[0].flatten().double()
         return bool(torch.equal(made.sort().values, index))
+
+    def picks(self, call: Call) -> bool:
+        """Tell whether every number that a call makes is one of those that it reads, the largest or so: a max-pool."""
+        if len(call.inputs) != 1 or len(call.outputs) != 1:
+            return False
+        drawn = torch.randn(self.shapes[call.inputs[0]], generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            made, more = (call({call.inputs[0]: value})[0] for value in (drawn.clone(), drawn + drawn.abs()))
+        return bool(torch.isin(made, drawn).all()) and bool((more >= made).all())
 
     def operation(self, call: Call) -> Operation:
         """Return a weighted call as an operation, with zeros for what it reads."""

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.attack.recursion.graph_descent import GraphDescent, Partial, descend_graph
+from auditor.attack.recursion.descent_state import Partial
+from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.records import Clock, View
 
 # Orders of a few places: 24 descents that end early.

@@ -1,17 +1,20 @@
 """From the head downwards through any graph of calls: values, masks and gradients, exactly, as far as they follow."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from auditor.attack.recursion.call_graph import Call, CallGraph, trace_client
-from auditor.attack.recursion.corner_peeling import PeeledMasks, peel_corners
+from auditor.attack.recursion.descent_state import Ended, Partial, Pending, Rectified
+from auditor.attack.recursion.grouped_system import solve_value
 from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.joint_completion import complete_jointly
 from auditor.attack.recursion.known_above import KnownAbove
-from auditor.attack.recursion.masked_system import MaskedReading, Solved, recovered_input, solve, split
+from auditor.attack.recursion.masked_system import Solved, recovered_input, split
+from auditor.attack.recursion.masks.corner_peeling import PeeledMasks, peel_corners
+from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.records import Clock, RecoveredActivation, RecoveredInput, View
 
 # What of a gradient no value explains: rounding leaves 1e-6, one unit on the wrong side far more. Beyond it, what lies
@@ -21,15 +24,6 @@ CONSISTENT = 1e-3
 _UNIFORM = 1e-5
 # Error bars above this share of the value leave it unknown.
 _EXACT = 1e-2
-
-
-@dataclass(frozen=True)
-class Partial:
-    """Equations in a value that they do not determine: projections @ value = known, a column for each channel."""
-
-    value: int
-    weight: str
-    solved: Solved
 
 
 @dataclass(frozen=True)
@@ -74,53 +68,6 @@ class GraphDescent:
     hidden: bool = False
 
 
-@dataclass
-class _Pending:
-    """What is pending on the way down; copied where undecided units may make it come back.
-
-    Attributes
-    ----------
-    cotangents
-        The loss's gradient at values, as far as the calls that read them were passed.
-    readers
-        Weighted calls that read a value, with the gradient at their outputs.
-    aliases
-        Values that a rearrangement hands on: to which other value, and by which call.
-    """
-
-    cotangents: dict[int, Tensor]
-    readers: dict[int, list[tuple[Call, Tensor]]] = field(default_factory=dict)
-    aliases: dict[int, tuple[int, Call]] = field(default_factory=dict)
-
-    def copy(self) -> "_Pending":
-        readers = {n: list(held) for n, held in self.readers.items()}
-        return _Pending(dict(self.cotangents), readers, dict(self.aliases))
-
-    def add(self, value: int, cotangent: Tensor) -> None:
-        self.cotangents[value] = self.cotangents[value] + cotangent if value in self.cotangents else cotangent
-
-
-@dataclass
-class _Rectified:
-    """A rectifier that was passed: its masks, what is undecided of them, and the state just above it.
-
-    `reach` is what the undecided units would add, if open, at the outputs of the weighted calls next below.
-    """
-
-    open: Tensor
-    undecided: Tensor
-    above: _Pending
-    reach: dict[int, Tensor] = field(default_factory=dict)
-
-
-class _Ended(Exception):
-    """The descent goes no further; the text says why, in one clause."""
-
-    def __init__(self, why: str, partial: Partial | None = None) -> None:
-        super().__init__(why)
-        self.partial = partial
-
-
 def descend_graph(view: View, clock: Clock, order: Sequence[int] | None = None) -> GraphDescent | str:
     """Solve value after value, from the lowest Linear layer that gives its input away; or say what is in the way.
 
@@ -144,11 +91,11 @@ class _Descent:
     def __init__(self, view: View, graph: CallGraph, clock: Clock, order: Sequence[int] | None) -> None:
         self._order = order
         self._view, self._graph, self._clock = view, graph, clock
-        self._state = _Pending({})
+        self._state = Pending({})
         self._values: dict[int, Tensor] = {}
         self._open: dict[int, Tensor] = {}
         self._residuals: dict[str, float] = {}
-        self._rectified: dict[int, _Rectified] = {}
+        self._rectified: dict[int, Rectified] = {}
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
         self._flips = 0
         self._head: Call | None = None
@@ -156,11 +103,10 @@ class _Descent:
         self._activation: RecoveredActivation | None = None
         self._loose: tuple[int, ...] = ()
         self._hidden, self._peeled = False, ""
-        self._kinds: dict[int, str] = {}
         # Values that hold nothing but the clip's own pixels.
         self._pixels = {0}
         for call in graph.calls:
-            if set(call.inputs) <= self._pixels and self._kind(call) in ("affine", "rearranges"):
+            if set(call.inputs) <= self._pixels and self._graph.kind(call) in ("affine", "rearranges"):
                 self._pixels.update(call.outputs)
 
     def run(self, head: int, cotangent: Tensor) -> GraphDescent:
@@ -171,7 +117,7 @@ class _Descent:
             while place >= 0:
                 place = self._step(place)
             bottom = self._enter()
-        except _Ended as end:
+        except Ended as end:
             ended, partial = str(end), end.partial
         return GraphDescent(
             graph=self._graph,
@@ -192,15 +138,15 @@ class _Descent:
         """Pass one call; return the place of the next: one further up where units were decided otherwise."""
         call, state = self._graph.calls[place], self._state
         if self._clock.left < 0.0:
-            raise _Ended("time was up")
+            raise Ended("time was up")
         mine = {n: state.cotangents.pop(n) for n in call.outputs if n in state.cotangents}
         if not mine or call.outputs[0] in self._pixels:
             return place - 1
-        kind = self._kind(call)
+        kind = self._graph.kind(call)
         if kind == "rectifies":
             return self._rectify(place, call, mine[call.outputs[0]])
-        if kind == "mixes":
-            raise _Ended(f"{call.name} mixes values that are not known")
+        if kind in ("picks", "mixes"):
+            return self._mix(call)
         if kind == "weighted" and not self._averages(call):
             state.readers.setdefault(call.inputs[0], []).append((call, mine[call.outputs[0]]))
         if kind == "rearranges" and (call.outputs[0] in state.readers or call.outputs[0] in state.aliases):
@@ -210,23 +156,27 @@ class _Descent:
                 state.add(n, pulled)
         return place - 1
 
+    def _mix(self, call: Call) -> int:
+        """Solve for what a call makes that passes nothing on; go back up where that settles units there otherwise."""
+        rectified = self._graph.kind(call) == "picks" and self._nonnegative(call.inputs[0])
+        for value in call.outputs:
+            back = self._solve(value, rectified)
+            if back is not None:
+                self._state = self._rectified[back].above.copy()
+                return back
+            if value in self._solved:
+                made, deviation = self._solved[value]
+                self._open[value] = split(made, deviation)[0] if rectified else torch.ones_like(made, dtype=torch.bool)
+                self._values[value] = torch.where(self._open[value], made, torch.zeros_like(made))
+        raise Ended(f"{call.name} mixes values that are not known")
+
+    def _nonnegative(self, value: int) -> bool:
+        return value != 0 and self._graph.kind(self._graph.calls[self._graph.producer[value]]) == "rectifies"
+
     def _averages(self, call: Call) -> bool:
         """Tell whether a Linear head reads several rows of a clip: of rank one, its gradient does not tell them."""
         rows = torch.Size(self._graph.shapes[call.outputs[0]][:-1]).numel()
         return call is self._head and rows > self._graph.shapes[0][0]
-
-    def _kind(self, call: Call) -> str:
-        """Return what a call does to gradients: weighted, rectifies, rearranges, affine, or mixes."""
-        key = id(call)
-        if key not in self._kinds:
-            self._kinds[key] = (
-                "weighted" if call.weight is not None
-                else "rectifies" if self._graph.rectifies(call)
-                else "rearranges" if self._graph.rearranges(call)
-                else "affine" if self._graph.affine(call)
-                else "mixes"
-            )  # fmt: skip
-        return self._kinds[key]
 
     def _rectify(self, place: int, call: Call, cotangent: Tensor) -> int:
         """Decide which units of a rectifier are open; go back up first where that settles units there otherwise."""
@@ -251,18 +201,18 @@ class _Descent:
         self._state.add(before, cotangent * held.open)
         return place - 1
 
-    def _decided(self, place: int, value: int, cotangent: Tensor, above: _Pending) -> _Rectified:
+    def _decided(self, place: int, value: int, cotangent: Tensor, above: Pending) -> Rectified:
         if value in self._solved:
             open_, undecided = split(*self._solved[value])
-            return _Rectified(open_, undecided, above)
+            return Rectified(open_, undecided, above)
         open_, undecided = self._behind_average(place, cotangent)
-        return _Rectified(open_, undecided, above)
+        return Rectified(open_, undecided, above)
 
     def _behind_average(self, place: int, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """Return masks of units whose values no weight reads, where all positions count alike; and which are unsure."""
         call = self._graph.calls[place]
         if not _uniform(cotangent):
-            raise _Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
+            raise Ended(f"no weight reads what {call.name} makes, and its positions do not count alike")
         why = f"no convolution lies before what {call.name} makes, or what lies between mixes positions"
         for below, gates in self._reach(place, {call.inputs[0]: cotangent}).items():
             reader = self._graph.calls[below]
@@ -273,16 +223,16 @@ class _Descent:
             if isinstance(found, PeeledMasks):
                 self._residuals[f"masks above {reader.weight}"] = found.off
                 if found.loose and self._peeled:
-                    raise _Ended(f"places above {reader.weight} and those above {self._peeled} come in separate orders")
+                    raise Ended(f"places above {reader.weight} and those above {self._peeled} come in separate orders")
                 self._peeled = reader.weight or "" if found.loose else self._peeled
                 if self._order is not None:
                     found = found.ordered(self._order)
                 self._loose = self._loose or found.loose
                 return found.masks, found.undecided & (cotangent != 0.0)
             why = found
-        raise _Ended(why)
+        raise Ended(why)
 
-    def _solve(self, value: int) -> int | None:
+    def _solve(self, value: int, rectified: bool = True) -> int | None:
         """Solve for a value, if weights read it; return the place of a rectifier whose units that settled otherwise."""
         state, source, through = self._state, value, []
         while source not in state.readers and source in state.aliases:
@@ -290,7 +240,7 @@ class _Descent:
             through.append(call)
         if source not in state.readers or value in self._solved:
             return None
-        made, back = self._equations(source, rectified=True)
+        made, back = self._equations(source, rectified)
         parts = [made.value, made.deviation]
         for call in reversed(through):
             parts = [self._graph.pull(call, {call.outputs[0]: part})[call.inputs[0]] for part in parts]
@@ -307,30 +257,30 @@ class _Descent:
             operation = self._graph.operation(call)
             if operation.reads_across(self._loose):
                 self._hidden = True
-                raise _Ended(f"{call.weight} reads across positions whose order the average hides")
+                raise Ended(f"{call.weight} reads across positions whose order the average hides")
             place, units = self._undecided(call)
             opened = None if place is None else self._rectified[place].open & (units != 0.0)
             readings.append(MaskedReading(operation, cotangent, sent, units, opened))
             places.append(place)
         names = " and ".join(str(call.weight) for call, _ in self._state.readers[value])
         if not readings:
-            raise _Ended(f"{names} was not sent, or is read more than once")
-        made = solve(readings, rectified)
+            raise Ended(f"{names} was not sent, or is read more than once")
+        made = solve_value(readings, rectified)
         if isinstance(made, str):
-            raise _Ended(made)
+            raise Ended(made)
         if made.residual > CONSISTENT:
-            raise _Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
+            raise Ended(f"the gradient of {names} contradicts what lies above: residual {made.residual:.1g}")
         if not made.exact:
             rank, positions = made.projections.shape
-            known = KnownAbove(self._graph, value, self._values, self._open, self._kind)
+            known = KnownAbove(self._graph, value, self._values, self._open, self._graph.kind)
             completed = complete_jointly(made, known, rectified, self._clock)
             if isinstance(completed, str):
                 why = f"{names} give {rank} equations for {positions} positions of a channel, and {completed}"
                 self._depth[names] = recovered_input(made, sought=True)
-                raise _Ended(why, Partial(value, names, made) if self._masks_are_exact else None)
+                raise Ended(why, Partial(value, names, made) if self._masks_are_exact else None)
             made = completed
         if float(made.deviation.square().mean()) > _EXACT**2 * float(made.value.square().mean()):
-            raise _Ended(f"rounding of the gradient of {names} is as large as what was read")
+            raise Ended(f"rounding of the gradient of {names} is as large as what was read")
         self._residuals.update({reading.operation.weight: made.residual for reading in made.readings})
         self._depth[names] = recovered_input(made)
         self._activation = RecoveredActivation(weight=made.readings[0].operation.weight, value=made.value)
@@ -372,7 +322,7 @@ class _Descent:
             mine = {n: left.pop(n) for n in call.outputs if n in left}
             if not mine:
                 continue
-            kind = self._kind(call)
+            kind = self._graph.kind(call)
             if kind == "weighted":
                 found[below] = mine[call.outputs[0]]
             elif kind in ("affine", "rearranges"):

@@ -71,7 +71,7 @@ class KnownAbove:
                     self.bounds.append(Bound(call.inputs[0], values[out], masks[out], call.inputs[0] in below))
                 continue
             unknown = [n for n in call.inputs if n not in depends and self._constant(n) is None]
-            if kind(call) == "mixes" or below.intersection(mine):
+            if kind(call) in ("picks", "mixes") or below.intersection(mine):
                 continue
             if unknown and not (len(unknown) == 1 and self._adds(call, unknown[0])):
                 continue

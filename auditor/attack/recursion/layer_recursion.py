@@ -13,16 +13,16 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.layer_inputs import Descent, descend
-from auditor.attack.recursion.mode_search import ModeSearch, search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
+from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
 from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import reference_copy
 from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, View
 
-# Levels of shrinking error, and those after which the prior is fitted; measured on the flatten nets of the benchmarks.
-_LEVELS, _FITTED = 16, (3, 6)
+# How fast the admitted error shrinks, and below which the prior is fitted; measured on the benchmarks' flatten nets.
+_PACE, _FITTED = Pace(fast=0.68, slow=0.68, levels=16), (0.16, 0.05)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class LayerRecursion(Attack):
         shape = view.knowledge.clip_shape
         grey = found.deepest.value.new_full((1, *shape), 0.5)
         centre = reference_copy(view.knowledge, self.references).to(grey).expand_as(grey) if self.references else grey
-        how = ModeSearch(_LEVELS, _FITTED if self.adapt else (), scaled=False)
+        how = ModeSearch((_PACE,), _FITTED if self.adapt else (), scaled=False)
         made = search_modes(equations, centre, self.spectrum, budget, clock, seed, how)
         if made is None:
             return skipped(self, "least squares gave no clip whose update is finite")

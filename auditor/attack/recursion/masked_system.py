@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditor.attack.recursion.pooled_units import tap_positions
+from auditor.attack.recursion.masks.mask_repair import repaired
+from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.sign_completion import complete
-from auditor.attack.recursion.subnetwork import Operation
-from auditor.attack.recursion.weight_system import ROUNDING, columns, equation_rows, from_columns, obstacle, right_side
+from auditor.attack.recursion.weight_system import ROUNDING, columns, from_columns, obstacle, right_side
 from auditor.records import RecoveredInput
 
 # Singular values below this share of the largest one are rounding, in a class of positions that is not determined.
@@ -26,55 +26,11 @@ _NEGATIVE = 1e-3
 _ROUNDS = 8
 # Where positions stay open, misfit still shows wrong units if equations are this many times their rank.
 _SPARE = 1.5
-# Rows of an output channel that miss this many times what a quiet channel misses hold a unit that is wrong.
-_OUTLIER, _QUIET = 3.0, 0.25
-# What of a channel's misfit undecided units must explain, and the coefficient that means "the other way".
-_GAIN, _FLIP = 0.2, (0.5, 1.8)
-# More undecided units than this in one channel are not told apart.
-_UNDECIDED = 60
 # A value above this many deviations is open; between these two it is left to the next equations. Measured on r3d_18 at
 # 8x32x32 to 16x112x112: the largest value of a closed unit is 5 to 7 deviations, calibrated.
 _OPEN, _LOW, _HIGH = 8.0, 2.0, 60.0
 # Multiplications of the largest decomposition (minutes on one core).
 MOST_WORK = 4e11
-# Entries of the largest matrix (0.5 GB), before it is cut into classes.
-_ENTRIES = 6e7
-
-
-@dataclass(frozen=True)
-class MaskedReading:
-    """A convolution or matrix product that reads the unknown value, and what is known of it.
-
-    Attributes
-    ----------
-    cotangent
-        The loss's gradient at its output, with the undecided units as they are now.
-    units
-        What each undecided unit adds to it when open; zero elsewhere.
-    open
-        Which of them are open now.
-    gradient
-        Of its weight, as sent.
-    """
-
-    operation: Operation
-    cotangent: Tensor
-    gradient: Tensor
-    units: Tensor | None = None
-    open: Tensor | None = None
-
-    @property
-    def modulus(self) -> tuple[int, ...]:
-        """Strides along the axes of positions."""
-        settings = self.operation.convolution
-        return () if settings is None else tuple(settings["stride"])
-
-    def flipped(self, which: Tensor) -> "MaskedReading":
-        """Return the reading with some undecided units the other way."""
-        assert self.units is not None
-        assert self.open is not None
-        change = torch.where(self.open, -self.units, self.units) * which
-        return replace(self, cotangent=self.cotangent + change, open=self.open ^ which)
 
 
 @dataclass(frozen=True)
@@ -149,7 +105,7 @@ def solve(readings: Sequence[MaskedReading], rectified: bool = False) -> Solved 
     for _ in range(_ROUNDS):
         if isinstance(made, str) or not (made.exact or len(weight) > _SPARE * len(made.projections)):
             break
-        held, changed = _repaired(made, torch.cat(right), weight)
+        held, changed = repaired(made.readings, made.value, torch.cat(right), weight, made.classes)
         if not changed:
             break
         made, flips = _solved(held, torch.cat(right), weight, rectified), flips + changed
@@ -159,7 +115,7 @@ def solve(readings: Sequence[MaskedReading], rectified: bool = False) -> Solved 
 def recovered_input(made: Solved, sought: bool = False) -> RecoveredInput:
     """Return how far equations came with a value, for people."""
     rank, positions = made.projections.shape
-    equations = sum(math.prod(_shape(reading)) for reading in made.readings)
+    equations = sum(reading.equations for reading in made.readings)
     return RecoveredInput(
         weights=tuple(reading.operation.weight for reading in made.readings),
         how="sought" if sought else "exact" if rank == positions else "completed",
@@ -189,7 +145,7 @@ def _row_weights(reading: MaskedReading, right: Tensor) -> Tensor:
 
 
 def _solved(readings: Sequence[MaskedReading], right: Tensor, weight: Tensor, rectified: bool) -> Solved | str:
-    parts = [equation_rows(r.operation, r.cotangent.double(), _ENTRIES) for r in readings]
+    parts = [r.rows() for r in readings]
     if any(p is None for p in parts):
         return f"the equations of {readings[0].operation.weight} are too many for memory"
     rows = torch.cat([p for p in parts if p is not None])
@@ -295,60 +251,3 @@ def _completed(all_: _Class, firm: _Class) -> _Class:
     deviation = torch.where(settled, made.deviation, all_.deviation)
     negative = float(made.value[:, settled].clamp(max=0.0).norm() / solution.norm().clamp(min=1e-300))
     return _Class(solution, deviation, all_.projections, all_.known, all_.noise, True, negative)
-
-
-def _repaired(made: Solved, right: Tensor, weight: Tensor) -> tuple[tuple[MaskedReading, ...], int]:
-    """Return the readings with the units flipped that the misfit asks for, and their number."""
-    held, changed, offset = [], 0, 0
-    for reading in made.readings:
-        count = math.prod(_shape(reading))
-        at = slice(offset, offset + count)
-        offset += count
-        if reading.units is None or not bool((reading.units != 0.0).any()):
-            held.append(reading)
-            continue
-        rows = equation_rows(reading.operation, reading.cotangent.double(), _ENTRIES)
-        assert rows is not None
-        missed = (right[at] - rows @ columns(made.value, reading.operation)) * weight[at, None]
-        which = _wrong(reading, made.value, missed, weight[at])
-        changed += int(which.sum())
-        held.append(reading.flipped(which) if bool(which.any()) else reading)
-    return tuple(held), changed
-
-
-def _shape(reading: MaskedReading) -> tuple[int, int]:
-    """Return output channels and taps of a reading's weight."""
-    settings = reading.operation.convolution
-    channels = columns(reading.cotangent, reading.operation).shape[1]
-    return channels, 1 if settings is None else math.prod(settings["weight"].shape[2:])
-
-
-def _wrong(reading: MaskedReading, value: Tensor, missed: Tensor, weight: Tensor) -> Tensor:
-    """Return the undecided units on the wrong side, shaped as the operation's output."""
-    operation = reading.operation
-    channels, taps = _shape(reading)
-    assert reading.units is not None
-    assert reading.open is not None
-    units, open_ = (columns(v, operation).T for v in (reading.units, reading.open))
-    misfit = missed.reshape(channels, taps, -1)
-    size = misfit.flatten(1).norm(dim=1)
-    suspect = (size > _OUTLIER * size.quantile(_QUIET)) & (units != 0.0).any(1)
-    which = torch.zeros_like(open_)
-    if not bool(suspect.any()):
-        return from_columns(which.T, operation, reading.cotangent)
-    read = columns(value, operation)
-    spare = torch.cat([read, torch.zeros_like(read[:1])])
-    settings = operation.convolution
-    taken = torch.arange(len(read))[None] if settings is None else tap_positions(operation, settings)
-    for channel in suspect.nonzero().flatten().tolist():
-        at = (units[channel] != 0.0).nonzero().flatten()
-        if len(at) > _UNDECIDED:
-            continue
-        patches = spare[torch.where(taken[:, at] < 0, len(read), taken[:, at])]
-        adds = (patches * (units[channel, at] * weight[channel * taps])[None, :, None]).permute(0, 2, 1).flatten(0, 1)
-        share = torch.linalg.lstsq(adds, misfit[channel].flatten()[:, None], driver="gelsd").solution[:, 0]
-        left = float((misfit[channel].flatten() - adds @ share).norm() / size[channel])
-        towards = torch.where(open_[channel, at], -share, share)
-        if 1.0 - left**2 >= _GAIN:
-            which[channel, at] = (towards > _FLIP[0]) & (towards < _FLIP[1])
-    return from_columns(which.T, operation, reading.cotangent)

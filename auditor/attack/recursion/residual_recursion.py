@@ -1,82 +1,24 @@
 """Recursion through residual nets: exact values from the head down, then the clip that they are values of."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.cost import AttackCost
-from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.attack.recursion.frame_order import descend_in_order
 from auditor.attack.recursion.graph_descent import GraphDescent
-from auditor.attack.recursion.mode_search import search_modes
 from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.precedence import layer_recursion_passes
 from auditor.attack.recursion.recursion_work import recursion_work
-from auditor.attack.recursion.weight_system import columns
+from auditor.attack.recursion.search.mode_search import search_modes
+from auditor.attack.recursion.search.value_equations import ValueEquations
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
 from auditor.results.model import Determinacy
-
-
-@dataclass(frozen=True)
-class ValueEquations:
-    """The values that a descent found, as equations in the clip.
-
-    Of a unit that is open its value is known, of a closed one that it is not positive. What reads a known value reads
-    it as it is known, so that only what lies between the clip and the lowest known values is run.
-    """
-
-    found: GraphDescent
-    width: float
-
-    def __call__(self, clips: Clips, error: float) -> Sequence[Tensor]:
-        """Return residuals in units of the error that is admitted, relative to the values' own size."""
-        graph, partial = self.found.graph, self.found.partial
-        made = []
-        lowest = self._lowest()
-        wanted = [*lowest, *([] if partial is None else [partial.value])]
-        with SmoothRectifiers(self.width * error) if self.width > 0.0 else nullcontext():
-            for call, values in graph.forward(clips, wanted, lowest):
-                for n in call.outputs:
-                    if n in lowest:
-                        off = values[call.inputs[0]] - lowest[n].to(clips)
-                        off = torch.where(self.found.open[n], off, off.clamp(min=0.0))
-                        made.append(off / (error * _size(lowest[n])))
-                    if partial is not None and n == partial.value:
-                        made.append(self._projected(values[n], error))
-        return made
-
-    def misfit(self, clips: Clips) -> float:
-        """Return the mean over all kinds of equations of their squared error, relative to what they hold."""
-        exact = ValueEquations(self.found, 0.0)
-        with torch.no_grad():
-            groups = [float(r.double().square().mean()) for r in exact(clips, 1.0)]
-        return sum(groups) / len(groups)
-
-    def _projected(self, value: Tensor, error: float) -> Tensor:
-        assert self.found.partial is not None
-        made = self.found.partial.solved
-        off = made.projections.to(value) @ columns(value, made.readings[0].operation) - made.known.to(value)
-        return off / (made.noise.to(value).square()[:, None] + (error * _size(made.known)) ** 2).sqrt()
-
-    def _lowest(self) -> Mapping[int, Tensor]:
-        """Return the known values that the clip reaches without passing another."""
-        found, live, lowest = self.found, {0}, {}
-        for call in found.graph.calls:
-            if live.intersection(call.inputs):
-                lowest.update({n: found.values[n] for n in call.outputs if n in found.values})
-                live.update(n for n in call.outputs if n not in found.values)
-        return {n: v for n, v in lowest.items() if n in found.open}
-
-
-def _size(value: Tensor) -> float:
-    return max(float(value.double().square().mean().sqrt()), 1e-30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +33,7 @@ class ResidualRecursion(Attack):
     Attributes
     ----------
     width
-        Smoothing of rectifiers in the search, relative to the admitted error.
+        Smoothing of rectifiers and max-pools in the search, relative to the admitted error.
     spectrum
         How much clips vary in each mode, about mid grey.
     """

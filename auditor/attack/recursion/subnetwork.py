@@ -63,7 +63,7 @@ class Operation:
             if not isinstance(value, str):
                 many = (value,) if isinstance(value, int) else tuple(value)
                 settings[name] = many if len(many) == n else many * n
-        return settings | {"weight": given["weight"], "axes": n}
+        return settings | {"weight": given["weight"], "axes": n, "padding": _in_numbers(settings, given["weight"])}
 
     def reads_across(self, axes: Sequence[int]) -> bool:
         """Tell whether one output reads several places along some of these axes of a convolution's input."""
@@ -72,6 +72,16 @@ class Operation:
             return False
         kernel, stride = settings["weight"].shape[2:], settings["stride"]
         return any(a >= 2 and self.input.shape[a] > 1 and (kernel[a - 2] > 1 or stride[a - 2] > 1) for a in axes)
+
+
+def _in_numbers(settings: Mapping[str, Any], weight: Tensor) -> Any:
+    """Return a padding in numbers where it is the same on both sides; else as it is given."""
+    if settings["padding"] == "valid":
+        return (0,) * (weight.dim() - 2)
+    if settings["padding"] != "same":
+        return settings["padding"]
+    whole = [d * (k - 1) for d, k in zip(settings["dilation"], weight.shape[2:], strict=True)]
+    return "same" if any(w % 2 for w in whole) else tuple(w // 2 for w in whole)
 
 
 class _Reached(BaseException):

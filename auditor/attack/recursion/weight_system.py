@@ -72,7 +72,7 @@ def obstacle(operation: Operation) -> str | None:
     if settings["groups"] != 1:
         return "a grouped convolution"
     if isinstance(settings["padding"], str):
-        return "a padding that is not numeric"
+        return "a convolution padded more on one side than on the other"
     return None
 
 

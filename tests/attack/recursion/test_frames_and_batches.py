@@ -10,11 +10,11 @@ from residual_nets import FrameNet, ResidualNet
 from test_residual_recursion import normal, values_at
 from torch import nn
 
-from auditor.attack.recursion.binary_masks import BinaryMasks, masks_among
 from auditor.attack.recursion.call_graph import trace_client
 from auditor.attack.recursion.frame_order import descend_in_order, path_of_least_change
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.head_gradient import gradient_at_head
+from auditor.attack.recursion.masks.binary_masks import BinaryMasks, masks_among
 from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.exposure import determinacy
 from auditor.records import Budget, Clock, Reconstruction

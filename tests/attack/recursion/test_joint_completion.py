@@ -10,7 +10,8 @@ from auditor.attack.recursion.call_graph import CallGraph, trace
 from auditor.attack.recursion.graph_descent import GraphDescent, descend_graph
 from auditor.attack.recursion.joint_completion import complete_jointly
 from auditor.attack.recursion.known_above import KnownAbove
-from auditor.attack.recursion.masked_system import MaskedReading, Solved, solve
+from auditor.attack.recursion.masked_system import Solved, solve
+from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.probe import shipped_probes
 from auditor.records import Clock, InputSpec
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditor.attack.recursion.binary_masks import MOST_IMAGES, masks_among
+from auditor.attack.recursion.masks.binary_masks import MOST_IMAGES, masks_among
 from auditor.attack.recursion.pooled_units import tap_positions
 from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.recursion.weight_system import obstacle

@@ -1,0 +1,1 @@
+"""From known values to the clip that they belong to."""
