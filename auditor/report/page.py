@@ -20,6 +20,7 @@ from auditor.report.pictures import PictureGallery
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
+from auditor.results.scores import VISIBLE_CONTENT
 from auditor.shipped import shipped
 from auditor.text import printable
 
@@ -99,6 +100,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "levels": charts.levels(results, score),
         "frameworks": _frameworks(),
         "charts": charts,
+        "visible_content": VISIBLE_CONTENT,
         "depth": depth,
         "words": wording,
         "stylesheet": Markup(stylesheet()),  # ours, not the user's
