@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from auditor.probe import shipped_probes
 from auditor.records import Clip, InputSpec
-from auditor.results.scores import VISIBLE_CONTENT
+from auditor.results.scores import CLEAR_CONTENT, NO_CONTENT, VISIBLE_CONTENT
 from auditor.score import EXACT_DB, psnr
 from auditor.score.content import content
 
@@ -47,8 +47,9 @@ def main() -> None:
         missed, invented = errors(calibration, line)
         right = len(calibration) - missed - invented
         print(f"  {line:.2f}: {right:3} ({missed} visible below the line, {invented} not visible above it)")
-    for name in ("line", "test"):
+    for name in ("line", "test", "second test"):
         report(name, in_range([p for p in numbers if p["set"] == name]))
+    bands(in_range([*kept, *numbers]))
     print("by PSNR alone, the best line of the calibration:", best_by(calibration, "psnr"))
     if len(sys.argv) > 1:
         sheet(in_range(kept)).save(sys.argv[1], quality=82)
@@ -114,6 +115,19 @@ def report(name: str, pictures: Sequence[Picture]) -> None:
     right = len(pictures) - missed - invented
     print(f"{name}: words and eye agree in {right} of {len(pictures)} ({missed} missed, {invented} invented); ", end="")
     print(f"with the eye's first look, truth hidden, in {first}")
+
+
+def bands(pictures: Sequence[Picture]) -> None:
+    """Print how many pictures of each word of the report the eye made something out in; of both tests in brackets."""
+    for word, low, high in (
+        ("not visible", -1.0, NO_CONTENT),
+        ("look at it", NO_CONTENT, CLEAR_CONTENT),
+        ("visible", CLEAR_CONTENT, 2.0),
+    ):
+        kept = [p for p in pictures if low <= p["content"] < high]
+        tested = [p for p in kept if p["set"].endswith("test")]
+        told = f"{sum(map(visible, kept))} of {len(kept)} ({sum(map(visible, tested))} of {len(tested)})"
+        print(f"{word}: made out in {told}")
 
 
 def _blur(clip: Tensor, sigma: float) -> Tensor:

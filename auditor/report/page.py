@@ -153,6 +153,7 @@ def environment() -> jinja2.Environment:
     environment.filters |= {
         "db": figures.decibels,
         "fixed": figures.fixed,
+        "content_word": figures.content_word,
         "percent": figures.percent,
         "determined": figures.determined,
         "signed": figures.signed,
