@@ -47,9 +47,11 @@ def main() -> None:
         missed, invented = errors(calibration, line)
         right = len(calibration) - missed - invented
         print(f"  {line:.2f}: {right:3} ({missed} visible below the line, {invented} not visible above it)")
-    for name in ("line", "test", "second test"):
+    for name in ("line", "test", "second test", "third test"):
         report(name, in_range([p for p in numbers if p["set"] == name]))
     bands(in_range([*kept, *numbers]))
+    print("the third test alone, looked at when all lines stood:")
+    bands(in_range([p for p in numbers if p["set"] == "third test"]))
     print("by PSNR alone, the best line of the calibration:", best_by(calibration, "psnr"))
     if len(sys.argv) > 1:
         sheet(in_range(kept)).save(sys.argv[1], quality=82)
@@ -118,7 +120,7 @@ def report(name: str, pictures: Sequence[Picture]) -> None:
 
 
 def bands(pictures: Sequence[Picture]) -> None:
-    """Print how many pictures of each word of the report the eye made something out in; of both tests in brackets."""
+    """Print in how many pictures of each word of the report the eye made something out; of the tests in brackets."""
     for word, low, high in (
         ("not visible", -1.0, NO_CONTENT),
         ("look at it", NO_CONTENT, CLEAR_CONTENT),
