@@ -9,10 +9,10 @@ from auditor.attack import Attack
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.evidence import Tally, tally
 from auditor.pipeline.label_hits import label_interval
-from auditor.pipeline.pairing import alike, own_clip
+from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.references import References
 from auditor.pipeline.units import Ran, uses_reference
-from auditor.probe import Galleries
+from auditor.probe import Galleries, alike
 from auditor.records import Clip, Clock, LabelGuess, Probe, Reconstruction, record
 from auditor.results.attempts import Point
 from auditor.results.audit import Control

@@ -3,7 +3,7 @@
 from auditor.probe.canary import canary
 from auditor.probe.gallery import Galleries, Gallery, gallery
 from auditor.probe.real import shipped_names, shipped_probes
-from auditor.probe.scenes import camera, same_camera, scene_frames
+from auditor.probe.scenes import alike, camera, same_camera, scene_frames
 from auditor.probe.texture import moving_texture
 from auditor.probe.user import SceneFrames, reference_frames, user_probes
 
@@ -11,6 +11,7 @@ __all__ = [
     "Galleries",
     "Gallery",
     "SceneFrames",
+    "alike",
     "camera",
     "canary",
     "gallery",

@@ -1,7 +1,8 @@
 """Real candidates to hide the true clip among: other moments and other views of the same cameras."""
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch.nn import functional
 from auditor.probe.canary import canary
 from auditor.probe.fit import fit, own_window, with_channels
 from auditor.probe.real import manifest, shipped_frames
+from auditor.probe.scenes import alike
 from auditor.probe.texture import moving_texture
 from auditor.records import Clip, Clips, InputSpec, Probe, record
 
@@ -21,6 +23,10 @@ _CROP = 0.7
 # Seeds of the generated candidates, far from those that people type.
 _FIRST_SEED = 7_000_003
 _MEMORY_BYTES = 256 * 2**20
+# A candidate that is nearer to the truth than an exact reconstruction has to be is the clip itself to the eye.
+_SAME_DB = 35.0
+# Half a gallery at most is the user's own, so that other scenes remain.
+_MOST_OF_FOLDER = 24
 
 
 @record
@@ -49,18 +55,30 @@ class Galleries:
         self._spec = spec
         self._probes = {probe.name: probe for probe in probes}
         self._made: dict[str, Gallery] = {}
+        self._same_scene: dict[str, tuple[int, ...]] = {}
 
     def __getitem__(self, name: str) -> Clips:
         return self._gallery(name).clips
 
     def same_scene(self, name: str) -> tuple[int, ...]:
-        """Return the places in a probe's gallery of other moments and other views of its own camera."""
-        return self._gallery(name).of(name)
+        """Return the places in a probe's gallery of other moments and other views of its own scene."""
+        if name not in self._same_scene:
+            own = self._probes[name]
+            scene = [name, *(p.name for p in self._folder(own) if alike(own, p))]
+            self._same_scene[name] = tuple(sorted(i for each in scene for i in self._gallery(name).of(each)))
+        return self._same_scene[name]
 
     def _gallery(self, name: str) -> Gallery:
         if name not in self._made:
-            self._made[name] = gallery(self._spec, self._probes[name], self._shipped)
+            own = self._probes[name]
+            self._made[name] = gallery(self._spec, own, self._shipped, self._folder(own))
         return self._made[name]
+
+    def _folder(self, own: Probe) -> tuple[Probe, ...]:
+        """Return the user's other clips beside one of them."""
+        if own.kind != "user":
+            return ()
+        return tuple(p for p in self._probes.values() if p.kind == "user" and p.name != own.name)
 
     @property
     def _shipped(self) -> Gallery:
@@ -73,11 +91,15 @@ def _shipped_gallery(spec: InputSpec) -> Gallery:
     return gallery(spec)
 
 
-def gallery(spec: InputSpec, exclude: Probe | None = None, shipped: Gallery | None = None) -> Gallery:
+def gallery(
+    spec: InputSpec, exclude: Probe | None = None, shipped: Gallery | None = None, folder: Sequence[Probe] = ()
+) -> Gallery:
     """Return `SIZE` candidates of the same sort as the probe `exclude`, none of them equal to it.
 
     For real and user clips these are earlier and later windows of every shipped clip and crops of them (the later ones
-    mirrored, so that candidates do not repeat one another), and crops of the user's own clip first. No candidate is a
+    mirrored, so that candidates do not repeat one another). Before them come, for a user's clip, other moments of its
+    own footage, the user's other clips (`folder`) and crops of the clip itself: a gallery of foreign scenes alone is
+    too easy. What looks the same as the user's clip (35 dB) is no other moment and is left out. No candidate is a
     shipped probe itself, whatever `exclude` is. A canary hides among canaries, a texture among textures: among real
     clips its kind alone would give it away. Deterministic. `shipped` is `gallery(spec)`, where that is at hand already.
 
@@ -94,24 +116,34 @@ def gallery(spec: InputSpec, exclude: Probe | None = None, shipped: Gallery | No
             return shipped
     names: list[str] = []
     clips = torch.empty(SIZE, spec.frames, spec.channels, *side)
-    for name, candidate in _candidates(spec, exclude, shipped):
+    for name, candidate in _candidates(spec, exclude, shipped, folder):
         if len(names) == SIZE:
             break
         shown = functional.interpolate(candidate, side, mode="area")
-        if own is not None and torch.equal(shown, own):
+        if own is not None and exclude is not None and _same(shown, own, exclude.kind):
             continue
         clips[len(names)] = shown
         names.append(name)
     return Gallery(names=tuple(names), clips=clips[: len(names)])
 
 
-def _candidates(spec: InputSpec, exclude: Probe | None, shipped: Gallery | None) -> Iterator[tuple[str, Clip]]:
+def _same(candidate: Clip, own: Clip, kind: str) -> bool:
+    if kind != "user":
+        return torch.equal(candidate, own)
+    return float((candidate - own).double().square().mean()) <= 10 ** (-_SAME_DB / 10)
+
+
+def _candidates(
+    spec: InputSpec, exclude: Probe | None, shipped: Gallery | None, folder: Sequence[Probe]
+) -> Iterator[tuple[str, Clip]]:
     if exclude is not None and exclude.kind in ("canary", "texture"):
         make = canary if exclude.kind == "canary" else moving_texture
         for seed in range(_FIRST_SEED, _FIRST_SEED + 2 * SIZE):
             yield f"{exclude.kind}-{seed}", make(spec, seed).clip
         return
     if exclude is not None and exclude.kind == "user":
+        yield from _moments(exclude)
+        yield from itertools.islice(_of_folder(folder), _MOST_OF_FOLDER)
         for view in _VIEWS[1:]:
             for mirrored in (False, True):
                 frames = _view(exclude.native, view, mirrored)
@@ -120,6 +152,17 @@ def _candidates(spec: InputSpec, exclude: Probe | None, shipped: Gallery | None)
         yield from _shipped_candidates(spec)
     else:
         yield from zip(shipped.names, shipped.clips, strict=True)
+
+
+def _moments(probe: Probe) -> Iterator[tuple[str, Clip]]:
+    yield from ((f"{probe.name}/moment {i}", clip) for i, clip in enumerate(probe.moments, start=1))
+
+
+def _of_folder(folder: Sequence[Probe]) -> Iterator[tuple[str, Clip]]:
+    """Yield every clip, then the moments of each in turn, so that a gallery cut short keeps every clip."""
+    yield from ((f"{probe.name}/whole", probe.clip) for probe in folder)
+    for turn in itertools.zip_longest(*(_moments(probe) for probe in folder)):
+        yield from (found for found in turn if found is not None)
 
 
 _VIEWS = ("whole", "centre", "top left", "top right", "bottom left", "bottom right")

@@ -18,6 +18,8 @@ from auditor.text import printable
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 # A longer clip is read up to here: an audit needs a window, not a film.
 _MOST_FRAMES = 128
+# A tenth of a gallery: neighbouring windows of one clip repeat one another.
+_MOST_MOMENTS = 8
 # A scene is known by few frames: attacks interpolate between them.
 _MOST_REFERENCES = 8
 
@@ -129,7 +131,25 @@ def _probe(path: Path, spec: InputSpec) -> Probe:
         raise UsageError(f"{name} holds {len(frames)} frame", "a clip needs at least two frames")
     frames = frames[:most]
     clip, native = fit(frames, spec, *own_window(len(frames), spec.frames))
-    return Probe(name=name, kind="user", clip=clip, native=native, sha256=_sha256(files), source=printable(str(path)))
+    return Probe(
+        name=name,
+        kind="user",
+        clip=clip,
+        native=native,
+        sha256=_sha256(files),
+        source=printable(str(path)),
+        moments=_other_moments(frames, spec),
+    )
+
+
+def _other_moments(frames: Clip, spec: InputSpec) -> tuple[Clip, ...]:
+    """Return windows of the footage beside its central one, evenly spread; shorter ones where it holds no more."""
+    start, length = own_window(len(frames), spec.frames)
+    length = min(length, max(2, len(frames) * 4 // 5))
+    last = len(frames) - length
+    count = min(_MOST_MOMENTS, last + 1)
+    starts = [round(i * last / max(1, count - 1)) for i in range(count)]
+    return tuple(fit(frames, spec, s, length)[0] for s in starts if s != start)
 
 
 def _reader(path: Path, files: list[Path], spec: InputSpec) -> Callable[[str, int], Clip]:

@@ -23,6 +23,8 @@ class Probe:
         The bits of a canary; None for other kinds.
     decode
         Reads a canary's bits from any clip of the model's shape, without knowing the payload; None for other kinds.
+    moments
+        Other windows of a user's footage at the model's resolution: what the same camera sees at other times.
     source, licence
         Where the clip comes from, and under what terms.
     """
@@ -36,3 +38,4 @@ class Probe:
     licence: str = ""
     payload: tuple[int, ...] | None = None
     decode: Callable[[Clip], tuple[int, ...]] | None = None
+    moments: tuple[Clip, ...] = ()

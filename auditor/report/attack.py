@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from auditor.report.figures import decibels, fixed, tiny
+from auditor.report.figures import content_word, decibels, fixed, tiny
 from auditor.report.references import copy_sentence
 
 _LABEL = 14
@@ -26,6 +26,9 @@ def _rows(d: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
     yield "cost", f"{d['steps']} steps, {d['seconds']:.1f} s, final objective {tiny(d['objective'])}"
     yield "PSNR", f"{decibels(score['psnr'])}, best frame {decibels(score['psnr_best'])}"
     yield "SSIM", f"{fixed(score['ssim_median'])} in the median frame"
+    if score.get("content") is not None:
+        word = content_word(score["content"])
+        yield "content", f"{fixed(score['content'])} agreement of what moves in the best frame: {word}"
     yield "gain", f"{decibels(score['gain'], signed=True)} over the best blind guess ({d['blind']})"
     if score.get("copy"):
         yield "reference", copy_sentence(score)

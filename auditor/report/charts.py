@@ -8,7 +8,7 @@ from typing import Any
 from auditor.report.figures import real
 
 EXACT_PSNR = 35.0
-"""dB from which a reconstruction with rank 1 is graded EXACT; drawn as the threshold."""
+"""dB from which a reconstruction that points to its scene is graded EXACT; drawn as the threshold."""
 
 SHADES = 6
 STRIP_HEIGHT = 34.0

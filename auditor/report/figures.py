@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from auditor.results.scores import CLEAR_CONTENT, NO_CONTENT
 from auditor.text import printable
 
 MISSING = "—"
@@ -45,6 +46,20 @@ def determined(counted: Any) -> str:
     if share is None:
         return MISSING
     return "all" if share >= 1.0 else "under 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
+
+
+def content_word(value: Any) -> str:
+    """Return whether what moves can be made out at this `content`, as far as the number tells.
+
+    >>> content_word(0.95), content_word(0.8), content_word(0.2), content_word(None)
+    ('visible', 'look at it', 'not visible', '')
+    """
+    number = real(value)
+    if number is None:
+        return ""
+    if NO_CONTENT <= number < CLEAR_CONTENT:
+        return "look at it"
+    return "visible" if number >= CLEAR_CONTENT else "not visible"
 
 
 def fixed(value: Any, places: int = 2) -> str:

@@ -21,6 +21,7 @@ from auditor.report.pictures import PictureGallery
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
+from auditor.results.scores import VISIBLE_CONTENT
 from auditor.shipped import shipped
 from auditor.text import printable
 
@@ -101,6 +102,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "why_below": why_below(results),
         "frameworks": _frameworks(),
         "charts": charts,
+        "visible_content": VISIBLE_CONTENT,
         "depth": depth,
         "words": wording,
         "stylesheet": Markup(stylesheet()),  # ours, not the user's
@@ -153,6 +155,7 @@ def environment() -> jinja2.Environment:
     environment.filters |= {
         "db": figures.decibels,
         "fixed": figures.fixed,
+        "content_word": figures.content_word,
         "percent": figures.percent,
         "determined": figures.determined,
         "signed": figures.signed,

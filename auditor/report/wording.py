@@ -29,8 +29,10 @@ GRADES: Mapping[str, str] = {
 
 GRADE_MEANINGS: Mapping[str, str] = {
     "EXACT": "the clip was recovered pixel by pixel, or with a certificate that the attacker can check alone",
-    "RECOGNISABLE": "a viewer, or a search in a gallery, tells which clip it was; far above a blind guess",
-    "GIST": "rank, payload bits or label above chance, without a recognisable picture",
+    "RECOGNISABLE": "content visible: persons, hands or what else moves can be made out in a frame; far above a blind "
+    "guess",
+    "GIST": "scene identified: a search in a gallery finds the clip, or payload bits or a label were read, above "
+    "chance; nobody can be made out",
     "NOT_SHOWN": "nothing above a blind guess within the budget; this is no proof of absence",
 }
 

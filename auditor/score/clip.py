@@ -8,6 +8,7 @@ from torch import Tensor
 from auditor.records import Clip, Probe
 from auditor.results.scores import ClipScore, Interval
 from auditor.score.baselines import blind_guesses
+from auditor.score.content import content
 from auditor.score.copied import score_copy
 from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
@@ -44,6 +45,7 @@ def score_clip(
     baselines = {name: float(psnr(clip, guess)) for name, guess in guesses.items()}
     copy = None if shown is None else score_copy(truth, estimate, shown)
     similar = similarities(clip, estimate, gallery)
+    other_scenes = sorted(set(range(len(gallery))) - set(same_scene))
     return ClipScore(
         psnr=whole,
         psnr_frames=tuple(psnr(clip, estimate, dim=(1, 2, 3)).tolist()),
@@ -60,6 +62,8 @@ def score_clip(
         z=z_score(clip, estimate, gallery),
         rank_same_scene=rank_among(similar, same_scene) if len(same_scene) else None,
         same_scene=len(same_scene),
+        content=content(clip, estimate),
+        rank_scenes=rank_among(similar, other_scenes),
     )
 
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
-from auditor.results.scores import ClipScore, Grade, Interval
+from auditor.results.scores import VISIBLE_CONTENT, ClipScore, Grade, Interval
 from auditor.score.intervals import significant
 from auditor.score.retrieval import tail_bound
 
 # 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
 EXACT_DB = 35.0
-# Half the structural similarity of an identical frame; persons and objects are told apart there (frames of the
-# shipped clips, looked at).
-RECOGNISABLE_SSIM = 0.5
 # A blind guess and its own noise differ by tenths of a dB; one whole dB is more than rounding or luck in one clip.
 GAIN_DB = 1.0
 # A quarter of the best blind guess's error, structure and all: no null control of this project came within 5 dB of it,
@@ -24,16 +21,21 @@ ALPHA = 0.01
 def grade_clip(score: ClipScore, *, with_reference: bool = False) -> Grade:
     """Grade one reconstruction by itself: EXACT, RECOGNISABLE or NOT_SHOWN (a gist needs many clips to be shown).
 
-    An attacker who holds reference frames must also beat them in motion, or the picture is only the reference; nothing
-    that shows the clip already can be beaten.
+    Both say what can be seen: RECOGNISABLE that what moves can be made out (`content`), EXACT that the frames are the
+    client's to the eye. A picture of a scene without its persons is neither, however many dB it has. Both must point to
+    the scene among others; which moment of it, is for retrieval to tell. An attacker who holds reference frames must
+    also beat them in motion, or the picture is only the reference; nothing that shows the clip already can be beaten.
     """
     beats_blind = score.gain >= GAIN_DB and (not with_reference or _beyond_reference(score))
-    if score.rank != 1 or not beats_blind:
+    if _rank_of_scene(score) != 1 or not beats_blind:
         return Grade.NOT_SHOWN
     if score.psnr >= EXACT_DB:
         return Grade.EXACT
-    middle = sorted(score.ssim_frames)[len(score.ssim_frames) // 2]
-    return Grade.RECOGNISABLE if middle >= RECOGNISABLE_SSIM else Grade.NOT_SHOWN
+    return Grade.RECOGNISABLE if score.content is not None and score.content >= VISIBLE_CONTENT else Grade.NOT_SHOWN
+
+
+def _rank_of_scene(score: ClipScore) -> int:
+    return score.rank if score.rank_scenes is None else score.rank_scenes
 
 
 def _beyond_reference(score: ClipScore) -> bool:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from auditor.pipeline.evidence import tally
-from auditor.pipeline.pairing import alike, scenes
-from auditor.probe import canary, shipped_probes
+from auditor.pipeline.pairing import scenes
+from auditor.probe import alike, canary, shipped_probes
 from auditor.records import InputSpec, Probe
 from auditor.score import ClipScore, bits_interval
 

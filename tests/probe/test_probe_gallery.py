@@ -1,9 +1,10 @@
+import dataclasses
 import time
 
 import pytest
 import torch
 
-from auditor.probe import Galleries, canary, gallery, moving_texture, shipped_probes
+from auditor.probe import Galleries, alike, canary, gallery, moving_texture, shipped_probes
 from auditor.probe.gallery import SIZE
 from auditor.records import InputSpec, Probe
 
@@ -92,3 +93,61 @@ def test_small_galleries_are_fast():
     start = time.process_time()
     gallery(spec())
     assert time.process_time() - start < 5
+
+
+def footage(seed, seen):
+    """A user's clip of one static scene through which something bright walks: its window, and later ones."""
+    scene = torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(seed)) * 0.5
+    moments = []
+    for start in range(0, 3 * seen, seen):
+        clip = scene.repeat(8, 1, 1, 1)
+        clip[:, :, start : start + 6, 10:12] = 1.0
+        moments.append(clip)
+    own, *others = moments
+    name = f"mine{seed}.mp4"
+    return Probe(name=name, kind="user", clip=own, native=own, sha256="", source=name, moments=tuple(others))
+
+
+def test_a_user_clip_hides_among_other_moments_and_the_other_clips_of_the_folder():
+    one, other = footage(1, 8), footage(2, 8)
+    found = gallery(spec(), one, folder=(other,))
+    assert [name for name in found.names if name.startswith("mine")][:5] == [
+        "mine1.mp4/moment 1", "mine1.mp4/moment 2", "mine2.mp4/whole", "mine2.mp4/moment 1", "mine2.mp4/moment 2",
+    ]  # fmt: skip
+    assert len(found.names) == SIZE
+    galleries = Galleries(spec(), (one, other))
+    assert torch.equal(galleries[one.name], found.clips)
+    names = [found.names[i] for i in galleries.same_scene(one.name)]
+    assert len(names) == 12
+    assert all(name.startswith("mine1.mp4/") for name in names)
+
+
+def test_other_clips_of_the_same_scene_count_as_its_moments():
+    one = footage(1, 8)
+    again = dataclasses.replace(one, name="later.mp4", clip=one.moments[0], moments=one.moments[1:])
+    galleries = Galleries(spec(), (one, again))
+    names = [gallery(spec(), one, folder=(again,)).names[i] for i in galleries.same_scene(one.name)]
+    assert sum(name.startswith("later.mp4/") for name in names) == 2
+
+
+def test_what_looks_the_same_is_no_other_moment():
+    one = footage(1, 8)
+    still = dataclasses.replace(one, moments=(one.clip + 0.01, one.moments[0]))
+    assert [name for name in gallery(spec(), still).names if "moment" in name] == ["mine1.mp4/moment 2"]
+
+
+def test_a_large_folder_leaves_room_for_foreign_scenes():
+    clips = [footage(seed, 8) for seed in range(30)]
+    names = gallery(spec(), clips[0], folder=clips[1:]).names
+    assert sum(name.endswith("/whole") for name in names if name.startswith("mine")) == 24
+    assert sum(not name.startswith("mine") for name in names) > SIZE // 2
+
+
+def test_one_scene_is_known_in_another_light_and_two_scenes_are_not_one():
+    one, other = footage(1, 8), footage(2, 8)
+    darker = dataclasses.replace(one, name="evening.mp4", clip=0.4 * one.clip, moments=())
+    assert alike(one, darker)
+    assert not alike(one, other)
+    # A person may cover one moment, and the next shows the same place.
+    covered = dataclasses.replace(one, name="near.mp4", clip=other.clip, moments=(one.moments[1],))
+    assert alike(dataclasses.replace(one, moments=()), covered)

@@ -25,11 +25,11 @@ from auditor.score.verdict import exposed
 
 GOOD = ClipScore(
     psnr=25.0, psnr_frames=(25.0,) * 4, ssim_frames=(0.8,) * 4, baselines={"grey": 14.0}, gain=11.0,
-    motion=30.0, motion_gain=3.0, rank=1, gallery=85,
+    motion=30.0, motion_gain=3.0, rank=1, gallery=85, content=0.9, rank_scenes=1,
 )  # fmt: skip
 EXACT = dataclasses.replace(GOOD, psnr=60.0, gain=46.0)
-BLUR = dataclasses.replace(GOOD, psnr=18.0, gain=3.0, ssim_frames=(0.3,) * 4)
-BLIND = dataclasses.replace(GOOD, psnr=13.0, gain=-1.0, rank=40, ssim_frames=(0.1,) * 4)
+BLUR = dataclasses.replace(GOOD, psnr=18.0, gain=3.0, ssim_frames=(0.3,) * 4, content=0.4)
+BLIND = dataclasses.replace(GOOD, psnr=13.0, gain=-1.0, rank=40, rank_scenes=35, ssim_frames=(0.1,) * 4, content=0.1)
 LEAKY = Exposure(psnr=28.0, ceiling=29.0, prior=14.0, sigma=0.03, cap=30.0, determined=0.99)
 TIGHT = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, cap=30.0, determined=0.1)
 # Few modes of a large clip: determined all but whole, 2.1 dB over a blind guess; and hardly at all.
@@ -48,9 +48,21 @@ def test_grade_of_one_clip(score, grade):
     assert grade_clip(score) is grade
 
 
-@pytest.mark.parametrize("change", [{"rank": 2}, {"gain": 0.9}])
-def test_a_good_picture_must_beat_blind_guesses_and_be_found(change):
+@pytest.mark.parametrize("change", [{"rank_scenes": 2}, {"rank": 2, "rank_scenes": None}, {"gain": 0.9}])
+def test_a_good_picture_must_beat_blind_guesses_and_point_to_its_scene(change):
     assert grade_clip(dataclasses.replace(EXACT, **change)) is Grade.NOT_SHOWN
+
+
+def test_a_visible_person_is_one_whichever_moment_of_the_scene_the_gallery_prefers():
+    assert grade_clip(dataclasses.replace(GOOD, rank=3)) is Grade.RECOGNISABLE
+    assert grade_clip(dataclasses.replace(EXACT, rank=3)) is Grade.EXACT
+
+
+@pytest.mark.parametrize("content", [None, -0.2, 0.72])
+def test_a_scene_without_its_persons_is_not_recognisable_however_close_it_is(content):
+    scene = dataclasses.replace(GOOD, psnr=29.0, ssim_frames=(0.9,) * 4, content=content)
+    assert grade_clip(scene) is Grade.NOT_SHOWN
+    assert grade_finding([scene] * 5, recall_significant=True, bits_significant=False) is Grade.GIST
 
 
 def test_with_a_reference_motion_must_be_beaten_too():

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from auditor.attack import Attack
 from auditor.pipeline.context import Context, Observed
-from auditor.pipeline.pairing import alike
 from auditor.pipeline.units import Ran
+from auditor.probe import alike
 from auditor.records import Reconstruction, RecoveredActivation, record
 from auditor.results.findings import MappedClip
 from auditor.score import Severity, severity_of_map

@@ -10,7 +10,7 @@ from auditor.federated import parse
 from auditor.options import AttackOptions
 from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve, diagnose
-from auditor.pipeline.pairing import alike, in_order
+from auditor.pipeline.pairing import in_order
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
 from auditor.pipeline.run_attack import run_attack
@@ -25,7 +25,7 @@ from auditor.pipeline.single_attack.named import (
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
-from auditor.probe import Galleries, shipped_probes
+from auditor.probe import Galleries, alike, shipped_probes
 from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
 from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
