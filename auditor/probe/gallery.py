@@ -1,7 +1,8 @@
 """Real candidates to hide the true clip among: other moments and other views of the same cameras."""
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.probe.canary import canary
-from auditor.probe.fit import fit, own_window, with_channels
+from auditor.probe.fit import PICTURES, fit, own_window, with_channels
 from auditor.probe.real import manifest, shipped_frames
 from auditor.probe.texture import moving_texture
 from auditor.records import Clip, Clips, InputSpec, Probe, record
@@ -42,7 +43,8 @@ class Gallery:
 class Galleries:
     """The galleries of several probes, by name; each is made when it is first asked for.
 
-    The shipped candidates are prepared once: real probes share one gallery in memory.
+    The shipped candidates are prepared once: real probes share one gallery in memory. Where the model reads what no
+    shipped clip can be turned into (flow, depth, heat maps), candidates are views of the user's own clips.
     """
 
     def __init__(self, spec: InputSpec, probes: Iterable[Probe]) -> None:
@@ -64,7 +66,9 @@ class Galleries:
 
     @property
     def _shipped(self) -> Gallery:
-        return _shipped_gallery(self._spec)
+        if self._spec.channels in PICTURES:
+            return _shipped_gallery(self._spec)
+        return _of_users(self._spec, [p for p in self._probes.values() if p.kind == "user"])
 
 
 @functools.lru_cache(maxsize=1)
@@ -105,13 +109,35 @@ def gallery(spec: InputSpec, exclude: Probe | None = None, shipped: Gallery | No
     return Gallery(names=tuple(names), clips=clips[: len(names)])
 
 
+def _of_users(spec: InputSpec, probes: Sequence[Probe]) -> Gallery:
+    """Return views and moments of the users' clips, view after view, so that one cut short keeps every clip."""
+    side, each = _scaled(spec), [_moments(probe, spec) for probe in probes]
+    found = [one for turn in itertools.zip_longest(*each) for one in turn if one is not None][:SIZE]
+    clips = [functional.interpolate(clip, side, mode="area") for _, clip in found]
+    shape = (0, spec.frames, spec.channels, *side)
+    return Gallery(names=tuple(name for name, _ in found), clips=torch.stack(clips) if clips else torch.empty(shape))
+
+
+def _moments(probe: Probe, spec: InputSpec) -> Iterator[tuple[str, Clip]]:
+    """Yield views of a clip, and of its first and last four fifths; none is the clip itself."""
+    frames = len(probe.native)
+    part = frames * 4 // 5
+    moments = [("all", 0, frames), ("early", 0, part), ("late", frames - part, part)][: 3 if part else 1]
+    for view in _VIEWS:
+        for mirrored in (False, True):
+            for moment, start, kept in moments:
+                if (view, mirrored, moment) != ("whole", False, "all"):
+                    shown = fit(_view(probe.native, view, mirrored), spec, start, kept)[0]
+                    yield f"{probe.name}/{view}/{moment}{'/mirrored' if mirrored else ''}", shown
+
+
 def _candidates(spec: InputSpec, exclude: Probe | None, shipped: Gallery | None) -> Iterator[tuple[str, Clip]]:
     if exclude is not None and exclude.kind in ("canary", "texture"):
         make = canary if exclude.kind == "canary" else moving_texture
         for seed in range(_FIRST_SEED, _FIRST_SEED + 2 * SIZE):
             yield f"{exclude.kind}-{seed}", make(spec, seed).clip
         return
-    if exclude is not None and exclude.kind == "user":
+    if exclude is not None and exclude.kind == "user" and spec.channels in PICTURES:
         for view in _VIEWS[1:]:
             for mirrored in (False, True):
                 frames = _view(exclude.native, view, mirrored)

@@ -92,3 +92,26 @@ def test_small_galleries_are_fast():
     start = time.process_time()
     gallery(spec())
     assert time.process_time() - start < 5
+
+
+def flows(count, frames=8, channels=2):
+    made = [torch.rand((frames, channels, 40, 40), generator=torch.Generator().manual_seed(k)) for k in range(count)]
+    small = [torch.nn.functional.interpolate(clip, (32, 32), mode="area") for clip in made]
+    pairs = enumerate(zip(made, small, strict=True))
+    return [Probe(name=f"flow-{k}", kind="user", clip=s, native=n, sha256="", source="") for k, (n, s) in pairs]
+
+
+@pytest.mark.parametrize(("channels", "frames", "clips"), [(2, 8, 1), (2, 8, 5), (17, 8, 3), (10, 1, 2)])
+def test_clips_that_are_no_pictures_hide_among_views_of_the_users_clips(channels, frames, clips):
+    shape = spec(frames, channels)
+    probes = flows(clips, frames, channels)
+    galleries = Galleries(shape, (*probes, canary(shape, 3)))
+    for probe in probes:
+        found = galleries[probe.name]
+        assert found.shape[1:] == probe.clip.shape
+        assert 10 <= len(found) <= SIZE
+        every = torch.cat([found, torch.stack([p.clip for p in probes])]).flatten(1).double()
+        assert (torch.cdist(every, every) + torch.eye(len(every))).min() > 1e-3
+        own = galleries.same_scene(probe.name)
+        assert len(own) >= len(found) // clips
+    assert len(galleries["canary-3"]) == SIZE
