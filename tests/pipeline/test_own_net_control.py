@@ -112,8 +112,9 @@ def test_a_search_that_returns_noise_is_told_and_forbids_a_pass(monkeypatch, net
     assert decide(doubted).word == "INCONCLUSIVE"
 
 
-def test_what_an_update_does_not_show_is_not_asked_for():
-    made = control(context(dead))
+@pytest.mark.parametrize(("net", "sent"), [(dead, "*"), (pooled, "7.bias")])
+def test_what_an_update_does_not_show_is_not_asked_for(net, sent):
+    made = control(context(net, trainable=(sent,)))
     assert made.passed is None
     assert "shows in the update" in made.measured
 
