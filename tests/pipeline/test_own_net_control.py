@@ -93,9 +93,20 @@ def test_the_strongest_attack_finds_what_its_own_network_shows_best(net, attack)
     assert doubt([made]) == ()
 
 
-def test_it_plants_what_clients_of_the_audit_would_send():
-    made = control(context(flat, algorithm="FedAvg", local_epochs=2, learning_rate=0.01, batch=2))
-    assert made.passed is True
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"algorithm": "FedAvg", "local_epochs": 2, "learning_rate": 0.01, "batch": 2},
+        {"batch": 4, "labels": "equal"},
+        {"loss": "bce"},
+    ],
+)
+def test_it_plants_what_clients_of_the_audit_would_send(protocol):
+    assert control(context(flat, **protocol)).passed is True
+
+
+def test_batch_statistics_are_those_of_a_batch_that_differs():
+    assert control(context(pooled, bn="train", batch=2)).passed is True
 
 
 @pytest.mark.parametrize("net", [flat, pooled, Frames])

@@ -107,7 +107,11 @@ def _too_large(context: Context) -> str | None:
 
 
 def _planted(context: Context, like: Observed) -> Observed | None:
-    """Return a client with the planted clip; the other clips of its batch are as those of `like`."""
+    """Return a client whose whole batch is the planted clip; None where its update hardly shows it.
+
+    In a batch of different clips a search may mistake one for another: what is tried here is whether it follows at all.
+    Batch statistics of equal grey clips have no spread to divide by, so there the others are as those of `like`.
+    """
     spec = context.input
     labels = batch_labels(
         like.labels[0],
@@ -116,17 +120,18 @@ def _planted(context: Context, like: Observed) -> Observed | None:
         distinct=context.protocol.labels == "distinct",
         kind=context.client.loss.kind,
     )
-    grey = torch.full_like(like.clips[:1], 0.5)
-    clips = torch.cat([grey, like.clips[1:]])
+    planted = torch.ones_like(like.clips[:, :1, :1, :1, :1])
+    if context.protocol.bn == "train":
+        planted[1:] = 0.0
+    grey = torch.where(planted > 0.0, 0.5, like.clips)
     probe = moving_texture(spec, unit_seed(context.seed, NAME))
     client = context.client_of(probe)
-    pattern = _shown_best(context, client, clips, client.targets(labels))
+    pattern = _shown_best(client, grey, planted, client.targets(labels))
     if pattern is None:
         return None
-    clip = (grey[0] + _SWING * pattern / pattern.abs().max()).detach()
-    unchanged = client(clips, client.targets(labels))
-    clips = torch.cat([clip[None], clips[1:]])
-    truth = clip.cpu()
+    clips = (grey + planted * (_SWING * pattern / pattern.abs().max())).detach()
+    unchanged = client(grey, client.targets(labels))
+    truth = clips[0].cpu()
     probe = Probe(name=NAME, kind="texture", clip=truth, native=truth, sha256="", source="made for this network")
     update = observe(client, clips, client.targets(labels))
     if distance(unchanged, dict(update.gradients)) < SHOWN:
@@ -135,16 +140,12 @@ def _planted(context: Context, like: Observed) -> Observed | None:
     return Observed(probe=probe, clips=clips, labels=labels, update=update, guess=known)
 
 
-def _shown_best(context: Context, client: LocalClient, clips: Clips, labels: Tensor) -> Clip | None:
-    """Return the mode of the first clip that moves the update most; None where none moves it."""
+def _shown_best(client: LocalClient, clips: Clips, planted: Tensor, labels: Tensor) -> Clip | None:
+    """Return the mode that moves the update most, in all planted clips at once; None where none moves it."""
     shape = tuple(clips.shape[1:])
     basis = leading_modes((shape[0], shape[1], shape[2], shape[3]), _MODES, 1.0).basis
     products = JacobianProducts(client, clips, labels)
-    directions = []
-    for mode in basis:
-        direction = torch.zeros_like(clips)
-        direction[0] = mode.to(clips)
-        directions.append(direction)
+    directions = [mode.to(clips) * planted for mode in basis]
     sent = [name for name, norm in products.norms.items() if norm > 0.0]
     each = grams(products, directions, {name: (name,) for name in sent}, lambda fraction: None)
     whole = torch.stack([each[name] / products.norms[name] ** 2 for name in sent]).sum(0) if sent else None
