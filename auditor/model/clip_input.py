@@ -8,7 +8,7 @@ from auditor.records import InputSpec, Layout
 AXES: dict[Layout, str] = {"NCTHW": "CTHW", "NTCHW": "TCHW", "NTHWC": "THWC", "NCHW": "CHW", "NHWC": "HWC"}
 COLOUR = (3, 1)
 NARROWEST = 5
-OBLONG = 2
+OBLONG = 1.5
 
 
 def deduced_layout(shape: tuple[int, ...]) -> Layout:
@@ -131,6 +131,16 @@ def questions(spec: InputSpec) -> list[str]:
             "mean nothing for sound."
         ]
     return []
+
+
+def single_picture(spec: InputSpec) -> list[str]:
+    """Return what to say of a model that reads one frame, as models of pictures do; nothing for models of clips."""
+    if spec.frames > 1:
+        return []
+    return [
+        "The model reads single pictures: a clip of one frame is audited. If clients send clips through it frame by "
+        "frame, give --input-shape with the frames of a clip first."
+    ]
 
 
 def model_shape(spec: InputSpec) -> tuple[int, ...]:

@@ -54,6 +54,12 @@ def _whole(dtype: Any) -> bool:
     return isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool)
 
 
+def _shift(function: Function, places: Tensor | int) -> Tensor | float:
+    """Return what a shift multiplies by; places may be a tensor of bytes, which know no minus."""
+    signed = places.double() if isinstance(places, Tensor) else float(places)
+    return 2.0 ** (SHIFTED[function] * signed) if SHIFTED[function] else 1.0
+
+
 def _asked_dtype(function: Function, args: Any, kwargs: Mapping[str, Any]) -> torch.dtype | None:
     found = CAST[function]
     if found is not None:
@@ -114,8 +120,7 @@ class StraightThrough(TorchFunctionMode):
             divisor = args[1] if len(args) > 1 else kwargs["other"]
             return _with_slope(function(*args, **kwargs), x / divisor)
         if function in SHIFTED:
-            factor = 2.0 ** (SHIFTED[function] * args[1]) if SHIFTED[function] else 1.0
-            return _with_slope(function(x.detach().long(), *args[1:], **kwargs), x * factor)
+            return _with_slope(function(x.detach().long(), *args[1:], **kwargs), x * _shift(function, args[1]))
         if function in CAST and _whole(_asked_dtype(function, args, kwargs)):
             return _with_slope(function(x.detach(), *args[1:], **kwargs), x)
         return function(*args, **kwargs)

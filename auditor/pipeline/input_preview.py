@@ -1,7 +1,7 @@
 """A clip as the network reads it: the tensor that reaches the first layer, cut along that layer's own axes."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -90,11 +90,19 @@ def _read(target: Target, clips: Tensor) -> tuple[str, Tensor, tuple[Tensor, ...
     frames = x[0].unbind(1) if first.kind == "conv3d" else x.unbind(0)
     cut = "batch, channel, time, height, width" if first.kind == "conv3d" else "batch, channel, height, width"
     how = f"the input of {printable(first.name, 40)} cut along its own axes ({cut})"
-    if channels not in (1, COLOURS):
-        size = COLOURS if channels % COLOURS == 0 else 1
-        frames = tuple(part for frame in frames for part in torch.split(frame, size))
+    size = _shown_together(channels)
+    if size != channels:
         how += f"; its {channels} channels are shown {'in threes' if size > 1 else 'one by one'}"
-    return printable(first.name), x, tuple(frames), how
+    return printable(first.name), x, tuple(_pictures(frames)), how
+
+
+def _shown_together(channels: int) -> int:
+    return COLOURS if channels % COLOURS == 0 else 1
+
+
+def _pictures(frames: Iterable[Tensor]) -> list[Tensor]:
+    """Cut frames into parts of one or three channels, which can be shown."""
+    return [part for frame in frames for part in torch.split(frame, _shown_together(len(frame)))]
 
 
 def preview_picture(clip: Clip, seen: InputPreview) -> bytes:
@@ -105,7 +113,7 @@ def preview_picture(clip: Clip, seen: InputPreview) -> bytes:
     values = torch.stack([torch.stack((frame.min(), frame.max())) for frame in seen.frames])
     low, high = float(values[:, 0].min()), float(values[:, 1].max())
     scale = max(high - low, 1e-12)
-    above = _row(list(clip.cpu()), 0.0, 1.0)
+    above = _row(_pictures(clip.cpu()), 0.0, 1.0)
     below = _row(list(seen.frames), low, scale)
     shape = " x ".join(map(str, seen.read_shape))
     captions = (

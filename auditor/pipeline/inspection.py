@@ -15,7 +15,7 @@ from auditor.pipeline.input_preview import InputPreview, input_preview, preview_
 from auditor.pipeline.progress import Display
 from auditor.pipeline.scan import choose_device, load_target
 from auditor.pipeline.training import loss_of, trained
-from auditor.probe import moving_texture, shipped_probes
+from auditor.probe import moving_texture, public_probes
 from auditor.records import Fidelity, InputSpec, Layer, Target, record
 from auditor.results.declare import values_of
 from auditor.results.encode import document
@@ -75,7 +75,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
     guess, why = guess_loss(target.classes, target.output)
     name = options.loss or guess
     context = trained(target, replace(options, loss=name), loss_of(name, target))
-    clip = shipped_probes(target.input, 1)[0].clip
+    clip = public_probes(target.input, 1)[0].clip
     with torch.no_grad():
         seen = input_preview(target, clip)
     flags = closed_form_flags(target.layers, context.protocol, target.classes)
@@ -108,7 +108,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
 def _client_check(context: Context) -> ClientCheckBlock:
     """What a client could tell of the model before training it, on public clips."""
     spec, classes, kind = context.input, context.target.classes, context.client.loss.kind
-    real = [probe.clip for probe in shipped_probes(spec, _CHECKED_ON // 2)]
+    real = [probe.clip for probe in public_probes(spec, _CHECKED_ON // 2)]
     made = [moving_texture(spec, seed).clip for seed in range(1, 1 + _CHECKED_ON - len(real))]
     clips = torch.stack([*real, *made]).to(context.device)
     labels = batch_labels(assign_labels(["check"], classes, kind=kind)[0], len(clips), classes, kind=kind)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from auditor.attack import FrameSpan, frame_features, frame_spans
 from auditor.pipeline.context import Context, Observed, observe_probes, view_of
-from auditor.probe import camera, same_camera, scene_frames, shipped_probes
+from auditor.probe import PICTURES, camera, same_camera, scene_frames, shipped_probes
 from auditor.records import Clip, Clock, Skipped, View, record
 from auditor.score import (
     Grade,
@@ -130,6 +130,8 @@ def ask_membership(context: Context, observed: Sequence[Observed], clock: Clock,
     counts how often the test errs, on frames that the threshold has not seen; where that is more often than stated,
     nothing is claimed.
     """
+    if context.input.channels not in PICTURES:
+        return _skipped("not-applicable", f"no shipped scene has {context.input.channels} channels to calibrate on")
     scenes = [i for i, o in enumerate(observed) if o.probe.kind in ("real", "user")]
     reachable = [i for i in scenes if _span(context, observed[i]) is not None] if scenes else []
     if not reachable:

@@ -31,6 +31,7 @@ from auditor.pipeline.findings import (
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
+from auditor.pipeline.planted.own_net_control import own_net_control
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for
@@ -264,7 +265,8 @@ def _controls(
 ) -> tuple[Control, ...]:
     with display.unit("positive controls", _CONTROL_SECONDS) as progress:
         planted = positive_controls(context.device, preset.attacks, seconds, progress)
-        return (*planted, simulation_control(context, observed[0]))
+        simulated = simulation_control(context, observed[0])
+    return (*planted, simulated, own_net_control(context, observed[0], preset.attacks, display))
 
 
 def _exposure(

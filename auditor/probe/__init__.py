@@ -1,13 +1,15 @@
 """Make clips with a known truth: shipped, the user's own, machine-readable canaries and moving textures."""
 
 from auditor.probe.canary import canary
+from auditor.probe.fit import PICTURES
 from auditor.probe.gallery import Galleries, Gallery, gallery
-from auditor.probe.real import shipped_names, shipped_probes
+from auditor.probe.real import public_probes, shipped_names, shipped_probes
 from auditor.probe.scenes import alike, camera, same_camera, scene_frames
 from auditor.probe.texture import moving_texture
 from auditor.probe.user import SceneFrames, reference_frames, user_probes
 
 __all__ = [
+    "PICTURES",
     "Galleries",
     "Gallery",
     "SceneFrames",
@@ -16,6 +18,7 @@ __all__ = [
     "canary",
     "gallery",
     "moving_texture",
+    "public_probes",
     "reference_frames",
     "same_camera",
     "scene_frames",

@@ -10,6 +10,8 @@ from auditor.records import Clip, InputSpec
 
 # ITU-R BT.601-7, section 2.5.1: luma from gamma-corrected R, G, B.
 BT601 = (0.299, 0.587, 0.114)
+# Grey and colour can be made of each other; flow, depth and heat maps of neither.
+PICTURES = (1, 3)
 
 
 def own_window(available: int, wanted: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.probe.canary import canary
-from auditor.probe.fit import fit, own_window, with_channels
+from auditor.probe.fit import PICTURES, fit, own_window, with_channels
 from auditor.probe.real import manifest, shipped_frames
 from auditor.probe.scenes import alike
 from auditor.probe.texture import moving_texture
@@ -48,7 +48,8 @@ class Gallery:
 class Galleries:
     """The galleries of several probes, by name; each is made when it is first asked for.
 
-    The shipped candidates are prepared once: real probes share one gallery in memory.
+    The shipped candidates are prepared once: real probes share one gallery in memory. Where the model reads what no
+    shipped clip can be turned into (flow, depth, heat maps), candidates are views of the user's own clips.
     """
 
     def __init__(self, spec: InputSpec, probes: Iterable[Probe]) -> None:
@@ -82,7 +83,9 @@ class Galleries:
 
     @property
     def _shipped(self) -> Gallery:
-        return _shipped_gallery(self._spec)
+        if self._spec.channels in PICTURES:
+            return _shipped_gallery(self._spec)
+        return _of_users(self._spec, [p for p in self._probes.values() if p.kind == "user"])
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,6 +136,28 @@ def _same(candidate: Clip, own: Clip, kind: str) -> bool:
     return float((candidate - own).double().square().mean()) <= 10 ** (-_SAME_DB / 10)
 
 
+def _of_users(spec: InputSpec, probes: Sequence[Probe]) -> Gallery:
+    """Return views and moments of the users' clips, view after view, so that one cut short keeps every clip."""
+    side, each = _scaled(spec), [_views(probe, spec) for probe in probes]
+    found = [one for turn in itertools.zip_longest(*each) for one in turn if one is not None][:SIZE]
+    clips = [functional.interpolate(clip, side, mode="area") for _, clip in found]
+    shape = (0, spec.frames, spec.channels, *side)
+    return Gallery(names=tuple(name for name, _ in found), clips=torch.stack(clips) if clips else torch.empty(shape))
+
+
+def _views(probe: Probe, spec: InputSpec) -> Iterator[tuple[str, Clip]]:
+    """Yield views of a clip, and of its first and last four fifths; none is the clip itself."""
+    frames = len(probe.native)
+    part = frames * 4 // 5
+    moments = [("all", 0, frames), ("early", 0, part), ("late", frames - part, part)][: 3 if part else 1]
+    for view in _VIEWS:
+        for mirrored in (False, True):
+            for moment, start, kept in moments:
+                if (view, mirrored, moment) != ("whole", False, "all"):
+                    shown = fit(_view(probe.native, view, mirrored), spec, start, kept)[0]
+                    yield f"{probe.name}/{view}/{moment}{'/mirrored' if mirrored else ''}", shown
+
+
 def _candidates(
     spec: InputSpec, exclude: Probe | None, shipped: Gallery | None, folder: Sequence[Probe]
 ) -> Iterator[tuple[str, Clip]]:
@@ -141,7 +166,7 @@ def _candidates(
         for seed in range(_FIRST_SEED, _FIRST_SEED + 2 * SIZE):
             yield f"{exclude.kind}-{seed}", make(spec, seed).clip
         return
-    if exclude is not None and exclude.kind == "user":
+    if exclude is not None and exclude.kind == "user" and spec.channels in PICTURES:
         yield from _moments(exclude)
         yield from itertools.islice(_of_folder(folder), _MOST_OF_FOLDER)
         for view in _VIEWS[1:]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from auditor.errors import UsageError
+from auditor.probe.fit import PICTURES
 from auditor.records import Clip
 
 
@@ -78,5 +79,9 @@ def _channel_second(clip: torch.Tensor, name: str, channels: int) -> Clip:
         return clip
     raise UsageError(
         f"no axis of {name} {tuple(clip.shape)} looks like channels",
-        "store (frame, height, width, channel) with 1 or 3 channels",
+        f"store (frame, height, width, channel) with {_counted(channels)}",
     )
+
+
+def _counted(channels: int) -> str:
+    return "1 or 3 channels" if channels in PICTURES else f"{channels} channels, as the model reads"

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from auditor.errors import AuditError
-from auditor.probe.fit import fit, own_window
+from auditor.probe.fit import PICTURES, fit, own_window
+from auditor.probe.texture import moving_texture
 from auditor.records import Clip, InputSpec, Probe
 from auditor.shipped import shipped
 
@@ -58,6 +59,21 @@ def shipped_probes(spec: InputSpec, limit: int | None = None) -> tuple[Probe, ..
         The model reads neither 1 nor 3 channels.
     """
     return tuple(_probe(entry, spec) for entry in manifest()[:limit])
+
+
+def public_probes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
+    """Return up to `limit` shipped clips; moving textures where the model reads what no shipped clip can become.
+
+    Nobody's private clips, for checks and null controls.
+
+    Raises
+    ------
+    AuditError
+        A shipped file is missing or damaged.
+    """
+    if spec.channels in PICTURES:
+        return shipped_probes(spec, limit)
+    return tuple(moving_texture(spec, seed) for seed in range(1, 1 + limit))
 
 
 def _probe(entry: Mapping[str, Any], spec: InputSpec) -> Probe:

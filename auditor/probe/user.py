@@ -35,7 +35,8 @@ def user_probes(path: Path, spec: InputSpec) -> tuple[Probe, ...]:
     Raises
     ------
     UsageError
-        Nothing there, unreadable, not a clip, fewer than two frames, or values out of range.
+        Nothing there, unreadable, not a clip, fewer than two frames where the model reads several, or values out of
+        range.
     """
     if not path.exists():
         raise UsageError(f"{_name(path)} does not exist", "check the path of the probe clips")
@@ -127,7 +128,7 @@ def _probe(path: Path, spec: InputSpec) -> Probe:
     most = max(_MOST_FRAMES, 2 * spec.frames)
     files = sorted((f for f in _entries(path) if f.suffix.lower() in IMAGES), key=_natural) if path.is_dir() else [path]
     frames = _reader(path, files, spec)(name, most)
-    if len(frames) < 2:
+    if len(frames) < min(2, spec.frames):
         raise UsageError(f"{name} holds {len(frames)} frame", "a clip needs at least two frames")
     frames = frames[:most]
     clip, native = fit(frames, spec, *own_window(len(frames), spec.frames))

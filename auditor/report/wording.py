@@ -46,6 +46,7 @@ BANDS: Mapping[str, str] = {
 
 CONTROLS: Mapping[str, str] = {
     "positive": "Positive: must succeed, or a failed attack means nothing",
+    "own net": "Own net: the clip that this network shows best must be found",
     "null": "Null: the same attack on an unrelated update; must stay at chance",
     "blind": "Blind: what is scored without any update",
     "simulation": "Simulation: the truth must reproduce the update",

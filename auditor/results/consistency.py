@@ -109,6 +109,9 @@ def _controls(results: Results) -> Iterator[str]:
     word = results["verdict"]["word"]
     if failed and word != "INCONCLUSIVE":
         yield f"the verdict is {word}, and the control '{failed[0]}' failed"
+    missed = [c["name"] for c in results["controls"] if c["kind"] == "own net" and c["passed"] is False]
+    if missed and word in ("PASS", "WARN"):
+        yield f"the verdict is {word}, and the control '{missed[0]}' failed"
     said = [*results["verdict"]["reasons"], *results["confidence"]["reasons"]]
     if any("control failed" in text for text in said) and not any(c["passed"] is False for c in results["controls"]):
         yield "a control is said to have failed, and none did"

@@ -58,7 +58,7 @@ def run(monkeypatch, capsys, tmp_path):
         ("text", 3, "models of text"),
         ("sound", 3, "models of sound"),
         ("quantised", 3, "audit the float model"),
-        ("image", 2, "reads single images"),
+        ("image", 3, "reads single images"),
     ],
 )
 def test_models_of_something_else_are_named_as_such(run, factory, code, words) -> None:

@@ -151,3 +151,26 @@ def test_one_scene_is_known_in_another_light_and_two_scenes_are_not_one():
     # A person may cover one moment, and the next shows the same place.
     covered = dataclasses.replace(one, name="near.mp4", clip=other.clip, moments=(one.moments[1],))
     assert alike(dataclasses.replace(one, moments=()), covered)
+
+
+def flows(count, frames=8, channels=2):
+    made = [torch.rand((frames, channels, 40, 40), generator=torch.Generator().manual_seed(k)) for k in range(count)]
+    small = [torch.nn.functional.interpolate(clip, (32, 32), mode="area") for clip in made]
+    pairs = enumerate(zip(made, small, strict=True))
+    return [Probe(name=f"flow-{k}", kind="user", clip=s, native=n, sha256="", source="") for k, (n, s) in pairs]
+
+
+@pytest.mark.parametrize(("channels", "frames", "clips"), [(2, 8, 1), (2, 8, 5), (17, 8, 3), (10, 1, 2)])
+def test_clips_that_are_no_pictures_hide_among_views_of_the_users_clips(channels, frames, clips):
+    shape = spec(frames, channels)
+    probes = flows(clips, frames, channels)
+    galleries = Galleries(shape, (*probes, canary(shape, 3)))
+    for probe in probes:
+        found = galleries[probe.name]
+        assert found.shape[1:] == probe.clip.shape
+        assert 10 <= len(found) <= SIZE
+        every = torch.cat([found, torch.stack([p.clip for p in probes])]).flatten(1).double()
+        assert (torch.cdist(every, every) + torch.eye(len(every))).min() > 1e-3
+        own = galleries.same_scene(probe.name)
+        assert len(own) >= len(found) // clips
+    assert len(galleries["canary-3"]) == SIZE

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from auditor.errors import AuditError, UsageError
-from auditor.probe import real, shipped_probes
+from auditor.probe import public_probes, real, shipped_probes
 from auditor.probe.fit import BT601, crop_to_aspect, own_window, resize, window, with_channels
 from auditor.records import InputSpec
 from auditor.shipped import shipped
@@ -103,3 +103,10 @@ def test_luma_is_that_of_pillow():
     ours = with_channels(image.permute(2, 0, 1)[None].float() / 255, 1) * 255
     assert sum(BT601) == pytest.approx(1)
     assert (ours[0, 0] - pillow).abs().max() <= 1
+
+
+def test_models_of_other_channels_are_checked_on_textures():
+    assert [p.kind for p in public_probes(spec(channels=1), 2)] == ["real", "real"]
+    flow = public_probes(spec(channels=2), 2)
+    assert [(p.kind, p.clip.shape[1]) for p in flow] == [("texture", 2), ("texture", 2)]
+    assert not torch.equal(flow[0].clip, flow[1].clip)

@@ -106,6 +106,11 @@ def blind(results):
     results["model"]["fidelity"]["blind"] = ["Forward rounds."]
 
 
+def own_net(results):
+    word(results, "WARN")
+    results["controls"].append({**results["controls"][0], "kind": "own net", "name": "planted", "passed": False})
+
+
 @pytest.mark.parametrize(
     ("plant", "says"),
     [
@@ -125,6 +130,7 @@ def blind(results):
         (change, "changes gain"),
         (effect, "+9.9 dB"),
         (blind, "do not see the clip"),
+        (own_net, "the control 'planted' failed"),
     ],
 )
 def test_a_planted_contradiction_is_found_and_the_results_are_refused(failing, tmp_path, plant, says) -> None:

@@ -81,7 +81,7 @@ def gradient_error(
         try:
             twin = model if count == 1 else model.over(copy.deepcopy(model.network).to(dtype))
             error = _directional_error(twin, clip.to(dtype), dtype, seed, count)
-        except (RuntimeError, TypeError, ValueError):  # a cast to float32 inside the network
+        except (NodeError, RuntimeError, TypeError, ValueError):  # a cast to float32 inside the network
             continue
         return error
     return None

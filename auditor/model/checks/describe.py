@@ -15,7 +15,7 @@ from auditor.model.checks.checked import checked, slopes_told
 from auditor.model.checks.cuts import seen_through
 from auditor.model.checks.derivatives import smaller_clip
 from auditor.model.class_axis import by_extent, class_axis
-from auditor.model.clip_input import model_shape, questions
+from auditor.model.clip_input import model_shape, questions, single_picture
 from auditor.model.forward_pass import Observation, observe
 from auditor.model.layers import find_layers
 from auditor.model.onnx.support import WAYS_FORWARD
@@ -146,7 +146,7 @@ def described(
     NotAuditable
         Gradients are wrong, or outputs change from run to run.
     """
-    notes, missing = [*questions(spec), *fidelity.notes], list(fidelity.missing)
+    notes, missing = [*questions(spec), *single_picture(spec), *fidelity.notes], list(fidelity.missing)
     clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
     parameters = dict(model.named_parameters())
     if isinstance(model.network, TwoPart):

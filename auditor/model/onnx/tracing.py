@@ -147,6 +147,8 @@ class Tracer:
             return [Value(value, True) for value in _several(result)]
         if node.operator == "NonZero" or (node.operator == "Compress" and not operands[1].static):
             raise UnsupportedError("its output's shape depends on the clip")
+        if node.operator == "Cast":
+            function = self._as_wide(function)
         if node.operator == "Reshape":
             function, operands = self._reshape(node, function, operands)
         if node.operator == "Concat" and self.moved is not None:
@@ -155,6 +157,16 @@ class Tracer:
         for slot, operand in enumerate(operands):
             reads.append(self.bind(operand, slot in operator.numbers))
         return self.emit(function, reads, [operand.value for operand in operands])
+
+    def _as_wide(self, cast: Function) -> Function:
+        """Return a cast that makes floats of the clip's width, so that a float64 copy of the network stays float64."""
+        dtype = self.dtype
+
+        def run(x: Tensor) -> Tensor:
+            made: Tensor = cast(x)
+            return made.to(dtype) if made.is_floating_point() and dtype.is_floating_point else made
+
+        return run
 
     def emit(self, function: Function, reads: Sequence[int], values: Sequence[Any]) -> list[Value]:
         """Run a function and write it into the plan."""

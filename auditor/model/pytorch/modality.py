@@ -24,25 +24,35 @@ def check_not_quantised(network: nn.Module) -> None:
 
 def unknown_size(network: nn.Module, shown: str) -> AuditError:
     """Return the error for a network of which nobody said how large its clips are."""
-    first = next((m for m in network.modules() if isinstance(m, FIRST_LAYERS)), None)
-    if isinstance(first, nn.Embedding):
+    first = next((kind for module in network.modules() if (kind := _kind(module)) is not None), None)
+    if first == "Embedding":
         return NotAuditable(
             f"{shown} reads numbers of tokens, as models of text do: an embedding comes first", ELSEWHERE
         )
-    if isinstance(first, nn.Conv1d):
+    if first == "Conv1d":
         return NotAuditable(f"{shown} reads sequences, as models of sound do: a 1-D convolution comes first", ELSEWHERE)
-    if isinstance(first, (nn.Linear, nn.RNNBase)):
+    if first in ROWS:
         return NotAuditable(
-            f"{shown} reads rows of numbers, as models of tables and features do: a {type(first).__name__} comes first",
+            f"{shown} reads rows of numbers, as models of tables and features do: a {first} comes first",
             f"{ELSEWHERE}; if it flattens clips itself, give --input-shape, e.g. 3,16,112,112",
         )
-    cause = f"the size of a clip is unknown: {shown} has no attribute input_shape"
-    if isinstance(first, nn.Conv2d):
-        return UsageError(
-            f"{cause}, and its first layer reads single images",
-            "give --input-shape with the frames of a clip first, e.g. 16,3,112,112 --layout NCHW",
+    if first == "Conv2d":
+        return NotAuditable(
+            f"{shown} reads single images, as models of pictures do: a 2-D convolution comes first",
+            "give a model of clips; if clients' clips go through it frame by frame, give --input-shape with the frames "
+            "of a clip first, e.g. 16,3,112,112 --layout NCHW",
         )
-    return UsageError(cause, "give --input-shape, e.g. 3,16,112,112")
+    return UsageError(
+        f"the size of a clip is unknown: {shown} has no attribute input_shape", "give --input-shape, e.g. 3,16,112,112"
+    )
 
 
-FIRST_LAYERS = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNNBase)
+ROWS = ("Linear", "RNN", "LSTM", "GRU")
+FIRST_LAYERS = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNN, nn.LSTM, nn.GRU)
+
+
+def _kind(module: nn.Module) -> str | None:
+    """Return which of the first layers a module is, also one of a TorchScript archive; None for any other."""
+    archived = getattr(module, "original_name", None)
+    names = (layer.__name__ for layer in FIRST_LAYERS if isinstance(module, layer) or archived == layer.__name__)
+    return next(names, None)

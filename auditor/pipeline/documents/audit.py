@@ -27,6 +27,7 @@ from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.identity import Identity
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
+from auditor.pipeline.planted.own_net_control import doubt
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.records import Clock, Skipped, record
@@ -189,7 +190,7 @@ def _course(g: Gathered) -> Course:
         failed_controls=g.failed,
         untested_controls=g.untested,
         maps=g.maps,
-        hidden=(*unaccounted_for(g.context.target.fidelity), *_shown_on_smaller(g.smaller)),
+        hidden=(*unaccounted_for(g.context.target.fidelity), *_shown_on_smaller(g.smaller), *doubt(g.controls)),
     )
 
 

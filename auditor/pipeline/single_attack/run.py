@@ -25,7 +25,7 @@ from auditor.pipeline.single_attack.named import (
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
-from auditor.probe import Galleries, alike, shipped_probes
+from auditor.probe import Galleries, alike, public_probes
 from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
 from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
@@ -33,6 +33,8 @@ from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, sco
 _OTHERS = "fl-audit list attacks names the others"
 # Share of the attack's own time that its diagnosis may take for the exposure.
 _EXPOSURE = 0.25
+# Of these at least one is of another scene than any clip.
+_NULLS = 4
 
 
 @record
@@ -124,7 +126,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
         view = _view(context, observed, options.known_label, frames)
         made = _invert(options, attack, view, probe, display)
         clips = in_order(observed, made.clips)
-        other = next(p for p in shipped_probes(target.input) if not alike(p, probe))
+        other = next(p for p in public_probes(target.input, _NULLS) if not alike(p, probe))
         galleries = Galleries(target.input, (probe, other))
         gallery = galleries[probe.name]
         score = score_clip(probe, clips[0], gallery, frames)

@@ -167,3 +167,16 @@ def test_gradient_mode_is_what_it_was_after_a_forward_that_cuts() -> None:
         with torch.set_grad_enabled(on):
             found.model(clip())
             assert torch.is_grad_enabled() is on
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.parametrize("name", ["8 bits", "bytes", "posterised"])
+def test_an_archive_that_rounds_makes_blind(name) -> None:
+    """What runs inside TorchScript cannot be replaced from outside."""
+    archive = VideoModel(torch.jit.trace(Net(SEEN[name]).eval(), clip()), SPEC)
+    found = seen_through(archive, clip())
+    assert not found.model.sees_through
+    x = clip().requires_grad_()
+    logits = archive(x)
+    names = {name for name, _ in archive.named_parameters()}
+    assert "no slope in its pixels" in unseen(archive, x, names, logits).blind[0]

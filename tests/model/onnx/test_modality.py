@@ -55,7 +55,13 @@ def test_a_quantised_model_is_told_so(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "word"),
-    [((3, 30, 18, 2), "skeleton"), ((1, 64, 300), "spectrogram"), ((3, 8, 16, 16), ""), ((1, 16, 16), "")],
+    [
+        ((3, 30, 18, 2), "skeleton"),
+        ((1, 64, 300), "spectrogram"),
+        ((1, 64, 100), "spectrogram"),
+        ((3, 8, 16, 16), ""),
+        ((1, 16, 16), ""),
+    ],
 )
 def test_frames_that_are_hardly_pictures_are_questioned(shape, word, tmp_path) -> None:
     count = int(np.prod(shape))
@@ -64,3 +70,4 @@ def test_frames_that_are_hardly_pictures_are_questioned(shape, word, tmp_path) -
     target = load(saved(tmp_path / "m.onnx", [1, *shape], nodes, {"w": weight}))
     assert any("mean nothing" in note for note in target.fidelity.notes) == bool(word)
     assert word in " ".join(target.fidelity.notes)
+    assert any("single pictures" in note for note in target.fidelity.notes) == (len(shape) == 3)

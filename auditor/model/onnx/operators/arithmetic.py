@@ -11,7 +11,9 @@ from auditor.model.onnx.operators.registry import Function, builtin, number, sim
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
-    return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+    # Where derivatives go through casts, whole numbers of the clip are held as floats; the divisor still tells.
+    whole = not (a.is_floating_point() and b.is_floating_point())
+    return torch.div(a, b, rounding_mode="trunc") if whole else a / b
 
 
 def _power(base: Tensor, exponent: Tensor) -> Tensor:

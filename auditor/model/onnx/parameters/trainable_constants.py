@@ -58,6 +58,8 @@ MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
     "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad", "SplitToSequence", "SequenceAt",
 )  # fmt: skip
+# What leaves pixels pixels: a scale, a shift, a rounding.
+RESCALING = ("Add", "Sub", "Mul", "Div", "Round", "Floor", "Ceil", "Mod", "Clip", "BitShift", "BitwiseAnd")
 # What is made of constants before the clip comes in: learned queries go through norms and products first.
 COMPUTED = (
     "Add", "Sub", "Mul", "Div", "Sqrt", "Pow", "Exp", "ReduceL2", "ReduceSum", "ReduceMean", "ReduceSumSquare",
@@ -150,7 +152,7 @@ class _ConstantSearch:
         if node.operator in ("Shape", "Size") or not self.live & set(reads):
             return
         self.live.update(node.outputs)
-        if node.operator in (*MOVEMENT, "Add", "Sub", "Mul", "Div"):
+        if node.operator in (*MOVEMENT, *RESCALING):
             moving = [name for name in reads if name in self.live]
             if moving and all(name in self.raw for name in moving):
                 self.raw.update(node.outputs)

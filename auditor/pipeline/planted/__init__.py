@@ -1,0 +1,1 @@
+"""Cases with a known outcome that audits plant and attack."""
