@@ -61,7 +61,7 @@ def test_a_broken_search_fails_its_control_alone(monkeypatch, name, how):
     assert len(failed(made)) == 1
 
 
-def test_searches_that_time_does_not_hold_are_told_and_did_not_fail():
+def test_searches_that_the_budget_does_not_hold_are_told_and_did_not_fail():
     made = tuple(controls(PRESETS["fast"], seconds=0.0).values())
     assert failed(made) == ()
     assert len(not_run(made)) == 1 + len(DECISIVE)
