@@ -1,6 +1,6 @@
 """Scan nets again and again, with and without another process that takes a core; print what differs.
 
-Usage: python benchmarks/repeats.py [--quiet 2] [--busy 2] [--preset fast] [--folder DIR] [NET ...]
+Usage: python benchmarks/repeats.py [--quiet 2] [--busy 2] [--work 180] [--most 720] [--clips 3] [NET ...]
 
 Documents must be equal but for times (`auditor.results.repeatable`), and verdict, grades and exit code in any case.
 Runs that are in the folder already are not made again.
@@ -12,9 +12,9 @@ import json
 import math
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,24 @@ def neighbour(wanted: bool) -> Iterator[None]:
         process.wait()
 
 
-def scanned(model: str, path: Path, preset: str, busy: bool) -> dict[str, Any]:
-    """Return results.json of a scan, with its exit code and how long it took."""
-    if path.exists():
-        return dict(json.loads(path.read_text()))
-    with tempfile.TemporaryDirectory() as folder, neighbour(busy):
-        out, begun = Path(folder) / "results.json", time.monotonic()
-        command = [sys.executable, "-m", "auditor", "scan", model, "--input-shape", "3,8,32,32", "--preset", preset]
-        done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True, check=False)
-        if not out.exists():
-            raise SystemExit(f"{model}: {done.stderr.strip().splitlines()[-1]}")
-        found = {"code": done.returncode, "wall": time.monotonic() - begun, "results": json.loads(out.read_text())}
+def scanned(model: str, path: Path, budget: Sequence[str], busy: bool) -> dict[str, Any]:
+    """Return results.json of a scan by a process of its own, with its exit code and how long it took."""
+    if not path.exists():
+        with neighbour(busy):
+            subprocess.run([sys.executable, __file__, "--scan", str(path), *budget, model], check=True)
+    return dict(json.loads(path.read_text()))
+
+
+def scan_into(path: Path, model: str, work: float, most: float, clips: int) -> None:
+    """Scan with a budget of so many reference seconds and write what came of it."""
+    from auditor.attack import PRESETS
+    from auditor.pipeline import ScanOptions, Silent, scan
+
+    PRESETS["fast"] = replace(PRESETS["fast"], seconds=work, most_seconds=most, probes=clips)
+    begun = time.monotonic()
+    results = scan(ScanOptions(model=model, input_shape=(3, 8, 32, 32)), Silent()).results
+    found = {"code": results["verdict"]["exit_code"], "wall": time.monotonic() - begun, "results": dict(results)}
     path.write_text(json.dumps(found))
-    return found
 
 
 def differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -91,14 +96,21 @@ def main() -> None:
     parser.add_argument("nets", nargs="*", metavar="NET", default=list(MODELS))
     parser.add_argument("--quiet", type=int, default=2, help="runs without a busy neighbour")
     parser.add_argument("--busy", type=int, default=2, help="runs with one")
-    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--work", type=float, default=180.0, help="reference seconds of a scan")
+    parser.add_argument("--most", type=float, default=720.0, help="the same where deep attacks need more")
+    parser.add_argument("--clips", type=int, default=3)
+    parser.add_argument("--scan", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path("repeats"))
     options = parser.parse_args()
+    if options.scan:
+        scan_into(options.scan, options.nets[0], options.work, options.most, options.clips)
+        return
+    budget = [f"--{name}={getattr(options, name)}" for name in ("work", "most", "clips")]
     options.folder.mkdir(parents=True, exist_ok=True)
     print(HEAD, flush=True)
     for name in options.nets:
         runs = [
-            scanned(MODELS[name], options.folder / f"{name}-{kind}-{k}.json", options.preset, kind == "busy")
+            scanned(MODELS[name], options.folder / f"{name}-{kind}-{k}.json", budget, kind == "busy")
             for kind, count in (("quiet", options.quiet), ("busy", options.busy))
             for k in range(count)
         ]

@@ -155,7 +155,7 @@ def malicious_server(
     base = _honest(case)
     made = []
     for plan, measure in zip(plans, (_imprint, _fishing), strict=True):
-        late = (ceiling or Ceiling()).too_late("what-if", f"malicious server: {plan.name}")
+        late = (ceiling or Ceiling()).too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
         if late is not None:
             made.append(replace(plan, skipped=late))
             continue

@@ -100,7 +100,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
         exposed = (
             too_large_to_expose(context, memory)
-            or ceiling.too_late("expose", "mode exposure", _STEPS_TO_EXPOSE * pace)
+            or ceiling.too_late("expose", "mode exposure", share)
             or _exposure(context, observed[0], variance, share, pace, display)
         )
         display.stage("frame membership")
