@@ -156,10 +156,11 @@ class ClientOptions(ModelOptions):
 
 @declaration
 class ScanOptions(ClientOptions):
-    """Every choice that a scan depends on; the same options and seed give the same audit on the same machine.
+    """Every choice that a scan depends on; the same options and seed give the same audit, however busy the machine is.
 
-    `max_time` is in seconds, for everything from loading to the last score; None takes the preset's. `reference` is as
-    `references_from` reads it.
+    `max_time` in seconds is the budget of work, counted in seconds of a reference machine, and a limit by the clock for
+    everything from loading to the last score: what would end later is left out whole. None takes the preset's budget
+    and sets no limit. `reference` is as `references_from` reads it.
     """
 
     probes: tuple[Path, ...] = _audit(
@@ -207,7 +208,7 @@ class ScanOptions(ClientOptions):
         "Super-resolution network (.pth, .safetensors, .onnx) to enhance reconstructions with; repeatable.",
     )
     max_time: float | None = _audit(
-        None, Duration(), "Time for the audit, e.g. 90s, 5m, 1h.", default_words="the preset's"
+        None, Duration(), "Budget of work and limit by the clock, e.g. 90s, 5m, 1h.", default_words="the preset's"
     )
     fail_on: terms.FailOn = _audit("high", one_of(terms.FailOn), "Lowest severity that fails the gate.")
 
@@ -216,9 +217,9 @@ class ScanOptions(ClientOptions):
 class AttackOptions(ClientOptions):
     """One attack on one clip.
 
-    `max_time` is for the attack alone, loading and scoring come on top. `label` is drawn from the clip's name, as a
-    scan does, when None. Without `known_label` labels are restored where a rule is certain, else known. `steps` and
-    `restarts` replace the attack's own.
+    `max_time` is a budget of work, counted in seconds of a reference machine, for the attack alone. `label` is drawn
+    from the clip's name, as a scan does, when None. Without `known_label` labels are restored where a rule is
+    certain, else known. `steps` and `restarts` replace the attack's own.
     """
 
     attack: str = _attack("gradient-matching", Text("NAME"), "Attack, by its name in `fl-audit list attacks`.")
@@ -227,7 +228,7 @@ class AttackOptions(ClientOptions):
         Text("CLIP"),
         "Your own clip (video, folder of frames, .npz, .npy), a shipped one by name, or canary.",
     )
-    max_time: float = _attack(60.0, Duration(), "Time for the attack, without loading and scoring.")
+    max_time: float = _attack(60.0, Duration(), "Work for the attack, in seconds of a reference machine.")
     steps: int | None = _attack(None, Whole(1), "Most steps of one descent.", default_words="3000")
     restarts: int | None = _attack(
         None, Whole(1, 64), "Descents from different seeds.", default_words="the attack's own"

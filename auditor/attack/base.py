@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from auditor.attack.certificate import residual
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View, counting
 from auditor.results.model import Determinacy
 
 
@@ -33,6 +33,12 @@ class Attack(abc.ABC):
     source: str
     closed_form: bool = False
     succeeds: str = ""
+
+    def __init_subclass__(cls) -> None:
+        """Count the work of every inversion, whoever asks for it: budgets are told in it."""
+        super().__init_subclass__()
+        if "invert" in vars(cls):
+            cls.invert = counting()(cls.invert)  # type: ignore[method-assign]
 
     @property
     def frames_of_scene(self) -> int:

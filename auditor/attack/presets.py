@@ -48,11 +48,12 @@ class Preset:
     Attributes
     ----------
     seconds
-        Default of --max-time, for everything between loading and writing the report.
+        Budget of work in reference seconds (`auditor.records.work`), for everything between loading and writing the
+        report: what two cores finish in that time while another process takes one of them.
     most_seconds
         As `seconds` where attacks that are planned by what they compute (`AttackCost`) need more.
     steps
-        Most steps of one descent; the measured pace may allow fewer.
+        Most steps of one descent; the budget may allow fewer.
     probes
         Real clips attacked (a canary comes on top).
     seeds
@@ -83,8 +84,8 @@ class Preset:
 PRESETS = {
     "fast": Preset(
         name="fast",
-        seconds=120.0,
-        most_seconds=480.0,
+        seconds=180.0,
+        most_seconds=720.0,
         attacks=_battery(1),
         steps=1500,
         probes=3,
@@ -93,8 +94,8 @@ PRESETS = {
     ),
     "standard": Preset(
         name="standard",
-        seconds=900.0,
-        most_seconds=1800.0,
+        seconds=1350.0,
+        most_seconds=2700.0,
         attacks=_battery(2, MODE_MATCHING, informed=(*_WITH_ONE, *_WITH_SEVERAL)),
         steps=3000,
         probes=5,
@@ -104,8 +105,8 @@ PRESETS = {
     ),
     "deep": Preset(
         name="deep",
-        seconds=7200.0,
-        most_seconds=14400.0,
+        seconds=10800.0,
+        most_seconds=21600.0,
         attacks=_battery(4, replace(MODE_MATCHING, restarts=2), informed=(*_WITH_ONE, *_WITH_SEVERAL, R1)),
         steps=6000,
         probes=7,

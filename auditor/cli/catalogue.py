@@ -38,8 +38,8 @@ def _probes() -> str:
 
 def _presets() -> str:
     return "\n".join(
-        f"  {p.name:22} {p.seconds / 60:.0f} min at most ({p.most_seconds / 60:.0f} min for deep nets), "
+        f"  {p.name:22} about {p.seconds / 60:.0f} min (up to {p.most_seconds / 60:.0f} min for deep nets), "
         f"{p.probes} clips, {p.seeds} seed{'s' if p.seeds > 1 else ''}, "
-        f"at most {p.steps} steps a descent\n{'':25}time: {TimePlan.of(p, what_if=None, malicious=None, faces=False)}"
+        f"at most {p.steps} steps a descent\n{'':25}work: {TimePlan.of(p, what_if=None, malicious=None, faces=False)}"
         for p in PRESETS.values()
     )

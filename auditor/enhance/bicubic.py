@@ -35,5 +35,5 @@ class Bicubic:
         return bicubic(clip, self.scale)
 
     def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
-        """Return how long a clip of (frame, channel, height, width) will take here."""
+        """Return the work of a clip of (frame, channel, height, width) in reference seconds."""
         return measured(self, clip_shape)

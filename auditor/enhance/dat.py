@@ -12,13 +12,13 @@ from torch import Tensor
 from auditor.enhance.fusion import denoised, register
 from auditor.enhance.interface import Enhanced
 from auditor.errors import AuditError
-from auditor.records import Clip
+from auditor.records import Clip, charged, work_of
 
 _WEIGHTS = Path(__file__).parent / "weights"
 # Pixels enlarged at once (4 frames of 32 x 32): larger batches leave the cache and take twice as long a pixel on a CPU.
 _BATCH_PIXELS = 4 * 32 * 32
-# Longest side that is timed for an estimate (1.7 s a frame on two cores); beyond it, cost is linear in pixels.
-_LONGEST_TIMED = 128
+# Longest side that is tried for an estimate (1.7 s a frame on two cores); beyond it, work is linear in pixels.
+_LONGEST_TRIED = 128
 # Windows of 8 x 32 pixels: the network pads frames to a multiple of 32.
 _TILE = 32
 
@@ -75,27 +75,24 @@ class DatLight:
         return Enhanced(method=self.name, scale=self.scale, clip=enlarged, seconds=time.monotonic() - start)
 
     def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
-        """Return how long a clip of (frame, channel, height, width) will take on the CPU here.
+        """Return the work of a clip of (frame, channel, height, width) in reference seconds.
 
-        A batch is timed twice (sides cut at 128 pixels) and scaled by the number of pixels, in which the network's
-        cost is linear. Good to a factor of two: double it where a budget must hold.
+        That of a batch is counted (sides cut at 128 pixels) and scaled by the number of pixels, in which it is linear.
         """
         frames, _, height, width = clip_shape
-        timed = min(height, _LONGEST_TIMED), min(width, _LONGEST_TIMED)
-        part = min(frames, _batch(*timed))
-        seconds = _seconds(self.scale, part, *timed)
-        return seconds * frames / part * _padded(height, width) / _padded(*timed)
+        tried = min(height, _LONGEST_TRIED), min(width, _LONGEST_TRIED)
+        part = min(frames, _batch(*tried))
+        seconds = _work(self.scale, part, *tried)
+        return seconds * frames / part * _padded(height, width) / _padded(*tried)
 
 
 @functools.cache
-def _seconds(scale: int, frames: int, height: int, width: int) -> float:
+def _work(scale: int, frames: int, height: int, width: int) -> float:
     enlarge = DatLight(scale)
-    # The first calls are slow: they start threads and choose kernels.
-    for _ in range(2):
-        enlarge(torch.zeros(1, 3, _TILE, _TILE))
     frame = torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(0))
-    # The faster of two: another program that takes the cores for a moment makes one call ten times slower.
-    return min(enlarge(frame).seconds for _ in range(2))
+    with charged(0.0):  # weights load once in a process
+        _network(scale)
+    return work_of(lambda: enlarge(frame))
 
 
 def _batch(height: int, width: int) -> int:

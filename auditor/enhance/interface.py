@@ -1,12 +1,11 @@
 """What every enhancer is: a name, a scale, and a way from reconstructed frames to larger ones."""
 
-import time
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 
-from auditor.records import Clip, record
+from auditor.records import Clip, record, work_of
 
 
 @record
@@ -47,16 +46,13 @@ class Enhancer(Protocol):
         ...
 
     def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
-        """Return how long a clip of (frame, channel, height, width) will take here, from a measured run."""
+        """Return the work of a clip of (frame, channel, height, width) in reference seconds."""
         ...
 
 
 def measured(enhance: Callable[[Clip], Enhanced], clip_shape: tuple[int, ...], frames: int = 1) -> float:
-    """Return seconds for a whole clip, from a run on its first `frames` (of noise): cost is linear in frames."""
+    """Return reference seconds for a whole clip, counted on its first `frames` (of noise): work is linear in frames."""
     total, *rest = clip_shape
     part = min(frames, total)
     noise = torch.rand(part, *rest, generator=torch.Generator().manual_seed(0))
-    enhance(noise)  # the first call starts threads and chooses kernels
-    begun = time.monotonic()
-    enhance(noise)
-    return (time.monotonic() - begun) * total / part
+    return work_of(lambda: enhance(noise)) * total / part

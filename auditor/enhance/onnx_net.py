@@ -1,5 +1,6 @@
 """A super-resolution network of the user's in an ONNX file, run by ONNX Runtime in a process of its own."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditor.enhance.interface import Enhanced, measured
+from auditor.enhance.interface import Enhanced
 from auditor.enhance.weight_file import between_channels, finished, regular_file
 from auditor.errors import AuditError, UsageError
-from auditor.records import Clip
+from auditor.records import Clip, product_seconds
 from auditor.runtime_process import EndedError, Session
 from auditor.text import printable
 
@@ -38,7 +39,7 @@ class OnnxNet:
     def __init__(self, path: Path) -> None:
         shown = printable(path.name)
         self.name = f"ONNX ({shown})"
-        self._content, self._shown = _content(path, shown), shown
+        (self._content, self._weights), self._shown = _content(path, shown), shown
         self._session = _session(self._content, shown)
         if len(self._session.inputs) != 1 or len(self._session.inputs[0]) != _AXES:
             raise UsageError(
@@ -72,8 +73,12 @@ class OnnxNet:
         return finished(self, clip, torch.cat([self._run(frame) for frame in torch.split(frames, 1)]), start)
 
     def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
-        """Return how long a clip of (frame, channel, height, width) will take here."""
-        return measured(self, clip_shape)
+        """Return the work of a clip of (frame, channel, height, width) in reference seconds.
+
+        Every weight is taken to be used at every pixel that is read, as in convolutions before they enlarge.
+        """
+        frames, _, height, width = clip_shape
+        return product_seconds(2.0 * self._weights * frames * height * width)
 
     def _run(self, frame: Tensor) -> Tensor:
         if not self._session.worker.alive:  # another file took the process with it
@@ -85,8 +90,11 @@ class OnnxNet:
         return torch.from_numpy(np.frombuffer(content, np.float32).reshape(shape).copy())
 
 
-def _content(path: Path, shown: str) -> bytes:
-    """Return the model as one message; onnx itself refuses external data outside the file's folder."""
+def _content(path: Path, shown: str) -> tuple[bytes, int]:
+    """Return the model as one message, and how many numbers its weights hold.
+
+    onnx itself refuses external data outside the file's folder.
+    """
     regular_file(path, shown)
     import onnx
 
@@ -94,7 +102,7 @@ def _content(path: Path, shown: str) -> bytes:
         loaded: Any = onnx.load(path)
         if not loaded.ir_version or not loaded.graph.node:
             raise ValueError("no graph")
-        return loaded.SerializeToString()
+        return loaded.SerializeToString(), sum(math.prod(w.dims) for w in loaded.graph.initializer)
     except Exception as error:  # a parser, a checker and the system have errors of many kinds
         raise UsageError(f"--sr {shown} is not an ONNX file that can be read", "export the network again") from error
 

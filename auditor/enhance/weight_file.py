@@ -62,7 +62,7 @@ class WeightFile:
         return finished(self, clip, torch.cat(parts), start)
 
     def seconds_estimate(self, clip_shape: tuple[int, ...]) -> float:
-        """Return how long a clip of (frame, channel, height, width) will take here."""
+        """Return the work of a clip of (frame, channel, height, width) in reference seconds."""
         return measured(self, clip_shape)
 
 

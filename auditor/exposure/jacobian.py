@@ -1,13 +1,12 @@
 """Products of the gradient's Jacobian with modes, for all layers at once, sketched where a layer is large."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Client, Clips
+from auditor.records import Client, Clips, repeated, work_of
 
 # A sparse sketch with m buckets keeps inner products of k vectors to a relative error of about sqrt(2 / m) = 2%
 # (Charikar et al. 2002; Kane & Nelson 2014); smaller parameters are kept whole.
@@ -70,8 +69,9 @@ def grams(
 ) -> dict[str, Float[Tensor, "mode mode"]]:
     """Return V^T J_l^T J_l V in float64 for every group of parameters."""
     columns: dict[str, list[Tensor]] = {}
+    product = repeated(products)
     for i, direction in enumerate(directions):
-        for name, value in products(direction).items():
+        for name, value in product(direction).items():
             columns.setdefault(name, []).append(value)
         progress((i + 1) / len(directions))
     k = len(directions)
@@ -87,8 +87,5 @@ def grams(
 
 
 def seconds_per_product(products: JacobianProducts, direction: Clips) -> float:
-    """Measure one product; the first carries one-time costs and is left out."""
-    products(direction)
-    start = time.monotonic()
-    products(direction)
-    return time.monotonic() - start
+    """Count the work of one product, in reference seconds."""
+    return work_of(lambda: products(direction))

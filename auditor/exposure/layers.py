@@ -10,7 +10,7 @@ from torch import Tensor
 from auditor.errors import AuditError
 from auditor.exposure.jacobian import JacobianProducts, grams, seconds_per_product
 from auditor.exposure.modes import LeadingModes, leading_modes
-from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped
+from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, counting
 
 # Optimisers reach a relative error of 1e-1 to 1e-2 of the gradient's root mean square; 3e-2 lies between.
 OPTIMISER_NOISE = 3e-2
@@ -38,6 +38,7 @@ class Noise:
     floor: float
 
 
+@counting()
 def expose(
     client: Client,
     clips: Clips,
@@ -49,7 +50,7 @@ def expose(
     weights: Mapping[str, Tensor] | None = None,
     counts: Sequence[int] = _COUNTS,
 ) -> Exposed | Skipped:
-    """Predict what the update determines of the clips, in as many modes as `seconds` allow.
+    """Predict what the update determines of the clips, in as many modes as `seconds` of work allow.
 
     With V the leading prior modes, D their variances and J_l the Jacobian of layer l's gradient, the posterior of a
     linear-Gaussian attacker who sees g_l with noise sigma_l per entry has

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.federated.client import LocalClient
-from auditor.records import Clips, Clock, Label, Layer, Target, record
+from auditor.records import Clips, Clock, Label, Layer, Target, counting, record
 from auditor.results.asides import Check
 
 # Rows of fewer weights (depthwise 1x1, one input channel) are alike by chance or by necessity.
@@ -51,13 +51,14 @@ class _Head:
     names: frozenset[str]
 
 
+@counting()
 def check_model(
     target: Target, client: LocalClient, clips: Clips, labels: Sequence[Label], seconds: float
 ) -> tuple[Check, ...]:
     """Return the outcome of every test; the clips are the client's own batch, or public ones before it has any.
 
-    The weights alone are looked at first, then gradients of single clips: as many as begin within `seconds`, and none
-    where one alone computes more than `MOST_OPERATIONS`.
+    The weights alone are looked at first, then gradients of single clips: as many as begin within `seconds` of
+    work, and none where one alone computes more than `MOST_OPERATIONS`.
     """
     head = _find_head(target)
     checks = (_copied_rows(target), _thresholds(target), _scale(target), _one_row(target, head), _bias(target, head))

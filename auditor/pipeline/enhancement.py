@@ -9,21 +9,18 @@ from torch.nn import functional
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
 from auditor.pipeline.enhancement_words import added, sharpness
-from auditor.pipeline.findings import Finding, Result, best_of
+from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, Result, best_of
 from auditor.pipeline.progress import Display
 from auditor.probe import Galleries
 from auditor.probe.fit import resize
-from auditor.records import Clip, Clips, Clock, Skipped, record
+from auditor.records import Ceiling, Clip, Clips, Clock, Skipped, charged, counting, record
 from auditor.results.findings import Added, EnhancedScore
 from auditor.score import embedding_rank, psnr, rank, ssim_frames
-from auditor.score.embedding import embedding
 from auditor.score.perceptual import distance_of_looks, looks
 
-# Timing the networks takes about two seconds on two cores at 32x32 pixels.
-_TO_MEASURE = 3.0
+# Below so many reference seconds no network enlarges a clip and its null.
+_LEAST = 3.0
 _MORE_TIME = "give more --max-time"
-# Share of the time that embedding a gallery may take; it is embedded once, for all methods and findings.
-_EMBED = 0.25
 
 
 @record
@@ -56,29 +53,30 @@ def user_enhancers(paths: Sequence[Path]) -> tuple[Enhancer, ...]:
     return tuple(enhancer_from(path) for path in paths)
 
 
+@counting()
 def enhance_results(
     findings: Sequence[Finding],
     galleries: Galleries,
     seconds: float,
     display: Display,
     users: Sequence[Enhancer] = (),
+    ceiling: Ceiling | None = None,
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
-    """Enhance the best clip of every finding while time lasts, by every method; keyed by `id(result)`.
+    """Enhance the best clip of every finding while the work lasts, by every method; keyed by `id(result)`.
 
     The grade of a finding never depends on what enhancement adds: a prior can paint a plausible person from noise.
+    What would end after the `ceiling` is left out.
     """
-    clock = Clock(seconds)
+    clock, ceiling = Clock(seconds), ceiling or Ceiling()
     done: dict[int, tuple[Enhancement, ...]] = {}
     if not findings:
         return done, ()
     enhancers: tuple[Enhancer, ...] = (DatLight(2), *users, Fusion(2), DatLight(4), Fusion(4))
-    if clock.left < _TO_MEASURE:
-        reason = f"{max(0.0, clock.left):.0f} s were left, too few to time it"
+    if clock.left < _LEAST:
+        reason = f"{max(0.0, clock.left):.0f} s of work were left, too few for it"
         return done, tuple(_late(enhancer, reason) for enhancer in enhancers)
     first = best_result(findings[0])
-    scoring, embeds = _scoring(first, galleries, clock)
-    needed, skipped = _timed(enhancers, first.clip, clock)
-    needed = {enhancer: each + scoring for enhancer, each in needed.items()}
+    needed, skipped = _needed(enhancers, first.clip)
     missed: dict[Enhancer, list[str]] = {}
     for finding in findings:
         result = best_result(finding)
@@ -86,16 +84,20 @@ def enhance_results(
         gallery = galleries[result.observed.probe.name]
         made: list[Enhancement] = []
         for enhancer, each in needed.items():
-            if enhancer in missed and "it takes" not in missed[enhancer][0]:
+            if enhancer in missed and "of work" not in missed[enhancer][0]:
                 continue  # it failed on a clip of this shape before
             if each * runs > clock.left:
-                why = f"it takes about {each * runs:.0f} s and {max(0.0, clock.left):.0f} s were left"
+                why = f"it is about {each * runs:.0f} s of work, and {max(0.0, clock.left):.0f} s were left"
                 missed.setdefault(enhancer, [why]).append(finding.attack.title)
                 continue
             title = f"{enhancer.name} x{enhancer.scale} · {finding.attack.title}"
+            late = ceiling.too_late("enhance", title, each * runs)
+            if late is not None:
+                skipped.append(late)
+                continue
             try:
-                with display.unit(title, each * runs):
-                    made.extend(_enhance(result, enhancer, gallery, embeds, {e.scale for e in made}))
+                with display.unit(title, each * runs), charged(each * runs):
+                    made.extend(_enhance(result, enhancer, gallery, {e.scale for e in made}))
             except AuditError as error:
                 missed[enhancer] = [str(error), finding.attack.title]
         if made:
@@ -108,30 +110,14 @@ def best_result(finding: Finding) -> Result:
     return best_of(finding.results, finding.reference)
 
 
-def _scoring(result: Result, galleries: Galleries, clock: Clock) -> tuple[float, bool]:
-    """Measure what scoring two clips takes, and whether there is time to search the gallery by embeddings."""
-    begun = clock.used
-    clip = Bicubic(2)(result.clip).clip.cpu()
-    looks(clip)
-    seconds = 2.0 * (clock.used - begun)
-    begun = clock.used
-    embedding(result.clip.cpu()[None])
-    candidates = len(galleries[result.observed.probe.name])
-    return seconds, candidates * (clock.used - begun) < _EMBED * clock.left
-
-
-def _timed(
-    enhancers: Sequence[Enhancer], clip: Clip, clock: Clock
-) -> tuple[dict[Enhancer, float], tuple[Skipped, ...]]:
-    """Measure what each costs while that leaves time to use it."""
+def _needed(enhancers: Sequence[Enhancer], clip: Clip) -> tuple[dict[Enhancer, float], list[Skipped]]:
+    """Return the reference seconds that enlarging and scoring a clip is, by each that can."""
+    scoring = SECONDS_TO_SCORE * len(clip)
     needed: dict[Enhancer, float] = {}
     skipped = []
     for enhancer in enhancers:
-        if clock.left < 0.5 * clock.seconds:
-            skipped.append(_late(enhancer, "timing the others left too little time"))
-            continue
         try:
-            needed[enhancer] = enhancer.seconds_estimate(tuple(clip.shape))
+            needed[enhancer] = enhancer.seconds_estimate(tuple(clip.shape)) + scoring
         except AuditError as error:
             skipped.append(
                 Skipped(
@@ -142,7 +128,7 @@ def _timed(
                     remedy=error.remedy,
                 )
             )
-    return needed, tuple(skipped)
+    return needed, skipped
 
 
 def _title(enhancer: Enhancer) -> str:
@@ -154,12 +140,12 @@ def _late(enhancer: Enhancer, reason: str) -> Skipped:
 
 
 def _missed(enhancer: Enhancer, why: str, titles: Sequence[str]) -> Skipped:
-    if "it takes" not in why:
+    if "of work" not in why:
         return Skipped(stage="enhance", what=_title(enhancer), because="failed", reason=why)
     return _late(enhancer, f"{why}; not run on {', '.join(titles)}")
 
 
-def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, embeds: bool, known: set[int]) -> list[Enhancement]:
+def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:
     """Run one method, and bicubic at its scale where that has not been run yet."""
     plain = Bicubic(enhancer.scale)
     simple, learned = plain(result.clip), enhancer(result.clip)
@@ -180,7 +166,7 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, embeds: bool, k
             rank=rank(small, shrunk, gallery),
             sharpness=sharpness(clip),
             perceptual=distance_of_looks(true_looks, looks(clip)),
-            embedding_rank=embedding_rank(small, shrunk, gallery) if embeds else None,
+            embedding_rank=embedding_rank(small, shrunk, gallery),
         )
 
     base, null_base = score(simple), score(null_simple)

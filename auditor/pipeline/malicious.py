@@ -31,7 +31,8 @@ from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.what_if import MOST_STEPS
 from auditor.probe import moving_texture
-from auditor.records import Budget, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.records import Budget, Ceiling, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
+from auditor.records.work import charged, counting
 from auditor.results.asides import Check
 from auditor.score import ClipScore, Grade, grade_clip, pair, psnr, score_clip
 
@@ -116,13 +117,21 @@ class MaliciousServer:
     manipulations: tuple[Manipulation, ...]
 
 
+@counting()
 def malicious_server(
-    context: Context, probes: Sequence[Probe], gallery: Clip, seconds: float, pace: float, display: Display
+    context: Context,
+    probes: Sequence[Probe],
+    gallery: Clip,
+    seconds: float,
+    pace: float,
+    display: Display,
+    ceiling: Ceiling | None = None,
 ) -> MaliciousServer:
     """Manipulate the model in two ways and attack what clients send back; all on the first probe and a null.
 
-    Clients send one gradient: a malicious server asks for one local step. Nothing is measured when `seconds` do not
-    even hold the preparation, at `pace` seconds a step of the audited batch.
+    Clients send one gradient: a malicious server asks for one local step. Nothing is measured when `seconds` of work do
+    not even hold the preparation, at `pace` a step of the audited batch. What would end after the `ceiling` is left
+    out.
     """
     clock = Clock(seconds)
     batch = context.protocol.batch if context.protocol.batch > 1 else _BATCH
@@ -130,7 +139,7 @@ def malicious_server(
     honest = replace(context, protocol=protocol, client=context.client.under(protocol))
     plans = _plans(batch)
     if _STEPS_TO_PREPARE * pace * batch > seconds * context.protocol.batch:
-        why = f"one step takes {pace:.2g} s and {max(0.0, seconds):.0f} s were left"
+        why = f"a step is {pace:.2g} s of work, and {max(0.0, seconds):.0f} s were left"
         gone = (replace(p, skipped=_skipped(p, "out-of-budget", why)) for p in plans)
         return MaliciousServer(audited=(), manipulations=tuple(gone))
     try:
@@ -146,6 +155,10 @@ def malicious_server(
     base = _honest(case)
     made = []
     for plan, measure in zip(plans, (_imprint, _fishing), strict=True):
+        late = (ceiling or Ceiling()).too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
+        if late is not None:
+            made.append(replace(plan, skipped=late))
+            continue
         try:
             made.append(measure(plan, case, base))
         except (RuntimeError, ValueError, LookupError, ArithmeticError, AuditError) as error:
@@ -231,7 +244,7 @@ def _fishing(plan: Manipulation, case: _Case, base: Reconstruction | Skipped) ->
         plan, checks=checks, rounds=rounds, share=share, honest_share=_share(case.context, case.observed[0], k)
     )
     if case.steps < LEAST_STEPS:
-        return replace(plan, skipped=_skipped(plan, "out-of-budget", f"only {case.steps} steps fit into its time"))
+        return replace(plan, skipped=_skipped(plan, "out-of-budget", f"only {case.steps} steps fit into its share"))
     with case.display.unit("malicious server: fishing", 0.0):
         found = _attack(plan.attack, server, truth, case, unit_seed(case.context.seed, "malicious", plan.name))
     if isinstance(found, Skipped):
@@ -362,11 +375,13 @@ def _truth(observed: Observed, k: int) -> Probe:
     return replace(observed.probe, name=name, clip=clip, native=clip, kind="texture", payload=None, decode=None)
 
 
+@charged(0.0)  # little, and some of it is remembered
 def _paired(observed: Observed, clips: Clips, k: int, gallery: Clip) -> ClipScore:
     order = pair(observed.clips.cpu(), clips.cpu())
     return score_clip(_truth(observed, k), clips[order[k]].cpu(), gallery)
 
 
+@charged(0.0)
 def _direct(observed: Observed, clips: Clips, k: int, gallery: Clip) -> ClipScore:
     return score_clip(_truth(observed, k), clips[0].cpu(), gallery)
 

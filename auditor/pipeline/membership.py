@@ -9,7 +9,7 @@ from torch import Tensor
 from auditor.attack import FrameSpan, frame_features, frame_spans
 from auditor.pipeline.context import Context, Observed, observe_probes, view_of
 from auditor.probe import PICTURES, camera, same_camera, scene_frames, shipped_probes
-from auditor.records import Clip, Clock, Skipped, View, record
+from auditor.records import Clip, Clock, Skipped, View, counting, record
 from auditor.score import (
     Grade,
     Interval,
@@ -122,6 +122,7 @@ class Membership:
         return severity(self.grade, psnr=0.0, reach=share, knows="reference", label_only=True)
 
 
+@counting()
 def ask_membership(context: Context, observed: Sequence[Observed], clock: Clock, pace: float) -> Membership | Skipped:
     """Ask, of every attacked scene, frames of its clip and frames that were not in it.
 
@@ -277,7 +278,7 @@ def _distances(context: Context, view: View, span: FrameSpan, frames: Tensor) ->
 
 
 def _no_time(clock: Clock, pace: float) -> Skipped:
-    reason = f"asking takes up to {_PASSES * pace:.2g} s and {max(0.0, clock.left):.0f} s were left"
+    reason = f"asking is up to {_PASSES * pace:.2g} s of work, and {max(0.0, clock.left):.0f} s were left"
     return _skipped("out-of-budget", reason)
 
 

@@ -16,7 +16,7 @@ class Display(Protocol):
     def unit(self, title: str, seconds: float) -> AbstractContextManager[Callable[[float], None]]:
         """Return a context manager that yields a callable taking the fraction done in [0, 1].
 
-        `seconds` is what the unit may take, for the time left.
+        `seconds` is what the unit may take, in reference seconds.
         """
         ...
 

@@ -40,24 +40,24 @@ from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
-from auditor.records import Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.records import Ceiling, Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
-# Controls take about five seconds on an idle core.
+# For the progress that is shown: controls take about five seconds on an idle core.
 _CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
 _STEPS_TO_EXPOSE = 3.0
-# Presets' times that exposure takes its share of at most: what comes on top is for deep attacks.
+# Presets' budgets that exposure takes its share of at most: what comes on top is for deep attacks.
 _MOST_FOR_EXPOSURE = 2.0
-# Of the preset's time: what deep attacks take beyond that is told before they begin.
+# Of the preset's budget: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
 _NO_WHAT_IF = Skipped(
     stage="what-if",
     what="what-if variants",
     because="out-of-budget",
-    reason="too little time was left for them",
+    reason="too little work was left for them",
     remedy="give more --max-time",
 )
 
@@ -70,8 +70,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     UsageError, NotAuditable
         See `errors`.
     """
-    preset = PRESETS[options.preset]
-    clock = Clock(options.max_time or preset.seconds)
+    preset, ceiling = PRESETS[options.preset], Ceiling(options.max_time)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     lpips = None if options.lpips is None else Lpips(options.lpips)
@@ -90,22 +89,25 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     with threads_for(target):
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
-        if options.max_time is None:
-            clock = clock.until(target.seconds + _default_seconds(preset, deep, len(probes) - 1, display))
+        clock = Clock(options.max_time or _default_seconds(preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
-        scoring = seconds_to_score(observed[0].probe, galleries, lpips)
+        scoring = seconds_to_score(observed[0].probe, lpips)
         display.stage("controls")
-        controls = _controls(context, observed, preset, times.controls * clock.left, display)
+        controls = _controls(context, observed, preset, times.controls * clock.left, display, ceiling)
         display.stage("exposure")
         share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
-        exposed = too_large_to_expose(context, memory) or _exposure(
-            context, observed[0], variance, share, pace, display
+        exposed = (
+            too_large_to_expose(context, memory)
+            or ceiling.too_late("expose", "mode exposure", share)
+            or _exposure(context, observed[0], variance, share, pace, display)
         )
         display.stage("frame membership")
-        membership = ask_membership(context, observed, Clock(times.membership * clock.left), pace)
+        membership = ceiling.too_late("membership", "frame membership") or ask_membership(
+            context, observed, Clock(times.membership * clock.left), pace
+        )
         display.stage("attacks")
         left = clock.left
         recognising = times.seconds_to_recognise(left)
@@ -113,7 +115,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         attacking = Clock(share - seconds_for_smaller(target, deep, share))
         ran, skipped = run_units(
             context, observed, preset, attacking, pace, scoring, display, references, deep,
-            too_large_to_match(context, memory),
+            too_large_to_match(context, memory), ceiling,
         )  # fmt: skip
         findings = make_findings(context, observed, ran, galleries, references, lpips)
         maps = feature_maps(context, observed, ran)
@@ -121,10 +123,10 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         if any(isinstance(one, DeepAttack) for one in deep) and not broken(findings):
             display.stage("smaller clips")
             probes_of, unused = partial(_probes, options, preset), share - attacking.used
-            smaller = scaled_down(context, preset, probes_of, unused, scoring, display)
+            smaller = scaled_down(context, preset, probes_of, unused, scoring, display, ceiling)
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
-    if preset.diagnose and clock.left > 0.0:
+    if preset.diagnose and clock.left > 0.0 and not ceiling.too_late("diagnosis", "search from the truth"):
         display.stage("diagnosis")
         share = times.seconds_to_diagnose(clock.left)
         measured = exposed if isinstance(exposed, Exposed) else None
@@ -132,26 +134,27 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             diagnosed = diagnose_best(context, observed, findings, measured, share, display)
     display.stage("enhancement")
     share = times.seconds_to_enhance(clock.left, recognising)
-    enhanced, not_enhanced = enhance_results(findings, galleries, share, display, users)
-    identities = recognised(findings, enhanced, recogniser, clock.left, display)
+    enhanced, not_enhanced = enhance_results(findings, galleries, share, display, users, ceiling)
+    identities = recognised(findings, enhanced, recogniser, clock.left, display, ceiling)
     changes: tuple[Variant, ...] = ()
     if times.what_if and clock.left > 0.0:
         display.stage("what if")
         with threads_for(target):
             share = times.seconds_for_what_if(clock.left)
             rivals = strongest(findings)
-            changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps)
+            changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps, ceiling)
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
         with threads_for(target):
-            manipulated = malicious_server(context, probes, blind, clock.left, pace, display)
+            manipulated = malicious_server(context, probes, blind, clock.left, pace, display, ceiling)
     return assemble(
         Gathered(
             options=options,
             preset=preset,
             started=started,
             clock=clock,
+            ceiling=ceiling,
             context=context,
             observed=observed,
             controls=(*controls, *null_controls(findings), *blind_controls(findings)),
@@ -251,20 +254,25 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
 
 
 def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display) -> float:
-    """Return the preset's time, with that of deep attacks on top as far as it allows; more than usual is told first."""
+    """Return the preset's budget, with deep attacks on top as far as it allows; more than usual is told first."""
     extra = planned_seconds(deep, clips)
     limit = min(preset.seconds + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
     if extra > _WORTH_SAYING * preset.seconds:
-        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes up to {limit:.0f} s")
+        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes about {limit:.0f} s")
     return limit
 
 
 def _controls(
-    context: Context, observed: Sequence[Observed], preset: Preset, seconds: float, display: Display
+    context: Context,
+    observed: Sequence[Observed],
+    preset: Preset,
+    seconds: float,
+    display: Display,
+    ceiling: Ceiling,
 ) -> tuple[Control, ...]:
     with display.unit("positive controls", _CONTROL_SECONDS) as progress:
-        planted = positive_controls(context.device, preset.attacks, seconds, progress)
+        planted = positive_controls(context.device, preset.attacks, seconds, progress, ceiling)
         simulated = simulation_control(context, observed[0])
     return (*planted, simulated, own_net_control(context, observed[0], preset.attacks, display))
 
@@ -285,7 +293,7 @@ def _exposure(
             stage="expose",
             what="mode exposure",
             because="out-of-budget",
-            reason=f"one step takes {pace:.2g} s and the share of exposure is {max(0.0, seconds):.0f} s",
+            reason=f"a step is {pace:.2g} s of work, and the share of exposure is {max(0.0, seconds):.0f} s",
             remedy="give more --max-time",
         )
     labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)

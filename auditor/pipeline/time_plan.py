@@ -1,4 +1,4 @@
-"""How a scan divides its time: shares of what is left when each part begins; attacks take the rest."""
+"""How a scan divides its work: shares of the reference seconds left when a part begins; attacks take the rest."""
 
 from auditor.attack import Preset
 from auditor.pipeline.identity import SECONDS_TO_RECOGNISE
@@ -10,7 +10,7 @@ _MOST_TO_RECOGNISE = 0.2
 
 @record
 class TimePlan:
-    """Shares of a scan's time, each in [0, 1].
+    """Shares of a scan's budget of work, each in [0, 1].
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class TimePlan:
         Of what is left when the attacks begin; 0 for what does not run. What earlier parts leave over goes to later
         ones in proportion.
     faces
-        Whether time is kept for looking for faces.
+        Whether work is kept for looking for faces.
     """
 
     controls: float = 0.5
@@ -46,7 +46,7 @@ class TimePlan:
 
     @property
     def attacks(self) -> float:
-        """Share of what is left when the attacks begin that they may use, with no time kept for faces."""
+        """Share of what is left when the attacks begin that they may use, with none kept for faces."""
         return 1.0 - self._later
 
     @property

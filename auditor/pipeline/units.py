@@ -1,4 +1,4 @@
-"""Units of work: one attack on one update with one seed; planned by what a measured step allows, then run."""
+"""Units of work: one attack on one update with one seed; planned by the work of a step, then run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,20 +13,22 @@ from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_o
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack
-from auditor.records import Budget, Clock, Outcome, Reconstruction, Skipped, View, record
+from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, View, counting, record, work_of
 from auditor.results.attempts import Point
 
-# Loop overhead and a busy machine: a unit planned to the last step would often not fit.
+# What a search computes besides its steps: a unit planned to the last step would often not fit.
 _MARGIN = 1.25
 # Feature inversion goes back through the net once, gradient matching twice: its step takes a third to a half as long.
 _CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
-# Floating-point operations of a forward pass beyond which a step is not tried out: a dozen passes take minutes.
-_MOST_TO_MEASURE = 1e11
+# Floating-point operations of a forward pass beyond which a step is not tried out: it takes minutes.
+_MOST_TO_TRY = 1e11
 # Measured: 2.8 for mvit_v2_s at 16x224x224, 3.1 for r3d_18 at 16x112x112, 3.5 at 8x64x64.
 _STEP_IN_GRADIENTS = 3.0
 _OWN_FRAMES = References()
+# No pace is below this.
+_LEAST_PACE = 1e-4
 
 
 @record
@@ -105,6 +107,7 @@ def _foreign(observed: Sequence[Observed], truth: int) -> int:
     return canaries[0] if canaries else (truth + 1) % len(observed)
 
 
+@counting()
 def run_units(
     context: Context,
     observed: Sequence[Observed],
@@ -116,8 +119,9 @@ def run_units(
     references: References = _OWN_FRAMES,
     deep: Sequence[DeepAttack | Skipped] = (),
     too_large: str | None = None,
+    ceiling: Ceiling | None = None,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
-    """Run what applies and fits into the time left on `clock`; say of everything else why it did not run.
+    """Run what applies and fits into the work left on `clock`; say of everything else why it did not run.
 
     Closed forms come first, then deep attacks, so that minutes of algebra are not left over from searches that cannot
     fit; searches share what is left.
@@ -125,16 +129,19 @@ def run_units(
     Parameters
     ----------
     pace
-        Seconds that one step of gradient matching takes.
+        Reference seconds of one step of gradient matching.
     scoring
-        Seconds that every unit costs afterwards, when it is scored.
+        Reference seconds that every unit costs afterwards, when it is scored.
     references
         What attackers hold of the scene.
     deep
         What the preset's deep attacks compute, or why they do not run; none of them is planned in any other way.
     too_large
         Why memory does not hold a step of gradient matching, so that no search runs; None where it does.
+    ceiling
+        By the wall clock: units that would end later are left out.
     """
+    ceiling = ceiling or Ceiling()
     planned = [one for one in deep if isinstance(one, DeepAttack)]
     apart = {one.attack.name if isinstance(one, DeepAttack) else one.what for one in deep}
     others = replace(preset, attacks=tuple(a for a in preset.attacks if a.name not in apart))
@@ -146,14 +153,15 @@ def run_units(
         skipped += [not_held(u.attack.name, too_large) for u in searches]
         searches = []
     ran = [
-        _run(context, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), display, references) for u in closed
+        _run(context, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), display, references, ceiling)
+        for u in closed
     ]
     clock = Clock(clock.left - scoring * len(ran))
     share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
     limit = Clock(share)
     for place, one in enumerate(planned):
         made, left_out = _run_deep(
-            context, observed, one, ran, limit.left / (len(planned) - place), scoring, display, references
+            context, observed, one, ran, limit.left / (len(planned) - place), scoring, display, references, ceiling
         )
         ran += made
         skipped += left_out
@@ -161,21 +169,22 @@ def run_units(
         searches, covered = _not_covered(searches, one.attack, made)
         skipped += covered
     count = _affordable(len(searches), clock.left, pace, scoring)
-    why = f"one step takes {pace:.2g} s and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
+    why = f"a step is {pace:.2g} s of work, and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
     due, waiting = searches[:count], searches[count:]
     scored = 0
     while due:
         unit = due.pop(0)
         share = (clock.left - scoring * (scored + len(due) + 1)) / (len(due) + 1)
         if share <= 0.0:
-            skipped.append(_no_time(unit.attack, "the time was used up by earlier units"))
+            skipped.append(_no_time(unit.attack, "the work was used up by earlier units"))
             continue
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
-        ran.append(_run(context, observed, unit, budget, display, references))
+        work = min(share, _MARGIN * preset.steps * pace)
+        ran.append(_run(context, observed, unit, budget, display, references, ceiling, work))
         scored += 1
         if not due:
-            # Searches that ended before their time leave it to those that there was none for.
+            # Searches that ended before their share leave it to those that there was none for.
             more = _fitting(clock.left - scoring * scored, pace, scoring)
             due, waiting = waiting[:more], waiting[more:]
     skipped += [_no_time(unit.attack, why) for unit in waiting]
@@ -192,6 +201,7 @@ def _run_deep(
     scoring: float,
     display: Display,
     references: References,
+    ceiling: Ceiling,
 ) -> tuple[list[Ran], list[Skipped]]:
     """Run a deep attack on as many clips as the seconds hold, unless closed forms have solved them all."""
     attack, clock = deep.attack, Clock(seconds)
@@ -209,11 +219,11 @@ def _run_deep(
             break  # a canary is there for the null control of one clip
         if count >= share.clips and clock.left - scoring < share.seconds:
             break
-        # Steps were planned: the clock ends a run only where the machine got so slow that others would lose their time.
+        # Steps were planned: the budget ends a run only where they are far more work, and others would lose theirs.
         each = clock.left / max(1, share.clips - count)
         budget = Budget(seconds=max(each, 1.0), steps=share.steps)
-        made.append(_run(context, observed, unit, budget, display, references))
-    need = f"a run takes about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
+        made.append(_run(context, observed, unit, budget, display, references, ceiling, share.seconds))
+    need = f"a run is about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
     why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(real)} clips"
     tried = {r.unit.update for r in made}
     return made, [_no_time(attack, why) for u in real if u.update not in tried]
@@ -253,10 +263,10 @@ def _applicable(
 
 
 def _affordable(units: int, left: float, pace: float, scoring: float) -> int:
-    """Count the units, first ones first, for which the time holds the least number of steps."""
+    """Count the units, first ones first, for which the work left holds the least number of steps."""
     fitting = _fitting(left, pace, scoring)
     if not fitting and left > pace * LEAST_STEPS * _CHEAPEST + scoring:
-        return min(1, units)  # it measures its own step
+        return min(1, units)  # it counts its own step
     return min(fitting, units)
 
 
@@ -265,34 +275,25 @@ def _fitting(left: float, pace: float, scoring: float) -> int:
 
 
 def seconds_per_step(context: Context, observed: Observed) -> float:
-    """Measure one step of gradient matching (forward, double backward); the first pays one-time costs.
+    """Count the work of one step of gradient matching (forward, double backward), in reference seconds.
 
-    Of a network whose step takes minutes, or that memory does not hold, one gradient is measured: a step takes
+    Of a network whose step takes minutes, or that memory does not hold, one gradient is counted: a step takes
     `_STEP_IN_GRADIENTS` times as long.
     """
     step = context.target.step
-    large = step is not None and step.operations > _MOST_TO_MEASURE
-    if large or too_large_to_match(context, available_bytes(context.device)) is not None:
-        clock = Clock(0.0)
-        context.client(observed.clips, context.client.targets(observed.labels))
-        if observed.clips.is_cuda:
-            torch.cuda.synchronize(observed.clips.device)
-        return _STEP_IN_GRADIENTS * clock.used
-    x = observed.clips.clone().requires_grad_(True)
     labels = context.client.targets(observed.labels)
-    pace = 0.0
-    for _ in range(3):
-        clock = Clock(0.0)
+    large = step is not None and step.operations > _MOST_TO_TRY
+    if large or too_large_to_match(context, available_bytes(context.device)) is not None:
+        return _STEP_IN_GRADIENTS * work_of(lambda: context.client(observed.clips, labels))
+    x = observed.clips.clone().requires_grad_(True)
+
+    def matching() -> None:
         gradients = context.client(x, labels, create_graph=True)
         total = torch.stack([g.square().sum() for g in gradients.values()]).sum()
         if total.requires_grad:
             torch.autograd.grad(total, x, allow_unused=True)
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
-        pace = clock.used
-        if pace > 5.0:
-            break
-    return max(pace, 1e-4)
+
+    return max(work_of(matching), _LEAST_PACE)
 
 
 def _run(
@@ -302,7 +303,13 @@ def _run(
     budget: Budget,
     display: Display,
     references: References,
+    ceiling: Ceiling,
+    work: float = 0.0,
 ) -> Ran:
+    # Closed forms take moments, and decide more than anything: they run in any case.
+    late = None if unit.attack.closed_form else ceiling.too_late("invert", unit.attack.name, work)
+    if late is not None:
+        return Ran(unit=unit, result=late)
     probe = observed[unit.truth].probe.name
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
     seed = unit_seed(context.seed, unit.attack.name, probe, str(unit.repetition))

@@ -1,5 +1,6 @@
 """Architecture choices: the user's own model under small changes of the protocol, each measured the same way."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from auditor.pipeline.units import seconds_per_step
 from auditor.records import (
     BatchNormMode,
     Budget,
+    Ceiling,
     Clip,
     Clock,
     FederatedProtocol,
@@ -32,7 +34,8 @@ from auditor.records import (
     Probe,
     Reconstruction,
     Skipped,
-    View,
+    charged,
+    counting,
     record,
 )
 from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
@@ -40,11 +43,9 @@ from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
 # Every variant is attacked with the same number of steps, few enough that all fit: the deltas compare, they do not
 # exhaust.
 MOST_STEPS = 300
-# The number of steps is what ends a variant's descent; time ends it only on a machine that got this much busier.
-_SLOWER = 1.5
-# Steps of the audited protocol that preparing and timing all variants costs; one of them has four clips.
+# Steps of the audited protocol that preparing all variants costs; one of them has four clips.
 _STEPS_TO_PREPARE = 20.0
-# Shares of the time: exposure, the audit's strongest attacks, and descents of equal length.
+# Shares of the work: exposure, the audit's strongest attacks, and descents of equal length.
 _EXPOSURE, _RIVALS, _DESCENTS = 0.25, 0.4, 0.3
 
 
@@ -80,6 +81,7 @@ class _Plan:
     obstacle: str = ""
 
 
+@counting()
 def variants(
     context: Context,
     probes: Sequence[Probe],
@@ -90,14 +92,15 @@ def variants(
     display: Display,
     rivals: Sequence[Attack] = (),
     most: int = MOST_STEPS,
+    ceiling: Ceiling | None = None,
 ) -> tuple[Variant, ...]:
     """Measure exposure and attacks on the first probe for the audited protocol and each change of it.
 
     Every variant meets the closed forms, the `rivals` with at most `most` steps each, and a descent of common length;
-    what came nearest counts. Nothing is returned when `seconds` do not even hold the preparation, at `pace` seconds a
-    step.
+    what came nearest counts. Nothing is returned when `seconds` of work do not even hold the preparation, at `pace` a
+    step. What would end after the `ceiling` is left out.
     """
-    clock = Clock(seconds)
+    clock, ceiling = Clock(seconds), ceiling or Ceiling()
     if _STEPS_TO_PREPARE * pace > seconds:
         return ()
     plans = _plans(context)
@@ -108,7 +111,10 @@ def variants(
     each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
     results: list[Variant] = []
     base: Mapping[str, Reconstruction] = {}
-    for plan, ready in prepared:
+    for plan, made_ready in prepared:
+        ready: tuple[Context, Observed] | Skipped = made_ready
+        if not isinstance(ready, Skipped):
+            ready = ceiling.too_late("what-if", plan.name, seconds / max(1, len(runnable))) or ready
         if isinstance(ready, Skipped):
             results.append(
                 Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)
@@ -119,7 +125,7 @@ def variants(
         made = {name: one for name, one in met.items() if isinstance(one, Reconstruction)}
         if plan.baseline:
             base = made
-        limit = _SLOWER * max(0.0, clock.left) / max(1, len(plans) - len(results))
+        limit = max(0.0, clock.left) / max(1, len(plans) - len(results))
         variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, limit, made.values(), display)
         results.append(replace(variant, not_compared="" if plan.baseline else _not_compared(rivals, met, base)))
     return tuple(results)
@@ -157,7 +163,7 @@ def _not_compared(
             if not (attack.closed_form and one.because == "not-applicable"):
                 return f"{attack.name}, the strongest of this audit, did not run on it: {one.reason}"
         elif one.outcome is Outcome.OUT_OF_BUDGET and (before is None or one.steps < before.steps):
-            return f"{attack.name} had no time for as many steps as on the audited protocol"
+            return f"{attack.name} was not allowed as many steps as on the audited protocol"
     return ""
 
 
@@ -309,8 +315,9 @@ def _measure(
 
 
 def _score(observed: Observed, made: Reconstruction, gallery: Clip) -> ClipScore:
-    order = pair(observed.clips.cpu(), made.clips.cpu())
-    return score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
+    with charged(0.0):  # little, and some of it is remembered
+        order = pair(observed.clips.cpu(), made.clips.cpu())
+        return score_clip(observed.probe, made.clips[order[0]].cpu(), gallery)
 
 
 def _common(
@@ -321,19 +328,12 @@ def _common(
     seed = unit_seed(context.seed, "what-if", plan.name)
     made = solve(view, limit, seed)
     if made is None and steps < LEAST_STEPS:
-        return _no_time(plan, f"only {steps} steps fit into the time of each variant")
+        return _no_time(plan, f"only {steps} steps fit into the work of each variant")
     if made is None:
-        made = _matched(plan, view, Budget(seconds=limit, steps=steps), seed, display)
+        # The number of steps is common to all variants and ends the descent.
+        attack, budget = GradientMatching(), Budget(seconds=math.inf, steps=steps)
+        made = run_attack(attack, view, budget, seed, display, f"what if: {plan.name} · {attack.title}")
     return replace(made, stage="what-if", what=plan.name) if isinstance(made, Skipped) else made
-
-
-def _matched(plan: _Plan, view: View, budget: Budget, seed: int, display: Display) -> Reconstruction | Skipped:
-    """Run gradient matching; fewer steps than the other variants had compare with none of them."""
-    attack, steps = GradientMatching(), budget.steps
-    made = run_attack(attack, view, budget, seed, display, f"what if: {plan.name} · {attack.title}")
-    if isinstance(made, Reconstruction) and made.outcome is not Outcome.DIVERGED and made.steps < steps:
-        return _no_time(plan, f"the machine got slower: {made.steps} of {steps} steps do not compare with the others")
-    return made
 
 
 def _no_time(plan: _Plan, reason: str) -> Skipped:

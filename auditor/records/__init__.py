@@ -8,6 +8,7 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 """
 
 from auditor.records.budget import Budget, Clock
+from auditor.records.ceiling import Ceiling
 from auditor.records.defence import Defence, straight_through
 from auditor.records.forms import (
     Activation,
@@ -21,6 +22,7 @@ from auditor.records.forms import (
     Logits,
     TemporalPool,
 )
+from auditor.records.operation_cost import decomposition_seconds, product_seconds
 from auditor.records.probe import Probe
 from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, RecoveredActivation, View
 from auditor.records.target import (
@@ -34,6 +36,7 @@ from auditor.records.target import (
 )
 from auditor.records.training_step import TrainingStep
 from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
+from auditor.records.work import charge, charged, counting, repeated, work_of
 from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
 from auditor.results.model import Fidelity, InputSpec, ModelPart, Unaccounted
@@ -46,6 +49,7 @@ __all__ = [
     "BatchNormMode",
     "BatchStatistics",
     "Budget",
+    "Ceiling",
     "Checkpoint",
     "Client",
     "Clip",
@@ -84,6 +88,13 @@ __all__ = [
     "Unaccounted",
     "Update",
     "View",
+    "charge",
+    "charged",
+    "counting",
+    "decomposition_seconds",
+    "product_seconds",
     "record",
+    "repeated",
     "straight_through",
+    "work_of",
 ]

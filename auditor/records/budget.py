@@ -1,33 +1,27 @@
 """What may be spent."""
 
-import time
 from collections.abc import Callable
 from dataclasses import field
 
+from auditor.records.work import work_so_far
 from auditor.results.declare import record
 
 
 class Clock:
-    """Time left, read from a monotonic clock."""
+    """Time left, in reference seconds of counted work: it stands still while a machine is busy with something else."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._start = time.monotonic()
+        self._start = work_so_far()
 
     @property
     def used(self) -> float:
-        """Seconds since the clock was made."""
-        return time.monotonic() - self._start
-
-    def until(self, seconds: float) -> "Clock":
-        """Return a clock with the same beginning and another end."""
-        other = Clock(seconds)
-        other._start = self._start
-        return other
+        """Reference seconds of work since the clock was made."""
+        return work_so_far() - self._start
 
     @property
     def left(self) -> float:
-        """Seconds until the budget ends; negative after that."""
+        """Reference seconds until the budget ends; negative after that."""
         return self.seconds - self.used
 
 
@@ -35,8 +29,9 @@ class Clock:
 class Budget:
     """What one attack on one update may spend.
 
-    The attack stops at `seconds` or `steps`, whichever comes first, and calls `progress` with the fraction done. A
-    search keeps its best clips at `checkpoints` moments of every descent, for the auditor's budget curve.
+    The attack stops at `seconds` of counted work (reference seconds) or `steps`, whichever comes first, and calls
+    `progress` with the fraction done. A search keeps its best clips at `checkpoints` moments of every descent, for the
+    auditor's budget curve.
     """
 
     seconds: float

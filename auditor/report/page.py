@@ -15,6 +15,7 @@ from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
+from auditor.report.machine import machine_line
 from auditor.report.matrix import matrices
 from auditor.report.membership import membership_rows, unmeasured
 from auditor.report.pictures import PictureGallery
@@ -91,6 +92,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "matrices": matrices(results),
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
         "recipe": RECIPE,
+        "machine": machine_line(results),
         "upper_bound": UPPER_BOUND,
         "reference_rows": reference_rows(results),
         "membership_rows": membership_rows(results, gallery),

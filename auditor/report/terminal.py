@@ -13,6 +13,7 @@ from auditor.report.depth import depth_line, scaled_line
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
+from auditor.report.machine import machine_line
 from auditor.report.membership import membership_sentence
 from auditor.report.references import reference_rows
 from auditor.text import printable
@@ -92,6 +93,8 @@ def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Itera
     for index, line in enumerate(in_short(results["model"]["fidelity"])):
         yield "label", _labelled("" if index else "Fidelity", line)
     yield "label", _labelled("Not tested", _not_tested(results))
+    if "machine_cuts" in results:
+        yield "label", _labelled("Machine", machine_line(results))
 
 
 def _next_steps(results: Mapping[str, Any], width: int, room: int) -> Iterator[Line]:

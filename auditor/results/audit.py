@@ -19,7 +19,11 @@ Options = Mapping[str, Annotated[Any, Form(cell=True)] | tuple[Annotated[Any, Fo
 
 @record
 class ToolBlock:
-    """What made the audit, when and how; `max_time` is in seconds, `options` the effective configuration."""
+    """What made the audit, when and how; `options` is the effective configuration.
+
+    `max_time` is the limit by the clock in seconds, null where there was none; `budget` and `work` are what was planned
+    and what was counted, in reference seconds, which are the same on every machine.
+    """
 
     name: str
     version: str
@@ -31,6 +35,8 @@ class ToolBlock:
     command: tuple[LongName, ...]
     max_time: Measured | None
     options: Options
+    budget: Later[Tenth | None] = None
+    work: Later[Tenth | None] = None
 
 
 @record
@@ -172,6 +178,19 @@ class Confidence:
 
 
 @record
+class MachineCut:
+    """A part that was left out because of this machine: another one, or this one less busy, may run it.
+
+    `times` says how often; `limit` is `time` (--max-time by the clock) or `memory`.
+    """
+
+    stage: str
+    what: Name
+    limit: Literal["time", "memory"]
+    times: int
+
+
+@record
 class ActionBlock:
     """What the reader can do, and the measured effect as a sentence."""
 
@@ -218,3 +237,4 @@ class AuditDocument:
     malicious_server: Later[MaliciousServerBlock | None] = None
     feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()
     scaled_down: Later[ScaledDownBlock | None] = None
+    machine_cuts: Later[tuple[MachineCut, ...] | None] = None

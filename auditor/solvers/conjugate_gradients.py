@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from auditor.records import Clock
+from auditor.records import Clock, repeated
 
 
 def conjugate_gradients(
@@ -18,14 +18,15 @@ def conjugate_gradients(
 ) -> tuple[Tensor, int]:
     """Solve product(d) = right for a positive definite product (Hestenes & Stiefel 1952), from zero.
 
-    Returns d and the number of products made: at most `most`, fewer once the rest is `tolerance` of `right` or time is
-    up. `diagonal` is about that of the product's matrix, positive, if known: the system is scaled by it.
+    Returns d and the number of products made: at most `most`, fewer once the rest is `tolerance` of `right` or the
+    clock's work is done. `diagonal` is about that of the product's matrix, positive, if known: it scales the
+    system.
     """
     scale = torch.ones_like(right) if diagonal is None else 1.0 / diagonal
     d, rest = torch.zeros_like(right), right.clone()
     p = scale * rest
     size = (rest * p).sum()
-    first, done = size, 0
+    first, done, product = size, 0, repeated(product)
     while done < most:
         image, done = product(p), done + 1
         along = (p * image).sum()

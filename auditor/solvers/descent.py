@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditor.records import Budget, Checkpoint, Clips, Clock, Outcome, Trace
+from auditor.records import Budget, Checkpoint, Clips, Outcome, Trace, charged, work_of
 from auditor.solvers.parametrisation import Parametrisation, Pixels
 from auditor.solvers.schedule import Schedule
 from auditor.solvers.step_rule import Problem, SoftSign, StepRule
 
-# A first step carries one-time costs; the fastest of the next ones is the pace of a machine that is left alone.
-_MEASURED = 5
 _TRACE_POINTS = 60
+# Reference seconds of what every step does besides the objective: the rule, the checks, the record.
+_AROUND = 4e-4
+# Steps that no budget in use allows.
+_MOST_STEPS = 10**9
 # A plateau: the second half of the run lowered the objective by less than a fifth, or moved the clip less than a tenth
 # as far as the first half did. The shrinking steps alone would leave a fifth: the cosine's second half holds 18%.
 _STILL_FALLING = 0.8
@@ -54,8 +56,8 @@ def descend(
 ) -> Run | float:
     """Minimise slope(x) + prior_weight * priors(x) step by step; keep the x of lowest score.
 
-    The number of steps is fixed from a measured step before the descent proper, so that the schedule, and with it
-    the result, depends on the machine only through that number.
+    The number of steps is fixed before the descent proper, by the work that one of them is: the schedule, and with it
+    the result, does not depend on the machine.
 
     Parameters
     ----------
@@ -63,27 +65,27 @@ def descend(
         Called with clips and progress, a share in [0, 1): returns what is descended and the score that the best iterate
         is kept by. The score must not depend on progress; the slope may (surrogate gradient).
     least_steps
-        Fewer than this would be pretence: the measured seconds per step are returned instead.
+        Fewer than this would be pretence: the reference seconds of a step are returned instead.
     parametrisation
         What moves; pixels in the box [0, 1] unless given.
     warm
         The variable of an earlier run to go on from, in place of `start`.
     pace
-        Seconds of one evaluation, if they were measured; then `budget.steps` are made as long as time allows.
+        Reference seconds of one evaluation, if they were counted; then `budget.steps` are made.
     rule
         How to move; Adam on soft-signed gradients unless given. A rule whose step costs n evaluations makes an nth of
         `budget.steps`.
 
     Returns
     -------
-    A `Run`, or the seconds that one step takes when the budget does not hold `least_steps` of them.
+    A `Run`, or the reference seconds of a step when the budget does not hold `least_steps` of them.
     """
-    clock, rule = Clock(budget.seconds), rule or SoftSign()
+    rule = rule or SoftSign()
     variables = (parametrisation or Pixels()).bind(start)
     z = (variables.of(start) if warm is None else warm.clone()).requires_grad_(True)
     if pace is None:
         pace = measure(objective, priors, start, parametrisation)
-        steps = min(budget.steps, int((budget.seconds - clock.used) / pace))
+        steps = min(budget.steps, held(budget.seconds, pace))
     else:
         steps = budget.steps
     if steps < least_steps:
@@ -95,43 +97,38 @@ def descend(
     trace: list[Trace] = []
     every = max(1, steps // _TRACE_POINTS)
     kept_clips, due = [], _checkpoint_steps(steps, budget.checkpoints)
-    taken, outcome = 0, None
-    for step in range(steps):
-        progress = step / steps
-        weight = schedule.prior_weight(progress)
-        x = variables.clips(z, progress)
-        matched, score = objective(x, progress)
-        loss = matched + weight * priors(x)
-        (gradient,) = torch.autograd.grad(loss, z)
-        value = float(score.detach())
-        if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
-            outcome = Outcome.DIVERGED
-            break
-        taken = step + 1
-        if step == steps // 2:
-            halfway = best
-        if value < best_objective:
-            best, best_objective, kept = x.detach().clone(), value, z.detach().clone()
-        if taken in due:
-            kept_clips.append(checkpoint(taken, clock.used, best_objective, best, x))
-        if step % every == 0 or step == steps - 1:
-            trace.append(Trace(step=step, seconds=clock.used, objective=value))
-            budget.progress(progress)
-        mover.step(float(loss.detach()), gradient, progress, schedule.step_size(progress))
-        variables.confine(z)
-        # A machine that got busier since the pace was measured must not run on for ever.
-        if clock.used > 1.1 * budget.seconds:
-            outcome = Outcome.OUT_OF_BUDGET
-            break
-    if taken * rule.cost < least_steps and outcome is Outcome.OUT_OF_BUDGET:
-        return clock.used / (taken * rule.cost)
+    taken, outcome, each = 0, None, pace * rule.cost
+    with charged(steps * each):
+        for step in range(steps):
+            progress = step / steps
+            weight = schedule.prior_weight(progress)
+            x = variables.clips(z, progress)
+            matched, score = objective(x, progress)
+            loss = matched + weight * priors(x)
+            (gradient,) = torch.autograd.grad(loss, z)
+            value = float(score.detach())
+            if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
+                outcome = Outcome.DIVERGED
+                break
+            taken = step + 1
+            if step == steps // 2:
+                halfway = best
+            if value < best_objective:
+                best, best_objective, kept = x.detach().clone(), value, z.detach().clone()
+            if taken in due:
+                kept_clips.append(checkpoint(taken, taken * each, best_objective, best, x))
+            if step % every == 0 or step == steps - 1:
+                trace.append(Trace(step=step, seconds=taken * each, objective=value))
+                budget.progress(progress)
+            mover.step(float(loss.detach()), gradient, progress, schedule.step_size(progress))
+            variables.confine(z)
     return Run(
         clips=best.clamp(0.0, 1.0),
         objective=best_objective,
         variable=kept,
         trace=tuple(trace),
         steps=taken,
-        seconds=clock.used,
+        seconds=taken * each,
         outcome=outcome or plateau(trace, moved(best, halfway), moved(halfway, first)),
         checkpoints=tuple(kept_clips),
     )
@@ -165,21 +162,29 @@ def measure(
     start: Clips,
     parametrisation: Parametrisation | None = None,
 ) -> float:
-    """Return the seconds of one step, the first one left out."""
+    """Return the work of one step in reference seconds."""
     variables = (parametrisation or Pixels()).bind(start)
     variable = variables.of(start).requires_grad_(True)
-    clock = Clock(0.0)
-    times = []
-    for _ in range(_MEASURED):
-        before = clock.used
+
+    def step() -> None:
         x = variables.clips(variable, 0.0)
         torch.autograd.grad(objective(x, 0.0)[0] + priors(x), variable)
-        if variable.is_cuda:
-            torch.cuda.synchronize(variable.device)
-        times.append(clock.used - before)
-        if clock.used > 5.0:
-            break
-    return max(min(times[1:] or times), 1e-4)
+
+    return work_of(step) + _AROUND
+
+
+def held(seconds: float, each: float) -> int:
+    """Return how many steps of `each` reference seconds a budget holds, in two digits.
+
+    Work that was spent before may differ by rounding, and with it the seconds that are left: the number of steps must
+    not.
+
+    >>> held(13.77, 0.01), held(0.875, 0.01), held(-1.0, 0.01)
+    (1300, 87, 0)
+    """
+    count = int(max(0.0, seconds) / each) if seconds < math.inf else _MOST_STEPS
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return count // unit * unit
 
 
 def moved(a: Clips, b: Clips) -> float:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from auditor.records import repeated
+
 # Relative step of the differences: half of float64's digits.
 _STEP = 1e-7
 _FIRST, _LEAST, _MOST = 1e-2, 1e-12, 1e8
@@ -28,7 +30,7 @@ def minimise(
     evaluations ("trf" 41 to 1087, "lm" 54 to 1438, this 15 to 409), and where neither explained the update (attention
     over 8 frames) it took twice the time.
     """
-    z = start.double().clone()
+    z, residuals = start.double().clone(), repeated(residuals)
     r = residuals(z)
     damping, slopes, fresh = _FIRST, None, False
     for _ in range(steps):

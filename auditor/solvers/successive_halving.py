@@ -6,8 +6,8 @@ from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from auditor.records import Budget, Clips, Clock, Trace
-from auditor.solvers.descent import Objective, Run, descend, measure
+from auditor.records import Budget, Clips, Trace
+from auditor.solvers.descent import Objective, Run, descend, held, measure
 from auditor.solvers.parametrisation import Parametrisation
 from auditor.solvers.schedule import Schedule
 from auditor.solvers.step_rule import StepRule
@@ -97,14 +97,13 @@ def run_halving(
 
     Returns
     -------
-    The winner, or the seconds of one step when the budget does not hold `least_steps` of them.
+    The winner, or the reference seconds of one step when the budget does not hold `least_steps` of them.
     """
-    clock = Clock(budget.seconds)
     if len(configurations) == 1:
         run = _run(objective(configurations[0]), priors, configurations[0], start, None, budget, least_steps, None)
         return run if isinstance(run, float) else HalvingResult(run=run, steps=run.steps, seconds=run.seconds, notes=())
     pace = measure(objective(configurations[0]), priors, start, configurations[0].parametrisation)
-    steps = min(budget.steps, int(clock.left / pace))
+    steps = min(budget.steps, held(budget.seconds, pace))
     if steps < least_steps:
         return pace
     rungs = plan(len(configurations), steps)
@@ -113,7 +112,7 @@ def run_halving(
     for rung in rungs[:-1]:
         made: list[tuple[C, Run]] = []
         for configuration, before in field[: rung.enter]:
-            share = _part(budget, clock, rung.steps, done, steps)
+            share = _part(budget, rung.steps, done, steps)
             run = _run(objective(configuration), priors, configuration, start, before, share, 1, pace)
             if isinstance(run, float):
                 return run
@@ -124,13 +123,12 @@ def run_halving(
         notes.append(f"successive halving after {rung.steps} steps each: {said}")
         field = [*made]
     configuration, before = field[0]
-    last = _part(budget, clock, steps - done, done, steps)
-    # The pace is measured again: what time is left decides how many steps the winner makes.
-    run = _run(objective(configuration), priors, configuration, start, before, last, max(1, least_steps - done), None)
+    last = _part(budget, steps - done, done, steps)
+    run = _run(objective(configuration), priors, configuration, start, before, last, max(1, least_steps - done), pace)
     if isinstance(run, float):
         return run
     whole = run if before is None else _joined(before, run)
-    return HalvingResult(run=whole, steps=done + run.steps, seconds=clock.used, notes=tuple(notes))
+    return HalvingResult(run=whole, steps=done + run.steps, seconds=(done + run.steps) * pace, notes=tuple(notes))
 
 
 def _run(
@@ -148,10 +146,9 @@ def _run(
     return descend(objective, priors, start, on.schedule, budget, least_steps, on.parametrisation, warm, pace, on.rule)
 
 
-def _part(budget: Budget, clock: Clock, steps: int, done: int, total: int) -> Budget:
+def _part(budget: Budget, steps: int, done: int, total: int) -> Budget:
     return replace(
         budget,
-        seconds=max(clock.left, 0.0),
         steps=steps,
         progress=lambda fraction: budget.progress((done + fraction * steps) / total),
     )

@@ -97,7 +97,7 @@ class Claim:
 
 @record
 class Effort:
-    """What one preset spends on an attack; steps end it, seconds only on a machine that is far slower."""
+    """What one preset spends on an attack; `seconds` are reference seconds of work."""
 
     steps: int
     seconds: float

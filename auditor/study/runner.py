@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from auditor.errors import AuditError
-from auditor.records import Clock, record
+from auditor.records import Ceiling, record
 from auditor.study.cells import StudyUnit, Training, Work
 from auditor.study.contexts import Contexts, program_of, train
 from auditor.study.journal import Journal
@@ -75,7 +75,7 @@ def run_work(
     max_time
         No unit begins after so many seconds; those left out are counted.
     """
-    clock = Clock(float("inf") if max_time is None else max_time)
+    clock = Ceiling(max_time)
     resumed = sum(journal.read(key) is not None for key in work.keys)
     state = _State(total=len(work.keys), resumed=resumed, done=resumed, clock=clock, tell=tell)
     failures: list[Failure] = []
@@ -92,7 +92,7 @@ def run_work(
 class _State:
     """What the parent counts."""
 
-    def __init__(self, total: int, resumed: int, done: int, clock: Clock, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, total: int, resumed: int, done: int, clock: Ceiling, tell: Callable[[Progress], None]) -> None:
         self.total, self.resumed, self.done, self.clock, self.tell = total, resumed, done, clock, tell
         self.left_out = 0
 
@@ -124,7 +124,7 @@ def _phase(pool: ProcessPoolExecutor, todo: list[Step], jobs: int, state: _State
     while todo or running:
         # Few are handed out at a time, so that none begins after the time is up.
         while todo and len(running) <= jobs:
-            if state.clock.left <= 0.0:
+            if state.clock.over:
                 state.left_out += len(todo)
                 todo.clear()
                 break

@@ -12,7 +12,7 @@ from auditor.errors import AuditError
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.run_attack import run_attack
-from auditor.records import Budget, Clip, Outcome, Probe, Reconstruction, Skipped, View
+from auditor.records import Budget, Clip, Outcome, Probe, Reconstruction, Skipped, View, counting
 from auditor.results.encode import document, number
 from auditor.results.study import StudyScore
 from auditor.score import ClipScore, blind_guesses, motion_psnr, score_clip
@@ -105,7 +105,8 @@ def _seen(unit: StudyUnit, context: Context, source: Probe, reference: Clip | No
 def _recovered(unit: StudyUnit, effort: Effort, context: Context, view: View) -> Recovered | None:
     if not context.target.parts or unit.cell.references:
         return None
-    return recovered(view, effort.seconds)
+    with counting():
+        return recovered(view, effort.seconds)
 
 
 def _attacked(unit: StudyUnit, effort: Effort, observed: Observed, view: View) -> tuple[dict[str, Any], Clip | None]:
@@ -132,17 +133,12 @@ def _first_that_applies(unit: StudyUnit, effort: Effort, view: View) -> tuple[Re
         if isinstance(result, Skipped) and result.because == "failed":
             raise AuditError(f"the attack {name} failed: {result.reason}", result.remedy)
         if isinstance(result, Skipped):
-            # What was measured on the way, such as the seconds of a step, is no result: it differs from run to run.
             short = f"{effort.steps} steps do not hold it" if result.because == "out-of-budget" else result.reason
             tried.append(f"{name}: {short}")
             continue
         if result.outcome is Outcome.UNVERIFIED:
             tried.append(f"{name}: {result.outcome.value}")
             continue
-        if result.seconds > effort.seconds:
-            tried.append(
-                f"{name}: the clock ended it after {effort.seconds:g} s, so that it may not come out the same again"
-            )
         return result, tried
     return None, tried
 

@@ -74,7 +74,7 @@ def test_estimate_grows_with_the_clip():
 
 
 def test_estimate_is_linear_in_padded_pixels(monkeypatch):
-    monkeypatch.setattr(dat, "_seconds", lambda scale, frames, height, width: frames * 1.0)
+    monkeypatch.setattr(dat, "_work", lambda scale, frames, height, width: frames * 1.0)
     assert DatLight(2).seconds_estimate((16, 3, 224, 256)) == pytest.approx(16 * 224 * 256 / 128**2)
     assert DatLight(2).seconds_estimate((5, 1, 32, 32)) == pytest.approx(5)
 

@@ -11,7 +11,7 @@ from auditor.attack.features.feature_inversion import FeatureInversion
 from auditor.attack.matching.least_squares_matching import LeastSquaresMatching
 from auditor.attack.recursion.layer_recursion import LayerRecursion
 from auditor.pipeline.controls import CLOSED_FORM_DB, OPTIMISER_GAIN_DB, failed, not_run, positive_controls
-from auditor.records import Outcome, Reconstruction
+from auditor.records import Ceiling, Outcome, Reconstruction
 
 CPU = torch.device("cpu")
 DECISIVE = {
@@ -61,11 +61,19 @@ def test_a_broken_search_fails_its_control_alone(monkeypatch, name, how):
     assert len(failed(made)) == 1
 
 
-def test_searches_that_time_does_not_hold_are_told_and_did_not_fail():
+def test_searches_that_the_budget_does_not_hold_are_told_and_did_not_fail():
     made = tuple(controls(PRESETS["fast"], seconds=0.0).values())
     assert failed(made) == ()
     assert len(not_run(made)) == 1 + len(DECISIVE)
     assert all("do not hold" in str(c.measured) for c in made if c.passed is None)
+
+
+def test_searches_that_would_end_too_late_are_told_and_did_not_fail():
+    ceiling = Ceiling(0.0)
+    made = positive_controls(CPU, PRESETS["fast"].attacks, 600.0, lambda fraction: None, ceiling)
+    assert failed(made) == ()
+    assert len(not_run(made)) == len(ceiling.cuts) == 1 + len(DECISIVE)
+    assert all("left out whole" in str(c.measured) for c in made if c.passed is None)
 
 
 def test_a_search_that_the_preset_leaves_out_is_not_tried():

@@ -124,7 +124,7 @@ def test_what_takes_too_long_is_skipped_with_its_time(only):
     assert "slow" not in made
     (late,) = skipped
     assert (late.what, late.because) == ("slow x2", "out-of-budget")
-    assert "it takes about 2000000 s" in late.reason
+    assert "it is about 2000000 s of work" in late.reason
     assert "Toy attack" in late.reason
 
 

@@ -178,7 +178,7 @@ def test_a_net_too_large_for_its_budget_is_inconclusive_and_says_why(monkeypatch
     assert made["verdict"]["exit_code"] == 4
     gone = [s for s in made["skipped"] if s["because"] == "out-of-budget"]
     assert {s["what"] for s in gone} >= {"least-squares-matching", "feature-inversion"}
-    assert all("one step takes 60 s" in s["reason"] for s in gone)
+    assert all("step is 60 s of work" in s["reason"] for s in gone)
 
 
 def test_no_time_at_all_is_a_report_that_claims_nothing(tmp_path):

@@ -1,6 +1,5 @@
-"""How the time of an audit is shared among attacks: cheap ones first, and time given back goes to others."""
+"""How the work of an audit is shared among attacks: cheap ones first, and work given back goes to others."""
 
-import time
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ import torch
 from auditor.attack import PRESETS, Attack, Preset
 from auditor.pipeline import units
 from auditor.pipeline.progress import Silent
-from auditor.records import Budget, Clock, Outcome, Reconstruction
+from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, charge
 
 PACE = 0.001
 LEAST = PACE * units.LEAST_STEPS * units._MARGIN
@@ -18,7 +17,7 @@ LEAST = PACE * units.LEAST_STEPS * units._MARGIN
 
 @dataclass(frozen=True, kw_only=True)
 class Sleeper(Attack):
-    """Takes a share of the time it gets, and remembers what it got."""
+    """Does a share of the work it may, and remembers what it got."""
 
     source: str = "test"
     share: float = 0.0
@@ -29,7 +28,7 @@ class Sleeper(Attack):
 
     def invert(self, view, budget: Budget, seed: int) -> Reconstruction:
         self.got.append((self.name, budget.seconds))
-        time.sleep(self.share * budget.seconds)
+        charge(self.share * budget.seconds)
         return Reconstruction(
             attack=self.name, clips=torch.zeros(1, 1, 1, 1, 1), labels=(0,), outcome=Outcome.CONVERGED, objective=0.0
         )
@@ -41,12 +40,13 @@ def audit(monkeypatch):
     view = SimpleNamespace(knowledge=SimpleNamespace(defences=()))
     monkeypatch.setattr(units, "unit_view", lambda *args: view)
 
-    def call(attacks, seconds, clips=2, scoring=0.0):
+    def call(attacks, seconds, clips=2, scoring=0.0, ceiling=None):
         observed = [SimpleNamespace(probe=SimpleNamespace(name=f"clip {i}", kind="real")) for i in range(clips)]
         preset: Preset = replace(PRESETS["fast"], attacks=tuple(attacks))
         return units.run_units(
-            SimpleNamespace(seed=0, device="cpu"), observed, preset, Clock(seconds), PACE, scoring, Silent()
-        )
+            SimpleNamespace(seed=0, device="cpu"), observed, preset, Clock(seconds), PACE, scoring, Silent(),
+            ceiling=ceiling,
+        )  # fmt: skip
 
     return call
 
@@ -98,3 +98,43 @@ def test_nothing_runs_without_time(audit):
     ran, skipped = audit([Sleeper(name="quick", title="q")], 0.0, clips=2)
     assert not ran
     assert skipped[0].reason.endswith("(2 runs)")
+
+
+class Slow(Ceiling):
+    """A wall clock that goes `slowness` times as fast as work is counted."""
+
+    def __init__(self, seconds, slowness):
+        super().__init__(seconds)
+        self.slowness, self.work = slowness, Clock(0.0)
+
+    @property
+    def used(self):
+        return self.slowness * self.work.used
+
+
+def test_a_machine_that_is_too_slow_loses_whole_searches_and_no_steps_of_others(audit):
+    got, undisturbed = [], []
+    searches = [Sleeper(name="search", title="s", share=0.5, got=undisturbed)]
+    audit(searches, 100.0, clips=5)
+    ceiling = Slow(100.0, 3.0)
+    ran, skipped = audit([replace(searches[0], got=got)], 100.0, clips=5, ceiling=ceiling)
+    assert 1 <= len(ran) < 5
+    assert [s for _, s in got] == pytest.approx([s for _, s in undisturbed[: len(got)]])
+    assert len(ceiling.cuts) == 5 - len(ran)
+    assert {(c.what, c.because) for c in ceiling.cuts} == {("search", "out-of-budget")}
+    assert "left out whole" in skipped[0].reason
+
+
+def test_closed_forms_run_however_late_it_is(audit):
+    got, ceiling = [], Slow(0.0, 1.0)
+    attacks = [Sleeper(name="closed", title="c", closed_form=True, got=got), Sleeper(name="search", title="s", got=got)]
+    audit(attacks, 10.0, ceiling=ceiling)
+    assert {name for name, _ in got} == {"closed"}
+    assert {c.what for c in ceiling.cuts} == {"search"}
+
+
+def test_without_a_limit_no_machine_is_too_slow(audit):
+    ceiling = Slow(None, 1e9)
+    ran, _ = audit([Sleeper(name="search", title="s", share=0.5)], 100.0, clips=5, ceiling=ceiling)
+    assert len(ran) == 5
+    assert not ceiling.cuts

@@ -16,7 +16,7 @@ from auditor.attack.matching.search_configuration import (
     SearchConfiguration,
 )
 from auditor.attack.matching.surrogate_gradient import NonsmoothFunctions
-from auditor.records import Budget, Reconstruction
+from auditor.records import Budget, Reconstruction, charge
 from auditor.solvers.parametrisation import Pixels
 from auditor.solvers.successive_halving import plan, run_halving
 
@@ -75,11 +75,9 @@ def test_the_way_that_scores_best_goes_on_and_the_result_is_its_own():
 
 
 def test_a_budget_without_enough_steps_says_how_long_one_takes():
-    import time
-
     def objective(way):
         def slow(x, progress):
-            time.sleep(0.02)
+            charge(0.02)
             return x.square().sum(), x.square().sum().detach()
 
         return slow

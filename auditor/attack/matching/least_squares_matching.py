@@ -17,13 +17,13 @@ from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import GivenClips, Grey, ReferenceFrame, reference_copy
 from auditor.modes import CosineTransform
 from auditor.records import Budget, Checkpoint, Clips, Clock, Outcome, Reconstruction, Skipped, Trace, View
-from auditor.solvers.descent import checkpoint
+from auditor.solvers.descent import checkpoint, held
 from auditor.solvers.gauss_newton import gauss_newton
 from auditor.solvers.schedule import Schedule
 
 # A product with J'J is two backward passes through the gradient; a descent's step is about one.
 _STEPS_PER_PRODUCT = 2
-# Products of the first level, by which the pace is measured, and the fewest of a search that proves anything.
+# Products of the first level, by which the work of one is told, and the fewest of a search that proves anything.
 _FIRST, _LEAST = 8, 20
 # Fewer products a level would not move the clip; with less, there are fewer levels.
 _PER_LEVEL = 5
@@ -205,7 +205,7 @@ class _Search:
         self._start = _SPREAD * noise if apart else self._like.clone()
 
     def run(self) -> Reconstruction | float:
-        """Return what was found, or the seconds of one product when the budget holds too few."""
+        """Return what was found, or the reference seconds of one product when the budget holds too few."""
         a, z = self._attack, self._start
         last = a.smooth_last if self._smooth else a.last
         best, least, outcome = self.clips(z).clamp(0.0, 1.0), math.inf, Outcome.CONVERGED
@@ -218,8 +218,8 @@ class _Search:
             step = gauss_newton(self._residuals(error), z, most, _TOLERANCE, self._clock)
             z, done = step.variable, done + step.products
             if level == 0:
-                pace = self._clock.used / (step.products + 3)
-                total = min(self._budget.steps // _STEPS_PER_PRODUCT, int(self._budget.seconds / pace))
+                pace = max(self._clock.used / (step.products + 3), 1e-9)
+                total = min(self._budget.steps // _STEPS_PER_PRODUCT, held(self._budget.seconds, pace))
                 if total < _LEAST:
                     return pace
                 levels = min(levels, total // _PER_LEVEL)

@@ -15,7 +15,7 @@ _MOST_ON_CPU = 10 * 2**30
 # An analysis may take this many times the memory of a training step; below the second number nobody minds.
 _MOST_STEPS, _NEVER_MUCH = 4, 3 * 2**30
 _GIB = 2**30
-_REMEDY = "use a machine with more memory, or a smaller --input-shape where the model reads one"
+MEMORY_REMEDY = "use a machine with more memory, or a smaller --input-shape where the model reads one"
 
 
 def available_bytes(device: torch.device) -> int:
@@ -49,13 +49,13 @@ def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
         what="mode exposure",
         because="out-of-budget",
         reason=f"products with the gradient's Jacobian {why}; determinacy counts what each layer determines",
-        remedy=_REMEDY,
+        remedy=MEMORY_REMEDY,
     )
 
 
 def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     """Return the record of a search that memory does not hold."""
-    return Skipped(stage=stage, what=what, because="out-of-budget", reason=why, remedy=_REMEDY)
+    return Skipped(stage=stage, what=what, because="out-of-budget", reason=why, remedy=MEMORY_REMEDY)
 
 
 def _needs(needed: int, limit: int) -> str:

@@ -1,34 +1,30 @@
-"""Attacks that take minutes of algebra: planned by what they compute, on as many clips as the time holds."""
+"""Attacks that take minutes of algebra: planned by what they compute, on as many clips as the work allows."""
 
-from collections.abc import Callable, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from auditor.attack import Attack, AttackCost, Preset
 from auditor.exposure import determinacy
 from auditor.pipeline.context import Context, Observed, view_of
 from auditor.pipeline.run_attack import obstacle
-from auditor.records import Clock, Skipped, record
+from auditor.records import Skipped, decomposition_seconds, record, work_of
+from auditor.solvers.descent import held
 
-# Side of the matrix whose decomposition tells how fast this machine multiplies there; runs of what is measured, and the
-# seconds after which none is added.
-_SIDE, _RUNS, _PATIENCE = 400, 5, 1.0
 # Clips that are attacked even if searches then end sooner: each is the other's null control.
 _LEAST_CLIPS = 2
-# Share of the attacks' time, where other searches would fit as well.
+# Share of the attacks' work, where other searches would fit as well.
 _SHARE = 0.75
 
 
 @record
 class DeepAttack:
-    """An attack with what a run computes and how long that takes here.
+    """An attack with what a run computes, in reference seconds.
 
     Attributes
     ----------
     first, step
         Seconds before the search, and of one step of it.
     steps
-        Of the search, if time allows; 0 where there is none.
+        Of the search, if the budget allows; 0 where there is none.
     """
 
     attack: Attack
@@ -39,13 +35,13 @@ class DeepAttack:
 
     @property
     def seconds(self) -> float:
-        """Seconds of a whole run."""
+        """Reference seconds of a whole run."""
         return self.first + self.steps * self.step
 
 
 @record
 class Share:
-    """How many clips a deep attack runs on, with how many steps each, and the seconds planned for one."""
+    """How many clips a deep attack runs on, with how many steps each, and the reference seconds planned for one."""
 
     clips: int
     steps: int
@@ -62,12 +58,12 @@ def deep_attacks(context: Context, observed: Sequence[Observed], preset: Preset)
     why = {attack.name: obstacle(attack, view) or attack.needless(view) for attack, _ in planned}
     if not any(reason is None for reason in why.values()):
         return tuple(_needless(attack, why[attack.name] or "") for attack, _ in planned)
-    gradient, multiplication = _seconds_per_gradient(context, observed[0]), _seconds_per_multiplication(context.device)
+    gradient = _seconds_per_gradient(context, observed[0])
     return tuple(
         DeepAttack(
             attack=attack,
             work=work,
-            first=work.multiplications * multiplication + work.gradients * gradient,
+            first=decomposition_seconds(work.multiplications) + work.gradients * gradient,
             step=work.step * gradient,
             steps=min(work.steps, preset.steps),
         )
@@ -78,19 +74,19 @@ def deep_attacks(context: Context, observed: Sequence[Observed], preset: Preset)
 
 
 def planned_seconds(deep: Sequence[DeepAttack | Skipped], clips: int) -> float:
-    """Return the seconds that whole runs of all of them on so many clips take."""
+    """Return the reference seconds that whole runs of all of them on so many clips take."""
     return clips * sum(one.seconds for one in deep if isinstance(one, DeepAttack))
 
 
 def seconds_for_deep(left: float, search: float, searches: int) -> float:
-    """Return what of the attacks' time deep ones may use, where one search takes `search` seconds at least."""
+    """Return what of the attacks' work deep ones may use, where one search takes `search` seconds at least."""
     return _SHARE * left if searches and search <= (1.0 - _SHARE) * left else left
 
 
 def share_out(attack: DeepAttack, clips: int, seconds: float) -> Share:
     """Divide seconds among clips: whole runs on as many as fit, else shorter searches on two, else on one, else none.
 
-    What comes before the search is never cut: a clip for which the time does not hold that is left out.
+    What comes before the search is never cut: a clip for which the seconds do not hold that is left out.
     """
     count = min(clips, max(_LEAST_CLIPS, int(seconds / max(attack.seconds, 1e-9))))
     count = min(count, int(seconds / max(attack.first, 1e-9)))
@@ -98,7 +94,7 @@ def share_out(attack: DeepAttack, clips: int, seconds: float) -> Share:
         return Share(clips=0, steps=0, seconds=0.0)
     steps = attack.steps
     if attack.step > 0.0:
-        steps = max(1, min(steps, int((seconds / count - attack.first) / attack.step)))
+        steps = max(1, min(steps, held(seconds / count - attack.first, attack.step)))
     return Share(clips=count, steps=max(1, steps), seconds=attack.first + steps * attack.step)
 
 
@@ -107,33 +103,4 @@ def _needless(attack: Attack, reason: str) -> Skipped:
 
 
 def _seconds_per_gradient(context: Context, observed: Observed) -> float:
-    def gradient() -> None:
-        context.client(observed.clips, context.client.targets(observed.labels))
-        if observed.clips.is_cuda:
-            torch.cuda.synchronize(observed.clips.device)
-
-    return _fastest(gradient)
-
-
-def _seconds_per_multiplication(device: torch.device) -> float:
-    """Measure decompositions in float64 on the device, where attacks make theirs."""
-    matrix = torch.rand((_SIDE, _SIDE), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device)
-
-    def decompose() -> None:
-        float(torch.linalg.svd(matrix)[1][0])
-
-    return _fastest(decompose) / _SIDE**3
-
-
-def _fastest(job: Callable[[], None]) -> float:
-    """Return the seconds of the fastest of a few runs: another process that takes a core makes some ten times as slow.
-
-    The first also pays what happens once.
-    """
-    whole = Clock(_PATIENCE)
-    seconds: list[float] = []
-    while len(seconds) < _RUNS and (whole.left > 0.0 or not seconds):
-        clock = Clock(0.0)
-        job()
-        seconds.append(clock.used)
-    return min(seconds)
+    return work_of(lambda: context.client(observed.clips, context.client.targets(observed.labels)))

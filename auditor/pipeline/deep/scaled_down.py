@@ -1,4 +1,4 @@
-"""Deep attacks on smaller clips with the same weights, where the audited size was not broken in its time."""
+"""Deep attacks on smaller clips with the same weights, where the audited size was not broken within its budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,12 +12,12 @@ from auditor.pipeline.findings import Finding, make_findings
 from auditor.pipeline.progress import Display
 from auditor.pipeline.units import run_units
 from auditor.probe import Galleries
-from auditor.records import Clock, InputSpec, Probe, Skipped, Target, record
+from auditor.records import Ceiling, Clock, InputSpec, Probe, Skipped, Target, record
 from auditor.score import Grade
 
 # Clips that are attacked: each is the other's null control.
 _CLIPS = 2
-# Share of the attacks' time that is kept for smaller clips where whole runs at the audited size do not fit.
+# Share of the attacks' work that is kept for smaller clips where whole runs at the audited size do not fit.
 SHARE = 0.25
 _WHAT = "smaller clips"
 
@@ -42,7 +42,7 @@ def broken(findings: Sequence[Finding]) -> bool:
 
 
 def seconds_for_smaller(target: Target, deep: Sequence[DeepAttack | Skipped], seconds: float) -> float:
-    """Return what of the attacks' time is kept for smaller clips: none where whole runs fit, or the net takes none."""
+    """Return what of the attacks' work is kept for smaller clips: none where whole runs fit, or the net takes none."""
     if planned_seconds(deep, _CLIPS) <= seconds or next(on_smaller_clips(target), None) is None:
         return 0.0
     return SHARE * seconds
@@ -55,6 +55,7 @@ def scaled_down(
     seconds: float,
     scoring: float,
     display: Display,
+    ceiling: Ceiling | None = None,
 ) -> ScaledDown | Skipped:
     """Run the preset's deep attacks on the largest smaller clips that the seconds hold, or say why none.
 
@@ -63,7 +64,9 @@ def scaled_down(
     probes_of
         The audit's probes at another size; the first ones are used.
     scoring
-        Seconds that every run costs afterwards.
+        Reference seconds that every run costs afterwards.
+    ceiling
+        By the wall clock: runs that would end later are left out.
     """
     clock = Clock(seconds)
     why = Skipped(
@@ -81,12 +84,14 @@ def scaled_down(
             why = replace(
                 why,
                 because="out-of-budget",
-                reason=f"{planned_seconds(deep, len(probes)):.0f} s for clips of {size} were more than were left",
+                reason=f"{planned_seconds(deep, len(probes)):.0f} s of work for {size} were more than was left",
                 remedy="give more --max-time",
             )
             continue
         alone = replace(preset, attacks=tuple(one.attack for one in deep))
-        ran, _ = run_units(smaller, observed, alone, Clock(clock.left), 1.0, scoring, display, deep=deep)
+        ran, _ = run_units(
+            smaller, observed, alone, Clock(clock.left), 1.0, scoring, display, deep=deep, ceiling=ceiling
+        )
         findings = make_findings(smaller, observed, ran, Galleries(target.input, probes))
         return ScaledDown(input=target.input, findings=findings, maps=feature_maps(smaller, observed, ran))
     return why

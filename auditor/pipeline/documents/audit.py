@@ -20,6 +20,7 @@ from auditor.pipeline.documents.baseline_variant import with_own_finding
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
 from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
+from auditor.pipeline.documents.machine_cuts import machine_cuts, open_by_time
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
@@ -30,7 +31,7 @@ from auditor.pipeline.membership import Membership
 from auditor.pipeline.planted.own_net_control import doubt
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
-from auditor.records import Clock, Skipped, record
+from auditor.records import Ceiling, Clock, Skipped, record
 from auditor.results.audit import (
     AUDIT,
     ActionBlock,
@@ -74,6 +75,7 @@ class Gathered:
     preset: Preset
     started: datetime.datetime
     clock: Clock
+    ceiling: Ceiling
     context: Context
     observed: tuple[Observed, ...]
     controls: tuple[Control, ...]
@@ -135,6 +137,7 @@ def assemble(g: Gathered) -> Audit:
                 references=references_block(g.references, g.copied, any(f.reference for f in g.findings)),
                 malicious_server=malicious_block(g.malicious),
                 skipped=g.skipped,
+                machine_cuts=machine_cuts(g.ceiling, g.skipped),
                 verdict=VerdictBlock(
                     **values_of(Verdict, verdict),
                     sentence=verdict.sentence,
@@ -190,7 +193,12 @@ def _course(g: Gathered) -> Course:
         failed_controls=g.failed,
         untested_controls=g.untested,
         maps=g.maps,
-        hidden=(*unaccounted_for(g.context.target.fidelity), *_shown_on_smaller(g.smaller), *doubt(g.controls)),
+        hidden=(
+            *unaccounted_for(g.context.target.fidelity),
+            *_shown_on_smaller(g.smaller),
+            *doubt(g.controls),
+            *open_by_time(g.ceiling),
+        ),
     )
 
 
@@ -212,12 +220,14 @@ def _tool(g: Gathered) -> ToolBlock:
         version=__version__,
         audit_id=hashlib.sha256(identity.encode()).hexdigest()[:12],
         started=g.started.isoformat(timespec="seconds"),
-        seconds=g.clock.used,
+        seconds=g.ceiling.used,
         preset=g.preset.name,
         seed=g.options.seed,
         command=g.options.command,
-        max_time=g.clock.seconds,
+        max_time=g.options.max_time,
         options=g.options.as_json(),
+        budget=g.clock.seconds,
+        work=g.clock.used,
     )
 
 

@@ -129,7 +129,7 @@ def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Ski
         )
     if any(s.because == "out-of-budget" for s in skipped):
         found.append(
-            {"text": "Repeat with a larger --max-time or on a GPU: some attacks did not fit.", "effect": "not measured"}
+            {"text": "Repeat with a larger --preset or --max-time: some attacks did not fit.", "effect": "not measured"}
         )
     return found
 

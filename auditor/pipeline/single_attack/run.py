@@ -26,7 +26,7 @@ from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
 from auditor.probe import Galleries, alike, public_probes
-from auditor.records import Budget, Clip, Clips, Clock, Knowledge, LabelGuess, Probe, Reconstruction, View, record
+from auditor.records import Budget, Ceiling, Clip, Clips, Knowledge, LabelGuess, Probe, Reconstruction, View, record
 from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
 
@@ -108,7 +108,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     AuditError
         The attack failed.
     """
-    started, clock = datetime.datetime.now(datetime.UTC), Clock(0.0)
+    started, clock = datetime.datetime.now(datetime.UTC), Ceiling()
     attack = check_words(options)
     device = choose_device(options.device)
     display.stage("loading the model")

@@ -9,7 +9,7 @@ from auditor.attack.matching.objective import Cosine, SquaredError
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.surrogate_gradient import SurrogateGradient
 from auditor.attack.start import Grey, ReferenceFrame
-from auditor.records import Budget, Knowledge, Outcome, Reconstruction
+from auditor.records import Budget, Knowledge, Outcome, Reconstruction, charge
 from auditor.solvers.descent import alone, descend
 from auditor.solvers.schedule import Schedule, soft_sign
 
@@ -179,10 +179,8 @@ def test_a_nan_is_a_divergence_and_the_iterate_before_it_survives():
 
 
 def test_a_budget_too_small_is_not_pretended():
-    import time
-
     def slow(x):
-        time.sleep(0.05)
+        charge(0.05)
         return x.square().sum()
 
     pace = descend(

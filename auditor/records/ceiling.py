@@ -1,0 +1,56 @@
+"""How long an audit may take by the wall clock: what would end later is left out whole, and named."""
+
+import time
+
+from auditor.records.work import work_so_far
+from auditor.results.attempts import Skipped
+
+# A whole part that would end this much later than allowed, at the speed so far, may still begin: the speed is a guess.
+_TOLERANCE = 1.1
+# Reference seconds of work from which on the machine's speed so far says something about what comes.
+_TELLING = 5.0
+
+
+class Ceiling:
+    """The wall clock of an audit, which decides what begins, and never how long a search goes on.
+
+    Parameters
+    ----------
+    seconds
+        Since the ceiling was made; None for no limit.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        self.cuts: list[Skipped] = []
+        self._start = time.monotonic()
+        self._first: tuple[float, float] | None = None
+
+    @property
+    def used(self) -> float:
+        """Seconds since the ceiling was made."""
+        return time.monotonic() - self._start
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self.seconds is not None and self.used >= self.seconds
+
+    def too_late(self, stage: str, what: str, work: float = 0.0) -> Skipped | None:
+        """Say why a part of so many reference seconds may not begin, and note it, or return None where it may."""
+        if self.seconds is None:
+            return None
+        used, done = self.used, work_so_far()
+        before, begun = self._first = self._first or (used, done)
+        slowness = (used - before) / (done - begun) if done - begun >= _TELLING else 1.0
+        if not self.over and used + slowness * work <= _TOLERANCE * self.seconds:
+            return None
+        cut = Skipped(
+            stage=stage,
+            what=what,
+            because="out-of-budget",
+            reason="it would have ended after --max-time on this machine, and was left out whole",
+            remedy="give more --max-time, or run it on a machine that is not busy",
+        )
+        self.cuts.append(cut)
+        return cut

@@ -1,0 +1,133 @@
+"""What one operation on tensors costs on a reference machine, from its name and shapes alone."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+# The reference machine: one core of a server of 2024, as PyTorch uses it while another process takes the other core.
+# Measured there over convolutions, attention, recurrent nets and decompositions, 0.1 to 33 million parameters. One
+# that is left alone takes half to four fifths of a reference second (benchmarks/README.md).
+_PER_OPERATION = 1e-5  # dispatch, allocation and autograd's node
+_PER_VIEW = 4e-6
+_PER_BYTE = 0.25e-9  # of the largest operand of an operation by element
+# Seconds a floating-point operation, in float32; twice that in float64. Convolutions over three axes reuse less of what
+# they read, grouped ones least.
+_PER_FLOP = 1.0 / 30e9
+_VOLUME, _GROUPED = 2.0, 5.0
+# Seconds of decompositions in float64 over m n min(m, n).
+_DECOMPOSED: Mapping[str, float] = {
+    "aten::_linalg_svd": 1.2e-9,
+    "aten::linalg_pinv": 1.2e-9,
+    "aten::linalg_eig": 3e-9,
+    "aten::_linalg_eigh": 0.6e-9,
+    "aten::linalg_lstsq": 0.4e-9,
+    "aten::linalg_qr": 0.2e-9,
+    "aten::geqrf": 0.1e-9,
+    "aten::linalg_householder_product": 0.1e-9,
+}
+_FACTORED = 0.15e-9  # LU, Cholesky and what solves by them
+# Solves with a factor that is there: for every entry of the factor and column of the right side.
+_SOLVES = ("aten::linalg_solve_triangular", "aten::cholesky_solve", "aten::triangular_solve", "aten::linalg_lu_solve")
+_ALGEBRA = ("aten::_linalg", "aten::linalg", "aten::cholesky", "aten::triangular", "aten::geqrf")
+_DOUBLE = (torch.float64, torch.complex64, torch.complex128)
+
+# Takes the operands and the result, returns reference seconds beyond those of any operation.
+Cost: TypeAlias = Callable[[tuple[Any, ...], Any], float]
+
+
+def decomposition_seconds(multiplications: float) -> float:
+    """Return the reference seconds of singular value decompositions in float64 with so many m n min(m, n) in all."""
+    return _DECOMPOSED["aten::_linalg_svd"] * multiplications
+
+
+def product_seconds(operations: float) -> float:
+    """Return the reference seconds of so many floating-point operations of products in float32."""
+    return _PER_FLOP * operations
+
+
+def operation_seconds(func: Any, args: tuple[Any, ...], made: Any) -> float:
+    """Return the reference seconds of an operation that PyTorch dispatched, given its operands and its result."""
+    cost = _cost_of(func)
+    return _PER_VIEW if cost is None else _PER_OPERATION + cost(args, made)
+
+
+@functools.cache
+def _cost_of(func: Any) -> Cost | None:
+    """Return the rule of an operation; None for views, which move nothing."""
+    if func.is_view:
+        return None
+    name = func._schema.name
+    if name in _PRODUCTS:
+        return _PRODUCTS[name]
+    if name.startswith(_ALGEBRA):
+        return functools.partial(_algebra, name)
+    if "scaled_dot_product" in name:
+        return functools.partial(_attention, "backward" in name)
+    return _by_element
+
+
+def _by_element(args: tuple[Any, ...], made: Any) -> float:
+    """An operation by element goes over the largest of its operands and its result once."""
+    largest = made.numel() * made.element_size() if isinstance(made, Tensor) else 0
+    for a in args:
+        if isinstance(a, Tensor):
+            largest = max(largest, a.numel() * a.element_size())
+    return _PER_BYTE * largest
+
+
+def _product(first: int, args: tuple[Any, ...], made: Any) -> float:
+    left = args[first]
+    return _flops(2.0 * made.numel() * left.shape[-1], left)
+
+
+def _convolution(args: tuple[Any, ...], made: Any) -> float:
+    x, weight, transposed = args[0], args[1], args[6]
+    return _convolved(x if transposed else made, weight, args[8])
+
+
+def _convolution_backward(args: tuple[Any, ...], made: Any) -> float:
+    slope, x, weight, transposed = args[0], args[1], args[2], args[7]
+    return sum(args[10][:2]) * _convolved(x if transposed else slope, weight, args[9])
+
+
+def _convolved(positions: Tensor, weight: Tensor, groups: int) -> float:
+    slower = _GROUPED if groups > 1 else _VOLUME if weight.ndim == 5 else 1.0
+    return slower * _flops(2.0 * positions.numel() * math.prod(weight.shape[1:]), weight)
+
+
+def _attention(backward: bool, args: tuple[Any, ...], made: Any) -> float:
+    """Two products of queries, keys and values; five on the way back, where the slope comes first."""
+    query, key = args[1:3] if backward else args[:2]
+    return _flops((10.0 if backward else 4.0) * query.numel() * key.shape[-2], query)
+
+
+def _algebra(name: str, args: tuple[Any, ...], made: Any) -> float:
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    matrix = tensors[0]
+    if matrix.ndim < 2:
+        return 0.0
+    *batch, m, n = matrix.shape
+    entries = math.prod(batch) * m * n * (1.0 if matrix.dtype in _DOUBLE else 0.5)
+    if name in _SOLVES and len(tensors) > 1:
+        return 2.0 * _PER_FLOP * entries * tensors[1].shape[-1]
+    return _DECOMPOSED.get(name, _FACTORED) * entries * min(m, n)
+
+
+def _flops(operations: float, operand: Tensor) -> float:
+    return _PER_FLOP * operations * (2.0 if operand.dtype in _DOUBLE else 1.0)
+
+
+_PRODUCTS: Mapping[str, Cost] = {
+    "aten::mm": functools.partial(_product, 0),
+    "aten::bmm": functools.partial(_product, 0),
+    "aten::mv": functools.partial(_product, 0),
+    "aten::addmm": functools.partial(_product, 1),
+    "aten::baddbmm": functools.partial(_product, 1),
+    "aten::addmv": functools.partial(_product, 1),
+    "aten::convolution": _convolution,
+    "aten::convolution_backward": _convolution_backward,
+}
