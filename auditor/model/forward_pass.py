@@ -15,6 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from auditor.model.long_attention import scores_between
 from auditor.records import Convolution
 
 # Operations that take a tensor for its shape only.
@@ -24,6 +25,11 @@ BLANK = frozenset(
 )
 
 
+# Attention that keeps no scores.
+FUSED = frozenset(
+    f"aten::_scaled_dot_product_{kernel}_attention{device}"
+    for kernel, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
+)
 PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
 ELEMENTWISE = frozenset(
     f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
@@ -69,12 +75,21 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """What one forward pass did; `operations` counts floating-point ones of convolutions and matrix products."""
+    """What one forward pass did.
+
+    Attributes
+    ----------
+    operations
+        Floating-point ones of convolutions and matrix products.
+    scores
+        Bytes of attention scores that the pass did not keep for its gradient.
+    """
 
     readings: tuple[Reading, ...]
     operators: frozenset[str]
     output: Any
     operations: int = 0
+    scores: int = 0
 
 
 def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None) -> Observation:
@@ -86,7 +101,9 @@ def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None
     watcher = _Watcher(parameters, clips)
     with torch.enable_grad(), watcher:
         output = (run or model)(clips)
-    return Observation(tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations)
+    return Observation(
+        tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations, watcher.scores_not_kept
+    )
 
 
 class _Seen(BaseException):
@@ -134,7 +151,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.awaited: Tensor | None = None  # what the operation waited for has read
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
-        self.operations = 0
+        self.operations = self.scores_not_kept = 0
         self.clip = _Colour()
         self.clip.add(clips)
         self.scores = _Colour()
@@ -154,7 +171,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         self.operators.add(name)
-        if (count := flop_registry.get(func._overloadpacket)) is not None:
+        if name in FUSED:
+            query, key, value = args[:3]
+            scores = scores_between(query, key)
+            self.operations += 2 * scores * (query.shape[-1] + value.shape[-1])
+            self.scores_not_kept += scores * query.element_size()
+        elif (count := flop_registry.get(func._overloadpacket)) is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=result)
         operands = list(_tensors((args, kwargs)))
         outputs = list(_tensors(result))

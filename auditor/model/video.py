@@ -14,6 +14,7 @@ from auditor.errors import UsageError
 from auditor.model.class_axis import arranged
 from auditor.model.double_backward import Substitutes
 from auditor.model.forward_pass import observe
+from auditor.model.long_attention import LongSequences
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import pooled, select
 from auditor.model.parameter_values import with_parameters
@@ -164,6 +165,7 @@ class VideoModel(nn.Module):
             if self._recurrent and x.is_cuda:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             stack.enter_context(without_checkpoints())
+            stack.enter_context(LongSequences())
             if self._substitutes:
                 stack.enter_context(Substitutes())
             return network(x)
