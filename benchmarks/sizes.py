@@ -149,13 +149,25 @@ def measured(command: Sequence[str], limit: float, log: Path) -> Cost:
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and its descendants."""
+    """Return a process and its descendants, without copies that are about to become another program.
+
+    For that moment they hold their parent's pages, which would be counted twice.
+    """
     try:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
         children = []
-    return [pid, *(found for child in children for found in tree(child))]
+    apart = [child for child in children if said_to_run(child) != said_to_run(pid)]
+    return [pid, *(found for child in apart for found in tree(child))]
+
+
+def said_to_run(pid: int) -> bytes:
+    """Return the command line of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def resident(pid: int) -> int:

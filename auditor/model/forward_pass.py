@@ -92,14 +92,16 @@ class Observation:
     scores: int = 0
 
 
-def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None) -> Observation:
-    """Run a model once and watch it; gradients stay attached to what the readings hold.
+def observe(
+    model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None, *, slopes: bool = True
+) -> Observation:
+    """Run a model once and watch it; with `slopes`, gradients stay attached to what the readings hold.
 
     `run` is what is called with the clips; None calls the model.
     """
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips)
-    with torch.enable_grad(), watcher:
+    with torch.set_grad_enabled(slopes), watcher:
         output = (run or model)(clips)
     return Observation(
         tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations, watcher.scores_not_kept

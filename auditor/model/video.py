@@ -245,8 +245,8 @@ class VideoModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the (input, output) of the operation that reads `parameter`, differentiable in `clips`.
 
-        For an addition (a position embedding) the input is the other operand. Linear layers see one row per token:
-        (rows, features).
+        Under `torch.no_grad` without a graph. For an addition (a position embedding) the input is the other operand.
+        Linear layers see one row per token: (rows, features).
 
         Raises
         ------
@@ -256,7 +256,8 @@ class VideoModel(nn.Module):
         names = dict(self.named_parameters())
         if parameter not in names:
             raise LookupError(f"the model has no parameter '{parameter}'")
-        readings = [r for r in observe(self, clips).readings if parameter in r.parameters]
+        seen = observe(self, clips, slopes=torch.is_grad_enabled())
+        readings = [r for r in seen.readings if parameter in r.parameters]
         if len(readings) != 1:
             raise LookupError(f"{len(readings)} operations read '{parameter}'")
         return readings[0].input, readings[0].output

@@ -34,7 +34,8 @@ def _averages(view: View, found: LinearInput) -> bool:
     noise = torch.rand(1, *view.knowledge.clip_shape, generator=torch.Generator().manual_seed(0)).to(device)
     gradients = view.client(noise, view.client.targets(view.knowledge.labels or (0,)))
     own = recover_linear_input(replace(view, update=replace(view.update, gradients=gradients)), found.layer)
-    seen = view.target.model.inputs_of(found.weight, noise)[0].detach()
+    with torch.no_grad():
+        seen, _ = view.target.model.inputs_of(found.weight, noise)
     if own is None or seen.shape[-1] != own.value.numel():
         return False
     mean = seen.reshape(-1, seen.shape[-1]).double().mean(0)

@@ -200,7 +200,7 @@ def pose(view: View) -> TokenProblem | str:
         return "no patch embedding of pixels was sent"
     tokens, features = embedding.tokens, embedding.matrix.shape[0]
     if tokens >= features:
-        return f"{tokens} tokens stand against {features} features, so spans of tokens are full"
+        return full_spans(tokens, features)
     gradient = view.update.gradients[embedding.weight].double().flatten(1)
     gradient = gradient if gradient.shape == embedding.matrix.shape else gradient.T
     u, s, v = torch.linalg.svd(gradient, full_matrices=False)
@@ -235,6 +235,14 @@ def pose(view: View) -> TokenProblem | str:
     run.rows = {span.value: full.rows[span.value] for span in found}
     a = v[:tokens]
     return TokenProblem(embedding, run, a, a @ embedding.matrix.T, level, tuple(found), short)
+
+
+def full_spans(tokens: int, features: int) -> str:
+    """Say what is missing where spans hold every direction."""
+    return (
+        f"{tokens} tokens stand against {features} features, so the span of what a Linear layer reads is everything "
+        f"and leaves no equation; it would take fewer than {features} tokens (a smaller clip, larger patches)"
+    )
 
 
 def _told(short: dict[int, tuple[int, int]]) -> str:

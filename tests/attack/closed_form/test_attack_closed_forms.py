@@ -118,6 +118,35 @@ def test_pixel_map_knows_what_is_not_pixels():
     assert pixel_map(view.target.model, "5.weight", SPEC.clip_shape, torch.device("cpu")) is None
 
 
+def test_values_that_no_pixels_give_save_the_other_passes(monkeypatch):
+    net = seeded(lambda: Transformer(linear=True))
+    model = view_of(net, clip(0)[None], [1]).target.model
+    passes = []
+    inputs_of = type(model).inputs_of
+    monkeypatch.setattr(type(model), "inputs_of", lambda *given: passes.append(1) or inputs_of(*given))
+    with torch.no_grad():
+        seen, _ = inputs_of(model, "embed.weight", clip(9)[None])
+    found = pixel_map(model, "embed.weight", SPEC.clip_shape, torch.device("cpu"), seen)
+    assert found is not None
+    assert len(passes) > 4
+    passes.clear()
+    off = seen.clone()
+    off.view(-1)[7] += 2.0 * float(found.scale.abs().max())
+    assert pixel_map(model, "embed.weight", SPEC.clip_shape, torch.device("cpu"), off) is None
+    assert len(passes) == 2
+
+
+def test_what_a_layer_reads_keeps_no_graph_where_nobody_differentiates():
+    model = view_of(seeded(lambda: Transformer(linear=True)), clip(0)[None], [1]).target.model
+    with torch.no_grad():
+        plain, _ = model.inputs_of("embed.weight", clip(9)[None])
+    seen, made = model.inputs_of("embed.weight", clip(9)[None].requires_grad_())
+    assert not plain.requires_grad
+    assert seen.requires_grad
+    assert made.requires_grad
+    assert torch.equal(plain, seen)
+
+
 ROUNDINGS = {
     "8 bits": lambda x: torch.round(x * 255) / 255,
     "bytes, cut off": lambda x: (x * 255).to(torch.uint8).float() / 255,
