@@ -36,6 +36,12 @@ ELEMENTWISE = frozenset(
 )
 
 
+# What brings weights and clip together by more than their places: products, convolutions, recurrent layers.
+MULTIPLIES = ("mm", "mv", "convolution", "linear", "lstm", "gru", "rnn", "attention", "einsum")
+# A normalisation of colours that a network makes itself multiplies by at most this many numbers.
+NORMALISES = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """One operation that combines parameters with the clip.
@@ -56,6 +62,8 @@ class Reading:
         How often the input had been written to in place before.
     convolution
         How the kernel walks, where it is a convolution.
+    behind_weights
+        Whether a product with other parameters lies between the clip and the input.
     """
 
     operator: str
@@ -66,6 +74,7 @@ class Reading:
     on_scores: bool = False
     version: int = 0
     convolution: Convolution | None = None
+    behind_weights: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -157,6 +166,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.clip = _Colour()
         self.clip.add(clips)
         self.scores = _Colour()
+        self.features = _Colour()
         self.made = _Colour()
         # Several parameters may share a storage (flattened recurrent weights): their extents tell them apart.
         self.extents: dict[int, list[tuple[int, int, str]]] = {}
@@ -187,18 +197,23 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
         )
         if alive:
+            behind = any(value in self.features for value in alive)
             if weights and outputs:
                 largest = max(alive, key=Tensor.numel)
                 matrices = [i for i, v in enumerate(operands) if v in self.made and v not in self.clip and v.dim() > 1]
                 place = next(i for i, v in enumerate(operands) if v is largest)
                 first = bool(matrices) and matrices[-1] < place
                 scores, version, walks = largest in self.scores, largest._version, _walks(name, args)
-                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks))
+                late = largest in self.features
+                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks, late))
                 if not self.until.isdisjoint(self.readings[-1].parameters):
                     self.awaited = largest
                     raise _Seen
+            behind = behind or _multiplies(name, weights)
             for value in outputs if name not in BLANK else ():
                 self.clip.add(value)
+                if behind:
+                    self.features.add(value)
                 if (name in PRODUCTS and not weights) or (name in ELEMENTWISE and any(v in self.scores for v in alive)):
                     self.scores.add(value)
         elif weights:
@@ -208,6 +223,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.made.add(value, names)
         if func._schema.is_mutable and operands and (alive or weights):
             (self.clip.add(operands[0]) if alive else self.made.add(operands[0]))
+            if alive and behind:
+                self.features.add(operands[0])
         return result
 
     def _names(self, value: Tensor) -> tuple[str, ...]:
@@ -216,6 +233,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.made.held[key][1]
         begin, end = _extent(value)
         return tuple(name for first, last, name in self.extents[key] if first < end and begin < last)
+
+
+def _multiplies(operator: str, weights: tuple[tuple[Tensor, tuple[str, ...]], ...]) -> bool:
+    return any(kind in operator for kind in MULTIPLIES) and any(value.numel() > NORMALISES for value, _ in weights)
 
 
 def _walks(operator: str, args: Any) -> Convolution | None:

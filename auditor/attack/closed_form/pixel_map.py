@@ -17,8 +17,6 @@ _EXACT = 1e-4
 _BETWEEN = 0.47
 # What rounds pixels is flat in between: 0.4 is 102 of 255, and a quarter of a step of 8 bits away nothing changes.
 _FLAT = (0.4, 0.401)
-# Values that an attack recovered are right to 1e-3; of a few local steps they are averages, and no further out either.
-_OUTSIDE = 0.05
 # A pixel rounded to 8 bits is off by half a step, or a step where it is cut off; addresses of 64 levels survive that.
 # Of coarser ones (posterised to as few as two levels) dark and bright alone are told apart.
 _EIGHT_BITS, _COARSE, _DARK_AND_BRIGHT = 1.01 / 255, 0.51, 2
@@ -54,15 +52,9 @@ class PixelMap:
 
 
 def pixel_map(
-    model: PublicModel,
-    parameter: str,
-    clip_shape: tuple[int, int, int, int],
-    device: torch.device,
-    value: Tensor | None = None,
+    model: PublicModel, parameter: str, clip_shape: tuple[int, int, int, int], device: torch.device
 ) -> PixelMap | None:
     """Return how the operation that reads `parameter` sees the clip, or None when it sees something else.
-
-    `value` is what it read of some clip, where that is known: values that no pixels in [0, 1] give save most passes.
 
     Each pixel is given an address written in base 64; a few forward passes with one digit as the pixel's value show
     which pixel each element of the input holds. A random clip then checks the map.
@@ -85,8 +77,6 @@ def pixel_map(
     if not bool(known.any()):
         return None
     largest = float(scale.abs().max())
-    if value is not None and not _could_be_pixels(value, offset, scale, _OUTSIDE * largest):
-        return None
     between = read(torch.full((count,), _BETWEEN)).reshape(-1)
     tries = [(_LEVELS, _EXACT)]
     if float((between - offset - _BETWEEN * scale).abs().max()) > _EXACT * largest:
@@ -102,13 +92,6 @@ def pixel_map(
         if float((wanted - predicted).abs().max()) <= tolerance * largest:
             return PixelMap(shape=shape, pixel=pixel, scale=scale, offset=offset, known=known, clip_shape=clip_shape)
     return None
-
-
-def _could_be_pixels(value: Tensor, offset: Tensor, scale: Tensor, tolerance: float) -> bool:
-    """Tell whether values lie between what a black and a white clip give, up to rounding."""
-    ends = torch.stack([offset, offset + scale])
-    off = torch.maximum(ends.amin(0) - value.reshape(-1).to(ends), value.reshape(-1).to(ends) - ends.amax(0))
-    return float(off.max()) <= tolerance
 
 
 def _pixels(read: Callable[[Tensor], Tensor], offset: Tensor, scale: Tensor, levels: int, count: int) -> Tensor:
