@@ -126,15 +126,21 @@ def first_input(model: nn.Module, parameter: str | None, clips: Tensor) -> Tenso
 
     With None, of the first that reads any. None if no operation that the clips reach reads it.
     """
+    seen = first_reading(model, parameter, clips)
+    return None if seen is None else seen.input.detach()
+
+
+def first_reading(model: nn.Module, parameter: str | None, clips: Tensor) -> Reading | None:
+    """Return the first operation that reads `parameter`, without a graph; as `first_input`."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips, until=frozenset(parameters if parameter is None else [parameter]))
     try:
         with torch.no_grad(), watcher:
             model(clips)
     except (_Seen, RuntimeError):  # TorchScript turns whatever is raised inside it into a RuntimeError
-        if watcher.awaited is None:
+        if not watcher.found:
             raise
-    return None if watcher.awaited is None else watcher.awaited.detach()
+    return watcher.readings[-1] if watcher.found else None
 
 
 @dataclass(slots=True)
@@ -159,7 +165,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: frozenset[str] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
-        self.awaited: Tensor | None = None  # what the operation waited for has read
+        self.found = False  # the operation waited for has run
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
         self.operations = self.scores_not_kept = 0
@@ -207,7 +213,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 late = largest in self.features
                 self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks, late))
                 if not self.until.isdisjoint(self.readings[-1].parameters):
-                    self.awaited = largest
+                    self.found = True
                     raise _Seen
             behind = behind or _multiplies(name, weights)
             for value in outputs if name not in BLANK else ():

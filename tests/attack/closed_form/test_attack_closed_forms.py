@@ -140,6 +140,18 @@ def test_what_a_layer_reads_keeps_no_graph_where_nobody_differentiates():
     assert torch.equal(plain, seen)
 
 
+def test_a_second_look_at_what_a_layer_reads_runs_no_further_than_that():
+    view = view_of(seeded(lambda: Transformer(linear=True)), clip(0)[None], [1])
+    model = view.target.model
+    reached = []
+    hook = model.network.get_submodule("head").register_forward_hook(lambda *_: reached.append(1))
+    with torch.no_grad():
+        first, second = (model.inputs_of("embed.weight", clip(9)[None]) for _ in range(2))
+    hook.remove()
+    assert reached == [1]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 ROUNDINGS = {
     "8 bits": lambda x: torch.round(x * 255) / 255,
     "bytes, cut off": lambda x: (x * 255).to(torch.uint8).float() / 255,
