@@ -10,8 +10,9 @@ from auditor.records import Skipped
 
 # Of the memory that is free: other programs and what a step holds for a moment take the rest.
 _SHARE = 0.75
-# An audit on a CPU never plans with more: it shares the machine, and what keeps more takes minutes a step there.
-_MOST_ON_CPU = 10 * 2**30
+# An audit on a CPU never plans with more: it shares the machine, and what keeps more takes minutes a step there. Beside
+# it stand the program, the weights and every clip's update: up to 3 GB for nets of published size, 12 GB in all.
+_MOST_ON_CPU = 8 * 2**30
 # An analysis may take this many times the memory of a training step; below the second number nobody minds.
 _MOST_STEPS, _NEVER_MUCH = 4, 3 * 2**30
 _GIB = 2**30
