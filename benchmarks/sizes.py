@@ -1,10 +1,12 @@
 """Peak memory and seconds of `inspect` and `scan --preset fast` for video nets at their published sizes.
 
-Usage: python benchmarks/sizes.py [--commands step inspect scan] [--folder FOLDER] [--limit SECONDS] [NET ...]
+Usage: python benchmarks/sizes.py [--commands step inspect scan] [--folder FOLDER] [--limit SECONDS]
+[--max-time TIME] [NET ...]
 
 `step` is the reference: one forward and one backward pass of the same net through the same loader's view, on one clip.
 Memory is the resident set of the command and its children, polled ten times a second; weights are random, and nothing
-is downloaded. The transformers come from configurations and are written to FOLDER (about 1.2 GB) once.
+is downloaded. The transformers come from configurations and are written to FOLDER (about 1.2 GB) once. What a command
+says is kept in FOLDER/logs, with the memory it held second by second; the reports of scans are in FOLDER/reports.
 """
 
 import argparse
@@ -122,17 +124,22 @@ def written(name: str, folder: Path) -> None:
     kind(config(num_labels=400)).save_pretrained(folder)
 
 
-def measured(command: Sequence[str], limit: float) -> Cost:
-    """Run a command to its end, or to `limit` seconds, and watch what it costs."""
+def measured(command: Sequence[str], limit: float, log: Path) -> Cost:
+    """Run a command to its end, or to `limit` seconds, and watch what it costs; what it says goes to `log`."""
     begun = time.monotonic()
-    with tempfile.TemporaryFile("w+") as output:
+    with log.open("w+") as output, log.with_suffix(".memory").open("w") as course:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
-        peak, cpu = 0, 0.0
+        peak, cpu, told = 0, 0.0, 0.0
         while process.poll() is None:
             family = tree(process.pid)
-            peak = max(peak, sum(map(resident, family)))
+            held = sum(map(resident, family))
+            peak = max(peak, held)
             cpu = max(cpu, sum(map(cpu_seconds, family)))
-            if time.monotonic() - begun > limit:
+            used = time.monotonic() - begun
+            if used >= told:
+                print(f"{used:.0f} s, {cpu:.0f} s of CPU, {held / 1e9:.2f} GB", file=course, flush=True)
+                told = used + 1.0
+            if used > limit:
                 for pid in family:
                     os.kill(pid, 9)
             time.sleep(POLL)
@@ -142,13 +149,25 @@ def measured(command: Sequence[str], limit: float) -> Cost:
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and its descendants."""
+    """Return a process and its descendants, without copies that are about to become another program.
+
+    For that moment they hold their parent's pages, which would be counted twice.
+    """
     try:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
         children = []
-    return [pid, *(found for child in children for found in tree(child))]
+    apart = [child for child in children if said_to_run(child) != said_to_run(pid)]
+    return [pid, *(found for child in apart for found in tree(child))]
+
+
+def said_to_run(pid: int) -> bytes:
+    """Return the command line of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def resident(pid: int) -> int:
@@ -168,23 +187,28 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def step(net: Net, _: Path) -> list[str]:
+def step(net: Net, _: Path, __: str | None) -> list[str]:
     """One training step."""
     return [sys.executable, "-c", STEP, net.source, net.shape]
 
 
-def inspect(net: Net, _: Path) -> list[str]:
+def inspect(net: Net, _: Path, __: str | None) -> list[str]:
     """`fl-audit inspect`."""
     return [sys.executable, "-m", "auditor", "inspect", net.source, *shaped(net)]
 
 
-def scan(net: Net, folder: Path) -> list[str]:
-    """`fl-audit scan --preset fast`, with its results as JSON."""
-    results = folder / f"{net.name.replace(' ', '-')}.json"
+def scan(net: Net, folder: Path, limit: str | None) -> list[str]:
+    """`fl-audit scan --preset fast`, with its report as HTML and PDF and its results."""
     return [
         *(sys.executable, "-m", "auditor", "scan", net.source, *shaped(net)),
-        *("--preset", "fast", "-o", str(results)),
+        *("--preset", "fast", "--out", str(folder / "reports" / plain(net))),
+        *(("--max-time", limit) if limit else ()),
     ]
+
+
+def plain(net: Net) -> str:
+    """Return the net's name without blanks."""
+    return net.name.replace(" ", "-")
 
 
 def shaped(net: Net) -> list[str]:
@@ -192,7 +216,7 @@ def shaped(net: Net) -> list[str]:
     return ["--input-shape", net.shape] if net.shape else []
 
 
-COMMANDS: dict[str, Callable[[Net, Path], list[str]]] = {"step": step, "inspect": inspect, "scan": scan}
+COMMANDS: dict[str, Callable[[Net, Path, str | None], list[str]]] = {"step": step, "inspect": inspect, "scan": scan}
 
 
 def main() -> None:
@@ -202,8 +226,10 @@ def main() -> None:
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fl-audit-sizes")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds until a command is ended")
+    parser.add_argument("--max-time", help="of the scans; what the preset takes unless given")
     given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
+    for folder in ("logs", "reports"):
+        (given.folder / folder).mkdir(parents=True, exist_ok=True)
     print("| net | command | peak GB | wall s | CPU s | exit | last line |\n|---|---|---|---|---|---|---|", flush=True)
     for net in nets(given.folder):
         if given.nets and net.name not in given.nets:
@@ -211,7 +237,8 @@ def main() -> None:
         if net.source.startswith("hf:"):
             written(net.name, given.folder / net.name)
         for name in given.commands:
-            cost = measured(COMMANDS[name](net, given.folder), given.limit)
+            log = given.folder / "logs" / f"{plain(net)}-{name}.txt"
+            cost = measured(COMMANDS[name](net, given.folder, given.max_time), given.limit, log)
             row = (
                 net.name,
                 name,

@@ -15,6 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from auditor.model.long_attention import scores_between
 from auditor.records import Convolution
 
 # Operations that take a tensor for its shape only.
@@ -24,10 +25,21 @@ BLANK = frozenset(
 )
 
 
+# Attention that keeps no scores.
+FUSED = frozenset(
+    f"aten::_scaled_dot_product_{kernel}_attention{device}"
+    for kernel, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
+)
 PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
 ELEMENTWISE = frozenset(
     f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
 )
+
+
+# What brings weights and clip together by more than their places: products, convolutions, recurrent layers.
+MULTIPLIES = ("mm", "mv", "convolution", "linear", "lstm", "gru", "rnn", "attention", "einsum")
+# A normalisation of colours that a network makes itself multiplies by at most this many numbers.
+NORMALISES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +62,8 @@ class Reading:
         How often the input had been written to in place before.
     convolution
         How the kernel walks, where it is a convolution.
+    behind_weights
+        Whether a product with other parameters lies between the clip and the input.
     """
 
     operator: str
@@ -60,6 +74,7 @@ class Reading:
     on_scores: bool = False
     version: int = 0
     convolution: Convolution | None = None
+    behind_weights: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -69,24 +84,37 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """What one forward pass did; `operations` counts floating-point ones of convolutions and matrix products."""
+    """What one forward pass did.
+
+    Attributes
+    ----------
+    operations
+        Floating-point ones of convolutions and matrix products.
+    scores
+        Bytes of attention scores that the pass did not keep for its gradient.
+    """
 
     readings: tuple[Reading, ...]
     operators: frozenset[str]
     output: Any
     operations: int = 0
+    scores: int = 0
 
 
-def observe(model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None) -> Observation:
-    """Run a model once and watch it; gradients stay attached to what the readings hold.
+def observe(
+    model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None, *, slopes: bool = True
+) -> Observation:
+    """Run a model once and watch it; with `slopes`, gradients stay attached to what the readings hold.
 
     `run` is what is called with the clips; None calls the model.
     """
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips)
-    with torch.enable_grad(), watcher:
+    with torch.set_grad_enabled(slopes), watcher:
         output = (run or model)(clips)
-    return Observation(tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations)
+    return Observation(
+        tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations, watcher.scores_not_kept
+    )
 
 
 class _Seen(BaseException):
@@ -98,15 +126,21 @@ def first_input(model: nn.Module, parameter: str | None, clips: Tensor) -> Tenso
 
     With None, of the first that reads any. None if no operation that the clips reach reads it.
     """
+    seen = first_reading(model, parameter, clips)
+    return None if seen is None else seen.input.detach()
+
+
+def first_reading(model: nn.Module, parameter: str | None, clips: Tensor) -> Reading | None:
+    """Return the first operation that reads `parameter`, without a graph; as `first_input`."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips, until=frozenset(parameters if parameter is None else [parameter]))
     try:
         with torch.no_grad(), watcher:
             model(clips)
     except (_Seen, RuntimeError):  # TorchScript turns whatever is raised inside it into a RuntimeError
-        if watcher.awaited is None:
+        if not watcher.found:
             raise
-    return None if watcher.awaited is None else watcher.awaited.detach()
+    return watcher.readings[-1] if watcher.found else None
 
 
 @dataclass(slots=True)
@@ -131,13 +165,14 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: frozenset[str] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
-        self.awaited: Tensor | None = None  # what the operation waited for has read
+        self.found = False  # the operation waited for has run
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
-        self.operations = 0
+        self.operations = self.scores_not_kept = 0
         self.clip = _Colour()
         self.clip.add(clips)
         self.scores = _Colour()
+        self.features = _Colour()
         self.made = _Colour()
         # Several parameters may share a storage (flattened recurrent weights): their extents tell them apart.
         self.extents: dict[int, list[tuple[int, int, str]]] = {}
@@ -154,7 +189,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         self.operators.add(name)
-        if (count := flop_registry.get(func._overloadpacket)) is not None:
+        if name in FUSED:
+            query, key, value = args[:3]
+            scores = scores_between(query, key)
+            self.operations += 2 * scores * (query.shape[-1] + value.shape[-1])
+            self.scores_not_kept += scores * query.element_size()
+        elif (count := flop_registry.get(func._overloadpacket)) is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=result)
         operands = list(_tensors((args, kwargs)))
         outputs = list(_tensors(result))
@@ -163,18 +203,23 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
         )
         if alive:
+            behind = any(value in self.features for value in alive)
             if weights and outputs:
                 largest = max(alive, key=Tensor.numel)
                 matrices = [i for i, v in enumerate(operands) if v in self.made and v not in self.clip and v.dim() > 1]
                 place = next(i for i, v in enumerate(operands) if v is largest)
                 first = bool(matrices) and matrices[-1] < place
                 scores, version, walks = largest in self.scores, largest._version, _walks(name, args)
-                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks))
+                late = largest in self.features
+                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks, late))
                 if not self.until.isdisjoint(self.readings[-1].parameters):
-                    self.awaited = largest
+                    self.found = True
                     raise _Seen
+            behind = behind or _multiplies(name, weights)
             for value in outputs if name not in BLANK else ():
                 self.clip.add(value)
+                if behind:
+                    self.features.add(value)
                 if (name in PRODUCTS and not weights) or (name in ELEMENTWISE and any(v in self.scores for v in alive)):
                     self.scores.add(value)
         elif weights:
@@ -184,6 +229,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.made.add(value, names)
         if func._schema.is_mutable and operands and (alive or weights):
             (self.clip.add(operands[0]) if alive else self.made.add(operands[0]))
+            if alive and behind:
+                self.features.add(operands[0])
         return result
 
     def _names(self, value: Tensor) -> tuple[str, ...]:
@@ -192,6 +239,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.made.held[key][1]
         begin, end = _extent(value)
         return tuple(name for first, last, name in self.extents[key] if first < end and begin < last)
+
+
+def _multiplies(operator: str, weights: tuple[tuple[Tensor, tuple[str, ...]], ...]) -> bool:
+    return any(kind in operator for kind in MULTIPLIES) and any(value.numel() > NORMALISES for value, _ in weights)
 
 
 def _walks(operator: str, args: Any) -> Convolution | None:

@@ -205,6 +205,7 @@ def _layer(
         output_shape=tuple(seen[-1].output.shape) if seen else (),
         convolution=seen[0].convolution if seen else None,
         reads=values.setdefault(_value(seen[0]), len(values)) if seen else None,
+        behind_weights=bool(seen) and all(reading.behind_weights for reading in seen),
     )
 
 

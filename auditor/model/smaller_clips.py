@@ -45,7 +45,7 @@ def _reading(target: Target, model: VideoModel, spec: InputSpec) -> Target | Non
             logits = model(clip)
         if logits.shape[0] != 1 or logits.shape[-1] != target.classes or not bool(torch.isfinite(logits).all()):
             return None
-        layers = find_layers(model.network, target.parameters, observe(model, clip).readings)
+        layers = find_layers(model.network, target.parameters, observe(model, clip, slopes=False).readings)
     except _REFUSALS:
         return None  # a position embedding, a head on all positions, or sizes that an export fixed
     return replace(target, input=spec, layers=layers)

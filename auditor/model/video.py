@@ -13,7 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auditor.errors import UsageError
 from auditor.model.class_axis import arranged
 from auditor.model.double_backward import Substitutes
-from auditor.model.forward_pass import observe
+from auditor.model.forward_pass import first_reading, observe
+from auditor.model.long_attention import LongSequences
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import pooled, select
 from auditor.model.parameter_values import with_parameters
@@ -86,6 +87,7 @@ class VideoModel(nn.Module):
         self._random = random_modules(trained)
         self._recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
         self._batchnorm: BatchNormMode = "eval"
+        self._read_once: set[str] = set()
 
     @property
     def network(self) -> nn.Module:
@@ -164,6 +166,7 @@ class VideoModel(nn.Module):
             if self._recurrent and x.is_cuda:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             stack.enter_context(without_checkpoints())
+            stack.enter_context(LongSequences())
             if self._substitutes:
                 stack.enter_context(Substitutes())
             return network(x)
@@ -243,8 +246,8 @@ class VideoModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the (input, output) of the operation that reads `parameter`, differentiable in `clips`.
 
-        For an addition (a position embedding) the input is the other operand. Linear layers see one row per token:
-        (rows, features).
+        Under `torch.no_grad` without a graph. For an addition (a position embedding) the input is the other operand.
+        Linear layers see one row per token: (rows, features).
 
         Raises
         ------
@@ -254,9 +257,15 @@ class VideoModel(nn.Module):
         names = dict(self.named_parameters())
         if parameter not in names:
             raise LookupError(f"the model has no parameter '{parameter}'")
-        readings = [r for r in observe(self, clips).readings if parameter in r.parameters]
+        plain = not torch.is_grad_enabled()
+        if plain and parameter in self._read_once:
+            seen = first_reading(self, parameter, clips)  # a large network need not run to its end
+            if seen is not None:
+                return seen.input, seen.output
+        readings = [r for r in observe(self, clips, slopes=not plain).readings if parameter in r.parameters]
         if len(readings) != 1:
             raise LookupError(f"{len(readings)} operations read '{parameter}'")
+        self._read_once.add(parameter)
         return readings[0].input, readings[0].output
 
 

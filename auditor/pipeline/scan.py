@@ -53,6 +53,10 @@ _MOST_FOR_EXPOSURE = 2.0
 # Of the preset's budget: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
+# Floating-point operations of a forward pass beyond which two clips are attacked unless the user gave some: every clip
+# costs its update, and its residual under every closed form, and each of these is minutes of a core.
+_MOST_FOR_ALL_CLIPS, _FEW_CLIPS = 3e11, 2
+
 _NO_WHAT_IF = Skipped(
     stage="what-if",
     what="what-if variants",
@@ -79,6 +83,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     display.stage("loading the model")
     target = load_target(options, device)
     display.stage("making probes")
+    preset = _for_size(preset, target, options, display)
     probes = _probes(options, preset, target.input)
     references = references_from(options.reference, target.input)
     if references.several:
@@ -223,6 +228,15 @@ def load_target(options: ModelOptions, device: torch.device) -> Target:
             **choices,
         )
     return load(options.model, weights=options.weights, **choices)
+
+
+def _for_size(preset: Preset, target: Target, options: ScanOptions, display: Display) -> Preset:
+    """Return the preset with two clips where a network computes very much; each is the other's null control."""
+    large = target.step is not None and target.step.operations > _MOST_FOR_ALL_CLIPS
+    if not large or options.probes or preset.probes <= _FEW_CLIPS:
+        return preset
+    display.note(f"a pass of this network computes much: {_FEW_CLIPS} clips are attacked, not {preset.probes}")
+    return replace(preset, probes=_FEW_CLIPS)
 
 
 def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Probe, ...]:

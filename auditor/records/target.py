@@ -83,6 +83,9 @@ class Layer:
     reads
         Number of the value that it reads: layers with one number read the very same value, as the first convolution of
         a residual block and its shortcut do. None where that could not be observed.
+    behind_weights
+        Whether another layer's product with the clip, or with what became of it, was seen before: then it reads
+        features, and no pixels.
     """
 
     index: int
@@ -95,6 +98,7 @@ class Layer:
     output_shape: tuple[int, ...] = ()
     convolution: Convolution | None = None
     reads: int | None = None
+    behind_weights: bool = False
 
 
 @runtime_checkable

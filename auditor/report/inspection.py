@@ -20,8 +20,8 @@ _OPERATORS = 12
 _NAMES = 4
 _UNNORMALISED = 10.0
 DETERMINED = (
-    "determined: how much of the layer's input its weight's gradient can fix, once the gradient at its output is known "
-    "(equations over unknowns, from shapes alone)"
+    "determined: how much of the layer's input its weight's gradient can fix, given the gradient at its output, which "
+    "an attack has to find first (equations over unknowns, from shapes alone)"
 )
 
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from auditor.results.attempts import Skipped
-from auditor.results.declare import Decibel, Later, LongName, Measured, Name, Paragraph, record
+from auditor.results.declare import DataUri, Decibel, Later, LongName, Measured, Name, Paragraph, record
 from auditor.results.scores import Grade, Interval
 from auditor.results.severity import Rated
 
@@ -15,7 +15,7 @@ class FrameBlock:
     kind: Literal["member", "same camera", "other scene", "another update"]
     distance: Measured
     claim: bool | None
-    picture: str | None
+    picture: DataUri | None
 
 
 @record

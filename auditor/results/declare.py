@@ -61,6 +61,8 @@ Name: TypeAlias = Annotated[str, Form(cap=120)]
 LongName: TypeAlias = Annotated[str, Form(cap=300)]
 Sentence: TypeAlias = Annotated[str, Form(cap=400)]
 Paragraph: TypeAlias = Annotated[str, Form(cap=600)]
+# A picture within the document. One of 160 pixels a side, the largest that is stored, takes up to 105,000 characters.
+DataUri: TypeAlias = Annotated[str, Form(cap=400_000)]
 Scalar: TypeAlias = Annotated[bool | int | float | str | None, Form(cell=True)]
 # What a clip is trained as: a class, the set of classes that are present, or a value.
 Label: TypeAlias = int | float | tuple[int, ...]

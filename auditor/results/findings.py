@@ -5,12 +5,12 @@ from dataclasses import field
 from typing import Annotated, Literal, TypeAlias
 
 from auditor.results.attempts import Attempt, Diagnosis, Point
-from auditor.results.declare import Decibel, Form, Later, Measured, Name, Paragraph, Scalar, Seconds, record
+from auditor.results.declare import DataUri, Decibel, Form, Later, Measured, Name, Paragraph, Scalar, Seconds, record
 from auditor.results.scores import ClipScore, FaceMatch, Grade, Interval, Retrieval
 from auditor.results.severity import Rated
 
 Word = Literal["recovered detail", "only prettier", "nothing", "worse", "not judged"]
-Strip: TypeAlias = tuple[str | None, ...] | None
+Strip: TypeAlias = tuple[DataUri | None, ...] | None
 Curve: TypeAlias = tuple[Annotated[Point, Form(row=True)], ...]
 
 

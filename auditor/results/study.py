@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from auditor.results.declare import Decibel, Form, Later, LongName, Measured, Name, Sentence, record
+from auditor.results.declare import DataUri, Decibel, Form, Later, LongName, Measured, Name, Sentence, record
 from auditor.results.scores import Interval
 
 STUDY: Literal["fl-audit/study/1"] = "fl-audit/study/1"
@@ -221,12 +221,12 @@ class StudyPictures:
     weights: Name
     references: int
     clip: Name
-    original: str | None
-    copy: str | None
-    reconstruction: str | None
-    enhanced: str | None
-    null: str | None
-    enhanced_null: str | None
+    original: DataUri | None
+    copy: DataUri | None
+    reconstruction: DataUri | None
+    enhanced: DataUri | None
+    null: DataUri | None
+    enhanced_null: DataUri | None
 
 
 @record

@@ -39,6 +39,26 @@ def test_a_video_transformer() -> None:
     assert layers[-1].output_shape == (1, 5)
 
 
+def test_only_what_no_other_weights_stand_before_may_read_pixels() -> None:
+    layers = layers_of(build("vivit-cls"))
+    assert [layer.name for layer in layers if not layer.behind_weights] == ["patch"]
+
+    class TwoWays(nn.Module):
+        """Two layers read the clip, one behind a norm of pixels and a normalisation of colours; a third reads both."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.colours, self.norm = nn.Conv3d(3, 3, 1), nn.LayerNorm(16)
+            self.wide, self.flat, self.head = nn.Conv3d(3, 8, 4, 4), nn.Linear(16 * 16, 9), nn.Linear(8, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows = self.flat(self.norm(self.colours(x)).flatten(3).mean(2))
+            return self.head(self.wide(x).mean((2, 3, 4))) + rows.mean((1, 2))[:, None]
+
+    behind = {layer.name: layer.behind_weights for layer in layers_of(TwoWays())}
+    assert behind == {"colours": False, "norm": False, "wide": False, "flat": False, "head": True}
+
+
 def test_an_encoder_layer_of_torch() -> None:
     layers = {layer.name: layer for layer in layers_of(build("encoder"))}
     assert layers["embed"].rows == 8

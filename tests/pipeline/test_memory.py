@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from auditor.attack import PRESETS
 from auditor.pipeline.deep import memory
 from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
+from auditor.pipeline.scan import _for_size
 from auditor.records import TrainingStep
 
 GIB = 2**30
@@ -53,6 +55,19 @@ def test_exposure_never_takes_what_is_not_there() -> None:
     found = too_large_to_expose(context(0.3), 2 * GIB)
     assert found is not None
     assert "2.0 GiB can be used" in found.reason
+
+
+def test_nets_that_compute_much_are_attacked_on_two_clips_unless_the_user_gave_some() -> None:
+    said: list[str] = []
+    display = SimpleNamespace(note=said.append)
+    small, large = (SimpleNamespace(step=TrainingStep(operations=n, kept=1, weights=1)) for n in (10**11, 9 * 10**11))
+    chosen, given = (SimpleNamespace(probes=p) for p in ((), ("clip.mp4",)))
+    fast = PRESETS["fast"]
+    assert _for_size(fast, small, chosen, display) is fast
+    assert _for_size(fast, large, given, display) is fast
+    assert not said
+    assert _for_size(fast, large, chosen, display).probes == 2
+    assert "2 clips are attacked, not 3" in said[0]
 
 
 @pytest.mark.parametrize(("limit", "used", "left"), [(4 * GIB, GIB, 3 * GIB), (GIB, 2 * GIB, 0)])

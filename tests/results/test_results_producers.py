@@ -5,13 +5,18 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from record_samples import differences, sample
 
+from auditor.pipeline.documents.pictures import png
+from auditor.report.pictures import PictureGallery
 from auditor.results import encode
 from auditor.results.encode import document
+from auditor.results.findings import Pictures
 from auditor.results.refusal import check
 from auditor.results.schema import DOCUMENTS
 from auditor.results.scores import ClipScore, CopyScore, Exposure, Retrieval
+from auditor.results.study import StudyPictures
 
 # Swapped for a neighbour: record, field, and the field whose value stands in its place.
 MUTATIONS = [
@@ -33,6 +38,20 @@ def test_every_document_says_what_its_records_say_and_fits_its_form(name):
     written = document(record)
     assert differences(record, written) == []
     check(written, DOCUMENTS[name], name, "")
+
+
+def test_the_largest_pictures_are_written_whole():
+    """Noise of 224 pixels a side is stored with 160 and compresses to nothing less."""
+    noise = torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(0))
+    largest = png(noise)
+    assert len(largest) > 90_000
+    strip = (largest, None)
+    kept = dataclasses.replace(sample(Pictures), original=strip, reconstruction=strip, reference=strip)
+    written = document(kept)
+    for name in ("original", "reconstruction", "reference"):
+        assert written[name] == [largest, None], name
+    assert PictureGallery(printed=False).picture(written["original"][0]) is not None
+    assert document(dataclasses.replace(sample(StudyPictures), enhanced=largest))["enhanced"] == largest
 
 
 def test_numbers_that_json_lacks_are_words_and_null():

@@ -100,7 +100,8 @@ class LinearInversion(Attack):
             if found is None:
                 continue
             device = next(iter(view.update.gradients.values())).device
-            pixels = pixel_map(view.target.model, found.weight, view.knowledge.clip_shape, device)
+            shape = view.knowledge.clip_shape
+            pixels = None if layer.behind_weights else pixel_map(view.target.model, found.weight, shape, device)
             if pixels is None:
                 how = "roughly" if input_moves(view, layer) else "exactly"
                 features.append(f"{layer.name} {how} ({found.value.numel()} features)")

@@ -166,7 +166,7 @@ def _embeddings(view: View) -> Iterator[_Embedding]:
         weight = next((n for n in layer.parameters if n in view.update.gradients and _is_weight(view, n)), None)
         if weight is None or not (layer.kind.startswith("conv") or layer.kind == "linear"):
             continue
-        if not _might_pair(view, layer):
+        if layer.behind_weights or not _might_pair(view, layer):
             continue
         pixels = pixel_map(view.target.model, weight, shape, device)
         if pixels is None:

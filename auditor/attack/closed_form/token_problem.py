@@ -237,7 +237,7 @@ def pose(view: View) -> TokenProblem | str:
         return "no patch embedding of pixels was sent"
     count, features = view.update.batch * embedding.tokens, embedding.matrix.shape[0]
     if count >= features:
-        return f"{count} tokens stand against {features} features, so spans of tokens are full"
+        return full_spans(count, features)
     gradient = view.update.gradients[embedding.weight].double().flatten(1)
     gradient = gradient if gradient.shape == embedding.matrix.shape else gradient.T
     u, s, v = torch.linalg.svd(gradient, full_matrices=False)
@@ -288,6 +288,14 @@ def _positions(view: View, embedding: PatchEmbedding, u: Tensor, s: Tensor) -> T
         if each and float(off.norm()) < _INSIDE * float(found.rows.norm()):
             return (u.T @ found.rows.T) / s[:, None]
     return None
+
+
+def full_spans(tokens: int, features: int) -> str:
+    """Say what is missing where spans hold every direction."""
+    return (
+        f"{tokens} tokens stand against {features} features, so the span of what a Linear layer reads is everything "
+        f"and leaves no equation; it would take fewer than {features} tokens (a smaller clip, larger patches)"
+    )
 
 
 def _told(short: dict[int, tuple[int, int]]) -> str:

@@ -10,10 +10,10 @@ from torch import Tensor
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.token_clip import TokenClip, solve_clips, without
-from auditor.attack.closed_form.token_problem import pose
+from auditor.attack.closed_form.token_problem import full_spans, pose
 from auditor.attack.closed_form.token_refinement import CERTAIN
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clock, Label, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
 from auditor.results.model import Determinacy
 
 # Multiplications of a whole refinement, in units of tokens^2 * features: measured 4.5 s of CPU for 64 tokens of 384
@@ -24,9 +24,13 @@ _JOINT = 30_000.0
 _OPEN = "the linear part leaves"
 
 
-def _size(view: View) -> tuple[int, int]:
+def _first(view: View) -> Layer | None:
+    """Return the layer that makes tokens, if it is one that can."""
+    return next((x for x in view.target.layers if x.output_shape and (x.convolution or x.kind == "linear")), None)
+
+
+def _size(first: Layer | None) -> tuple[int, int]:
     """Return tokens and features of what reads the clip, from shapes."""
-    first = next((x for x in view.target.layers if x.output_shape and (x.convolution or x.kind == "linear")), None)
     if first is None:
         return 0, 0
     if first.convolution is None:
@@ -57,7 +61,7 @@ class TokenSpans(Attack):
 
     def work(self, view: View, layers: Sequence[Determinacy]) -> AttackCost:
         """Count a refinement: every step runs drawn units of the first block once for each token and coordinate."""
-        tokens, features = _size(view)
+        tokens, features = _size(_first(view))
         clips = view.update.batch
         each = _REFINEMENT if clips == 1 else _JOINT * clips
         applies = tokens * clips < features
@@ -129,9 +133,12 @@ class TokenSpans(Attack):
 
 
 def _crowded(view: View) -> str | None:
-    """Tell from shapes alone that what reads the clip makes as many tokens as features, so that every span is full."""
-    tokens, features = _size(view)
+    """Tell from shapes alone that what reads the clip makes no tokens of pixels, or as many as features."""
+    first = _first(view)
+    walk = None if first is None else first.convolution
+    if first is not None and walk is not None and (walk.kernel != walk.stride or any(walk.padding)):
+        sizes = " and stride ".join("x".join(map(str, s)) for s in (walk.kernel, walk.stride))
+        return f"{first.name} reads patches that overlap (kernel {sizes}): they are no tokens with pixels of their own"
+    tokens, features = _size(first)
     tokens *= view.update.batch
-    if tokens < features:
-        return None
-    return f"{tokens} tokens stand against {features} features, so spans of tokens are full"
+    return None if tokens < features else full_spans(tokens, features)

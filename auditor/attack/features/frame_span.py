@@ -66,7 +66,7 @@ def frame_spans(view: View) -> Iterator[FrameSpan]:
     """
     frames = view.knowledge.clip_shape[0]
     for layer in view.target.layers:
-        if layer.kind not in ("linear", "recurrent"):
+        if layer.kind not in ("linear", "recurrent") or layer.rows not in (None, frames):
             continue
         for name in layer.parameters:
             gradient = view.update.gradients.get(name)

@@ -12,7 +12,7 @@ from auditor.attack.cost import AttackCost
 from auditor.attack.recursion.frame_order import descend_in_order
 from auditor.attack.recursion.graph_descent import GraphDescent
 from auditor.attack.recursion.one_gradient import no_single_gradient
-from auditor.attack.recursion.precedence import layer_recursion_passes
+from auditor.attack.recursion.precedence import in_the_way
 from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.search.mode_search import search_modes
 from auditor.attack.recursion.search.value_equations import ValueEquations
@@ -53,8 +53,8 @@ class ResidualRecursion(Attack):
         return recursion_work(view, layers)
 
     def needless(self, view: View) -> str | None:
-        """Give way where the clip takes one way through the net: layer-recursion also uses the gradients below."""
-        return "layer-recursion passes this net and uses more of the update" if layer_recursion_passes(view) else None
+        """Give way where nothing below the head follows, and where layer-recursion also uses the gradients below."""
+        return in_the_way(view)
 
     def obstacle(self, view: View) -> str | None:
         """Need one gradient, the labels of several clips, BatchNorm that does not mix positions, and finite numbers."""

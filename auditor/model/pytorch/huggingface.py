@@ -122,7 +122,7 @@ def _filled(name: str, settings: Mapping[str, Any], classes: int | None, weights
                 None,
                 config=config,
                 state_dict=dict(weights.state),
-                attn_implementation="eager",
+                attn_implementation="sdpa" if kind._supports_sdpa else "eager",
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from auditor.attack import Attack
@@ -105,7 +106,8 @@ def _truths(context: Context, observed: Sequence[Observed], layer: str) -> Mappi
     model = context.target.model
     model.batchnorm(context.protocol.bn)
     try:
-        return {i: model.inputs_of(layer, o.clips[:1])[0].detach().double() for i, o in enumerate(observed)}
+        with torch.no_grad():
+            return {i: model.inputs_of(layer, o.clips[:1])[0].double() for i, o in enumerate(observed)}
     except LookupError:
         return {}
 

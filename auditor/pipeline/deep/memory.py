@@ -10,8 +10,9 @@ from auditor.records import Skipped
 
 # Of the memory that is free: other programs and what a step holds for a moment take the rest.
 _SHARE = 0.75
-# An audit on a CPU never plans with more: it shares the machine, and what keeps more takes minutes a step there.
-_MOST_ON_CPU = 10 * 2**30
+# An audit on a CPU never plans with more: it shares the machine, and what keeps more takes minutes a step there. Beside
+# it stand the program, the weights and every clip's update: up to 3 GB for nets of published size, 12 GB in all.
+_MOST_ON_CPU = 8 * 2**30
 # An analysis may take this many times the memory of a training step; below the second number nobody minds.
 _MOST_STEPS, _NEVER_MUCH = 4, 3 * 2**30
 _GIB = 2**30
@@ -29,7 +30,7 @@ def too_large_to_match(context: Context, limit: int) -> str | None:
     """Say why steps of gradient matching do not fit into `limit` bytes, or None where they do."""
     step = context.target.step
     needed = 0 if step is None else step.matching_bytes(_clips(context))
-    return None if needed <= limit else f"a step of gradient matching {_needs(needed, limit)}"
+    return None if needed <= limit else f"a step of gradient matching {_held(needed, limit)}"
 
 
 def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
@@ -41,7 +42,7 @@ def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
     needed, training = step.jacobian_bytes(clips), step.gradient_bytes(clips)
     if needed <= min(limit, max(_NEVER_MUCH, _MOST_STEPS * training)):
         return None
-    why = _needs(needed, limit)
+    why = _held(needed, limit)
     if needed <= limit:
         why = f"would take about {needed / _GIB:.1f} GiB, {needed / training:.0f} times what training takes"
     return Skipped(
@@ -58,8 +59,8 @@ def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     return Skipped(stage=stage, what=what, because="out-of-budget", reason=why, remedy=MEMORY_REMEDY)
 
 
-def _needs(needed: int, limit: int) -> str:
-    return f"needs about {needed / _GIB:.1f} GiB, and {limit / _GIB:.1f} GiB can be used"
+def _held(needed: int, limit: int) -> str:
+    return f"would take about {needed / _GIB:.1f} GiB, and {limit / _GIB:.1f} GiB can be used"
 
 
 def _clips(context: Context) -> int:

@@ -118,6 +118,40 @@ def test_pixel_map_knows_what_is_not_pixels():
     assert pixel_map(view.target.model, "5.weight", SPEC.clip_shape, torch.device("cpu")) is None
 
 
+@pytest.mark.parametrize("attack", [PatchEmbeddingInversion(), LinearInversion()])
+def test_layers_behind_others_are_not_asked_for_pixels(attack, monkeypatch):
+    """A pass of a large transformer takes ten seconds, and it has sixty layers as wide as its embedding."""
+    asked = []
+    view = view_of(seeded(Transformer), clip(0)[None], [1])
+    inputs_of = type(view.target.model).inputs_of
+    monkeypatch.setattr(type(view.target.model), "inputs_of", lambda m, n, x: asked.append(n) or inputs_of(m, n, x))
+    attack.invert(view, BUDGET, 0)
+    assert {name.rpartition(".")[0] for name in asked} <= {"embed"}
+
+
+def test_what_a_layer_reads_keeps_no_graph_where_nobody_differentiates():
+    model = view_of(seeded(lambda: Transformer(linear=True)), clip(0)[None], [1]).target.model
+    with torch.no_grad():
+        plain, _ = model.inputs_of("embed.weight", clip(9)[None])
+    seen, made = model.inputs_of("embed.weight", clip(9)[None].requires_grad_())
+    assert not plain.requires_grad
+    assert seen.requires_grad
+    assert made.requires_grad
+    assert torch.equal(plain, seen)
+
+
+def test_a_second_look_at_what_a_layer_reads_runs_no_further_than_that():
+    view = view_of(seeded(lambda: Transformer(linear=True)), clip(0)[None], [1])
+    model = view.target.model
+    reached = []
+    hook = model.network.get_submodule("head").register_forward_hook(lambda *_: reached.append(1))
+    with torch.no_grad():
+        first, second = (model.inputs_of("embed.weight", clip(9)[None]) for _ in range(2))
+    hook.remove()
+    assert reached == [1]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 ROUNDINGS = {
     "8 bits": lambda x: torch.round(x * 255) / 255,
     "bytes, cut off": lambda x: (x * 255).to(torch.uint8).float() / 255,

@@ -51,6 +51,17 @@ def recovered(pool, truth):
     return net, view, layer
 
 
+def test_whether_rows_count_alike_is_asked_once_of_a_client(monkeypatch):
+    """It belongs to the model, and every update of an audit asks."""
+    _, view, layer = recovered(average, clip(1))
+    first = recover_mean_input(view, layer)
+    monkeypatch.setattr(type(view.client), "__call__", lambda *_, **__: pytest.fail("a gradient was computed"))
+    again = recover_mean_input(view, layer)
+    assert first is not None
+    assert again is not None
+    assert torch.equal(first.value, again.value)
+
+
 def test_the_mean_feature_of_the_frames_is_exact():
     truth = clip(1)
     net, view, layer = recovered(average, truth)

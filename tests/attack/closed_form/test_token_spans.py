@@ -6,6 +6,7 @@ import pytest
 import torch
 from bench_nets import SPEC, Transformer, clip, flat, psnr, seeded, view_of
 from token_nets import FixedVit
+from torch import nn
 
 from auditor.attack.closed_form.token_linear import linear_part, smoothest
 from auditor.attack.closed_form.token_problem import Span, TokenProblem, pose
@@ -153,6 +154,22 @@ def test_what_is_missing_is_said_in_one_clause():
     assert "no Linear layer reads several tokens" in ATTACK.obstacle(view_of(seeded(flat), clip()[None], [3]))
     narrow = view_of(seeded(lambda: FixedVit(32)), clip()[None], [3])
     assert "32 tokens stand against 32 features" in ATTACK.obstacle(narrow)
+    assert "fewer than 32 tokens" in ATTACK.obstacle(narrow)
+
+
+def test_patches_that_overlap_are_no_tokens():
+    """As in MViT, and in any 2-D or 3-D convolutional net."""
+
+    class Overlapping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.mix, self.head = nn.Conv3d(3, 96, 3, 4, 1), nn.Linear(96, 96), nn.Linear(96, 10)
+
+        def forward(self, x):
+            return self.head(self.mix(self.embed(x).flatten(2).transpose(1, 2)).relu().mean(1))
+
+    told = ATTACK.obstacle(view_of(seeded(Overlapping), clip()[None], [3]))
+    assert told.startswith("embed reads patches that overlap (kernel 3x3x3 and stride 4x4x4)")
 
 
 def test_some_hidden_units_are_worked_out_alone_and_like_all_of_them():

@@ -87,6 +87,14 @@ def test_layers_that_do_not_see_frames_are_not_asked(make):
     assert list(frame_spans(view_of(seeded(make), truth, [1]))) == []
 
 
+def test_layers_whose_rows_are_not_the_frames_cost_no_pass(monkeypatch):
+    """Dozens of Linear layers of a transformer, three passes each, were minutes."""
+    truth = torch.rand(1, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    view = view_of(seeded(Transformer), truth, [1])
+    monkeypatch.setattr(type(view.target.model), "inputs_of", lambda *_: pytest.fail("a pass was made"))
+    assert list(frame_spans(view)) == []
+
+
 @pytest.mark.parametrize("value", [float("nan"), 0.0])
 def test_gradients_that_say_nothing_have_no_span(value):
     view = view_of(seeded(small), scenes()[0][None, 8:12], [3], spec=SPEC)
