@@ -34,6 +34,7 @@ LONGEST = (
     "test_contributing.py",
     "test_wheel.py",
     "attack/recursion/test_residual_recursion.py",
+    "pipeline/test_repeats.py",
     "attack/closed_form/test_token_spans.py",
     "cli/test_inspect.py",
     "model/onnx/test_model_onnx.py",
