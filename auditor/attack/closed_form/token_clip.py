@@ -69,6 +69,9 @@ def solve_clips(problem: TokenProblem, clips: int, clock: Clock, seed: int) -> t
         refined = refine(problem.residuals, problem.context, filled, free, likely, fill, clock, seed)
         sharp = problem.weighted(refined.coordinates)
         m = polish(sharp.residuals, sharp.context, refined.coordinates, likely, clock).coordinates
+        if len(free) and float(problem.distance(m).max()) > CERTAIN:
+            together = solve_jointly(problem, filled, free, likely, seed)
+            m = min(m, together, key=lambda made: float(problem.distance(made).median()))
         return (_clip_of(problem, m, filled, len(free)),)
     solved: list[Tensor] = []
     found: list[TokenClip] = []
