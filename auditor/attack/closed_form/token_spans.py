@@ -19,8 +19,8 @@ from auditor.results.model import Determinacy
 # Multiplications of a whole refinement, in units of tokens^2 * features: measured 4.5 s of CPU for 64 tokens of 384
 # features and 108 s for 196 of 768, where one multiplication of a decomposition takes about a nanosecond.
 _REFINEMENT = 4000.0
-# The same of a clip among several, times the clips: measured 10 to 40 s for 32 tokens of 384 features, two clips.
-_JOINT = 30_000.0
+# The same of a clip among several, times the clips: measured 36 to 163 s for two clips of 32 tokens of 384 features.
+_JOINT = 60_000.0
 _OPEN = "the linear part leaves"
 
 
