@@ -53,6 +53,9 @@ _MOST_FOR_EXPOSURE = 2.0
 # Of the preset's budget: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
+# Share of --max-time that is planned as work: a machine may be almost twice as slow as the reference, and load for a
+# minute, before the limit cuts anything.
+_WORK = 0.6
 # Floating-point operations of a forward pass beyond which two clips are attacked unless the user gave some: every clip
 # costs its update, and its residual under every closed form, and each of these is minutes of a core.
 _MOST_FOR_ALL_CLIPS, _FEW_CLIPS = 3e11, 2
@@ -94,7 +97,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     with threads_for(target):
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
-        clock = Clock(options.max_time or _default_seconds(preset, deep, len(probes) - 1, display))
+        limited = None if options.max_time is None else _WORK * options.max_time
+        clock = Clock(limited or _default_seconds(preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]

@@ -8,28 +8,28 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-# The reference machine: one core of a server of 2024, as PyTorch uses it while another process takes the other core.
-# Measured there over convolutions, attention, recurrent nets and decompositions, 0.1 to 33 million parameters. One
-# that is left alone takes half to four fifths of a reference second (benchmarks/README.md).
+# The reference machine: one core of a server of 2024, as PyTorch uses it while another process takes the other core,
+# which makes CPU time 1.4 times as long. Measured over convolutions, products, attention, recurrent nets and
+# decompositions, 0.1 to 33 million parameters (benchmarks/README.md).
 _PER_OPERATION = 1e-5  # dispatch, allocation and autograd's node
 _PER_VIEW = 4e-6
 _PER_BYTE = 0.25e-9  # of the largest operand of an operation by element
-# Seconds a floating-point operation, in float32; twice that in float64. Convolutions over three axes reuse less of what
-# they read, grouped ones least.
-_PER_FLOP = 1.0 / 30e9
-_VOLUME, _GROUPED = 2.0, 5.0
+# Seconds a floating-point operation, in float32; twice that in float64. Convolutions to few channels fill a vector
+# unit in part (11, 20 and 35 GFLOP/s measured for 8, 16 and 32), grouped ones least.
+_PER_FLOP = 1.0 / 65e9
+_CHANNELS, _GROUPED = 48.0, 10.0
 # Seconds of decompositions in float64 over m n min(m, n).
 _DECOMPOSED: Mapping[str, float] = {
-    "aten::_linalg_svd": 1.2e-9,
-    "aten::linalg_pinv": 1.2e-9,
-    "aten::linalg_eig": 3e-9,
-    "aten::_linalg_eigh": 0.6e-9,
-    "aten::linalg_lstsq": 0.4e-9,
-    "aten::linalg_qr": 0.2e-9,
-    "aten::geqrf": 0.1e-9,
-    "aten::linalg_householder_product": 0.1e-9,
+    "aten::_linalg_svd": 0.6e-9,
+    "aten::linalg_pinv": 0.6e-9,
+    "aten::linalg_eig": 1.5e-9,
+    "aten::_linalg_eigh": 0.3e-9,
+    "aten::linalg_lstsq": 0.2e-9,
+    "aten::linalg_qr": 0.1e-9,
+    "aten::geqrf": 0.05e-9,
+    "aten::linalg_householder_product": 0.05e-9,
 }
-_FACTORED = 0.15e-9  # LU, Cholesky and what solves by them
+_FACTORED = 0.08e-9  # LU, Cholesky and what solves by them
 # Solves with a factor that is there: for every entry of the factor and column of the right side.
 _SOLVES = ("aten::linalg_solve_triangular", "aten::cholesky_solve", "aten::triangular_solve", "aten::linalg_lu_solve")
 _ALGEBRA = ("aten::_linalg", "aten::linalg", "aten::cholesky", "aten::triangular", "aten::geqrf")
@@ -95,8 +95,9 @@ def _convolution_backward(args: tuple[Any, ...], made: Any) -> float:
 
 
 def _convolved(positions: Tensor, weight: Tensor, groups: int) -> float:
-    slower = _GROUPED if groups > 1 else _VOLUME if weight.ndim == 5 else 1.0
-    return slower * _flops(2.0 * positions.numel() * math.prod(weight.shape[1:]), weight)
+    slower = _GROUPED if groups > 1 else max(1.0, _CHANNELS / weight.shape[0])
+    read = _PER_BYTE * weight.numel() * weight.element_size()
+    return slower * _flops(2.0 * positions.numel() * math.prod(weight.shape[1:]), weight) + read
 
 
 def _attention(backward: bool, args: tuple[Any, ...], made: Any) -> float:

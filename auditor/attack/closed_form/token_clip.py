@@ -69,15 +69,15 @@ def solve_clips(problem: TokenProblem, clips: int, clock: Clock, seed: int) -> t
         refined = refine(problem.residuals, problem.context, filled, free, likely, fill, clock, seed)
         sharp = problem.weighted(refined.coordinates)
         m = polish(sharp.residuals, sharp.context, refined.coordinates, likely, clock).coordinates
-        if len(free) and float(problem.distance(m).max()) > CERTAIN:
-            together = solve_jointly(problem, filled, free, likely, seed)
+        if len(free) and float(problem.distance(m).max()) > CERTAIN and clock.left > 0.0:
+            together = solve_jointly(problem, filled, free, likely, clock, seed)
             m = min(m, together, key=lambda made: float(problem.distance(made).median()))
         return (_clip_of(problem, m, filled, len(free)),)
     solved: list[Tensor] = []
     found: list[TokenClip] = []
     while len(found) < clips and all(one.certain for one in found):
         far = (clips * filled - sum(solved, torch.zeros_like(filled))) / (clips - len(solved))
-        m = solve_jointly(problem, far, free, likely, seed + len(solved))
+        m = solve_jointly(problem, far, free, likely, clock, seed + len(solved))
         if any(float((m - other).norm()) < _SAME * float(other.norm()) for other in solved):
             break
         solved.append(m)

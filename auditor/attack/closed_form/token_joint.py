@@ -34,9 +34,12 @@ def solve_jointly(
     start: Float[Tensor, "token coordinate"],
     free: Float[Tensor, "direction coordinate"],
     likely: Callable[[Tensor], Tensor],
+    clock: Clock,
     seed: int,
 ) -> Float[Tensor, "token coordinate"]:
     """Return tokens that lie in all spans, from a likely filling of what is open; the best found where none do.
+
+    No round begins when the clock's work is used up.
 
     Of several clips every clip's tokens solve the equations, each with the context of its own clip, and a start that is
     a mixture goes to one of them: Gauss-Newton over all tokens at once (damped, by conjugate gradients), as steps that
@@ -46,13 +49,13 @@ def solve_jointly(
     """
     problem = problem.behind_first()
     open_ = likely(free)
-    search = TokenSearch(problem.residuals, problem.context, Clock(float("inf")))
+    search = TokenSearch(problem.residuals, problem.context, clock)
     alike = torch.ones(len(start), dtype=start.dtype)
     m = _descended(problem, start, open_, _FIRST, _FAR, alike)
     before = float("inf")
     for again in range(_ROUNDS):
         cost = _cost(problem, m)
-        if float(cost.max()) < _FOUND or float(cost.sum()) > (1.0 - _GAIN) * before:
+        if float(cost.max()) < _FOUND or float(cost.sum()) > (1.0 - _GAIN) * before or clock.left < 0.0:
             break
         before = float(cost.sum())
         m = _descended(problem, m, open_, _WEIGHTED, _NEAR, (1.0 + cost / cost.median()).rsqrt())

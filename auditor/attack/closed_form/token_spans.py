@@ -17,8 +17,9 @@ from auditor.records import Budget, Clock, Label, Layer, Outcome, Reconstruction
 from auditor.results.model import Determinacy
 
 # Multiplications of a whole refinement, in units of tokens^2 * features: measured 4.5 s of CPU for 64 tokens of 384
-# features and 108 s for 196 of 768, where one multiplication of a decomposition takes about a nanosecond.
-_REFINEMENT = 4000.0
+# features and 108 s for 196 of 768, where one multiplication of a decomposition takes about a nanosecond; three times
+# that, for tokens that have to be solved for jointly (15 to 58 s for 64).
+_REFINEMENT = 12_000.0
 # The same of a clip among several, times the clips: measured 36 to 163 s for two clips of 32 tokens of 384 features.
 _JOINT = 60_000.0
 _OPEN = "the linear part leaves"
