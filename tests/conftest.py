@@ -1,5 +1,6 @@
 """How all tests run: one thread each, whole files a process, the longest files first, every report read again."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -56,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _read_again(render: Callable[..., str]) -> Callable[..., str]:
     """Return the function that renders a report with a reader behind it, who finds contradictions on the page."""
 
+    @functools.wraps(render)
     def rendered(results: Mapping[str, Any], printed: bool) -> str:
         page = render(results, printed)
         found = page_contradictions(page)

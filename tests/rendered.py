@@ -49,7 +49,8 @@ def _word(root: Element) -> str:
 
 def _articles(root: Element) -> list[Element]:
     """Findings of the audited size that are pictures, with their tables of runs."""
-    return [a for a in _all(_section(root, "findings"), "finding") if not _text(a).startswith("Inverted feature map")]
+    found = _all(_section(root, "findings"), "finding")
+    return [a for a in found if not _text(a).startswith(("Inverted feature map", "At a smaller size"))]
 
 
 def _grade(article: Element) -> str:

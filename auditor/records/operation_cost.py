@@ -95,7 +95,7 @@ def _convolution_backward(args: tuple[Any, ...], made: Any) -> float:
 
 
 def _convolved(positions: Tensor, weight: Tensor, groups: int) -> float:
-    slower = _GROUPED if groups > 1 else max(1.0, _CHANNELS / weight.shape[0])
+    slower = _GROUPED if groups > 1 else max(1.0, _CHANNELS / max(weight.shape[:2]))
     read = _PER_BYTE * weight.numel() * weight.element_size()
     return slower * _flops(2.0 * positions.numel() * math.prod(weight.shape[1:]), weight) + read
 

@@ -211,7 +211,7 @@ def scanned(tmp_path_factory):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
-        scanning(short(), enhanced=9),
+        scanning(short(30), enhanced=3),
     ):
         patch.setattr(sys, "argv", ["fl-audit", *arguments])
         with pytest.raises(SystemExit) as left:
@@ -240,7 +240,7 @@ def test_a_scan_writes_what_was_asked_for_and_report_renders_it_again(scanned, r
 
 def test_the_same_seed_gives_the_same_numbers(scanned, run, tmp_path):
     conv_net(tmp_path / "net.onnx")
-    with scanning(short(), enhanced=0):
+    with scanning(short(30), enhanced=0):
         run("scan", "net.onnx", "-o", "b.json", "--seed", "3")
     a, b = (json.loads(path.read_text()) for path in (scanned[0] / "a" / "results.json", tmp_path / "b.json"))
     for x, y in zip(a["findings"], b["findings"], strict=True):

@@ -62,7 +62,7 @@ def scanned(monkeypatch, speed: float, **change):
         # Not even: a clock that stands still for a while and then jumps, as that of a busy machine seems to.
         patch.setattr(time, "monotonic", lambda: speed * (real() + 0.01 * (next(counter) % 7 == 0)))
         options = dataclasses.replace(OPTIONS, **change)
-        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=12.0), 1)
+        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=8.0), 1)
 
 
 def test_a_clock_that_runs_ten_times_as_fast_or_slow_changes_nothing_but_times(monkeypatch):
@@ -182,8 +182,8 @@ def test_the_number_of_threads_changes_no_plan():
         lambda x: x[0, 0, 0] @ torch.ones(12, 7),
         lambda x: torch.addmm(torch.zeros(12, 7), x[0, 0, 0], torch.ones(12, 7)),
         lambda x: torch.bmm(x[0, 0], torch.ones(4, 12, 5)),
-        lambda x: nn.functional.conv2d(x[:, :, 0], torch.ones(8, 3, 3, 3), stride=2),
-        lambda x: nn.functional.conv_transpose2d(x[:, :, 0], torch.ones(3, 8, 3, 3), stride=2),
+        lambda x: nn.functional.conv2d(x[:, :, 0], torch.ones(48, 3, 3, 3), stride=2),
+        lambda x: nn.functional.conv_transpose2d(x[:, :, 0], torch.ones(3, 48, 3, 3), stride=2),
     ],
 )
 def test_products_cost_what_pytorch_counts_of_them(compute):

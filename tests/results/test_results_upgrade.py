@@ -9,11 +9,18 @@ import markupsafe
 import pytest
 
 from auditor.errors import UsageError
+from auditor.report import page as pages
 from auditor.report import read_results, write
 from auditor.report.markdown import to_markdown
 from auditor.report.page import to_html
 
 FIXTURES = sorted((Path(__file__).parent / "schema_1").glob("*.json"))
+
+
+@pytest.fixture(autouse=True)
+def unread(monkeypatch):
+    """Earlier versions measured the what-if's audited row anew: their pages may contradict themselves."""
+    monkeypatch.setattr(pages, "render", pages.render.__wrapped__)
 
 
 @pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
