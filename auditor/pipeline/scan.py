@@ -53,9 +53,8 @@ _MOST_FOR_EXPOSURE = 2.0
 # Of the preset's budget: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
-# Share of --max-time that is planned as work: a machine may be almost twice as slow as the reference, and load for a
-# minute, before the limit cuts anything.
-_WORK = 0.6
+# Share of --max-time that is planned as work: the reference machine is busy already, and loading takes its time too.
+_WORK = 0.9
 # Floating-point operations of a forward pass beyond which two clips are attacked unless the user gave some: every clip
 # costs its update, and its residual under every closed form, and each of these is minutes of a core.
 _MOST_FOR_ALL_CLIPS, _FEW_CLIPS = 3e11, 2

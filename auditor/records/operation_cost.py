@@ -18,6 +18,8 @@ _PER_BYTE = 0.25e-9  # of the largest operand of an operation by element
 # unit in part (11, 20 and 35 GFLOP/s measured for 8, 16 and 32), grouped ones least.
 _PER_FLOP = 1.0 / 65e9
 _CHANNELS, _GROUPED = 48.0, 10.0
+# One call of so many operations or more reuses what it read: 160 to 260 GFLOP/s measured, where 65 and 110 are counted.
+_LARGE, _REUSE = 4e9, 0.6
 # Seconds of decompositions in float64 over m n min(m, n).
 _DECOMPOSED: Mapping[str, float] = {
     "aten::_linalg_svd": 0.6e-9,
@@ -97,7 +99,8 @@ def _convolution_backward(args: tuple[Any, ...], made: Any) -> float:
 def _convolved(positions: Tensor, weight: Tensor, groups: int) -> float:
     slower = _GROUPED if groups > 1 else max(1.0, _CHANNELS / max(weight.shape[:2]))
     read = _PER_BYTE * weight.numel() * weight.element_size()
-    return slower * _flops(2.0 * positions.numel() * math.prod(weight.shape[1:]), weight) + read
+    operations = 2.0 * positions.numel() * math.prod(weight.shape[1:])
+    return slower * (_REUSE if operations >= _LARGE else 1.0) * _flops(operations, weight) + read
 
 
 def _attention(backward: bool, args: tuple[Any, ...], made: Any) -> float:
