@@ -13,7 +13,7 @@ from auditor.attack import PRESETS, Preset
 from auditor.pipeline import ScanOptions, Silent, scan
 
 
-def short(steps: int = 60, attacks: tuple[str, ...] | None = None, probes: int = 2) -> Preset:
+def short(steps: int = 40, attacks: tuple[str, ...] | None = None, probes: int = 2) -> Preset:
     """Return `fast` with few steps; with closed forms and the `attacks` named alone, where some are."""
     fast = PRESETS["fast"]
     kept = fast.attacks if attacks is None else tuple(a for a in fast.attacks if a.closed_form or a.name in attacks)

@@ -27,7 +27,7 @@ def audit(name: str, preset: Preset | None = None, enhanced: int = 0, **change):
 
 @pytest.fixture(scope="module")
 def flat():
-    return audit("flat", short(40, probes=3), enhanced=1)
+    return audit("flat", short(probes=3), enhanced=1)
 
 
 @pytest.fixture(scope="module")

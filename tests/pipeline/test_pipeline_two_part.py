@@ -26,7 +26,7 @@ CPU = "cpu"
 @pytest.fixture(scope="module")
 def results():
     attacks = ("feature-inversion", "least-squares-matching")
-    return results_of(ScanOptions(**PAIR, preset="fast"), short(attacks=attacks))
+    return results_of(ScanOptions(**PAIR, preset="fast"), short(60, attacks=attacks))
 
 
 def test_only_the_head_travels(results):
