@@ -116,7 +116,7 @@ def assemble(g: Gathered) -> Audit:
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
     )
     block = _exposure(g)
-    compared = with_own_finding(g.variants, g.findings)
+    compared = with_own_finding(g.variants, g.findings, g.observed[0].probe.name)
     return Audit(
         results=document(
             AuditDocument(
