@@ -185,32 +185,30 @@ def _search(
     ceiling: Ceiling,
 ) -> Control:
     late = ceiling.too_late("controls", leak.name)
-    if late is not None:
-        return Control(
-            name=leak.name,
-            kind="positive",
-            passed=None,
-            measured=f"not run: {late.reason}",
-            expected=f"at least {OPTIMISER_GAIN_DB:.0f} dB over grey",
-            why=leak.why,
-            attack=attack.name,
-        )
+    passed, measured = (None, f"not run: {late.reason}") if late else _searched(device, attack, leak, clock, progress)
+    return Control(
+        name=leak.name,
+        kind="positive",
+        passed=passed,
+        measured=measured,
+        expected=f"at least {OPTIMISER_GAIN_DB:.0f} dB over grey",
+        why=leak.why,
+        attack=attack.name,
+    )
+
+
+def _searched(
+    device: torch.device, attack: Attack, leak: _Leak, clock: Clock, progress: Callable[[float], None]
+) -> tuple[bool | None, str]:
+    """Return whether the leak was found, None where the budget did not hold the search, and what was measured."""
     spec = InputSpec(frames=4, channels=3, height=16, width=16, layout="NCTHW")
     budget = Budget(seconds=min(_MOST_SECONDS, max(0.0, clock.left)), steps=leak.steps, progress=progress)
     score, blind, seconds = _attack(_seeded(leak.net), spec, attack, device, budget)
     gained = score - blind >= OPTIMISER_GAIN_DB
     # Where the budget ended the search, a low score would say nothing about it.
-    whole = gained or seconds < 0.9 * budget.seconds
-    measured = f"{score:.1f} dB, grey scores {blind:.1f} dB"
-    return Control(
-        name=leak.name,
-        kind="positive",
-        passed=gained if whole else None,
-        measured=measured if whole else f"not run: {budget.seconds:.1f} s of work do not hold its {leak.steps} steps",
-        expected=f"at least {OPTIMISER_GAIN_DB:.0f} dB over grey",
-        why=leak.why,
-        attack=attack.name,
-    )
+    if not gained and seconds >= 0.9 * budget.seconds:
+        return None, f"not run: {budget.seconds:.1f} s of work do not hold its {leak.steps} steps"
+    return gained, f"{score:.1f} dB, grey scores {blind:.1f} dB"
 
 
 def _attack(

@@ -96,8 +96,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     with threads_for(target):
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
-        limited = None if options.max_time is None else _WORK * options.max_time
-        clock = Clock(limited or _default_seconds(preset, deep, len(probes) - 1, display))
+        clock = Clock(_seconds_of_work(options, preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
@@ -270,8 +269,15 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(named)
 
 
-def _default_seconds(preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display) -> float:
-    """Return the preset's budget, with deep attacks on top as far as it allows; more than usual is told first."""
+def _seconds_of_work(
+    options: ScanOptions, preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display
+) -> float:
+    """Return the budget: of --max-time, else the preset's, with deep attacks on top as far as it allows.
+
+    More than usual is told first.
+    """
+    if options.max_time is not None:
+        return _WORK * options.max_time
     extra = planned_seconds(deep, clips)
     limit = min(preset.seconds + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))

@@ -306,8 +306,8 @@ def _run(
     ceiling: Ceiling,
     work: float = 0.0,
 ) -> Ran:
-    # Closed forms take moments, and decide more than anything: they run in any case.
-    late = None if unit.attack.closed_form else ceiling.too_late("invert", unit.attack.name, work)
+    # Closed forms take moments, and decide more than anything: they run in any case, but for those that were planned.
+    late = None if unit.attack.closed_form and not work else ceiling.too_late("invert", unit.attack.name, work)
     if late is not None:
         return Ran(unit=unit, result=late)
     probe = observed[unit.truth].probe.name

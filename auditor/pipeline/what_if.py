@@ -111,10 +111,9 @@ def variants(
     each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
     results: list[Variant] = []
     base: Mapping[str, Reconstruction] = {}
-    for plan, made_ready in prepared:
-        ready: tuple[Context, Observed] | Skipped = made_ready
-        if not isinstance(ready, Skipped):
-            ready = ceiling.too_late("what-if", plan.name, seconds / max(1, len(runnable))) or ready
+    for plan, start in prepared:
+        late = None if isinstance(start, Skipped) else ceiling.too_late("what-if", plan.name, seconds / len(runnable))
+        ready = late or start
         if isinstance(ready, Skipped):
             results.append(
                 Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)

@@ -1,7 +1,6 @@
 """Scenes: which clips show the same one, and single frames of the shipped ones and of a clip's own camera."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -25,21 +24,21 @@ def alike(a: Probe, b: Probe) -> bool:
     """
     if a.name == b.name or (a.kind == b.kind == "real" and camera(a.name) == camera(b.name)):
         return True
-    return any(_looks_alike(one, other) for one in (a.clip, *a.moments) for other in (b.clip, *b.moments))
-
-
-def _looks_alike(a: Clip, b: Clip) -> bool:
-    error = float((a.cpu() - b.cpu()).double().square().mean())
-    if error <= 10 ** (-_ALIKE_DB / 10):
+    ones, others = ([clip.cpu() for clip in (probe.clip, *probe.moments)] for probe in (a, b))
+    if any(_error(one, other) <= 10 ** (-_ALIKE_DB / 10) for one in ones for other in others):
         return True
-    return _correlation(*_backgrounds(a, b)) >= _ALIKE_CORRELATION
+    grounds = [_background(other) for other in others]
+    return any(_correlation(one, other) >= _ALIKE_CORRELATION for one in map(_background, ones) for other in grounds)
 
 
-def _backgrounds(*clips: Clip) -> Iterator[Clip]:
-    """Yield the median frame of each clip, without its colour cast: what stands still."""
-    for clip in clips:
-        frame = clip.cpu().double().median(0).values
-        yield frame - frame.mean((1, 2), keepdim=True)
+def _error(a: Clip, b: Clip) -> float:
+    return float((a - b).double().square().mean())
+
+
+def _background(clip: Clip) -> Clip:
+    """Return the median frame without its colour cast: what stands still."""
+    frame = clip.double().median(0).values
+    return frame - frame.mean((1, 2), keepdim=True)
 
 
 def _correlation(a: Clip, b: Clip) -> float:

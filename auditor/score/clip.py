@@ -14,6 +14,7 @@ from auditor.score.intervals import bits_interval
 from auditor.score.motion import motion_correlation, motion_gain, motion_psnr
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import rank_among, similarities, z_score
+from auditor.score.shapes import check_shapes
 from auditor.score.ssim import ssim_frames
 
 
@@ -37,8 +38,7 @@ def score_clip(
     """
     clip, gallery = truth.clip.cpu(), gallery.cpu()
     estimate = estimate.detach().cpu().float().nan_to_num(0.5).clamp(0, 1)
-    if estimate.shape != clip.shape:
-        raise ValueError(f"shapes differ: {tuple(estimate.shape)} and {tuple(clip.shape)}")
+    check_shapes(estimate, clip)
     whole = float(psnr(clip, estimate))
     shown = None if reference is None or not len(reference) else reference.detach().cpu()
     guesses = blind_guesses(gallery, (clip.shape[-2], clip.shape[-1]), shown, clip)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.records import Clip
+from auditor.score.shapes import check_shapes
 
 # Larger frames are shrunk: the eye averages the noise of neighbouring pixels.
 _LARGEST = 64
@@ -34,8 +35,7 @@ def content(truth: Clip, estimate: Clip) -> float:
     ValueError
         The shapes differ.
     """
-    if truth.shape != estimate.shape:
-        raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")
+    check_shapes(truth, estimate)
     true, made = (_shrunk(clip.detach().cpu().float().nan_to_num(0.5).clamp(0, 1)) for clip in (truth, estimate))
     side = min(true.shape[-2:])
     moved = (true - true.median(0, keepdim=True).values).square().sum(1, keepdim=True)

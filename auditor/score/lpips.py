@@ -10,6 +10,7 @@ from torch.nn import functional
 from auditor.errors import UsageError
 from auditor.records import Clip
 from auditor.score.perceptual import seen
+from auditor.score.shapes import check_shapes
 from auditor.text import printable
 
 # AlexNet (Krizhevsky, Sutskever, Hinton 2012) as torchvision numbers its layers: convolution, stride, padding, and
@@ -58,8 +59,7 @@ class Lpips:
         ValueError
             The shapes differ.
         """
-        if truth.shape != estimate.shape:
-            raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")
+        check_shapes(truth, estimate)
         with torch.no_grad():
             pairs = zip(self._maps(truth), self._maps(estimate), self._linear, strict=True)
             layers = [functional.conv2d((a - b).square(), weight).mean((1, 2, 3)) for a, b, weight in pairs]

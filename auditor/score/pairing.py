@@ -4,6 +4,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from auditor.records import Clips
+from auditor.score.shapes import check_shapes
 
 
 def pair(truths: Clips, estimates: Clips) -> tuple[int, ...]:
@@ -18,8 +19,7 @@ def pair(truths: Clips, estimates: Clips) -> tuple[int, ...]:
     ValueError
         The shapes differ.
     """
-    if truths.shape != estimates.shape:
-        raise ValueError(f"shapes differ: {tuple(truths.shape)} and {tuple(estimates.shape)}")
+    check_shapes(truths, estimates)
     estimates = estimates.detach().cpu().double().nan_to_num(0.5)
     cost = torch.stack([(estimates - truth.cpu().double()).square().flatten(1).sum(1) for truth in truths])
     _, columns = linear_sum_assignment(cost.numpy())

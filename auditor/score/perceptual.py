@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from auditor.efficientnet import embedder
 from auditor.records import Clip
+from auditor.score.shapes import check_shapes
 
 # Smaller frames are enlarged to this side: at 32 pixels the last stages would see one position. Larger sides cost more
 # and rank no better (benchmarks/perceptual.py).
@@ -33,8 +34,7 @@ def perceptual_distance(truth: Clip, estimate: Clip) -> float:
     ValueError
         The shapes differ.
     """
-    if truth.shape != estimate.shape:
-        raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")
+    check_shapes(truth, estimate)
     return distance_of_looks(looks(truth), looks(estimate))
 
 

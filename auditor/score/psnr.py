@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from auditor.score.shapes import check_shapes
+
 
 def psnr(truth: Tensor, estimate: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """Return -10 log10(MSE) in dB for values in [0, 1] (peak 1); infinite where both are equal.
@@ -18,7 +20,6 @@ def psnr(truth: Tensor, estimate: Tensor, dim: int | tuple[int, ...] | None = No
     >>> psnr(torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.25)).item()
     12.041199826559248
     """
-    if truth.shape != estimate.shape:
-        raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")
+    check_shapes(truth, estimate)
     error = (truth.double() - estimate.double()).square()
     return -10 * (error.mean() if dim is None else error.mean(dim)).log10()

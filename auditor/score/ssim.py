@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditor.records import Clip
+from auditor.score.shapes import check_shapes
 
 _WINDOW = 11
 _SIGMA = 1.5
@@ -28,8 +29,7 @@ def ssim_frames(truth: Clip, estimate: Clip) -> Float[Tensor, " frame"]:
     ValueError
         The shapes differ.
     """
-    if truth.shape != estimate.shape:
-        raise ValueError(f"shapes differ: {tuple(truth.shape)} and {tuple(estimate.shape)}")
+    check_shapes(truth, estimate)
     frames, channels, height, width = truth.shape
     # Every channel of every frame is an image of its own.
     x, y = (clip.double().reshape(-1, 1, height, width) for clip in (truth, estimate))

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from auditor.attack import PRESETS, Attack, Preset
+from auditor.attack import BY_NAME, PRESETS, Attack, Preset
 from auditor.pipeline import units
 from auditor.pipeline.progress import Silent
-from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, charge
+from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, charge
 
 PACE = 0.001
 LEAST = PACE * units.LEAST_STEPS * units._MARGIN
@@ -138,3 +138,12 @@ def test_without_a_limit_no_machine_is_too_slow(audit):
     ran, _ = audit([Sleeper(name="search", title="s", share=0.5)], 100.0, clips=5, ceiling=ceiling)
     assert len(ran) == 5
     assert not ceiling.cuts
+
+
+def test_a_closed_form_that_was_planned_obeys_the_limit_by_the_clock():
+    unit = units.Unit(attack=BY_NAME["token-spans"], truth=0, update=0, repetition=0)
+    ceiling = Ceiling(0.0)
+    budget, planned = Budget(seconds=60.0, steps=1), 30.0
+    ran = units._run(None, (), unit, budget, Silent(), units._OWN_FRAMES, ceiling, planned)
+    assert isinstance(ran.result, Skipped)
+    assert [cut.what for cut in ceiling.cuts] == ["token-spans"]

@@ -1,16 +1,16 @@
 """One clip out of the spans that all clips of an update share, and what is left of the update without it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from auditor.attack.closed_form.token_graph import patch_embedding
+from auditor.attack.closed_form.token_graph import PatchEmbedding
 from auditor.attack.closed_form.token_joint import solve_jointly
 from auditor.attack.closed_form.token_linear import likely_directions, linear_part, smoothest
 from auditor.attack.closed_form.token_problem import TokenProblem
 from auditor.attack.closed_form.token_refinement import CERTAIN, polish, refine
-from auditor.attack.recursion.call_graph import trace_client
 from auditor.attack.spectrum import Spectrum
 from auditor.records import Clip, Clock, Label, View
 
@@ -75,7 +75,7 @@ def solve_clips(problem: TokenProblem, clips: int, clock: Clock, seed: int) -> t
         return (_clip_of(problem, m, filled, len(free)),)
     solved: list[Tensor] = []
     found: list[TokenClip] = []
-    while len(found) < clips and all(one.certain for one in found):
+    while len(found) < clips and (not found or found[-1].certain):
         far = (clips * filled - sum(solved, torch.zeros_like(filled))) / (clips - len(solved))
         m = solve_jointly(problem, far, free, likely, clock, seed + len(solved))
         if any(float((m - other).norm()) < _SAME * float(other.norm()) for other in solved):
@@ -99,31 +99,27 @@ def _clip_of(problem: TokenProblem, m: Tensor, filled: Tensor, open_: int) -> To
     )
 
 
-def without(view: View, clip: Clip, labels: list[Label]) -> tuple[View, list[Label]]:
+def without(view: View, embedding: PatchEmbedding, clip: Clip, labels: list[Label]) -> tuple[View, list[Label]]:
     """Return the update without a clip that was found, and the labels with that clip's first.
 
     Of the labels that are left, the clip's is the one whose gradient takes its tokens out of the patch embedding's: the
     gradient's rank falls by them.
     """
     batch = view.update.batch
-    alone = replace(view, update=replace(view.update, batch=1))
-    graph = trace_client(alone)
-    embedding = None if graph is None else patch_embedding(alone, graph)
-    assert embedding is not None
     count = (batch - 1) * embedding.tokens
-    best: tuple[float, View, Label] | None = None
-    for label in dict.fromkeys(labels):
+
+    def rest(label: Label) -> dict[str, Tensor]:
         own = view.client(clip[None], view.client.targets((label,)))
-        rest = {n: (batch * g - own[n]) / (batch - 1) for n, g in view.update.gradients.items()}
-        s = torch.linalg.svdvals(rest[embedding.weight].double().flatten(1))
-        left = float(s[count:].square().sum() / s.square().sum())
-        knowledge = replace(view.knowledge, batch=batch - 1, labels=None)
-        smaller = replace(view, update=replace(view.update, gradients=rest, batch=batch - 1), knowledge=knowledge)
-        if best is None or left < best[0]:
-            best = (left, smaller, label)
-    assert best is not None
-    _, smaller, label = best
+        return {n: (batch * g - own[n]) / (batch - 1) for n, g in view.update.gradients.items()}
+
+    def left(gradients: Mapping[str, Tensor]) -> float:
+        s = torch.linalg.svdvals(gradients[embedding.weight].double().flatten(1))
+        return float(s[count:].square().sum() / s.square().sum())
+
+    # Made again rather than kept: of large nets each is the size of the net.
+    own = min(dict.fromkeys(labels), key=lambda label: left(rest(label)))
     others = list(labels)
-    others.remove(label)
-    known = replace(smaller.knowledge, labels=tuple(others))
-    return replace(smaller, knowledge=known), [label, *others]
+    others.remove(own)
+    update = replace(view.update, gradients=rest(own), batch=batch - 1)
+    knowledge = replace(view.knowledge, batch=batch - 1, labels=tuple(others))
+    return replace(view, update=update, knowledge=knowledge), [own, *others]

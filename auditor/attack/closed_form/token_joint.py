@@ -1,7 +1,6 @@
 """Tokens moved into spans all at once, what they read of each other moving with them."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.attack.closed_form.token_problem import TokenProblem
-from auditor.attack.closed_form.token_refinement import TokenSearch
+from auditor.attack.closed_form.token_refinement import TokenSearch, stand_out, with_others_open
 from auditor.records import Clock
 from auditor.solvers.conjugate_gradients import conjugate_gradients
+from auditor.solvers.gauss_newton import Linearised
 
 # Steps of the first descent, of one with outliers weighed down, of one with all alike, and of the last.
 _FIRST, _WEIGHTED, _AGAIN, _LAST = 8, 4, 5, 10
@@ -23,10 +23,10 @@ _FAR, _NEAR, _DOWN, _UP, _TRIES, _LEAST = 1e-3, 1e-6, 0.1, 10.0, 4, 1e-12
 _GAIN, _PATIENCE = 0.05, 3
 # Sum of squared distances of all tokens below which nothing better is to be found.
 _ENOUGH = 1e-10
-# Rounds of restarts; a token's squared distance that counts as found, and how far a bad one's stands out.
-_ROUNDS, _FOUND, _STANDS_OUT = 8, 1e-8, 4.0
-# Starts of a bad token in each round, and steps of each.
-_STARTS, _STEPS = 10, 10
+# Rounds of restarts, and a token's squared distance that counts as found.
+_ROUNDS, _FOUND = 8, 1e-8
+# Pairs of starts of a bad token in each round, beside the filling, and steps of each.
+_STARTS, _STEPS = 5, 10
 
 
 def solve_jointly(
@@ -93,57 +93,38 @@ def _step(problem: TokenProblem, m: Tensor, basis: Tensor, mu: float, weight: Te
     """Return the first step that gains, damped more and more; None where none does."""
     hidden = problem.context(m)
 
-    def weighed(a: Tensor) -> Tensor:
-        return problem.violated(m + a @ basis, hidden) * weight[:, None]
+    def weighed(a: Tensor) -> tuple[Tensor]:
+        return (problem.violated(m + a @ basis, hidden) * weight[:, None],)
 
-    nothing = torch.zeros(len(m), len(basis), dtype=m.dtype)
-    linear: tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]] = torch.func.vjp(weighed, nothing)[:2]
-    rest, back = linear
-    before, slope = float(rest.square().sum()), back(rest)[0]
+    about = Linearised(weighed, torch.zeros(len(m), len(basis), dtype=m.dtype))
+    before, slope = float(about.residuals[0].square().sum()), about.transposed(about.residuals)
     for attempt in range(_TRIES):
         damping = mu * _UP**attempt
-        product = partial(_product, weighed, nothing, back, damping)
-        step, _ = conjugate_gradients(product, -slope, _PRODUCTS, _TOLERANCE)
-        after = float(weighed(step).square().sum())
+        step, _ = conjugate_gradients(partial(_damped, about, damping), -slope, _PRODUCTS, _TOLERANCE)
+        with torch.no_grad():
+            after = float(weighed(step)[0].square().sum())
         if after < before:
             return _DampedStep(move=step @ basis, damping=damping, before=before, after=after)
     return None
 
 
-def _product(
-    weighed: Callable[[Tensor], Tensor],
-    at: Tensor,
-    back: Callable[[Tensor], tuple[Tensor, ...]],
-    damping: float,
-    v: Tensor,
-) -> Tensor:
-    with warnings.catch_warnings():
-        # PyTorch's own first use of forward derivatives warns of its own torch.jit.script.
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-        along = torch.func.jvp(weighed, (at,), (v,))[1]
-    return back(along)[0] + damping * v
+def _damped(about: Linearised, damping: float, v: Tensor) -> Tensor:
+    return about.gram(v) + damping * v
 
 
 def _restarted(
     problem: TokenProblem, search: TokenSearch, m: Tensor, filled: Tensor, free: Tensor, open_: Tensor, seed: int
 ) -> Tensor:
     """Start the tokens that stand out again, what they read of the others being held; keep the best of each."""
-    held = problem.context(m)
-    least = problem.residuals(m, held).square().sum(1)
-    cost = _cost(problem, m)
-    bad = cost > (_STANDS_OUT * cost.median()).clamp(min=_FOUND)
-    good = (~bad).nonzero().flatten()
+    bad = stand_out(_cost(problem, m), _FOUND)
+    if not bool(bad.any()) or bool(bad.all()):
+        return m
     generator = torch.Generator().manual_seed(seed)
-    own, best = m - (m @ free.T) @ free, m
-    for attempt in range(_STARTS if bool(bad.any()) and len(good) else 0):
-        if attempt % 2:
-            donors = good[torch.randint(len(good), (len(m),), generator=generator)]
-            start = own + (m[donors] @ free.T) @ free
-        else:
-            drawn = torch.randn(len(m), len(open_), generator=generator, dtype=m.dtype)
-            start = filled + (drawn @ open_ if attempt else 0.0)
-        moved = search.stepped(torch.where(bad[:, None], start, m), held, open_, _STEPS)
-        now = problem.residuals(moved, held).square().sum(1)
-        wins = bad & (now < least)
-        best, least = torch.where(wins[:, None], moved, best), torch.where(wins, now, least)
-    return best
+
+    def starts() -> Iterator[Tensor]:
+        yield filled
+        for _ in range(_STARTS):
+            yield with_others_open(m, free, ~bad, generator)
+            yield filled + torch.randn(len(m), len(open_), generator=generator, dtype=m.dtype) @ open_
+
+    return search.best_of(m, problem.context(m), bad, starts(), open_, _STEPS)[0]

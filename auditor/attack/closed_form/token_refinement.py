@@ -1,11 +1,12 @@
 """Tokens moved into spans one by one, while what they read of each other is held from step to step."""
 
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditor.records import Clock
@@ -24,6 +25,8 @@ _BACK, _BACK_LEAST = 100.0, 1e-6
 _ROUNDS = 6
 # Tokens whose cost stands out from the median by this are tried again, from this many others' open parts.
 _STANDS_OUT, _STARTS = 4.0, 8
+# Share of its squared distance below which a token became better.
+_BETTER = 0.7
 # Largest distance of a token from its spans, relative: rounding leaves 1e-6 to 5e-4, a wrong token more than 1e-2.
 CERTAIN = 1e-3
 # Squared distance below which nothing better is to be found, and what some steps have to gain.
@@ -167,6 +170,30 @@ class TokenSearch:
             m, mu = self._stepped(m, held, directions, mu, self._system(m, held, directions))
         return m
 
+    def best_of(
+        self,
+        m: Tensor,
+        held: dict[int, Tensor],
+        bad: Tensor,
+        starts: Iterable[Tensor],
+        directions: Tensor,
+        steps: int,
+    ) -> tuple[Tensor, Float[Tensor, " token"]]:
+        """Return the bad tokens where their best start led, and what share of every token's squared distance is left.
+
+        A token that no start makes better stays.
+        """
+        before = least = self._residuals(m, held).square().sum(1)
+        best = m
+        for start in starts:
+            moved = self.stepped(torch.where(bad[:, None], start, m), held, directions, steps)
+            now = self._residuals(moved, held).square().sum(1)
+            wins = bad & (now < least)
+            best, least = torch.where(wins[:, None], moved, best), torch.where(wins, now, least)
+            if self._clock.left < 0.0:
+                break
+        return best, least / before
+
     def restarted(
         self,
         m: Tensor,
@@ -177,25 +204,25 @@ class TokenSearch:
         seed: int,
     ) -> tuple[Tensor, bool]:
         """Start the tokens that stand out again, and keep the best of each; tell whether any became better."""
-        bad = cost > (_STANDS_OUT * cost.median()).clamp(min=CERTAIN**2)
-        good = (~bad).nonzero().flatten()
-        if not bool(bad.any()) or not len(good):
+        bad = stand_out(cost, CERTAIN**2)
+        if not bool(bad.any()) or bool(bad.all()):
             return m, False
         filled = fill(m, bad)
-        held = self._context(filled)
         generator = torch.Generator().manual_seed(seed)
-        own = m - (m @ free.T) @ free
-        best = m
-        before = least = torch.where(bad, self._residuals(m, held).square().sum(1), torch.zeros_like(cost))
-        for attempt in range(_STARTS + 1):
-            start = filled
-            if attempt:
-                donors = good[torch.randint(len(good), (len(m),), generator=generator)]
-                start = torch.where(bad[:, None], own + (m[donors] @ free.T) @ free, m)
-            start = self.stepped(start, held, directions, _RESTART)
-            now = self._residuals(start, held).square().sum(1)
-            wins = bad & (now < least)
-            best, least = torch.where(wins[:, None], start, best), torch.where(wins, now, least)
-            if self._clock.left < 0.0:
-                break
-        return best, bool((least < 0.7 * before).any())
+        starts = itertools.chain([filled], (with_others_open(m, free, ~bad, generator) for _ in range(_STARTS)))
+        best, left = self.best_of(m, self._context(filled), bad, starts, directions, _RESTART)
+        return best, bool((left < _BETTER).any())
+
+
+def stand_out(cost: Float[Tensor, " token"], least: float) -> Bool[Tensor, " token"]:
+    """Tell which tokens' squared distances stand out from the median, and are no less than `least`."""
+    return cost > (_STANDS_OUT * cost.median()).clamp(min=least)
+
+
+def with_others_open(
+    m: Float[Tensor, "token coordinate"], free: Tensor, good: Bool[Tensor, " token"], generator: torch.Generator
+) -> Float[Tensor, "token coordinate"]:
+    """Return the tokens with the open parts of good ones, drawn at random, in place of their own."""
+    which = good.nonzero().flatten()
+    donors = which[torch.randint(len(which), (len(m),), generator=generator)]
+    return m - (m @ free.T) @ free + (m[donors] @ free.T) @ free

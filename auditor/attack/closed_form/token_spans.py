@@ -20,9 +20,8 @@ from auditor.results.model import Determinacy
 # features and 108 s for 196 of 768, where one multiplication of a decomposition takes about a nanosecond; three times
 # that, for tokens that have to be solved for jointly (15 to 58 s for 64).
 _REFINEMENT = 12_000.0
-# The same of a clip among several, times the clips: measured 36 to 163 s for two clips of 32 tokens of 384 features.
-_JOINT = 60_000.0
-_OPEN = "the linear part leaves"
+# The same of a clip among several, times the clips: measured 17 to 45 s for two clips of 32 tokens of 384 features.
+_JOINT = 30_000.0
 
 
 def _first(view: View) -> Layer | None:
@@ -50,9 +49,9 @@ class TokenSpans(Attack):
     and the hidden units, whose nonlinearity tells tokens apart (`token_refinement`). No labels, head or deeper blocks
     are used, and neither does a position embedding's gradient matter: it may be a fixed table. Where rounding hides
     directions of a span, they are read off the rows of all tokens; such spans certify nothing. Several clips share the
-    spans, and the tokens of each lie in them with its own context: one is solved for, its gradient taken off, and so on
-    (`token_joint`); learned positions, whose gradient adds clips up, leave as many directions open as the others have
-    tokens. Derived for this project.
+    spans, and the tokens of each lie in them with its own context (`token_joint`): one is solved for after the other,
+    and the last also from the update without the others. Learned positions, whose gradient adds clips up, leave as many
+    directions open as the others have tokens. Derived for this project.
     """
 
     name: str = "token-spans"
@@ -96,7 +95,7 @@ class TokenSpans(Attack):
         sure = [one for one in found if one.certain]
         rest, labels = view, list(view.knowledge.labels or (0,) * batch)
         for place, one in enumerate(sure[: batch - 1]):
-            rest, labels[place:] = without(rest, one.clip, labels[place:])
+            rest, labels[place:] = without(rest, problem.embedding, one.clip, labels[place:])
         if len(sure) == batch - 1 > 0:
             alone = pose(rest)
             last = () if isinstance(alone, str) else solve_clips(alone, 1, clock, seed)
@@ -122,7 +121,7 @@ class TokenSpans(Attack):
             "tokens_certain": sum(one.share for one in found) / len(clips),
             "open_directions": float(max(one.open for one in found)),
         }
-        note = f"{found[0].told}; {_OPEN} {found[0].open} directions open"
+        note = f"{found[0].told}; the linear part leaves {found[0].open} directions open"
         note += "" if apart > CERTAIN else "; positions do not tell all tokens apart, so their order is open"
         if len(clips) > 1:
             done = sum(one.certain for one in found)
