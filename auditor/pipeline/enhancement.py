@@ -77,18 +77,21 @@ def enhance_results(
         return done, tuple(_late(enhancer, reason) for enhancer in enhancers)
     first = best_result(findings[0])
     needed, skipped = _needed(enhancers, first.clip)
-    missed: dict[Enhancer, list[str]] = {}
+    failed: dict[Enhancer, str] = {}
+    late_for: dict[Enhancer, list[str]] = {}
+    reasons: dict[Enhancer, str] = {}
     for finding in findings:
         result = best_result(finding)
         runs = 1 if result.null_clip is None else 2
         gallery = galleries[result.observed.probe.name]
         made: list[Enhancement] = []
         for enhancer, each in needed.items():
-            if enhancer in missed and "of work" not in missed[enhancer][0]:
+            if enhancer in failed:
                 continue  # it failed on a clip of this shape before
             if each * runs > clock.left:
                 why = f"it is about {each * runs:.0f} s of work, and {max(0.0, clock.left):.0f} s were left"
-                missed.setdefault(enhancer, [why]).append(finding.attack.title)
+                reasons.setdefault(enhancer, why)
+                late_for.setdefault(enhancer, []).append(finding.attack.title)
                 continue
             title = f"{enhancer.name} x{enhancer.scale} · {finding.attack.title}"
             late = ceiling.too_late("enhance", title, each * runs)
@@ -99,10 +102,12 @@ def enhance_results(
                 with display.unit(title, each * runs), charged(each * runs):
                     made.extend(_enhance(result, enhancer, gallery, {e.scale for e in made}))
             except AuditError as error:
-                missed[enhancer] = [str(error), finding.attack.title]
+                failed[enhancer] = str(error)
         if made:
             done[id(result)] = tuple(made)
-    return done, (*skipped, *(_missed(e, why, titles) for e, (why, *titles) in missed.items()))
+    skipped += [Skipped(stage="enhance", what=_title(e), because="failed", reason=why) for e, why in failed.items()]
+    skipped += [_late(e, f"{reasons[e]}; not run on {', '.join(titles)}") for e, titles in late_for.items()]
+    return done, tuple(skipped)
 
 
 def best_result(finding: Finding) -> Result:
@@ -137,12 +142,6 @@ def _title(enhancer: Enhancer) -> str:
 
 def _late(enhancer: Enhancer, reason: str) -> Skipped:
     return Skipped(stage="enhance", what=_title(enhancer), because="out-of-budget", reason=reason, remedy=_MORE_TIME)
-
-
-def _missed(enhancer: Enhancer, why: str, titles: Sequence[str]) -> Skipped:
-    if "of work" not in why:
-        return Skipped(stage="enhance", what=_title(enhancer), because="failed", reason=why)
-    return _late(enhancer, f"{why}; not run on {', '.join(titles)}")
 
 
 def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:

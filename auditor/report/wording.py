@@ -55,6 +55,7 @@ CONTROLS: Mapping[str, str] = {
 BECAUSE: Mapping[str, str] = {
     "not-applicable": "not applicable",
     "out-of-budget": "out of budget",
+    "out-of-memory": "out of memory",
     "unsupported": "not supported",
     "failed": "failed",
 }

@@ -157,11 +157,11 @@ class Diagnosis:
 class Skipped:
     """Something that did not run, and why: a value, counted and shown, never silence.
 
-    `because` is not-applicable, out-of-budget, unsupported or failed.
+    `because` is not-applicable, out-of-budget, out-of-memory, unsupported or failed.
     """
 
     stage: str
     what: Name
-    because: Literal["not-applicable", "out-of-budget", "unsupported", "failed"]
+    because: Literal["not-applicable", "out-of-budget", "out-of-memory", "unsupported", "failed"]
     reason: Sentence
     remedy: Sentence = ""

@@ -50,11 +50,11 @@ def test_a_clip_is_tested_by_an_attack_that_finished_and_has_its_null():
 def test_attacks_that_broke_are_told_apart_from_those_that_do_not_apply():
     gone = [
         Skipped(stage="invert", what=because, because=because, reason="why")
-        for because in ("failed", "not-applicable", "out-of-budget")
+        for because in ("failed", "not-applicable", "out-of-budget", "out-of-memory")
     ]
     seen = course(skipped=(*gone, Skipped(stage="expose", what="x", because="failed", reason="why")))
     assert seen.crashed == ("failed",)
-    assert seen.unfinished == ("failed: why", "out-of-budget: why")
+    assert seen.unfinished == ("failed: why", "out-of-budget: why", "out-of-memory: why")
 
 
 @pytest.mark.parametrize(("null", "said"), [(False, "was not at chance"), (None, "could not be run")])

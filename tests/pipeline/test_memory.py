@@ -46,7 +46,7 @@ def test_exposure_never_takes_far_more_than_training() -> None:
     assert found is not None
     assert "times what training takes" in found.reason
     assert "determinacy" in found.reason
-    assert found.because == "out-of-budget"
+    assert found.because == "out-of-memory"
     # Weights weigh in training too.
     assert too_large_to_expose(context(0.3, 2.0), 64 * GIB) is None
 

@@ -16,7 +16,7 @@ _MOST_ON_CPU = 8 * 2**30
 # An analysis may take this many times the memory of a training step; below the second number nobody minds.
 _MOST_STEPS, _NEVER_MUCH = 4, 3 * 2**30
 _GIB = 2**30
-MEMORY_REMEDY = "use a machine with more memory, or a smaller --input-shape where the model reads one"
+_REMEDY = "use a machine with more memory, or a smaller --input-shape where the model reads one"
 
 
 def available_bytes(device: torch.device) -> int:
@@ -48,15 +48,15 @@ def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
     return Skipped(
         stage="expose",
         what="mode exposure",
-        because="out-of-budget",
+        because="out-of-memory",
         reason=f"products with the gradient's Jacobian {why}; determinacy counts what each layer determines",
-        remedy=MEMORY_REMEDY,
+        remedy=_REMEDY,
     )
 
 
 def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     """Return the record of a search that memory does not hold."""
-    return Skipped(stage=stage, what=what, because="out-of-budget", reason=why, remedy=MEMORY_REMEDY)
+    return Skipped(stage=stage, what=what, because="out-of-memory", reason=why, remedy=_REMEDY)
 
 
 def _held(needed: int, limit: int) -> str:

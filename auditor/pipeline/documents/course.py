@@ -13,6 +13,7 @@ from auditor.score import Course, Grade
 # What else than missing information may end a search: its result says nothing of what the update holds then.
 _SEARCH_FAILED = (Conclusion.OPTIMISER_FAILED, Conclusion.MISMATCH, Conclusion.WRONG_LABELS)
 _FINISHED = (Outcome.SOLVED, Outcome.CONVERGED)
+_UNFINISHED = ("out-of-budget", "out-of-memory", "failed")
 
 
 def course_of(
@@ -70,9 +71,7 @@ def _search_failed(diagnosed: Diagnosed | None) -> str:
 
 def unfinished(findings: Sequence[Finding], skipped: Sequence[Skipped]) -> tuple[str, ...]:
     """Return the attacks that the budget kept from finishing; what was exact has nothing left to gain."""
-    left_out = [
-        f"{s.what}: {s.reason}" for s in skipped if s.stage == "invert" and s.because in ("out-of-budget", "failed")
-    ]
+    left_out = [f"{s.what}: {s.reason}" for s in skipped if s.stage == "invert" and s.because in _UNFINISHED]
     falling = [
         f"{f.attack.name}: diverged in every run"
         for f in findings

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from auditor.pipeline.deep.memory import MEMORY_REMEDY
 from auditor.records import Ceiling, Skipped
 from auditor.results.audit import MachineCut
 
@@ -14,7 +13,7 @@ _BESIDE = ("what-if", "enhance", "score")
 def machine_cuts(ceiling: Ceiling, skipped: Sequence[Skipped]) -> tuple[MachineCut, ...]:
     """Return every part that time by the clock or memory kept from running, once each."""
     late = Counter((s.stage, s.what) for s in ceiling.cuts)
-    large = Counter((s.stage, s.what) for s in skipped if s.remedy == MEMORY_REMEDY)
+    large = Counter((s.stage, s.what) for s in skipped if s.because == "out-of-memory")
     return (
         *(MachineCut(stage=stage, what=what, limit="time", times=n) for (stage, what), n in late.items()),
         *(MachineCut(stage=stage, what=what, limit="memory", times=n) for (stage, what), n in large.items()),
