@@ -47,6 +47,7 @@ class ClientKeywords(LoadKeywords, total=False):
     local_batch: int | None
     learning_rate: float | None
     momentum: float | None
+    defence: str | Sequence[str] | None
 
 
 class ScanKeywords(ClientKeywords, total=False):
@@ -75,5 +76,4 @@ class AttackKeywords(ClientKeywords, total=False):
     label: str | float | None
     known_label: bool | None
     reference: str | Path | Sequence[str | Path] | None
-    defence: str | Sequence[str] | None
     diagnose: bool | None

@@ -146,6 +146,11 @@ class ClientOptions(ModelOptions):
         _RATE, Number(above=True, example=str(_RATE)), "With fedavg: step size of local SGD.", former=("rate",)
     )
     momentum: float = _client(0.0, Number(below=1.0, example="0.9"), "With fedavg: momentum of local SGD.")
+    defence: tuple[str, ...] = _client(
+        (),
+        Listed(Text("SPEC")),
+        "What is done to an update before it is seen, in this order, e.g. clip:1; repeatable; see docs/defences.md.",
+    )
     command: tuple[str, ...] = ()
 
     def as_json(self) -> Mapping[str, Any]:
@@ -248,11 +253,6 @@ class AttackOptions(ClientOptions):
         former=("label_known",),
     )
     reference: tuple[str, ...] = changed(ScanOptions, "reference", (), "first:1, and first:3 for attacks with several")
-    defence: tuple[str, ...] = _attack(
-        (),
-        Listed(Text("SPEC")),
-        "What clients do to an update before they send it: top-k:SHARE, sign or quantise:BITS; repeatable.",
-    )
     diagnose: bool = _attack(
         False,
         Switch(),

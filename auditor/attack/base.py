@@ -3,11 +3,17 @@
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from auditor.attack.certificate import residual
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clips, Defence, Label, Reconstruction, Skipped, View, counting
+from auditor.records import Budget, Clips, Defence, Effect, Label, Reconstruction, Skipped, View, counting
 from auditor.results.model import Determinacy
+
+# Left-out parameters and sums over clients are part of the client that every attack simulates.
+IN_CLIENT: frozenset[Effect] = frozenset({"omission", "sum"})
+# An attack that follows directions of gradients needs no size: they survive a scale that nobody knows.
+ANY_SIZE: frozenset[Effect] = IN_CLIENT | {"scale"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,11 @@ class Attack(abc.ABC):
         True when it needs no optimiser: costs seconds and runs first.
     succeeds
         Name of the attack that tells an audit nothing more where this one reconstructed a clip.
+    knows
+        What of defences the attack is made for, by what they leave of an update; see `meets`.
     """
+
+    knows: ClassVar[frozenset[Effect]] = IN_CLIENT
 
     name: str
     title: str
@@ -46,8 +56,8 @@ class Attack(abc.ABC):
         return 0
 
     def meets(self, defence: Defence) -> bool:
-        """Tell whether the attack compares updates as this defence leaves them; else its result would say nothing."""
-        return False
+        """Tell whether the attack reads updates as this defence leaves them; else its result would say nothing."""
+        return defence.effect in self.knows
 
     @abc.abstractmethod
     def obstacle(self, view: View) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from auditor.attack.as_sent import as_sent
 from auditor.records import Clips, Label, Outcome, Reconstruction, View
 
 # A float32 gradient reproduces itself to about 1e-6; a picture at 60 dB moves it by about 1e-3. Above 1e-2 the
@@ -15,14 +16,16 @@ REPRODUCES = 1e-2
 def residual(view: View, clips: Clips, labels: tuple[Label, ...]) -> float:
     """Return ||g(x) - g*|| / ||g*|| over everything sent: 0 is a perfect reproduction, about 1 an unrelated clip.
 
+    g(x) is what the client would have sent for x under the defences that are known; noise is not in it: under noise the
+    true clip is as far away as the noise is large.
+
     For FedAvg g(x) is what local training makes of x, all steps repeated, in the order of clips given: where the order
     matters, it is not zero for the true clips either. Where the attacker does not know the size of steps, g(x) is
     scaled to be nearest.
     """
-    again = view.client(clips, view.client.targets(labels))
-    return distance(
-        again if view.scale is not None else _nearest(again, view.update.gradients), dict(view.update.gradients)
-    )
+    sent = dict(view.update.gradients)
+    again = as_sent(view.knowledge.defences, view.client(clips, view.client.targets(labels)), sent)
+    return distance(again if view.scale is not None else _nearest(again, sent), sent)
 
 
 def _nearest(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,7 +60,7 @@ def solved(
     )
 
 
-def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+def distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """Return the relative L2 distance of two updates; NaN-proof (a NaN counts as infinitely far)."""
     off = sum(float((ours[n] - g).double().square().sum()) for n, g in theirs.items())
     norm = sum(float(g.double().square().sum()) for g in theirs.values())

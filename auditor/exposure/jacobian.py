@@ -8,6 +8,8 @@ from torch import Tensor
 
 from auditor.records import Client, Clips, repeated, work_of
 
+# What of a gradient is seen, differentiable in it.
+Seen = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 # A sparse sketch with m buckets keeps inner products of k vectors to a relative error of about sqrt(2 / m) = 2%
 # (Charikar et al. 2002; Kane & Nelson 2014); smaller parameters are kept whole.
 _BUCKETS = 4096
@@ -17,12 +19,12 @@ class JacobianProducts:
     """J v for every parameter, where J = d g / d x at the given clips.
 
     With u a zero vector of the gradient's shape, J^T u is linear in u, so its derivative in u along v is J v: one
-    double backward in all, and one product per mode. Exact, whatever u is.
+    double backward in all, and one product per mode. Exact, whatever u is. `seen` is what of g is seen: all of it.
     """
 
-    def __init__(self, client: Client, clips: Clips, labels: Tensor) -> None:
+    def __init__(self, client: Client, clips: Clips, labels: Tensor, seen: Seen = dict) -> None:
         self._x = clips.clone().requires_grad_(True)
-        gradient = client(self._x, labels, create_graph=True)
+        gradient = seen(client(self._x, labels, create_graph=True))
         self.names = tuple(gradient)
         self.norms = {n: float(g.detach().double().norm()) for n, g in gradient.items()}
         self.sizes = {n: g.numel() for n, g in gradient.items()}

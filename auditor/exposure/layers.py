@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from auditor.errors import AuditError
-from auditor.exposure.jacobian import JacobianProducts, grams, seconds_per_product
+from auditor.exposure.jacobian import JacobianProducts, Seen, grams, seconds_per_product
 from auditor.exposure.modes import LeadingModes, leading_modes
 from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, counting
 
@@ -16,6 +16,7 @@ from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, coun
 OPTIMISER_NOISE = 3e-2
 # float32 keeps 24 bits; sums inside a gradient lose a few.
 ROUNDING = 1e-6
+_NOTHING: Mapping[str, float] = {}
 _COUNTS = (256, 128, 64, 32, 16)
 
 
@@ -48,6 +49,8 @@ def expose(
     seconds: float,
     progress: Callable[[float], None] = lambda fraction: None,
     weights: Mapping[str, Tensor] | None = None,
+    seen: Seen = dict,
+    deviation: Mapping[str, float] = _NOTHING,
     counts: Sequence[int] = _COUNTS,
 ) -> Exposed | Skipped:
     """Predict what the update determines of the clips, in as many modes as `seconds` of work allow.
@@ -63,13 +66,16 @@ def expose(
     With `weights`, the public ones by name, the update is taken for a difference of weights in float32 (FedAvg): each
     local step rounds them, and that noise is added. It may be much of a small update.
 
+    `seen` is what defences leave of a gradient, as an attacker simulates it, and `deviation` that of the noise which
+    they add to an entry, by parameter and in the gradient's units.
+
     `counts` are the numbers of modes to choose from, the largest first. What lies outside the modes caps the
     prediction (`cap`), so that layers which determine all of them cannot be told apart.
     """
     clock = Clock(seconds)
     batch, shape = len(clips), tuple(clips.shape[1:])
     try:
-        products = JacobianProducts(client, clips, labels)
+        products = JacobianProducts(client, clips, labels, seen)
         trial = leading_modes((shape[0], shape[1], shape[2], shape[3]), 1, pixel_variance)
         pace = seconds_per_product(products, _lift(trial.basis[0], 0, clips))
     except torch.OutOfMemoryError as error:
@@ -94,7 +100,8 @@ def expose(
     noise = {
         g: Noise(
             signal=_mean_square(products, names),
-            floor=0.0 if weights is None else client.protocol.steps * _rounding([weights[n] for n in names]),
+            floor=_added(products, names, deviation)
+            + (0.0 if weights is None else client.protocol.steps * _rounding([weights[n] for n in names])),
         )
         for g, names in groups.items()
         if names
@@ -119,6 +126,12 @@ def _lift(mode: Tensor, index: int, clips: Clips) -> Clips:
 def _mean_square(products: JacobianProducts, names: list[str]) -> float:
     """Mean square of a layer's gradient entries: noise is told relative to its root."""
     return sum(products.norms[n] ** 2 for n in names) / max(1, sum(products.sizes[n] for n in names))
+
+
+def _added(products: JacobianProducts, names: list[str], deviation: Mapping[str, float]) -> float:
+    """Mean square of the noise that defences add to a layer's entries."""
+    total = sum(products.sizes[n] * deviation.get(n, 0.0) ** 2 for n in names)
+    return total / max(1, sum(products.sizes[n] for n in names))
 
 
 def _rounding(weights: Sequence[Tensor]) -> float:

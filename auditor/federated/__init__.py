@@ -1,7 +1,7 @@
 """Observe: what a client computes on its clips and sends."""
 
 from auditor.federated.client import LocalClient, observe
-from auditor.federated.defence import DEFENCES, parse
+from auditor.federated.defence import DEFENCES, clients_of, defend, kept_back, parse, parse_all
 from auditor.federated.labels import assign_labels, batch_labels
 from auditor.federated.loss import LOSSES, Loss, guess_loss, make_loss, output_remarks
 from auditor.federated.trainable import select_parameters
@@ -13,10 +13,14 @@ __all__ = [
     "Loss",
     "assign_labels",
     "batch_labels",
+    "clients_of",
+    "defend",
     "guess_loss",
+    "kept_back",
     "make_loss",
     "observe",
     "output_remarks",
     "parse",
+    "parse_all",
     "select_parameters",
 ]

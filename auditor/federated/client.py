@@ -11,7 +11,16 @@ from auditor.federated.buffers import Tracked, tracked
 from auditor.federated.defence import defend, parse
 from auditor.federated.local_steps import batches, local_training
 from auditor.federated.loss import CrossEntropy, Loss, check_twice, targets_of
-from auditor.records import BatchStatistics, Clips, FederatedProtocol, Label, PublicModel, Update
+from auditor.records import (
+    BatchStatistics,
+    Clips,
+    FederatedProtocol,
+    Label,
+    PublicModel,
+    Update,
+    at_client,
+    split_at_sum,
+)
 
 
 class LocalClient:
@@ -51,12 +60,15 @@ class LocalClient:
         self.classes = classes
         self.seed = seed
         self.names = protocol.sent
-        self.defences = tuple(parse(written) for written in protocol.defence)
+        self.defences = at_client([parse(spec) for spec in protocol.defence])
+        self._each, self._together = split_at_sum(self.defences)
         parameters = dict(model.named_parameters())
         self._moved = {
             name: w if w.requires_grad else w.detach().requires_grad_(True) for name, w in (weights or {}).items()
         }
-        self._start = {name: self._moved.get(name, parameters[name]) for name in self.names}
+        # What is trained and not sent matters to local training alone.
+        trained = (*self.names, *(protocol.kept_back if protocol.algorithm == "FedAvg" else ()))
+        self._start = {name: self._moved.get(name, parameters[name]) for name in trained}
 
     def under(self, protocol: FederatedProtocol) -> "LocalClient":
         """Return this client under another protocol."""
@@ -95,10 +107,12 @@ class LocalClient:
 
     def update(self, clips: Clips, labels: Tensor) -> Update:
         """Return the update that travels for these clips: detached, in float32, under the protocol's defences."""
-        gradients, steps = self._step(clips, labels, create_graph=False, watch=self.protocol.send_buffers)
         generator = torch.Generator().manual_seed(self.seed or 0)
+        gradients, steps = self._step(
+            clips, labels, create_graph=False, watch=self.protocol.send_buffers, generator=generator
+        )
         return Update(
-            gradients=defend(self.defences, {name: g.detach() for name, g in gradients.items()}, generator),
+            gradients=defend(self._together, {name: g.detach() for name, g in gradients.items()}, generator),
             batch=len(clips),
             algorithm=self.protocol.algorithm,
             buffers={name: value.detach() for step in steps.values() for name, value in step.after.items()},
@@ -127,23 +141,56 @@ class LocalClient:
         return self.model.outputs(clips) if self.loss.raw else self.model(clips)
 
     def _step(
-        self, clips: Clips, labels: Tensor, *, create_graph: bool, watch: bool
+        self,
+        clips: Clips,
+        labels: Tensor,
+        *,
+        create_graph: bool,
+        watch: bool,
+        generator: torch.Generator | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tracked]]:
+        """Return the update of one client, or the average of several, each under the defences of its own.
+
+        With a `generator` they draw from it; without, their attacker's form is taken.
+        """
         self.model.batchnorm(self.protocol.bn)
         with torch.enable_grad(), self._dropping(clips), self.model.statistics() if watch else nullcontext([]) as seen:
-            if self.protocol.algorithm == "FedSGD":
-                update = self._gradient(self._start, clips, labels, self._moved, create_graph)
-            else:
-                update = local_training(
-                    lambda w, x, y: self._gradient(w, x, y, {**self._moved, **w}, create_graph),
-                    self._start,
-                    clips,
-                    labels,
-                    self.protocol,
-                    self.seed,
-                    create_graph=create_graph,
-                )
-        return update, tracked(seen)
+            made = [
+                self._sent(self._trained(x, y, k, create_graph=create_graph), generator)
+                for k, (x, y) in enumerate(self._clients(clips, labels))
+            ]
+        if len(made) == 1:
+            return made[0], tracked(seen)
+        return {name: torch.stack([one[name] for one in made]).mean(0) for name in made[0]}, tracked(seen)
+
+    def _clients(self, clips: Clips, labels: Tensor) -> list[tuple[Clips, Tensor]]:
+        """Return clips and labels of every client, in order."""
+        if self.protocol.clients == 1:
+            return [(clips, labels)]
+        return list(zip(clips.chunk(self.protocol.clients), labels.chunk(self.protocol.clients), strict=True))
+
+    def _sent(self, update: dict[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return what of one client's update is sent: without what it keeps back, and as it leaves its defences."""
+        update = {name: update[name] for name in self.names}
+        if generator is not None:
+            return dict(defend(self._each, {name: g.detach() for name, g in update.items()}, generator))
+        for defence in self._each:
+            update = defence.simulate(update, None)
+        return update
+
+    def _trained(self, clips: Clips, labels: Tensor, client: int, *, create_graph: bool) -> dict[str, Tensor]:
+        """Return one client's update before its defences."""
+        if self.protocol.algorithm == "FedSGD":
+            return self._gradient(self._start, clips, labels, self._moved, create_graph)
+        return local_training(
+            lambda w, x, y: self._gradient(w, x, y, {**self._moved, **w}, create_graph),
+            self._start,
+            clips,
+            labels,
+            self.protocol,
+            None if self.seed is None else self.seed + client,
+            create_graph=create_graph,
+        )
 
     def _gradient(
         self,

@@ -1,5 +1,6 @@
-"""Compression of updates: top-k sparsification, signs, quantisation."""
+"""Compression of updates: top-k sparsification, signs, quantisation, half precision."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -7,7 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from auditor.records import Defence, straight_through
+from auditor.federated.sparsification import share_of
+from auditor.records import Defence, Effect, straight_through, written
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,18 @@ class TopK(Defence):
 
     name: ClassVar[str] = "top-k"
     form: ClassVar[str] = "top-k:SHARE with 0 < SHARE <= 1"
+    effect: ClassVar[Effect] = "mask"
     share: float
 
     @classmethod
     def of(cls, number: str) -> Self:
         """Return the defence with this share of entries."""
-        share = float(number)
-        if not 0.0 < share <= 1.0:
-            raise ValueError(number)
-        return cls(share)
+        return cls(share_of(number))
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"the largest {self.share:.2%} of every parameter's entries are sent"
 
     def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return the update with its small entries at zero."""
@@ -46,7 +51,7 @@ class TopK(Defence):
         return kept.view_as(g)
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.share:g}"
+        return f"{self.name}:{written(self.share)}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Sign(Defence):
 
     name: ClassVar[str] = "sign"
     form: ClassVar[str] = "sign"
+    effect: ClassVar[Effect] = "sign"
 
     @classmethod
     def of(cls, number: str) -> Self:
@@ -65,6 +71,11 @@ class Sign(Defence):
         if number:
             raise ValueError(number)
         return cls()
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return "of every entry its sign is sent, and of every parameter the mean magnitude"
 
     def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return the signs at the scale of their parameter."""
@@ -74,6 +85,14 @@ class Sign(Defence):
         """Return the signs of ours at the scale that was sent, straight through."""
         scale = {name: _mean(g) if sent is None else _largest(sent[name]) for name, g in ours.items()}
         return {name: straight_through(g, g.sign() * scale[name]) for name, g in ours.items()}
+
+    def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return what signs leave open of normal entries, as noise: their deviation s times sqrt(pi / 2 - 1).
+
+        A normal entry's sign, times the mean magnitude, is 2/pi of it and a rest without correlation (Bussgang 1952);
+        the mean magnitude is s sqrt(2 / pi).
+        """
+        return {name: math.sqrt((math.pi / 2.0 - 1.0) * math.pi / 2.0) * float(_largest(g)) for name, g in sent.items()}
 
     def __str__(self) -> str:
         return self.name
@@ -85,6 +104,7 @@ class Quantise(Defence):
 
     name: ClassVar[str] = "quantise"
     form: ClassVar[str] = "quantise:BITS with 2 <= BITS <= 16"
+    effect: ClassVar[Effect] = "rounding"
     bits: int
 
     @classmethod
@@ -94,6 +114,11 @@ class Quantise(Defence):
         if not 2 <= bits <= 16:
             raise ValueError(number)
         return cls(bits)
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"entries are rounded to {2**self.bits - 1} levels a parameter"
 
     def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return the update at its nearest levels."""
@@ -106,6 +131,11 @@ class Quantise(Defence):
             for name, g in ours.items()
         }
 
+    def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return that of an error uniform within half a step."""
+        levels = 2 ** (self.bits - 1) - 1
+        return {name: float(_largest(g)) / levels / math.sqrt(12.0) for name, g in sent.items()}
+
     def _rounded(self, g: Tensor, largest: Tensor) -> Tensor:
         levels = 2 ** (self.bits - 1) - 1
         step = (largest / levels).clamp(min=1e-30)
@@ -113,6 +143,53 @@ class Quantise(Defence):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.bits}"
+
+
+@dataclass(frozen=True)
+class Float16(Defence):
+    """Send IEEE half precision: 11 bits, nothing below 6e-8 and nothing above 65504, at which entries are cut."""
+
+    name: ClassVar[str] = "float16"
+    form: ClassVar[str] = "float16"
+    effect: ClassVar[Effect] = "precision"
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence; it has no number."""
+        if number:
+            raise ValueError(number)
+        return cls()
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return "entries are rounded to half precision"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update as half precision holds it."""
+        return {name: _halved(g) for name, g in update.items()}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours as half precision holds it, straight through."""
+        return {name: straight_through(g, _halved(g)) for name, g in ours.items()}
+
+    def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return that of errors uniform within half a unit of each entry's last place."""
+        return {name: _last_place(g) / math.sqrt(12.0) for name, g in sent.items() if g.numel()}
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _halved(g: Tensor) -> Tensor:
+    largest = torch.finfo(torch.float16).max
+    return g.detach().clamp(-largest, largest).half().to(g)
+
+
+def _last_place(g: Tensor) -> float:
+    """Return the root mean square of the unit of the last place: 2^-10 of the power of two below, 2^-24 at least."""
+    exponent = torch.frexp(g.double()).exponent - 1
+    return float(torch.exp2((exponent - 10).clamp(min=-24).double()).square().mean().sqrt())
 
 
 def _mean(g: Tensor) -> Tensor:

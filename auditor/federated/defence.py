@@ -1,20 +1,71 @@
 """Every defence that a client may be told to use, by what the user writes for it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from auditor.errors import UsageError
-from auditor.federated.compression import Quantise, Sign, TopK
-from auditor.records import Defence
+from auditor.federated.aggregation import SecureAggregation
+from auditor.federated.clipping import Clamp, ClipNorm
+from auditor.federated.compression import Float16, Quantise, Sign, TopK
+from auditor.federated.noise import GaussianNoise, LaplaceNoise
+from auditor.federated.sparsification import Exclude, Prune, RandomK
+from auditor.records import Defence, Effect, Place
 from auditor.text import printable
 
-DEFENCES: tuple[type[Defence], ...] = (TopK, Sign, Quantise)
+DEFENCES: tuple[type[Defence], ...] = (
+    ClipNorm,
+    Clamp,
+    GaussianNoise,
+    LaplaceNoise,
+    TopK,
+    RandomK,
+    Prune,
+    Exclude,
+    Sign,
+    Quantise,
+    Float16,
+    SecureAggregation,
+)
+
+
+@dataclass(frozen=True)
+class AtServer(Defence):
+    """A defence that the server applies after averaging: an honest one has seen every update without it by then."""
+
+    name: ClassVar[str] = "server"
+    form: ClassVar[str] = "server:SPEC, what the server does after averaging"
+    effect: ClassVar[Effect] = "omission"
+    defence: Defence
+    acts: Place = "server"
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return a defence at the server."""
+        return cls(parse(number))
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"{self.defence.told}, by the server after averaging: who sees an update sees it without that"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update as it is: what the server does comes later."""
+        return dict(update)
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours as they are."""
+        return dict(ours)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.defence}"
 
 
 def parse(written: str) -> Defence:
-    """Return the defence that a text stands for, such as "top-k:0.1".
+    """Return the defence that a text stands for, such as "top-k:0.1", or "server:gaussian:0.1" after averaging.
 
     Raises
     ------
@@ -22,14 +73,41 @@ def parse(written: str) -> Defence:
         There is no such defence, or its number is out of range.
     """
     name, _, number = written.partition(":")
+    if name == AtServer.name:
+        return AtServer.of(number)
     found = next((kind for kind in DEFENCES if kind.name == name), None)
     if found is None:
-        forms = ", ".join(kind.form for kind in DEFENCES)
+        forms = ", ".join(kind.form.partition(" ")[0] for kind in DEFENCES)
         raise UsageError(f"--defence {printable(written, 40)} is unknown", f"use {forms}")
     try:
         return found.of(number)
     except ValueError as error:
         raise UsageError(f"--defence {printable(written, 40)} cannot be read", f"use {found.form}") from error
+
+
+def parse_all(specs: Sequence[str]) -> tuple[Defence, ...]:
+    """Return the defences of a client in their order.
+
+    Raises
+    ------
+    UsageError
+        One of them is unknown, or updates are added up more than once.
+    """
+    defences = tuple(parse(spec) for spec in specs)
+    if sum(d.effect == "sum" for d in defences) > 1:
+        raise UsageError("--defence secure-aggregation was given twice", "give it once, with all clients of the sum")
+    return defences
+
+
+def clients_of(defences: Sequence[Defence]) -> int:
+    """Return how many clients' updates are seen as one."""
+    return next((d.clients for d in defences if isinstance(d, SecureAggregation)), 1)
+
+
+def kept_back(defences: Sequence[Defence], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the parameters of these names that clients train and do not send."""
+    excluding = [d for d in defences if isinstance(d, Exclude)]
+    return tuple(name for name in names if any(d.matches(name) for d in excluding))
 
 
 def defend(

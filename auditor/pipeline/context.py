@@ -9,7 +9,16 @@ from torch import Tensor
 
 from auditor.attack import restore_labels
 from auditor.errors import UsageError
-from auditor.federated import LocalClient, Loss, assign_labels, batch_labels, observe, select_parameters
+from auditor.federated import (
+    LocalClient,
+    Loss,
+    assign_labels,
+    batch_labels,
+    kept_back,
+    observe,
+    parse_all,
+    select_parameters,
+)
 from auditor.options import LOCAL
 from auditor.probe import moving_texture
 from auditor.records import (
@@ -73,15 +82,22 @@ def set_up(
     return Context(target=target, protocol=protocol, client=client, device=device, seed=seed)
 
 
+def without_defences(context: Context) -> Context:
+    """Return the set-up without the defences that change a client's update; what is not sent, and sums, stay."""
+    kept = tuple(str(d) for d in context.client.defences if d.effect in ("omission", "sum"))
+    protocol = replace(context.protocol, defence=kept)
+    return replace(context, protocol=protocol, client=context.client.under(protocol))
+
+
 def with_sent(target: Target, protocol: FederatedProtocol) -> FederatedProtocol:
-    """Name the parameters that travel: those that match, less the frozen ones.
+    """Name the parameters that travel: those that match, less the frozen ones and those that a defence keeps back.
 
     Of a two-part model the extractor never travels, whatever was asked for.
 
     Raises
     ------
     UsageError
-        A pattern matches nothing, or nothing but the extractor.
+        A pattern matches nothing, or nothing but the extractor; or nothing is left to send.
     """
     names = list(target.parameters)
     closed = extractor_parameters(target)
@@ -93,7 +109,11 @@ def with_sent(target: Target, protocol: FederatedProtocol) -> FederatedProtocol:
             )
     matching = select_parameters(target.layers, names, protocol.trainable)
     left = closed | set(protocol.frozen)
-    return replace(protocol, sent=tuple(name for name in matching if name not in left))
+    trained = tuple(name for name in matching if name not in left)
+    kept = kept_back(parse_all(protocol.defence), trained)
+    if trained and len(kept) == len(trained):
+        raise UsageError("--defence exclude leaves no parameter that is sent", "exclude fewer parameters")
+    return replace(protocol, sent=tuple(name for name in trained if name not in kept), kept_back=kept)
 
 
 def extractor_parameters(target: Target) -> frozenset[str]:

@@ -131,8 +131,8 @@ def _part(progress: Callable[[float], None], start: float, share: float) -> Call
 
 def simulation_control(context: Context, observed: Observed) -> Control:
     """The objective at the truth must be zero: the client, run again on its own clips, sends the same update."""
-    again = context.client_of(observed.probe)(observed.clips, context.client.targets(observed.labels))
-    off = distance(again, dict(observed.update.gradients))
+    again = observe(context.client_of(observed.probe), observed.clips, context.client.targets(observed.labels))
+    off = distance(again.gradients, observed.update.gradients)
     return Control(
         name="the simulated client reproduces its own update",
         kind="simulation",

@@ -1,9 +1,10 @@
 """What makes an attack's result credible: a run started at the truth, and the score along the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from auditor.attack import LEAST_STEPS, Attack, GivenClips, GradientMatching, as_sent, distance
 from auditor.pipeline.context import Context, Observed
@@ -52,7 +53,7 @@ def diagnose(
     client = context.client if context.protocol.algorithm == "FedSGD" else context.client_of(observed.probe)
     simulated = client(observed.clips, client.targets(observed.labels))
     sent = dict(observed.update.gradients)
-    at_truth = distance(dict(as_sent(view.knowledge.defences, simulated, sent)), sent)
+    at_truth = distance(_under_defences(context, observed, simulated), sent)
     knowing = replace(view, knowledge=replace(view.knowledge, labels=observed.labels))
     own = attack.measure(knowing, observed.clips, observed.labels)
     right = sorted(map(str, made.labels)) == sorted(map(str, observed.labels))
@@ -82,6 +83,14 @@ def diagnose(
         exposure=exposure,
         because=truth if isinstance(truth, str) else "",
     )
+
+
+def _under_defences(context: Context, observed: Observed, simulated: dict[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the client's simulated update as it would be sent: with its own draws, which no attacker can repeat."""
+    if any(d.effect in ("noise", "mask") for d in context.client.defences):
+        client = context.client_of(observed.probe)
+        return client.update(observed.clips, client.targets(observed.labels)).gradients
+    return as_sent(context.client.defences, simulated, observed.update.gradients)
 
 
 def _start_at_truth(

@@ -27,6 +27,8 @@ RATE = 0.05
 # Frames asked of every other scene, and of the clip's own camera: six of each of the five scenes or more of other
 # cameras are enough to show a rate of 5% (20 at least).
 _OTHERS, _SAME = 3, 6
+# What of defences leaves the span of a gradient's rows as it is.
+_MET = ("scale", "omission", "sum")
 # In steps of gradient matching: rehearsing on the shipped clips, and asking one clip.
 _PASSES, _PASSES_EACH = 20, 5
 
@@ -131,6 +133,9 @@ def ask_membership(context: Context, observed: Sequence[Observed], clock: Clock,
     counts how often the test errs, on frames that the threshold has not seen; where that is more often than stated,
     nothing is claimed.
     """
+    unknown = next((d for d in context.client.defences if d.effect not in _MET), None)
+    if unknown is not None:
+        return _skipped("not-applicable", f"it does not know the defence {unknown}: spans are read off exact gradients")
     if context.input.channels not in PICTURES:
         return _skipped("not-applicable", f"no shipped scene has {context.input.channels} channels to calibrate on")
     scenes = [i for i, o in enumerate(observed) if o.probe.kind in ("real", "user")]

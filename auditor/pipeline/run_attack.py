@@ -1,10 +1,11 @@
 """The one way to run an attack on an update: obstacle, inversion, outcome and defects, the same for every caller."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from auditor.attack import CLOSED_FORMS, Attack
 from auditor.pipeline.progress import Display, Silent
-from auditor.records import Budget, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
 
 # What a defect of one attack may raise; being interrupted is not among them.
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
@@ -12,10 +13,13 @@ _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, A
 
 def obstacle(attack: Attack, view: View) -> str | None:
     """Say in one clause why an attack cannot apply to a view or would say nothing about it, or None when it can."""
-    unknown = next((defence for defence in view.knowledge.defences if not attack.meets(defence)), None)
-    if unknown is not None:
-        return f"it does not know the defence {unknown}; its result would say nothing"
-    return attack.obstacle(view)
+    return unmet(attack, view.knowledge.defences) or attack.obstacle(view)
+
+
+def unmet(attack: Attack, defences: Sequence[Defence]) -> str | None:
+    """Say in one clause which defence an attack has no form for, so that its result would say nothing, or None."""
+    unknown = next((defence for defence in defences if not attack.meets(defence)), None)
+    return None if unknown is None else f"it does not know the defence {unknown}; its result would say nothing"
 
 
 def run_attack(

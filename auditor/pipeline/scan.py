@@ -9,15 +9,18 @@ import torch
 
 from auditor.attack import PRESETS, Preset
 from auditor.errors import UsageError
-from auditor.exposure import Exposed, expose
+from auditor.exposure import Exposed
+from auditor.federated import parse_all
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
-from auditor.pipeline.context import Context, Observed, public_weights
+from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
 from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
+from auditor.pipeline.defended.exposed_update import expose_update
+from auditor.pipeline.defended.unmet_defences import left_out
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
 from auditor.pipeline.enhancement import enhance_results, user_enhancers
@@ -77,6 +80,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         See `errors`.
     """
     preset, ceiling = PRESETS[options.preset], Ceiling(options.max_time)
+    parse_all(options.defence)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     lpips = None if options.lpips is None else Lpips(options.lpips)
@@ -104,6 +108,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
         scoring = seconds_to_score(observed[0].probe, lpips)
         display.stage("controls")
         controls = _controls(context, observed, preset, times.controls * clock.left, display, ceiling)
+        without_form = left_out(context, observed[0], preset)
         display.stage("exposure")
         share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
         exposed = (
@@ -166,6 +171,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             observed=observed,
             controls=(*controls, *null_controls(findings), *blind_controls(findings)),
             failed=failed(controls),
+            left_out=without_form,
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
@@ -319,8 +325,5 @@ def _exposure(
             reason=f"a step is {pace:.2g} s of work, and the share of exposure is {max(0.0, seconds):.0f} s",
             remedy="give more --max-time",
         )
-    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
     with display.unit("mode exposure", seconds) as progress:
-        return expose(
-            client, observed.clips, labels, context.target.layers, variance, seconds, progress, public_weights(context)
-        )
+        return expose_update(context, observed, variance, seconds, progress)

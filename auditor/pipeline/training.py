@@ -9,7 +9,16 @@ import torch
 
 from auditor.declaring import options_of
 from auditor.errors import UsageError
-from auditor.federated import LOSSES, Loss, assign_labels, batch_labels, make_loss, output_remarks, parse
+from auditor.federated import (
+    LOSSES,
+    Loss,
+    assign_labels,
+    batch_labels,
+    clients_of,
+    make_loss,
+    output_remarks,
+    parse_all,
+)
 from auditor.model.sandbox.user_file import executed
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
@@ -18,10 +27,12 @@ from auditor.text import printable
 
 # What an option says of the protocol under the same name.
 _AS_GIVEN = {o.name for o in options_of(ClientOptions)} & {f.name for f in fields(FederatedProtocol)}
+# As many clips as one client may have: attacks are planned for no more.
+_MOST_CLIPS = 64
 _ONE_VALUE = "more than 1 value per channel"
 
 
-def trained(target: Target, options: ClientOptions, loss: Loss, defence: tuple[str, ...] = ()) -> Context:
+def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     """Return the set-up of an audit: the target with its notes, and a client that trains as the user said.
 
     Raises
@@ -29,10 +40,19 @@ def trained(target: Target, options: ClientOptions, loss: Loss, defence: tuple[s
     UsageError
         An option does not fit the model.
     """
+    defences = parse_all(options.defence)
+    clients = clients_of(defences)
+    if options.batch * clients > _MOST_CLIPS:
+        raise UsageError(
+            f"{clients} clients of {options.batch} clips are {options.batch * clients} clips behind one update",
+            f"give a smaller --batch, or fewer clients: {_MOST_CLIPS} clips at most",
+        )
     of_the_model: dict[str, Any] = {
         "trainable": options.trainable or (("head.*",) if target.parts else ("*",)),
         "frozen": target.cut if options.trainable else target.frozen,
-        "defence": tuple(str(parse(written)) for written in defence),
+        "defence": tuple(map(str, defences)),
+        "batch": options.batch * clients,
+        "clients": clients,
     }
     protocol = FederatedProtocol(**{**{name: getattr(options, name) for name in _AS_GIVEN}, **of_the_model})
     _check(protocol, target)
@@ -118,6 +138,11 @@ def _try_out(context: Context, probe: Probe) -> None:
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:
+    if protocol.send_buffers and protocol.clients > 1:
+        raise UsageError(
+            "--send-buffers: the average of several clients' running statistics is not modelled",
+            "leave --send-buffers or --defence secure-aggregation out",
+        )
     if protocol.send_buffers and target.fidelity.batchnorm != "kept":
         raise UsageError(
             "--send-buffers: the model has no BatchNorm whose running statistics could be sent",

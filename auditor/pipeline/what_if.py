@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from auditor.attack import LEAST_STEPS, Attack, GradientMatching
 from auditor.errors import UsageError
-from auditor.exposure import Exposed, expose
+from auditor.exposure import Exposed
 from auditor.pipeline.context import (
     Context,
     Observed,
     extractor_parameters,
     observe_probes,
-    public_weights,
     unit_seed,
     view_of,
     with_sent,
 )
 from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_expose, too_large_to_match
+from auditor.pipeline.defended.exposed_update import expose_update
 from auditor.pipeline.findings import Finding
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
@@ -168,17 +168,25 @@ def _not_compared(
 
 def _plans(context: Context) -> list[_Plan]:
     protocol = context.protocol
-    other_batch = 4 if protocol.batch == 1 else 1
-    clips = "4 clips" if other_batch == 4 else "1 clip"
+    each = 4 if protocol.clips_each == 1 else 1
+    clips = "4 clips" if each == 4 else "1 clip"
     plans = [
         _Plan(name="as audited", change=_describe(protocol), protocol=protocol, baseline=True),
         _Plan(
-            name=f"batch {other_batch}",
-            change=f"an update averages {clips} instead of {protocol.batch}",
-            action=f"Train on {clips} per update instead of {protocol.batch}.",
-            protocol=replace(protocol, batch=other_batch),
+            name=f"batch {each}",
+            change=f"an update averages {clips} instead of {protocol.clips_each}",
+            action=f"Train on {clips} per update instead of {protocol.clips_each}.",
+            protocol=replace(protocol, batch=each * protocol.clients),
         ),
     ]
+    if context.client.defences:
+        plans.append(
+            _Plan(
+                name="without defences",
+                change=f"the update travels without {' and '.join(map(str, context.client.defences))}",
+                protocol=replace(protocol, defence=(), clients=1, batch=protocol.clips_each),
+            )
+        )
     if protocol.steps > 1:
         plans.append(
             _Plan(
@@ -241,7 +249,9 @@ def _describe(protocol: FederatedProtocol) -> str:
     buffers = " with its running statistics sent" if protocol.send_buffers else ""
     dropout = ", dropout on" if protocol.dropout == "on" else ""
     local = f", {protocol.steps} local steps" if protocol.algorithm == "FedAvg" else ""
-    return f"batch {protocol.batch}{local}, {sent} sent, BatchNorm {protocol.bn}{buffers}{dropout}"
+    clients = f", {protocol.clients} clients" if protocol.clients > 1 else ""
+    defended = f", under {' and '.join(protocol.defence)}" if protocol.defence else ""
+    return f"batch {protocol.batch}{clients}{local}, {sent} sent, BatchNorm {protocol.bn}{buffers}{dropout}{defended}"
 
 
 def _head(context: Context) -> tuple[str, ...]:
@@ -289,17 +299,9 @@ def _measure(
     met: Iterable[Reconstruction],
     display: Display,
 ) -> Variant:
-    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
     with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = too_large_to_expose(context, available_bytes(context.device)) or expose(
-            client,
-            observed.clips,
-            labels,
-            context.target.layers,
-            pixel_variance,
-            seconds,
-            progress,
-            public_weights(context),
+        found = too_large_to_expose(context, available_bytes(context.device)) or expose_update(
+            context, observed, pixel_variance, seconds, progress
         )
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)

@@ -9,7 +9,17 @@ Tensors inside records are detached. Records never change: use `dataclasses.repl
 
 from auditor.records.budget import Budget, Clock
 from auditor.records.ceiling import Ceiling
-from auditor.records.defence import Defence, straight_through
+from auditor.records.defence import (
+    Defence,
+    Effect,
+    Place,
+    at_client,
+    deviation_of,
+    signs_kept,
+    split_at_sum,
+    straight_through,
+    written,
+)
 from auditor.records.forms import (
     Activation,
     Algorithm,
@@ -58,6 +68,7 @@ __all__ = [
     "Convolution",
     "Defence",
     "DropoutMode",
+    "Effect",
     "Exposure",
     "FederatedProtocol",
     "Fidelity",
@@ -74,6 +85,7 @@ __all__ = [
     "NormInput",
     "Outcome",
     "OutputSpec",
+    "Place",
     "Probe",
     "PublicModel",
     "Reconstruction",
@@ -88,13 +100,18 @@ __all__ = [
     "Unaccounted",
     "Update",
     "View",
+    "at_client",
     "charge",
     "charged",
     "counting",
     "decomposition_seconds",
+    "deviation_of",
     "product_seconds",
     "record",
     "repeated",
+    "signs_kept",
+    "split_at_sum",
     "straight_through",
     "work_of",
+    "written",
 ]

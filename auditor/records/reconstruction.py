@@ -30,6 +30,8 @@ class View:
     @property
     def scale(self) -> float | None:
         """The size of the update in mean gradients (see `FederatedProtocol.scale`); None where it is not known."""
+        if any(defence.effect == "scale" for defence in self.knowledge.defences):
+            return None
         if self.update.algorithm == "FedSGD":
             return 1.0
         k = self.knowledge
@@ -42,6 +44,7 @@ class View:
         return FederatedProtocol(
             algorithm="FedAvg",
             batch=self.update.batch,
+            clients=self.client.protocol.clients,
             local_epochs=k.local_epochs or 1,
             local_batch=k.local_batch or 0,
             learning_rate=k.learning_rate or 0.0,

@@ -16,9 +16,11 @@ from auditor.results.declare import Label, record
 class FederatedProtocol:
     """What a client trains on and sends.
 
-    `trainable` are glob patterns over parameter names, `frozen` names that are left out nevertheless; `sent` the names
-    that match and therefore travel. `dropout` on draws masks that the attacker does not know. With `send_buffers` the
-    running statistics of BatchNorm travel too, as in FedAvg; without, clients keep them (FedBN, Li et al. 2021).
+    `batch` counts the clips behind the update that is seen: those of one client, or of all `clients` whose average is
+    seen under secure aggregation. `trainable` are glob patterns over parameter names, `frozen` names that are left out
+    nevertheless; `sent` the names that match and therefore travel, without those that are trained and `kept_back`.
+    `dropout` on draws masks that the attacker does not know. With `send_buffers` the running statistics of BatchNorm
+    travel too, as in FedAvg; without, clients keep them (FedBN, Li et al. 2021).
 
     Attributes
     ----------
@@ -27,8 +29,8 @@ class FederatedProtocol:
         clips in batches of `local_batch` (0: all at once) by SGD with step size `learning_rate` and `momentum` (no
         dampening, no weight decay), and sends the public weights less its own. FedSGD does not use these four.
     defence
-        What is done to the update before it is sent, in this order, as the user writes it. Buffers are sent as they
-        are.
+        What is done to the update before it is sent, in this order, as the user writes it; of what a server does after
+        averaging, an honest one sees nothing. Buffers are sent as they are.
     """
 
     algorithm: Algorithm = "FedSGD"
@@ -46,13 +48,20 @@ class FederatedProtocol:
     learning_rate: float = 0.01
     momentum: float = 0.0
     defence: tuple[str, ...] = ()
+    clients: int = 1
+    kept_back: tuple[str, ...] = ()
+
+    @property
+    def clips_each(self) -> int:
+        """Clips of one client."""
+        return self.batch // self.clients
 
     @property
     def local_batches(self) -> int:
         """Batches of one epoch; 1 for FedSGD."""
         if self.algorithm == "FedSGD" or self.local_batch == 0:
             return 1
-        return -(-self.batch // self.local_batch)
+        return -(-self.clips_each // self.local_batch)
 
     @property
     def steps(self) -> int:

@@ -59,6 +59,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Control", "State"), [(c["name"], _state(c)) for c in results["controls"]]),
         "",
+        *_defences(results),
         *_references(results),
         *_membership(results),
         *_retrieval(results),
@@ -80,6 +81,17 @@ def _told(fidelity: Mapping[str, Any]) -> list[str]:
     told = [f"**{_inert(UPPER_BOUND, 300)}** Export again: `{RECIPE}`"] if fidelity["upper_bound"] else []
     told += [f"- {_inert(text, 300)}" for text in not_seen(fidelity)]
     return [*told, ""] if told else []
+
+
+def _defences(results: Mapping[str, Any]) -> list[str]:
+    """What is done to updates, and which attacks have no form for it."""
+    rows: list[tuple[str, ...]] = [
+        (d["name"], d["acts"], d["told"], ", ".join(d["unknown_to"]) or "none")
+        for d in results["protocol"].get("defences", ())
+    ]
+    if not rows:
+        return []
+    return ["### Defences", "", *_table(("Defence", "At the", "What it does", "Attacks left out"), rows), ""]
 
 
 def _references(results: Mapping[str, Any]) -> list[str]:

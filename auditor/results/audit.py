@@ -79,8 +79,25 @@ class ThreatModelBlock:
 
 
 @record
+class DefenceBlock:
+    """What is done to an update: as the user writes it, in a clause for people, and where it acts.
+
+    At the `client` it changes what is sent; at the `server`, after averaging, who sees an update sees it without that.
+    `unknown_to` are the attacks that would apply, and have no form for it: they were left out.
+    """
+
+    name: Name
+    told: str
+    acts: Literal["client", "server"]
+    unknown_to: tuple[Name, ...]
+
+
+@record
 class ProtocolBlock:
-    """How clients train and what they send; `frozen` counts parameters that the model keeps from training."""
+    """How clients train and what they send; `frozen` counts parameters that the model keeps from training.
+
+    `batch` counts the clips behind one update as it is seen: of all `clients` whose average is seen.
+    """
 
     algorithm: str
     batch: int
@@ -94,6 +111,8 @@ class ProtocolBlock:
     output: OutputBlock
     update: UpdateBlock
     threat_model: ThreatModelBlock
+    clients: Later[int] = 1
+    defences: Later[tuple[DefenceBlock, ...]] = ()
 
 
 @record

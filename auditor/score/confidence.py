@@ -19,8 +19,12 @@ def confidence(
     seeds: int,
     out_of_budget: tuple[str, ...],
     exact: bool,
+    unadapted: tuple[str, ...] = (),
 ) -> Confidence:
-    """Lower the confidence one level per kind of doubt; an EXACT finding does not depend on seeds or budget."""
+    """Lower the confidence one level per kind of doubt; an EXACT finding does not depend on seeds or budget.
+
+    `unadapted` are attacks that would apply, and have no form for a defence.
+    """
     doubts: list[str] = []
     grave: list[str] = []
     if failed_controls:
@@ -40,6 +44,8 @@ def confidence(
     if not exact:
         if out_of_budget:
             doubts.append(f"{len(out_of_budget)} attack runs were cut short or left out by the budget")
+        if unadapted:
+            doubts.append(f"no form for the defences is known of {', '.join(unadapted)}: one may find more")
         if seeds < 3:
             doubts.append(f"{seeds} seed{'s' if seeds > 1 else ''}; three or more show the spread")
         if probes < 5:

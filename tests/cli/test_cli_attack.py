@@ -236,9 +236,9 @@ def test_an_attack_meets_the_defences_in_the_order_that_they_are_given_in(run):
     assert code == 0, err
     found = json.loads(out)
     assert found["protocol"]["defence"] == ["top-k:0.5", "quantise:8"]
-    assert found["knowledge"]["labels_from"] == "assumed known"
+    assert found["knowledge"]["labels_from"] == "restored from the update"
     assert found["diagnosis"]["update_at_truth"] < 1e-4
-    assert found["diagnosis"]["exposure"] is None
+    assert 5.0 < found["diagnosis"]["exposure"] < 60.0
 
 
 def test_a_canary_is_read_bit_by_bit(run):
@@ -272,10 +272,10 @@ def test_a_canary_is_read_bit_by_bit(run):
         (["--attack", "gradient-matching-r1", "--reference", "first:9"], 2, "is not first:K"),
         (["--attack", "gradient-matching-r1", "--reference", "nets.py"], 2, "nets.py"),
         (["--attack", "patch-embedding"], 3, "does not apply"),
-        (["--attack", "least-squares-matching", "--defence", "sign"], 3, "it does not know the defence sign"),
-        (["--defence", "banana"], 2, "use top-k:SHARE"),
+        (["--attack", "layer-recursion", "--defence", "sign"], 3, "it does not know the defence sign"),
+        (["--defence", "banana"], 2, "top-k:SHARE"),
         (["--defence", "top-k:2"], 2, "0 < SHARE <= 1"),
-        (["--defence", "sign", "--restored-label"], 2, "no rule knows the defence sign"),
+        (["--defence", "gaussian:1", "--restored-label"], 2, "no rule knows the defence gaussian:1"),
         (["--restored-label", "--loss", "nets.py:own_loss"], 2, "no label can be restored here"),
         (["--out", "nets.py"], 2, "is a file"),
         (["--out", "nets.py/below"], 2, "cannot write"),

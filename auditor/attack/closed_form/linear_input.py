@@ -1,14 +1,15 @@
 """The input of a Linear layer seen by one sample, exactly, from its own gradient."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.records import Budget, Clock, Layer, Reconstruction, Skipped, View
+from auditor.records import Budget, Clock, Effect, Layer, Reconstruction, Skipped, View
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def bias_gradient(view: View, layer: Layer, dw: Tensor) -> Tensor | None:
 class LinearInversion(Attack):
     """Read the clip off the first Linear layer, where that layer sees pixels and the client sent one clip."""
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE | {"precision"}
     name: str = "linear-input"
     title: str = "Closed form: input of a Linear layer"
     source: str = "Phong et al. 2017; Geiping et al. 2020 (arXiv 2003.14053), proposition 3.1"

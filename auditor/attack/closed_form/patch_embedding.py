@@ -3,17 +3,18 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.patch_equation import Patches, solve_patches
 from auditor.attack.closed_form.patch_grid import PatchGrid, patch_grid
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.closed_form.position_gradients import Positions, could_be_positions, position_gradients
-from auditor.records import Budget, Clip, Clock, Label, Layer, Reconstruction, Skipped, View
+from auditor.records import Budget, Clip, Clock, Effect, Label, Layer, Reconstruction, Skipped, View
 
 # float32 gradients of a solution reproduce themselves to about 1e-6; nothing better is to be found after that.
 _SOLVED = 1e-4
@@ -71,6 +72,7 @@ class PatchEmbeddingInversion(Attack):
     2021, arXiv 2112.14087) uses the same gradient behind a first attention layer.
     """
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE | {"precision"}
     name: str = "patch-embedding"
     title: str = "Closed form: patch embedding with learned position embedding"
     source: str = (

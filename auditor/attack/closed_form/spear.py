@@ -1,17 +1,18 @@
 """A whole batch of clips from a Linear layer on pixels behind which a ReLU stands."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.closed_form.relu_batch import CERTAIN, BatchInputs, recover_relu_batch
-from auditor.records import Budget, Clips, Clock, Label, Layer, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Clock, Effect, Label, Layer, Reconstruction, Skipped, View
 
 # Sampling finds a batch of eight in seconds or not at all; a larger budget goes to other attacks.
 _LONGEST = 60.0
@@ -25,6 +26,7 @@ _MOST_CLASSES = 50
 class SpearInversion(Attack):
     """Factor the weight's gradient by the sparsity of ReLU, and put the rows back in place as clips."""
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE | {"precision"}
     name: str = "spear"
     title: str = "Closed form: batch of clips at a Linear layer with ReLU"
     source: str = "SPEAR (Dimitrov et al. 2024, arXiv 2403.03945), with directions sharpened by reweighting"

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.token_clip import TokenClip, solve_clips, without
 from auditor.attack.closed_form.token_problem import full_spans, pose
 from auditor.attack.closed_form.token_refinement import CERTAIN
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clock, Effect, Label, Layer, Outcome, Reconstruction, Skipped, View
 from auditor.results.model import Determinacy
 
 # Multiplications of a whole refinement, in units of tokens^2 * features: measured 4.5 s of CPU for 64 tokens of 384
@@ -54,6 +55,7 @@ class TokenSpans(Attack):
     directions open as the others have tokens. Derived for this project.
     """
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE
     name: str = "token-spans"
     title: str = "Closed form: tokens in the spans of a transformer's first block"
     source: str = "derived for this project (2026): rows that a Linear reads lie in the row space of its gradient"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from auditor.attack.base import skipped
+from auditor.attack.base import ANY_SIZE, skipped
 from auditor.attack.closed_form.linear_input import LinearInput, input_moves
 from auditor.attack.closed_form.mean_input import recover_mean_input
 from auditor.attack.features.dead_units import OPEN, OpenUnits
@@ -49,8 +49,8 @@ class FeatureInversion(GradientMatching):
     source: str = "Mahendran & Vedaldi 2015 (arXiv 1412.0035) on features by Geiping et al. 2020, proposition 3.1"
 
     def meets(self, defence: Defence) -> bool:
-        """Meet none: features are read off exact gradients."""
-        return False
+        """Meet those that keep directions of gradients, to half precision: features are read off them."""
+        return defence.effect in ANY_SIZE | {"precision"}
 
     def obstacle(self, view: View) -> str | None:
         """Need one clip and a head or a Linear layer that gives features away, and a reference frame for R1."""

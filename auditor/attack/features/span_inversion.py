@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from auditor.attack.base import skipped
+from auditor.attack.base import ANY_SIZE, skipped
 from auditor.attack.features.dead_units import OPEN, OpenUnits
 from auditor.attack.features.frame_span import FrameSpan, frame_spans
 from auditor.attack.matching.gradient_matching import GradientMatching
@@ -34,8 +34,8 @@ class SpanInversion(GradientMatching):
     source: str = "derived for this project; subspace distance by Edelman, Arias & Smith 1998, section 4.3"
 
     def meets(self, defence: Defence) -> bool:
-        """Meet none: features are read off exact gradients."""
-        return False
+        """Meet those that keep directions of gradients: features are read off exact ones."""
+        return defence.effect in ANY_SIZE
 
     def obstacle(self, view: View) -> str | None:
         """Need a frozen extractor and a weight after it that all frames share, and a reference frame for R1."""

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
@@ -19,7 +20,7 @@ from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
 from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import reference_copy
-from auditor.records import Budget, Clips, Clock, Label, Outcome, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Clock, Effect, Label, Outcome, Reconstruction, Skipped, View
 
 # How fast the admitted error shrinks, and below which the prior is fitted; measured on the benchmarks' flatten nets.
 _PACE, _FITTED = Pace(fast=0.68, slow=0.68, levels=16), (0.16, 0.05)
@@ -117,6 +118,7 @@ class LayerRecursion(Attack):
         grey, and `spectrum` is of what the copy leaves of a clip.
     """
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE | {"precision"}
     name: str = "layer-recursion"
     title: str = "Layer-wise recursion and least squares"
     source: str = (

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 
-from auditor.attack.base import Attack, skipped
+from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.attack.cost import AttackCost
@@ -17,7 +18,7 @@ from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.search.mode_search import search_modes
 from auditor.attack.recursion.search.value_equations import ValueEquations
 from auditor.attack.spectrum import Spectrum
-from auditor.records import Budget, Clips, Clock, Label, Reconstruction, Skipped, View
+from auditor.records import Budget, Clips, Clock, Effect, Label, Reconstruction, Skipped, View
 from auditor.results.model import Determinacy
 
 
@@ -38,6 +39,7 @@ class ResidualRecursion(Attack):
         How much clips vary in each mode, about mid grey.
     """
 
+    knows: ClassVar[frozenset[Effect]] = ANY_SIZE | {"precision"}
     name: str = "residual-recursion"
     title: str = "Recursion through residual blocks and least squares"
     source: str = (

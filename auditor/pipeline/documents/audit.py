@@ -80,6 +80,7 @@ class Gathered:
     observed: tuple[Observed, ...]
     controls: tuple[Control, ...]
     failed: tuple[str, ...]
+    left_out: Mapping[str, tuple[str, ...]]
     untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
@@ -114,6 +115,7 @@ def assemble(g: Gathered) -> Audit:
         seeds=1 + max((r.repetition for f in g.findings for r in f.results), default=0),
         out_of_budget=course.unfinished,
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
+        unadapted=tuple(dict.fromkeys(name for names in g.left_out.values() for name in names)),
     )
     block = _exposure(g)
     compared = with_own_finding(g.variants, g.findings, g.observed[0].probe.name)
@@ -123,7 +125,7 @@ def assemble(g: Gathered) -> Audit:
                 schema=AUDIT,
                 tool=_tool(g),
                 model=model_block(g.context),
-                protocol=protocol_block(g.context, g.observed[0], g.options.temporal_pool),
+                protocol=protocol_block(g.context, g.observed[0], g.options.temporal_pool, g.left_out),
                 probes=tuple(probe_block(o) for o in g.observed),
                 controls=g.controls,
                 findings=finding_blocks(g.findings, g.enhanced, g.diagnosed, g.identities),

@@ -1,13 +1,16 @@
 """The model, the protocol, the probes and the layers, as the records that are written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from auditor.exposure import Exposed, closed_form_flags, determinacy
+from auditor.federated import parse_all
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.documents.wording import THREAT_TITLE, assumptions, local_batch, out_of_scope
 from auditor.records import FederatedProtocol, Layer, ModelPart, TemporalPool
 from auditor.results.audit import (
+    DefenceBlock,
     LocalTraining,
     OutputBlock,
     ProbeBlock,
@@ -44,8 +47,16 @@ def model_block(context: Context) -> ModelBlock:
     )
 
 
-def protocol_block(context: Context, observed: Observed, pool: TemporalPool | None) -> ProtocolBlock:
-    """Return what clients train on and send; `pool` is how the user asked to pool frames."""
+def protocol_block(
+    context: Context,
+    observed: Observed,
+    pool: TemporalPool | None,
+    left_out: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> ProtocolBlock:
+    """Return what clients train on and send.
+
+    `pool` is how the user asked to pool frames; `left_out` names attacks by the defence that they do not know.
+    """
     p, output = context.protocol, context.target.output
     return ProtocolBlock(
         algorithm=p.algorithm,
@@ -61,6 +72,11 @@ def protocol_block(context: Context, observed: Observed, pool: TemporalPool | No
         update=UpdateBlock(gradients=len(p.sent), buffers=tuple(observed.update.buffers)),
         threat_model=ThreatModelBlock(
             id="C", title=THREAT_TITLE, assumes=tuple(assumptions(context)), out_of_scope=tuple(out_of_scope(p))
+        ),
+        clients=p.clients,
+        defences=tuple(
+            DefenceBlock(name=str(d), told=d.told, acts=d.acts, unknown_to=tuple(left_out.get(str(d), ())))
+            for d in parse_all(p.defence)
         ),
     )
 

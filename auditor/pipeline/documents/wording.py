@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from auditor.federated import parse_all
 from auditor.pipeline.context import Context
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
@@ -15,17 +16,17 @@ _OTHER_TRAINING = {
     "FedSGD": "several local steps before sending (FedAvg), momentum, and several rounds of the same clips",
     "FedAvg": "several rounds of the same clips, and local training by other rules than SGD with momentum",
 }
-_DEFENCES = (
-    "secure aggregation, differential privacy, compression and other defences",
-    "attackers with generative models trained on clips like the clients'",
-)
+_DEFENCES = "secure aggregation, differential privacy, compression and other defences (see --defence)"
+_OTHER_DEFENCES = "other defences than those named"
+_GENERATIVE = "attackers with generative models trained on clips like the clients'"
 # A change that moves the attack by less than this is not worth acting on: seeds differ by as much.
 _WORTH_DB = 1.0
 
 
 def out_of_scope(protocol: FederatedProtocol) -> list[str]:
     """What no attack of the audit tried."""
-    return [_ACTIVE, _OTHER_TRAINING[protocol.algorithm], *_DEFENCES]
+    defences = _OTHER_DEFENCES if protocol.defence else _DEFENCES
+    return [_ACTIVE, _OTHER_TRAINING[protocol.algorithm], defences, _GENERATIVE]
 
 
 def assumptions(context: Context) -> list[str]:
@@ -45,6 +46,7 @@ def assumptions(context: Context) -> list[str]:
         f"for {len(protocol.sent)} of {len(context.target.parameters)} parameter tensors",
         *_local_training(protocol),
         reads,
+        *_under_defences(context),
         *([buffers] if context.target.fidelity.batchnorm == "kept" else []),
         *(dropout if protocol.dropout == "on" else []),
         "pixel normalisation and clip size "
@@ -52,12 +54,20 @@ def assumptions(context: Context) -> list[str]:
     ]
 
 
+def _under_defences(context: Context) -> list[str]:
+    """What the attacker knows of defences: all but their draws; and what a server does too late to matter to it."""
+    return [
+        f"the defence {printable(str(d), 60)}: {printable(d.told, 160)}" for d in parse_all(context.protocol.defence)
+    ]
+
+
 def _what_travels(protocol: FederatedProtocol) -> str:
-    clips = f"{protocol.batch} clip{'s' if protocol.batch > 1 else ''}"
+    clips = f"{protocol.clips_each} clip{'s' if protocol.clips_each > 1 else ''}"
+    each = f"the average over {protocol.clients} clients of " if protocol.clients > 1 else ""
     if protocol.algorithm == "FedSGD":
-        return f"the gradient of one FedSGD step on {clips}"
+        return f"{each}the gradient of one FedSGD step on {clips}"
     steps = f"{protocol.steps} local SGD step{'s' if protocol.steps > 1 else ''}"
-    return f"how far the weights went in {steps} on {clips} (FedAvg)"
+    return f"{each}how far the weights went in {steps} on {clips} (FedAvg)"
 
 
 def _local_training(protocol: FederatedProtocol) -> list[str]:
@@ -65,14 +75,14 @@ def _local_training(protocol: FederatedProtocol) -> list[str]:
         return []
     known = (
         f"the client's learning rate ({protocol.learning_rate:g}), momentum ({protocol.momentum:g}), "
-        f"epochs ({protocol.local_epochs}) and local batch ({local_batch(protocol)} of {protocol.batch})"
+        f"epochs ({protocol.local_epochs}) and local batch ({local_batch(protocol)} of {protocol.clips_each})"
     )
     return [known] if protocol.local_batches == 1 else [known, "not the order of the clips within an epoch"]
 
 
 def local_batch(protocol: FederatedProtocol) -> int:
     """Clips of one local step."""
-    return min(protocol.local_batch or protocol.batch, protocol.batch)
+    return min(protocol.local_batch or protocol.clips_each, protocol.clips_each)
 
 
 def finding_assumes(finding: Finding) -> list[str]:
@@ -140,7 +150,7 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
         return []
     better = []
     for v in variants:
-        if v.baseline or v.score is None or v.not_compared:
+        if v.baseline or v.score is None or v.not_compared or not v.action:
             continue
         change = v.score.gain - base.score.gain
         if change <= -_WORTH_DB and not _exposes_more(v, base):

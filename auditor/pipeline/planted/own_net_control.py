@@ -1,19 +1,19 @@
 """A positive control in the audited network itself: a clip that its update shows best, planted, sent and attacked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from auditor.attack import Attack, distance
+from auditor.attack import Attack, as_sent, distance
 from auditor.exposure import JacobianProducts, grams, leading_modes
 from auditor.federated import LocalClient, batch_labels, observe
-from auditor.pipeline.context import Context, Observed, unit_seed, view_of
+from auditor.pipeline.context import Context, Observed, unit_seed, view_of, without_defences
 from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack
 from auditor.probe import moving_texture
-from auditor.records import Budget, Clip, Clips, Outcome, Probe, Reconstruction, Skipped, Target
+from auditor.records import Budget, Clip, Clips, Outcome, Probe, Reconstruction, Skipped, Target, deviation_of
 from auditor.results.audit import Control
 
 KIND = "own net"
@@ -24,6 +24,9 @@ LEAST, MOST = 0.5, 2.0
 # Relative change of the update from grey to the planted clip below which it is not asked for: searches reach a relative
 # error of 1e-1 to 1e-2. Measured: 0.08 to 0.98 on nets known to leak, 0.001 where ten numbers of a head are sent.
 SHOWN = 3e-2
+# Times that the planted clip's change of the update must stand out of the noise that defences add, as a matched filter
+# sees it: its amplitude is then told to 10%, and a search has to find it among everything else.
+STANDS_OUT = 10.0
 # Among so many modes of clips one is chosen: brightness, colour, slow changes in space and time.
 _MODES = 16
 # Largest deviation from grey of the planted clip: far from the limits of a pixel, near enough to grey for updates to
@@ -45,22 +48,30 @@ def own_net_control(context: Context, observed: Observed, attacks: Sequence[Atta
     gradient's Jacobian at grey, among 16 smooth modes, every parameter weighed alike. Whoever follows the update has
     to find it; the first attack that applies is tried, closed forms before searches. What a failure means is told by
     `doubt`: a clip that was recovered from this network stays recovered.
+
+    The update is sent under the defences of the protocol. Where these hide even the planted clip, what is tried is the
+    update without them: whether attacks follow in this network at all.
     """
     reason = _without_slopes(context.target) or _too_large(context)
     if reason is not None:
         return _control(None, f"not run: {reason}", "")
+    without = ""
     with display.unit(NAME, 5.0):
         planted = _planted(context, observed)
+        if planted is None and context.client.defences:
+            without = ", without the defences, which hide it"
+            context = without_defences(context)
+            planted = _planted(context, observed)
         if planted is None:
             return _control(None, "not run: no smooth change of a grey clip shows in the update", "")
         made = _attacked(context, planted, attacks)
     if made is None:
-        return _control(None, "not run: no attack of the preset applies", "")
+        return _control(None, f"not run: no attack of the preset applies{without}", "")
     share = min((_share(clip, planted.probe.clip) for clip in made.clips.cpu()), key=lambda found: abs(found - 1.0))
     found = LEAST <= share <= MOST
     if not found and made.seconds >= 0.9 * _CEILING:
         return _control(None, f"not run: {_CEILING:.0f} s did not hold {_STEPS} steps", made.attack)
-    return _control(found, f"{share:.0%} of what was planted", made.attack)
+    return _control(found, f"{share:.0%} of what was planted{without}", made.attack)
 
 
 def doubt(controls: Sequence[Control]) -> tuple[str, ...]:
@@ -130,14 +141,25 @@ def _planted(context: Context, like: Observed) -> Observed | None:
     if pattern is None:
         return None
     clips = (grey + planted * (_SWING * pattern / pattern.abs().max())).detach()
-    unchanged = client(grey, client.targets(labels))
     truth = clips[0].cpu()
     probe = Probe(name=NAME, kind="texture", clip=truth, native=truth, sha256="", source="made for this network")
     update = observe(client, clips, client.targets(labels))
-    if distance(unchanged, dict(update.gradients)) < SHOWN:
+    if not _shows(client, grey, clips, client.targets(labels), update.gradients):
         return None
     known = Skipped(stage="invert", what="labels", because="not-applicable", reason="the control's labels are known")
     return Observed(probe=probe, clips=clips, labels=labels, update=update, guess=known)
+
+
+def _shows(client: LocalClient, grey: Clips, planted: Clips, labels: Tensor, sent: Mapping[str, Tensor]) -> bool:
+    """Tell whether the change from grey to the planted clip is much of the update, and more than noise would be."""
+    before, after = (as_sent(client.defences, client(x, labels), sent) for x in (grey, planted))
+    if distance(before, after) < SHOWN:
+        return False
+    deviation = deviation_of(client.defences, sent, client.protocol.clients)
+    if not deviation:
+        return True
+    out = [float((after[n] - before[n]).double().square().sum()) / d**2 for n, d in deviation.items() if d > 0.0]
+    return not out or sum(out) ** 0.5 >= STANDS_OUT
 
 
 def _shown_best(client: LocalClient, clips: Clips, planted: Tensor, labels: Tensor) -> Clip | None:

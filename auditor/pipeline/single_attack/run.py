@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from auditor.attack import Attack
 from auditor.errors import AuditError, Inconclusive, NotAuditable, UsageError
-from auditor.exposure import Exposed, expose
-from auditor.federated import parse
+from auditor.exposure import Exposed
+from auditor.federated import parse_all
 from auditor.options import AttackOptions
-from auditor.pipeline.context import Context, Observed, public_weights, unit_seed, view_of
+from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve, diagnose
+from auditor.pipeline.defended.exposed_update import expose_update
 from auditor.pipeline.pairing import in_order
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References, copied, references_from
@@ -89,8 +90,7 @@ def check_words(options: AttackOptions) -> Attack:
     if options.reference and not uses_reference(attack):
         raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
     check_clip(options.clip)
-    for written in options.defence:
-        parse(written)
+    parse_all(options.defence)
     return attack
 
 
@@ -113,7 +113,7 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     device = choose_device(options.device)
     display.stage("loading the model")
     target = load_target(options, device)
-    context = trained(target, options, loss_of(options.loss, target), options.defence)
+    context = trained(target, options, loss_of(options.loss, target))
     probe = clip_named(options.clip, target.input, options.seed)
     label = label_of(options.label, probe.name, target.classes, context.client.loss.kind)
     references = references_from(options.reference, target.input)
@@ -205,8 +205,7 @@ def _diagnosis(
     seconds = options.max_time
     display.stage("diagnosis")
     exact = grade is Grade.EXACT  # a clip may be solved where the layer sees a part of it
-    # Exposure is that of the gradient itself; what a defence leaves of it is not told.
-    told = not exact and not options.defence
+    told = not exact
     predicted = _predicted(context, observed, gallery, _EXPOSURE * seconds, display) if told else None
     with display.unit("search from the truth", seconds) as progress:
         budget = Budget(seconds=seconds, steps=options.steps or STEPS, progress=progress)
@@ -214,16 +213,6 @@ def _diagnosis(
 
 
 def _predicted(context: Context, observed: Observed, gallery: Clips, seconds: float, display: Display) -> float | None:
-    labels, client = context.client.targets(observed.labels), context.client_of(observed.probe)
     with display.unit("mode exposure", seconds) as progress:
-        found = expose(
-            client,
-            observed.clips,
-            labels,
-            context.target.layers,
-            pixel_variance(gallery),
-            seconds,
-            progress,
-            public_weights(context),
-        )
+        found = expose_update(context, observed, pixel_variance(gallery), seconds, progress)
     return found.all.psnr if isinstance(found, Exposed) else None

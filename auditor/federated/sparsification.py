@@ -1,0 +1,144 @@
+"""Parts of an update that are not sent: random entries, the smallest of all, whole parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from auditor.records import Defence, Effect, written
+
+
+def share_of(number: str) -> float:
+    """Return a share, above 0 and at most 1.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    share = float(number)
+    if not 0.0 < share <= 1.0:
+        raise ValueError(number)
+    return share
+
+
+@dataclass(frozen=True)
+class RandomK(Defence):
+    """Send a random share of every parameter's entries as they are, and zero for the rest (Stich et al. 2018).
+
+    arXiv 1809.07599, by parameter; at least one entry of each is sent. Draws are the client's own.
+    """
+
+    name: ClassVar[str] = "random-k"
+    form: ClassVar[str] = "random-k:SHARE with 0 < SHARE <= 1"
+    effect: ClassVar[Effect] = "mask"
+    share: float
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence with this share of entries."""
+        return cls(share_of(number))
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"a random {self.share:.2%} of every parameter's entries is sent"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update with all but the drawn entries at zero."""
+        made = {}
+        for name, g in update.items():
+            kept = torch.zeros(g.numel(), dtype=torch.bool)
+            count = max(1, round(self.share * g.numel()))
+            kept[torch.randperm(g.numel(), generator=generator)[:count]] = True
+            made[name] = g * kept.view_as(g).to(g.device)
+        return made
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the entries of ours that were sent; all of them where that cannot be seen."""
+        return {name: g if sent is None else g * (sent[name] != 0.0) for name, g in ours.items()}
+
+    def __str__(self) -> str:
+        return f"{self.name}:{written(self.share)}"
+
+
+@dataclass(frozen=True)
+class Prune(Defence):
+    """Set the smallest share of all entries to zero, over all parameters together (Zhu et al. 2019, section 5.2).
+
+    arXiv 1906.08935. Of equal magnitudes at the threshold all are sent.
+    """
+
+    name: ClassVar[str] = "prune"
+    form: ClassVar[str] = "prune:SHARE with 0 < SHARE < 1, the share that is set to zero"
+    effect: ClassVar[Effect] = "mask"
+    share: float
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence that leaves this share out."""
+        share = share_of(number)
+        if share == 1.0:
+            raise ValueError(number)
+        return cls(share)
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"the smallest {self.share:.2%} of all entries are set to zero"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update with its smallest entries at zero."""
+        return self.simulate(update, None)
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
+        if sent is not None:
+            return {name: g * (sent[name] != 0.0) for name, g in ours.items()}
+        size = torch.cat([g.detach().abs().flatten() for g in ours.values()])
+        left_out = round(self.share * len(size))
+        least = float(size.kthvalue(left_out + 1).values) if left_out < len(size) else float("inf")
+        return {name: g * (g.detach().abs() >= least) for name, g in ours.items()}
+
+    def __str__(self) -> str:
+        return f"{self.name}:{written(self.share)}"
+
+
+@dataclass(frozen=True)
+class Exclude(Defence):
+    """Leave whole parameters out of what is sent; they are trained all the same."""
+
+    name: ClassVar[str] = "exclude"
+    form: ClassVar[str] = "exclude:GLOB over parameter names"
+    effect: ClassVar[Effect] = "omission"
+    pattern: str
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence that leaves out what matches."""
+        if not number:
+            raise ValueError(number)
+        return cls(number)
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"parameters matching {self.pattern} are trained and not sent"
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a parameter is left out."""
+        return fnmatchcase(name, self.pattern)
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update without what matches."""
+        return {name: g for name, g in update.items() if not self.matches(name)}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours without what matches."""
+        return {name: g for name, g in ours.items() if not self.matches(name)}
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.pattern}"

@@ -1,0 +1,41 @@
+"""Mode exposure of an update as it is seen: what its defences leave, with the noise that they add."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from auditor.attack import as_sent
+from auditor.exposure import Exposed, expose
+from auditor.pipeline.context import Context, Observed, public_weights
+from auditor.records import Skipped, deviation_of
+
+
+def expose_update(
+    context: Context,
+    observed: Observed,
+    pixel_variance: float,
+    seconds: float,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Exposed | Skipped:
+    """Predict what an update determines of its clips; see `expose`.
+
+    An attacker who knows the defences sees entries that were not sent as nothing, and a size that was cut as unknown.
+    Noise and rounding count as errors of the entries, so that exposure falls as they grow.
+    """
+    client, sent = context.client_of(observed.probe), observed.update.gradients
+
+    def seen(gradient: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return as_sent(client.defences, gradient, sent)
+
+    return expose(
+        client,
+        observed.clips,
+        context.client.targets(observed.labels),
+        context.target.layers,
+        pixel_variance,
+        seconds,
+        progress,
+        public_weights(context),
+        seen,
+        deviation_of(client.defences, sent, context.protocol.clients),
+    )
