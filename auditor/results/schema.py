@@ -7,6 +7,7 @@ import msgspec
 from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
+from auditor.results.captured import CapturedDocument
 from auditor.results.inspection import InspectionDocument
 from auditor.results.study import StudyDocument
 from auditor.results.wire import wire
@@ -17,11 +18,12 @@ DOCUMENTS: dict[str, type[Any]] = {
     "attack": AttackDocument,
     "study": StudyDocument,
     "inspection": InspectionDocument,
+    "captured": CapturedDocument,
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study or inspection.
+    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection or captured.
 
     Raises
     ------
