@@ -13,7 +13,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.output_formats import SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
-from auditor.update_options import CapturedUpdate
+from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
     Choice,
     Duration,
@@ -376,6 +376,7 @@ class SchemaOptions:
 COMMANDS: Mapping[str, tuple[type, ...]] = {
     "scan": (ScanOptions, ScanFiles),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles),
+    "replay": (ClientOptions, CapturedUpdate, ReplayedClip),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles),
     "export": (ExportOptions,),

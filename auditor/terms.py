@@ -12,7 +12,7 @@ Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection", "captured"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"

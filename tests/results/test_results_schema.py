@@ -10,7 +10,7 @@ from auditor.results.schema import DOCUMENTS, json_schema
 
 
 def test_every_document_has_a_schema_that_names_its_keys():
-    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection", "captured"]
+    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection", "captured", "replay"]
     for name in DOCUMENTS:
         schema = json_schema(name)
         root = schema["$defs"][schema["$ref"].rpartition("/")[2]]
@@ -27,7 +27,7 @@ def test_every_document_has_a_schema_that_names_its_keys():
 
 
 def test_an_unknown_document_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="use audit, attack, study, inspection, captured"):
+    with pytest.raises(UsageError, match="use audit, attack, study, inspection, captured, replay"):
         json_schema("report\n")
 
 

@@ -108,8 +108,8 @@ def _by_order(
         if [own[name].shape for name in names] == [value.shape for value in values]:
             given = dict(zip(names, weights.state, strict=True))
             twice = len(values) - len({tuple(value.shape) for value in values})
-            alike = f"; {twice} have the shape of another, so that a wrong order of these would not show"
-            return dict(zip(names, values, strict=True)), given, (f"Taken by order{alike if twice else ''}.",)
+            alike = f"Taken by order; {twice} have the shape of another, and a wrong order of these would not show."
+            return dict(zip(names, values, strict=True)), given, (alike,) if twice else ()
     lacking = "without names" if weights.in_order else "under other names than the model's"
     raise UsageError(
         f"{weights.name} holds tensors {lacking}, and they do not fit in order: {_off(values, orders, own)}",

@@ -32,17 +32,13 @@ _ROLES: tuple[Literal["before", "update", "after"], ...] = ("before", "update", 
 class Captured:
     """An update from files, the client that is taken to have sent it, and what is told of the files.
 
-    `context.protocol.sent` names what the files hold.
+    `context.protocol.sent` names what the files hold, that of `expected` what clients send as the options have it.
     """
 
+    expected: Context
     context: Context
     update: Update
     block: CapturedBlock
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Parameters that the client was said to train, and that the files lack."""
-        return self.block.missing
 
 
 def check_given(captured: CapturedUpdate, options: ClientOptions) -> None:
@@ -92,6 +88,7 @@ def capture(captured: CapturedUpdate, options: ClientOptions, defence: tuple[str
         buffers=_buffers(found, target, kind, weights.name) if protocol.send_buffers else {},
     )
     return Captured(
+        expected=context,
         context=replace(context, protocol=protocol, client=context.client.under(protocol)),
         update=update,
         block=_block(captured, weights, found, update, kind),

@@ -44,7 +44,7 @@ def update_rows(update: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  matched", f"{row['name']} {' x '.join(map(str, row['shape'])) or 'scalar'}{given}"
     if len(matched) > _SHOWN:
         yield "  matched", f"and {len(matched) - _SHOWN} more"
-    yield from _named("missing", update["missing"], "was not sent; the attack does without")
+    yield from _named("missing", update["missing"], "was not sent")
     yield from _named("unexpected", update["unexpected"], "is no part of the model, and was left out")
     yield from (("note", note) for note in update["notes"])
 
