@@ -13,6 +13,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.output_formats import SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
+from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
     Choice,
     Duration,
@@ -368,18 +369,14 @@ class ListOptions:
 class SchemaOptions:
     """Which document is described."""
 
-    what: str = _output(
-        "audit",
-        one_of(terms.Document),
-        "audit, attack, study or inspection",
-        argument=True,
-    )
+    what: str = _output("audit", one_of(terms.Document), "a document that fl-audit writes", argument=True)
 
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
     "scan": (ScanOptions, ScanFiles),
-    "attack": (AttackOptions, AttackFiles),
+    "attack": (AttackOptions, CapturedUpdate, AttackFiles),
+    "replay": (ClientOptions, CapturedUpdate, ReplayedClip),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles),
     "export": (ExportOptions,),

@@ -12,7 +12,7 @@ Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"
@@ -20,6 +20,7 @@ PARTS: str = "Model of two parts"
 CLIENT: str = "What clients train and send"
 AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
+CAPTURED: str = "A captured update"
 STUDY: str = "The study"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)
+PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)

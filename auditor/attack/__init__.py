@@ -2,7 +2,7 @@
 
 from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
-from auditor.attack.certificate import distance
+from auditor.attack.certificate import REPRODUCES, distance, residual
 from auditor.attack.closed_form.linear_input import LinearInversion
 from auditor.attack.cost import AttackCost
 from auditor.attack.features.frame_span import FrameSpan, frame_features, frame_spans
@@ -23,6 +23,7 @@ __all__ = [
     "LEAST_STEPS",
     "MALICIOUS",
     "PRESETS",
+    "REPRODUCES",
     "Attack",
     "AttackCost",
     "FrameSpan",
@@ -36,5 +37,6 @@ __all__ = [
     "frame_features",
     "frame_spans",
     "recover_features",
+    "residual",
     "restore_labels",
 ]

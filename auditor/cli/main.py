@@ -12,6 +12,7 @@ from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
+from auditor.cli.replay import replay
 from auditor.cli.report import report
 from auditor.cli.scan import scan
 from auditor.cli.schema import schema
@@ -52,6 +53,7 @@ def _root(
 for _name, _command in {
     "scan": scan,
     "attack": attack,
+    "replay": replay,
     "study": study,
     "inspect": inspect_model,
     "export": export,

@@ -143,24 +143,25 @@ def _observe_probe(context: Context, probe: Probe, label: Label) -> Observed:
     clips = torch.stack([probe.clip, *others]).to(context.device)
     labels = batch_labels(label, batch, classes, distinct=context.protocol.labels == "distinct", kind=kind)
     update = observe(context.client_of(probe), clips, context.client.targets(labels))
-    view = _view(context, update, None, None)
+    view = view_with(context, update, None, None)
     return Observed(probe=probe, clips=clips, labels=labels, update=update, guess=restore_labels(view))
 
 
 def view_of(context: Context, observed: Observed, reference: Clip | None = None) -> View:
     """Return what an attacker sees: restored labels where a rule is certain, else the true ones, assumed known."""
     if isinstance(observed.guess, LabelGuess) and observed.guess.certain:
-        return _view(context, observed.update, observed.guess.labels, reference)
-    return _view(context, observed.update, observed.labels, reference, labels_from="assumed known")
+        return view_with(context, observed.update, observed.guess.labels, reference)
+    return view_with(context, observed.update, observed.labels, reference, labels_from="assumed known")
 
 
-def _view(
+def view_with(
     context: Context,
     update: Update,
     labels: tuple[Label, ...] | None,
     reference: Clip | None,
     labels_from: str = "restored from the update",
 ) -> View:
+    """Return what an attacker sees of an update who takes `labels` for the clips', or does not know them."""
     protocol, local = context.protocol, context.protocol.algorithm == "FedAvg"
     knowledge = Knowledge(
         clip_shape=context.input.clip_shape,

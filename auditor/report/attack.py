@@ -19,7 +19,10 @@ def _rows(d: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
     score, null, clip = d["score"], d["null"], d["clip"]
     yield "attack", f"{d['attack']['title']} ({d['attack']['name']})"
     yield "clip", f"{clip['name']}, {' x '.join(map(str, clip['shape']))} (frame x channel x height x width)"
-    yield "labels", f"{_labels(d['labels'])} ({d['knowledge']['labels_from']}); the clip's: {_labels(clip['labels'])}"
+    yield (
+        "labels",
+        f"{label_words(d['labels'])} ({d['knowledge']['labels_from']}); the clip's: {label_words(clip['labels'])}",
+    )
     if d["protocol"].get("defence"):
         yield "defence", ", ".join(d["protocol"]["defence"])
     yield "outcome", d["outcome"]["text"]
@@ -73,5 +76,6 @@ def _diagnosis(d: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     yield "exposure", f"{decibels(d['exposure'])} predicted by linear analysis"
 
 
-def _labels(labels: Any) -> str:
+def label_words(labels: Any) -> str:
+    """Return labels in words, those of a clip with several joined by a plus."""
     return ", ".join("+".join(map(str, label)) if isinstance(label, list) else str(label) for label in labels)

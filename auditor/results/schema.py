@@ -7,7 +7,9 @@ import msgspec
 from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
+from auditor.results.captured import CapturedDocument
 from auditor.results.inspection import InspectionDocument
+from auditor.results.replay import ReplayDocument
 from auditor.results.study import StudyDocument
 from auditor.results.wire import wire
 from auditor.text import printable
@@ -17,11 +19,13 @@ DOCUMENTS: dict[str, type[Any]] = {
     "attack": AttackDocument,
     "study": StudyDocument,
     "inspection": InspectionDocument,
+    "captured": CapturedDocument,
+    "replay": ReplayDocument,
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study or inspection.
+    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection, captured or replay.
 
     Raises
     ------

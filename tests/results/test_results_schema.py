@@ -1,4 +1,4 @@
-"""The schema is printed for four documents, and nothing of it is loaded for a help text."""
+"""The schema is printed for every document, and nothing of it is loaded for a help text."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from auditor.results.schema import DOCUMENTS, json_schema
 
 
 def test_every_document_has_a_schema_that_names_its_keys():
-    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection"]
+    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection", "captured", "replay"]
     for name in DOCUMENTS:
         schema = json_schema(name)
         root = schema["$defs"][schema["$ref"].rpartition("/")[2]]
@@ -27,7 +27,7 @@ def test_every_document_has_a_schema_that_names_its_keys():
 
 
 def test_an_unknown_document_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="use audit, attack, study, inspection"):
+    with pytest.raises(UsageError, match="use audit, attack, study, inspection, captured, replay"):
         json_schema("report\n")
 
 

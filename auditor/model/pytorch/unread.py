@@ -115,7 +115,8 @@ def read_tensors(stream: IO[bytes]) -> tuple[Any, tuple[str, ...]]:
     stand_ins = [(_stand_in(name), name) for name in names]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
         content = torch.load(stream, map_location="cpu", weights_only=True)
-    return _with_tensors(content, {}), tuple(name for name in names if _stand_in(name) in (Unread, UnreadMapping))
+    unread = [name for name in names if name != "numpy.ndarray" and _stand_in(name) in (Unread, UnreadMapping)]
+    return _with_tensors(content, {}), tuple(unread)
 
 
 def left_out(names: Sequence[str]) -> tuple[str, ...]:

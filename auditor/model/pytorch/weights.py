@@ -16,6 +16,7 @@ from torch import Tensor
 
 from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.arrays import is_npz, read_npz
+from auditor.model.pytorch.data_exchange import stated
 from auditor.model.pytorch.resave import resave_line
 from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
@@ -43,12 +44,16 @@ class Weights:
     ----------
     in_order
         True where names say nothing: the tensors stand in the order of the network's own state.
+    kind, steps
+        What the file itself says it holds, and of how many local steps (`data_exchange.stated`).
     """
 
     name: str
     state: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
     in_order: bool = False
+    kind: str = ""
+    steps: int | None = None
 
 
 def read_weights(path: Path) -> Weights:
@@ -61,7 +66,6 @@ def read_weights(path: Path) -> Weights:
     NotAuditable
         It holds anything but named tensors, or numbers that are not finite.
     """
-    name = printable(path.name)
     if not os.path.exists(path):  # also false for what can be no path
         raise UsageError(f"there is no weights file {printable(str(path))}", "check the path given to --weights")
     if path.is_dir():
@@ -70,13 +74,25 @@ def read_weights(path: Path) -> Weights:
         raise UsageError(
             f"{printable(str(path))} is not a file", "give a .safetensors file or a state dict to --weights"
         )
-    weights = Weights(name=name, **_content(path, name))
+    weights = named_tensors(path)
     for key, value in weights.state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise NotAuditable(
-                f"tensor '{printable(key)}' in {name} holds NaN or infinity", "give a checkpoint that is finite"
+                f"tensor '{printable(key)}' in {weights.name} holds NaN or infinity", "give a checkpoint that is finite"
             )
     return weights
+
+
+def named_tensors(path: Path) -> Weights:
+    """Return the named tensors of a regular file, whatever their values.
+
+    Raises
+    ------
+    NotAuditable
+        It holds anything else.
+    """
+    name = printable(path.name)
+    return Weights(name=name, **_content(path, name))
 
 
 def _content(path: Path, name: str) -> dict[str, Any]:
@@ -181,12 +197,13 @@ def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, A
         raise NotAuditable(f"{name} is damaged or no state dict", SAVE_AGAIN) from error
     if isinstance(content, (list, tuple)) and content and all(isinstance(value, Tensor) for value in content):
         return {"state": {str(i): value for i, value in enumerate(content)}, "in_order": True}
+    said = stated(content)
     content, notes = _unwrapped(content, name)
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
     if not state:
         objects = " beside Python objects, which run code when loaded" if unread else ""
         raise NotAuditable(f"{name} holds no named tensors{objects}", SAVE_AGAIN)
-    return {"state": state, "notes": (*notes, *left_out(unread))}
+    return {"state": state, "notes": (*notes, *left_out(unread)), **said}
 
 
 def _unwrapped(content: Any, name: str) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]:

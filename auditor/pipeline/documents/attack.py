@@ -1,8 +1,11 @@
 """What `fl-audit attack --json` prints (docs/attack.md)."""
 
+import datetime
 from typing import Any
 
 from auditor import __version__
+from auditor.options import AttackOptions
+from auditor.pipeline.context import Context
 from auditor.pipeline.documents.environment import environment_block
 from auditor.pipeline.single_attack.named import STEPS
 from auditor.pipeline.single_attack.run import Attacked
@@ -29,18 +32,9 @@ def attack_document(a: Attacked) -> dict[str, Any]:
     made = AttackDocument(
         **values_of(Attempt, a.made),
         schema=ATTACK,
-        tool=AttackTool(
-            name="fl-audit",
-            version=__version__,
-            started=a.started.isoformat(timespec="seconds"),
-            seconds=a.seconds,
-            command=a.options.command,
-            seed=a.options.seed,
-            max_time=a.options.max_time,
-            max_steps=a.options.steps or STEPS,
-        ),
-        model=_model(a),
-        protocol=_protocol(a),
+        tool=tool_block(a.options, a.started, a.seconds),
+        model=model_block(a.context),
+        protocol=protocol_block(a.context),
         attack=_attack(a),
         clip=_clip(a),
         knowledge=KnowledgeBlock(**values_of(KnowledgeBlock, a.knowledge)),
@@ -56,8 +50,23 @@ def attack_document(a: Attacked) -> dict[str, Any]:
     return document(made)
 
 
-def _model(a: Attacked) -> AttackedModel:
-    target = a.context.target
+def tool_block(options: AttackOptions, started: datetime.datetime, seconds: float) -> AttackTool:
+    """Return what ran an attack, and what it could spend."""
+    return AttackTool(
+        name="fl-audit",
+        version=__version__,
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        command=options.command,
+        seed=options.seed,
+        max_time=options.max_time,
+        max_steps=options.steps or STEPS,
+    )
+
+
+def model_block(context: Context) -> AttackedModel:
+    """Return which model it was."""
+    target = context.target
     return AttackedModel(
         name=target.name,
         source=target.source,
@@ -70,9 +79,9 @@ def _model(a: Attacked) -> AttackedModel:
     )
 
 
-def _protocol(a: Attacked) -> AttackProtocol:
-    """Every field of the protocol; names of parameters are counted."""
-    protocol = a.context.protocol
+def protocol_block(context: Context) -> AttackProtocol:
+    """Return every field of the protocol; names of parameters are counted."""
+    protocol = context.protocol
     counted = {"sent": len(protocol.sent), "frozen": len(protocol.frozen)}
     return AttackProtocol(**{**values_of(AttackProtocol, protocol), **counted})
 

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from auditor.errors import UsageError
-from auditor.pipeline.single_attack.run import Attacked
-from auditor.records import Clip
+from auditor.records import Clip, record
 from auditor.results.attack import ATTACK, ATTACK_1
+from auditor.results.captured import CAPTURED
 from auditor.text import printable
 
 RESULT = "result.json"
@@ -25,6 +25,15 @@ _MILLISECONDS = 125
 # Frames of a strip are enlarged, pixel by pixel, to at least this height; at most this many are shown.
 _STRIP_HEIGHT, _STRIP_FRAMES = 96, 16
 _CAPTION, _GAP = 14, 2
+
+
+@record
+class Folder:
+    """What a folder shows: clips frame by frame under names of `FRAMES`, a strip of named rows, and arrays."""
+
+    clips: Mapping[str, Clip]
+    rows: Mapping[str, Clip]
+    arrays: Mapping[str, np.ndarray]
 
 
 def check_folder(folder: Path, *, overwrite: bool = False) -> None:
@@ -55,7 +64,7 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
         raise _unwritable(folder, error) from None
 
 
-def write_folder(attacked: Attacked, document: Mapping[str, Any], folder: Path, *, overwrite: bool = False) -> None:
+def write_folder(shown: Folder, document: Mapping[str, Any], folder: Path, *, overwrite: bool = False) -> None:
     """Write everything aside, then move it into place; the document comes last and goes first.
 
     Raises
@@ -71,7 +80,7 @@ def write_folder(attacked: Attacked, document: Mapping[str, Any], folder: Path, 
     except OSError as error:
         raise _unwritable(folder, error) from None
     try:
-        _fill(aside, attacked, document)
+        _fill(aside, shown, document)
         _install(aside, folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
@@ -87,26 +96,18 @@ def _is_ours(folder: Path) -> bool:
         found = json.loads((folder / RESULT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("schema") in (ATTACK, ATTACK_1)
+    return isinstance(found, dict) and found.get("schema") in (ATTACK, ATTACK_1, CAPTURED)
 
 
-def _fill(folder: Path, a: Attacked, document: Mapping[str, Any]) -> None:
-    truth, made = a.observed.probe.clip, a.clips[0]
-    for name, clip in zip(FRAMES, (made, truth), strict=True):
+def _fill(folder: Path, shown: Folder, document: Mapping[str, Any]) -> None:
+    for name, clip in shown.clips.items():
         frames = pictures(clip)
         (folder / name).mkdir()
         for index, frame in enumerate(frames):
             frame.save(folder / name / f"{index:03d}.png")
         (folder / f"{name}.apng").write_bytes(animation(frames))
-    strip({"true clip": truth, "reconstruction": made, f"best blind guess ({a.guess_name})": a.guess}).save(
-        folder / "strip.png"
-    )
-    np.savez_compressed(
-        folder / "arrays.npz",
-        reconstruction=a.clips.float().numpy(),
-        truth=a.observed.clips.cpu().float().numpy(),
-        blind=a.guess.cpu().float().numpy(),
-    )
+    strip(shown.rows).save(folder / "strip.png")
+    np.savez_compressed(folder / "arrays.npz", **shown.arrays)  # type: ignore[arg-type]
     (folder / RESULT).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -118,7 +119,8 @@ def _install(aside: Path, folder: Path) -> None:
             shutil.rmtree(old)
         else:
             old.unlink(missing_ok=True)
-        (aside / name).replace(old)
+        if (aside / name).exists():
+            (aside / name).replace(old)
 
 
 def pictures(clip: Clip) -> list[Image.Image]:

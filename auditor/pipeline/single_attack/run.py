@@ -27,7 +27,7 @@ from auditor.pipeline.threads import threads_for
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import uses_reference
 from auditor.probe import Galleries, alike, public_probes
-from auditor.records import Budget, Ceiling, Clip, Clips, Knowledge, LabelGuess, Probe, Reconstruction, View, record
+from auditor.records import Budget, Ceiling, Clip, Clips, Knowledge, LabelGuess, Reconstruction, View, record
 from auditor.results.attempts import Diagnosis, Point
 from auditor.score import ClipScore, Grade, blind_guesses, grade_clip, psnr, score_clip
 
@@ -87,8 +87,7 @@ def check_words(options: AttackOptions) -> Attack:
         There is no such attack, clip or defence, or the attack has no use for an option.
     """
     attack = attack_named(options.attack, options.restarts)
-    if options.reference and not uses_reference(attack):
-        raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
+    refuse_idle_references(attack, options)
     check_clip(options.clip)
     parse_all(options.defence)
     return attack
@@ -124,7 +123,8 @@ def attack_one(options: AttackOptions, display: Display) -> Attacked:
     with threads_for(target):
         (observed,) = observe_all(context, [probe], [label])
         view = _view(context, observed, options.known_label, frames)
-        made = _invert(options, attack, view, probe, display)
+        budget = Budget(seconds=options.max_time, steps=options.steps or STEPS, checkpoints=CHECKPOINTS)
+        made = inverted(attack, view, budget, options.seed, probe.name, display)
         clips = in_order(observed, made.clips)
         other = next(p for p in public_probes(target.input, _NULLS) if not alike(p, probe))
         galleries = Galleries(target.input, (probe, other))
@@ -173,12 +173,23 @@ def _view(context: Context, observed: Observed, known: bool | None, frames: Clip
     return replace(view, knowledge=replace(view.knowledge, labels=labels, labels_from=origin))
 
 
-def _invert(options: AttackOptions, attack: Attack, view: View, probe: Probe, display: Display) -> Reconstruction:
-    seconds = options.max_time
-    seed = unit_seed(options.seed, attack.name, probe.name, "0")
+def refuse_idle_references(attack: Attack, options: AttackOptions) -> None:
+    """Raise UsageError where frames of the scene were given to an attack that has no use for them."""
+    if options.reference and not uses_reference(attack):
+        raise UsageError(f"the attack {attack.name} uses no reference frame", "leave --reference out")
+
+
+def inverted(attack: Attack, view: View, budget: Budget, seed: int, what: str, display: Display) -> Reconstruction:
+    """Return what an attack makes of an update; `what` names the update, for people and for the seed.
+
+    Raises
+    ------
+    NotAuditable, Inconclusive, AuditError
+        The attack does not apply, the time did not hold it, or it failed.
+    """
+    own = unit_seed(seed, attack.name, what, "0")
     display.stage("attack")
-    budget = Budget(seconds=seconds, steps=options.steps or STEPS, checkpoints=CHECKPOINTS)
-    made = run_attack(attack, view, budget, seed, display, f"{attack.title} · {probe.name}", seconds)
+    made = run_attack(attack, view, budget, own, display, f"{attack.title} · {what}", budget.seconds)
     if isinstance(made, Reconstruction):
         return made
     if made.because == "out-of-budget":

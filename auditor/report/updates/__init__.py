@@ -1,0 +1,1 @@
+"""What is printed of updates that were captured."""
