@@ -11,6 +11,7 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
+from auditor.gate_options import GATE_COMMANDS, GateOptions
 from auditor.output_formats import SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
@@ -368,17 +369,12 @@ class ListOptions:
 class SchemaOptions:
     """Which document is described."""
 
-    what: str = _output(
-        "audit",
-        one_of(terms.Document),
-        "audit, attack, study or inspection",
-        argument=True,
-    )
+    what: str = _output("audit", one_of(terms.Document), "audit, attack, study or inspection", argument=True)
 
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, ScanFiles),
+    "scan": (ScanOptions, GateOptions, ScanFiles),
     "attack": (AttackOptions, AttackFiles),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles),
@@ -386,6 +382,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "report": (ReportOptions,),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    **GATE_COMMANDS,
 }
 # What describes local training.
 LOCAL = ("local_epochs", "local_batch", "learning_rate", "momentum")

@@ -11,6 +11,8 @@ LabelsInBatch = Literal["distinct", "equal"]
 Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
+OnInconclusive = Literal["fail", "new", "pass"]
+ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
 Document = Literal["audit", "attack", "study", "inspection"]
 
@@ -21,5 +23,6 @@ CLIENT: str = "What clients train and send"
 AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
 STUDY: str = "The study"
+GATE: str = "The gate"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)
+PANELS = (EXPERIMENT, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
