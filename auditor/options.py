@@ -12,7 +12,7 @@ from typing import Any
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.gate_options import GATE_COMMANDS, GateOptions
-from auditor.output_formats import SUFFIXES
+from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
     Choice,
@@ -310,9 +310,11 @@ class ScanFiles:
     output: tuple[Path, ...] = _output(
         (),
         Listed(FilePath()),
-        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too.",
+        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too. {STDOUT}",
         flags=("-o",),
     )
+    json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
+    quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
 
 
 @declaration
@@ -354,7 +356,7 @@ class ReportOptions:
         None, FilePath("DIR"), "Folder for report.html and report.pdf.", default_words="beside RESULTS"
     )
     output: tuple[Path, ...] = _output(
-        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable.", flags=("-o",)
+        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable. {STDOUT}", flags=("-o",)
     )
 
 

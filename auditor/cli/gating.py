@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.errors import UsageError
 from auditor.gate.judge import judge
+from auditor.gate.place import place_of
 from auditor.gate.policy import Policy
 from auditor.gate.waivers import WAIVERS_FILE, Waiver, read_waivers
 from auditor.gate_options import GateOptions
@@ -58,4 +59,5 @@ def judged(
     waivers: Sequence[Waiver],
 ) -> dict[str, Any]:
     """Return results with the gate's decision in them."""
-    return {**results, "judgement": judge(results, policy_of(fail_on, gate), baseline, waivers)}
+    place = place_of(results["model"])
+    return {**results, "judgement": judge(results, policy_of(fail_on, gate), baseline, waivers, place=place)}

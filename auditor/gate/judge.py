@@ -13,7 +13,7 @@ from auditor.gate.standing import fingerprint, standings
 from auditor.gate.waivers import Waiver, covering, stale, waiver_blocks
 from auditor.results.consistency import GRADES
 from auditor.results.encode import document
-from auditor.results.judgement import AlertBlock, BaselineBlock, JudgementBlock, PolicyBlock
+from auditor.results.judgement import AlertBlock, BaselineBlock, JudgementBlock, PlaceBlock, PolicyBlock
 from auditor.results.scores import Grade
 from auditor.results.severity import Rated
 
@@ -31,6 +31,7 @@ def judge(
     baseline: Results | None = None,
     waivers: Sequence[Waiver] = (),
     today: datetime.date | None = None,
+    place: PlaceBlock | None = None,
 ) -> dict[str, Any]:
     """Judge checked results, and return the decision as it is written (`JudgementBlock`).
 
@@ -40,6 +41,8 @@ def judge(
     ----------
     today
         The day that waivers are held against; by UTC where it is not given.
+    place
+        The line that stands for the model.
 
     Raises
     ------
@@ -51,11 +54,12 @@ def judge(
     today = today or datetime.datetime.now(datetime.UTC).date()
     spread, found = _alerts(results, baseline)
     covered = covering(found, waivers, results["model"], today)
-    alerts = tuple(replace(alert, waiver=covered.get(place)) for place, alert in enumerate(found))
-    told = waiver_blocks(waivers, alerts, results["model"], today)
+    alerts = [replace(alert, waiver=covered.get(n)) for n, alert in enumerate(found)]
     stops = _undecided(results, policy, baseline, alerts)
-    failures = [] if stops else [*_severe(alerts, policy), *_regressed(alerts, policy)]
+    why = [_stop(alert, policy) if not stops else "" for alert in alerts]
+    failures = [reason for reason in why if reason]
     code = ExitCode.INCONCLUSIVE if stops else ExitCode.GATE_FAILED if failures else ExitCode.GATE_SATISFIED
+    told = waiver_blocks(waivers, alerts, results["model"], today)
     return document(
         JudgementBlock(
             passed=code == ExitCode.GATE_SATISFIED,
@@ -70,9 +74,13 @@ def judge(
             ),
             baseline=None if baseline is None else _baseline(baseline),
             spread=spread,
-            alerts=alerts,
+            alerts=tuple(
+                replace(alert, fails=bool(reason) or (bool(stops) and alert.rule == "inconclusive"))
+                for alert, reason in zip(alerts, why, strict=True)
+            ),
             waivers=told,
             warnings=(*(() if baseline is None else differences(baseline, results)), *stale(told)),
+            place=place,
         )
     )
 
@@ -118,51 +126,52 @@ def _alert(change: Change, known: Mapping[tuple[str, str, str], str], compared: 
         clear=change.clear,
         reason=change.reason,
         waiver=None,
+        fails=False,
     )
 
 
 def _undecided(results: Results, policy: Policy, baseline: Results | None, alerts: Sequence[AlertBlock]) -> list[str]:
     """Why the audit cannot tell, as far as the policy minds; empty where it can."""
-    verdict, level = results["verdict"], results["confidence"]["level"]
-    unsure = verdict["word"] != "FAIL" and _CONFIDENCE.index(level) < _CONFIDENCE.index(policy.least_confidence)
-    if verdict["word"] != "INCONCLUSIVE" and not unsure:
-        return []
     if policy.inconclusive == "pass" or policy.off("inconclusive"):
         return []
-    if any(a.rule == "inconclusive" and a.waiver is not None for a in alerts) and not unsure:
-        return []
-    if policy.inconclusive == "new" and baseline is not None and baseline["verdict"]["word"] not in _TOLD_LESS:
-        return []
-    if verdict["word"] == "INCONCLUSIVE":
+    verdict, level = results["verdict"], results["confidence"]["level"]
+    if policy.fail_on_regression and results.get("machine_cuts"):
+        return ["this audit was cut by its machine, and cannot tell whether anything is worse: give it more time"]
+    if verdict["word"] == "INCONCLUSIVE" and not _expected(results, policy, baseline, alerts):
         return [f"the audit cannot tell: {reason}" for reason in verdict["reasons"]]
-    return [f"confidence is {level}, and the gate asks for {policy.least_confidence}"]
+    if verdict["word"] in _TOLD_LESS and _CONFIDENCE.index(level) < _CONFIDENCE.index(policy.least_confidence):
+        return [f"confidence is {level}, and the gate asks for {policy.least_confidence}"]
+    return []
 
 
-def _severe(alerts: Sequence[AlertBlock], policy: Policy) -> list[str]:
-    return [
-        f"{a.rule} ({a.subject}) is {policy.band(a.rule, a.severity.band)}, and the gate stops at {policy.fail_on}"
-        for a in alerts
-        if a.waiver is None and _there(a) and policy.stops_at(a.rule, a.severity.band)
-    ]
+def _expected(results: Results, policy: Policy, baseline: Results | None, alerts: Sequence[AlertBlock]) -> bool:
+    """Tell whether an audit may be unable to tell: somebody answers for it, or it was no better before.
+
+    Never where a control that must hold did not, or did not run: such an audit did not look.
+    """
+    if any(a.rule == "inconclusive" and a.waiver is not None for a in alerts):
+        return True
+    if policy.inconclusive != "new" or baseline is None or baseline["verdict"]["word"] in _TOLD_LESS:
+        return False
+    needed = [c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation")]
+    return all(needed) and not results.get("machine_cuts")
 
 
-def _there(alert: AlertBlock) -> bool:
-    """Tell whether an alert is about this audit, and not about what became of an earlier one."""
-    return alert.state != "fixed"
-
-
-def _regressed(alerts: Sequence[AlertBlock], policy: Policy) -> list[str]:
-    if not policy.fail_on_regression:
-        return []
-    return [
-        f"{a.rule} ({a.subject}) is {a.state}: {a.reason}"
-        for a in alerts
-        if _regression(a) and a.rule != "inconclusive" and not policy.off(a.rule)
-    ]
+def _stop(alert: AlertBlock, policy: Policy) -> str:
+    """Say why an alert fails the gate; empty where it does not."""
+    severe = alert.waiver is None and alert.state != "fixed" and policy.stops_at(alert.rule, alert.severity.band)
+    if severe:
+        level = policy.band(alert.rule, alert.severity.band)
+        return f"{alert.rule} ({alert.subject}) is {level}, and the gate stops at {policy.fail_on}"
+    if policy.fail_on_regression and _regression(alert) and not policy.off(alert.rule):
+        return f"{alert.rule} ({alert.subject}) is {alert.state}: {alert.reason}"
+    return ""
 
 
 def _regression(alert: AlertBlock) -> bool:
     """Tell whether an alert is clearly new or worse; what somebody answers for may be new, and not worse than that."""
+    if alert.rule == "inconclusive":
+        return False  # the policy has a word of its own for it
     return alert.clear and alert.state in _REGRESSIONS and (alert.waiver is None or alert.state == "worse")
 
 

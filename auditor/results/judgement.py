@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from auditor.results.declare import Form, LongName, Name, Paragraph, Sentence, record
+from auditor.results.declare import Form, Later, LongName, Name, Paragraph, Sentence, record
 from auditor.results.scores import Grade
 from auditor.results.severity import Rated
 from auditor.terms import ConfidenceLevel, OnInconclusive
@@ -33,6 +33,8 @@ class AlertBlock:
         What the state follows from.
     waiver
         Place in the list of waivers of the one that covers it; None for none.
+    fails
+        Whether the gate fails on it.
     """
 
     rule: str
@@ -47,6 +49,20 @@ class AlertBlock:
     clear: bool
     reason: Sentence
     waiver: int | None
+    fails: bool
+
+
+@record
+class PlaceBlock:
+    """A line of a text file that stands for the model: `path` from the root of the repository, `end_column` after it.
+
+    `text` tells whether it is a line that a reader can be shown; a model file has none.
+    """
+
+    path: LongName
+    line: int
+    end_column: int
+    text: bool
 
 
 @record
@@ -106,3 +122,4 @@ class JudgementBlock:
     alerts: tuple[AlertBlock, ...]
     waivers: tuple[WaiverBlock, ...]
     warnings: tuple[Paragraph, ...]
+    place: Later[PlaceBlock | None] = None

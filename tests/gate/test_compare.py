@@ -247,6 +247,21 @@ def test_an_audit_that_cannot_tell_is_a_step_back_only_from_pass_and_warn():
         assert judge(audit("fixed_positions"), Policy(inconclusive="new"), baseline)["exit_code"] == code
 
 
+CUT = [{"stage": "invert", "what": "least-squares-matching", "limit": "time", "times": 3}]
+
+
+def test_an_audit_that_did_not_look_passes_no_comparison():
+    old = audit("pooled")
+    control = next(n for n, c in enumerate(old["controls"]) if c["kind"] == "positive")
+    for policy in (Policy(inconclusive="new"), ONLY_CHANGES):
+        assert judge(old, policy, old)["exit_code"] == 0
+        for place, value in ((f"controls.{control}.passed", None), ("machine_cuts", CUT)):
+            assert judge(changed(old, (place, value)), policy, old)["exit_code"] == 4
+    fail = changed(audit("flat"), ("machine_cuts", CUT))
+    assert judge(fail, ONLY_CHANGES, audit("flat"))["exit_code"] == 4
+    assert judge(fail, Policy(fail_on_regression=True, inconclusive="pass"), audit("flat"))["exit_code"] == 1
+
+
 def test_less_confidence_than_asked_is_no_pass():
     warn = changed(
         audit("pooled"),
