@@ -11,7 +11,8 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
-from auditor.output_formats import SUFFIXES
+from auditor.gate_options import GATE_COMMANDS, GateOptions
+from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
@@ -310,9 +311,11 @@ class ScanFiles:
     output: tuple[Path, ...] = _output(
         (),
         Listed(FilePath()),
-        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too.",
+        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too. {STDOUT}",
         flags=("-o",),
     )
+    json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
+    quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
 
 
 @declaration
@@ -354,7 +357,7 @@ class ReportOptions:
         None, FilePath("DIR"), "Folder for report.html and report.pdf.", default_words="beside RESULTS"
     )
     output: tuple[Path, ...] = _output(
-        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable.", flags=("-o",)
+        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable. {STDOUT}", flags=("-o",)
     )
 
 
@@ -374,7 +377,7 @@ class SchemaOptions:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, ScanFiles),
+    "scan": (ScanOptions, GateOptions, ScanFiles),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip),
     "study": (StudyFile, StudyOptions),
@@ -383,6 +386,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "report": (ReportOptions,),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    **GATE_COMMANDS,
 }
 # What describes local training.
 LOCAL = ("local_epochs", "local_batch", "learning_rate", "momentum")

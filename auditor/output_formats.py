@@ -5,11 +5,32 @@ bytes and the warnings worth showing. Nothing is imported here, so that the help
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 FORMATS: Mapping[str, str] = {
     ".json": "auditor.report.plain:to_json",
     ".html": "auditor.report.page:to_html",
+    ".sarif": "auditor.report.ci.sarif:to_sarif",
+    ".github.sarif": "auditor.report.ci.sarif:to_github_sarif",
+    ".xml": "auditor.report.ci.junit:to_junit",
+    ".annotations": "auditor.report.ci.annotations:to_annotations",
     ".md": "auditor.report.markdown:to_markdown",
     ".pdf": "auditor.report.pdf:to_pdf",
 }
 SUFFIXES = tuple(FORMATS)
+STDOUT = "- is standard output: -o - for JSON, -o -.sarif and so on."
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix that names the format of a file: two where two are one, nothing where it is none of these.
+
+    >>> suffix_of(Path("audit.github.sarif")), suffix_of(Path("v1.2.sarif")), suffix_of(Path("audit.doc"))
+    ('.github.sarif', '.sarif', '')
+    """
+    double = "".join(path.suffixes[-2:]).lower()
+    return double if double in FORMATS else path.suffix.lower() if path.suffix.lower() in FORMATS else ""
+
+
+def to_stdout(path: Path) -> bool:
+    """Tell whether an output goes to standard output: `-` for results.json, else `-` and the suffix of its format."""
+    return str(path) == "-" or (str(path).startswith("-") and str(path)[1:] in FORMATS)

@@ -11,6 +11,8 @@ LabelsInBatch = Literal["distinct", "equal"]
 Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
+OnInconclusive = Literal["fail", "new", "pass"]
+ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
 Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
 
@@ -22,5 +24,6 @@ AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
 STUDY: str = "The study"
+GATE: str = "The gate"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, OUTPUT)
+PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)

@@ -51,6 +51,11 @@ class Attack(abc.ABC):
             cls.invert = counting()(cls.invert)  # type: ignore[method-assign]
 
     @property
+    def family(self) -> str:
+        """The kind of attack: the folder of its class, as closed-form, recursion, matching or features."""
+        return type(self).__module__.split(".")[2].replace("_", "-")
+
+    @property
     def frames_of_scene(self) -> int:
         """How many frames of the scene this attacker holds at most: 0 for R0, 1 for R1, more for Rk."""
         return 0

@@ -8,8 +8,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from auditor.cli.attack import attack
+from auditor.cli.diff import diff
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
+from auditor.cli.gate import gate
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
@@ -58,6 +60,8 @@ for _name, _command in {
     "inspect": inspect_model,
     "export": export,
     "report": report,
+    "diff": diff,
+    "gate": gate,
     "list": list_known,
     "schema": schema,
     "doctor": doctor,

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from auditor.cli.signatures import takes_options
-from auditor.cli.targets import DEFAULT_FILES, write_all
+from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
 from auditor.errors import UsageError
 from auditor.options import ReportOptions
 from auditor.text import printable
@@ -29,16 +29,23 @@ def report(options: ReportOptions) -> None:
         typer.echo(str(folder / "study.html"))
         return
     found = read_results(results)
-    targets = list(options.output)
+    targets, printed = split(options.output)
+    if printed is not None and not targets and options.out is None:
+        print_output(found, printed)
+        return
     if options.out is not None or not targets:
         targets += [(options.out or results.parent) / name for name in DEFAULT_FILES[1:]]
     if any(_same(t, results) for t in targets):
         raise UsageError(
             f"-o {printable(str(results))} would overwrite the results it is made from", "name another file"
         )
-    check_outputs(options.output)
-    check_outputs(targets[len(options.output) :], "--out")
-    write_all(found, targets, explicit=bool(options.output))
+    named = [path for path in options.output if path in targets]
+    check_outputs(named)
+    check_outputs(targets[len(named) :], "--out")
+    write_all(found, targets, explicit=bool(named))
+    if printed is not None:
+        print_output(found, printed)
+        return
     for target in targets:
         typer.echo(str(target))
 

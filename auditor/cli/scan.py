@@ -1,53 +1,83 @@
 """`fl-audit scan`: one audit, and its report."""
 
 import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
-from auditor.cli.targets import check_targets, no_empty_folders, targets_of, write_all
+from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
+from auditor.gate_options import GateOptions
 from auditor.options import ScanFiles, ScanOptions
+from auditor.output_formats import to_stdout
 
 
 @takes_options("scan")
-def scan(options: ScanOptions, files: ScanFiles) -> None:
+def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
-    Exits 1 when leakage of the --fail-on severity was demonstrated, 4 when the audit cannot tell.
+    Exits 1 when leakage of the --fail-on severity was demonstrated, or with --fail-on-regression anything is worse than
+    in --baseline; 4 when the audit cannot tell.
     """
+    output, printed = split(files.output, files.json)
     targets, folder = targets_of(files.out, files.output)
+    targets = [target for target in targets if not to_stdout(target)]
     with busy("starting"):
-        from rich.console import Console
-
-        from auditor.report import UnwrittenError, terminal_summary
+        from auditor.cli.gating import baseline_of, judged, waivers_of
+        from auditor.report import UnwrittenError
 
     with no_empty_folders(targets):
-        check_targets(files.output, folder)
-        results = _results(options)
-    code = results["verdict"]["exit_code"]
+        check_targets(output, folder)
+        baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
+        results = judged(_results(options, files.quiet), options.fail_on, gate, baseline, waivers)
+    code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:
         write_all(results, targets, explicit=folder is None)
     except UnwrittenError as error:  # hours of work end in their verdict, whatever the disk says
         unwritten = error
     with unheard():
-        terminal_summary(results, Console(), [t for t in targets if t.exists()])
+        _show(results, printed, files.quiet, [t for t in targets if t.exists()])
     if unwritten is not None:
         typer.echo(f"fl-audit: {unwritten}", err=True)
         code = code if unwritten.written else unwritten.exit_code
     raise typer.Exit(code)
 
 
-def _results(options: ScanOptions) -> dict[str, Any]:
+def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: Sequence[Path]) -> None:
+    """Print what was asked for: one output, one line, or the summary with what changed."""
+    from rich.console import Console
+
+    from auditor.report import terminal_summary
+    from auditor.report.ci.changes import change_lines
+    from auditor.report.ci.one_line import one_line
+
+    judgement = results["judgement"]
+    if printed is not None:
+        print_output(results, printed)
+        return
+    if quiet:
+        typer.echo(one_line(results, judgement))
+        return
+    terminal_summary(results, Console(), written)
+    if judgement["baseline"] is not None or judgement["waivers"]:
+        typer.echo("\n".join(("", *change_lines(results, judgement))))
+
+
+def _results(options: ScanOptions, quiet: bool) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
+        from auditor.pipeline import Silent
         from auditor.pipeline import scan as run_scan
 
     limit = options.max_time or PRESETS[options.preset].seconds
-    with warnings.catch_warnings(), progress_display(stderr(), limit) as display:
+    shown = nullcontext(Silent()) if quiet else progress_display(stderr(), limit)
+    with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
         return dict(run_scan(options, display).results)

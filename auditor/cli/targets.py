@@ -1,5 +1,6 @@
 """The files of a report: which are written, how, and what is said where one cannot be."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from auditor.cli.screen import busy, stderr
 from auditor.errors import UsageError
+from auditor.output_formats import to_stdout
 from auditor.text import printable
 
 DEFAULT_FOLDER = Path("fl-audit-report")
@@ -32,6 +34,29 @@ def targets_of(out: Path | None, output: Sequence[Path]) -> tuple[list[Path], Pa
     if folder is not None:
         files += [folder / name for name in DEFAULT_FILES]
     return files, folder
+
+
+def split(output: Sequence[Path], json: bool = False) -> tuple[list[Path], Path | None]:
+    """Return the files to write, and what goes to standard output, if anything does.
+
+    Raises
+    ------
+    UsageError
+        Two outputs would be mixed there.
+    """
+    printed = [path for path in (*output, *([Path("-")] if json else [])) if to_stdout(path)]
+    if len(set(printed)) > 1:
+        raise UsageError("two outputs are to go to standard output", "write one of them to a file")
+    return [path for path in output if not to_stdout(path)], printed[0] if printed else None
+
+
+def print_output(results: dict[str, Any], path: Path) -> None:
+    """Write one output to standard output, and nothing else."""
+    from auditor.report import rendered
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(rendered(results, path))
+    sys.stdout.flush()
 
 
 @contextmanager

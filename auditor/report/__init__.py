@@ -3,7 +3,7 @@
 `results.json` is complete; every other output is made from it and can be made again without the model.
 """
 
-from auditor.report.outputs import UnwrittenError, check_outputs, write
+from auditor.report.outputs import UnwrittenError, check_outputs, rendered, write
 from auditor.report.pdf import PdfUnavailableError
 from auditor.report.plain import results_digest
 from auditor.report.terminal import terminal_summary
@@ -14,6 +14,7 @@ __all__ = [
     "UnwrittenError",
     "check_outputs",
     "read_results",
+    "rendered",
     "results_digest",
     "terminal_summary",
     "write",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures, wording
+from auditor.report.ci.changes import counted
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
 from auditor.report.headline import headlines
 from auditor.report.membership import membership_sentence
@@ -36,6 +37,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Measured", "Value", "Interval"), [(h.title, h.value, h.interval) for h in headlines(results)]),
         "",
+        *_gate(results.get("judgement")),
         "### Fidelity of the audited model",
         "",
         *_table(("Checked", "Result"), list(fidelity_rows(fidelity, model["parameters"]))),
@@ -74,6 +76,26 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _gate(judgement: Mapping[str, Any] | None) -> list[str]:
+    """The gate's decision, every alert with what became of it, and what weakens the comparison."""
+    if not judgement:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (
+            a["state"] or "—",
+            f"{a['rule']}: {a['subject']}",
+            _severity(a["severity"]),
+            "waived" if a["waiver"] is not None else "fails" if a["fails"] else "",
+            a["reason"] or a["message"],
+        )
+        for a in judgement["alerts"]
+    ]
+    word = "satisfied" if judgement["passed"] else "failed"
+    told = [*(f"gate {word}: {reason}" for reason in judgement["reasons"]), *judgement["warnings"]]
+    head = ("State", "Alert", "Severity", "Gate", "Because")
+    return [f"### Gate: {counted(judgement)}", "", *_table(head, rows), "", *(f"- {_inert(t, 400)}" for t in told), ""]
 
 
 def _told(fidelity: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.output_formats import FORMATS
+from auditor.output_formats import FORMATS, suffix_of
 from auditor.report.atomic import replace_file
 from auditor.report.pdf import PdfUnavailableError
 from auditor.report.plain import plain
@@ -90,9 +90,24 @@ def check_outputs(paths: Sequence[Path | str], option: str = "-o") -> None:
             ) from None
 
 
+def rendered(results: Results, path: Path) -> bytes:
+    """Return the content of the file that a path names, `-` of results.json.
+
+    Raises
+    ------
+    UsageError
+        A suffix is unknown.
+    """
+    prepared: Results = plain(results)
+    check_results(prepared)
+    made = _writer(Path("-.json") if str(path) == "-" else path)(prepared)
+    content = made[0] if isinstance(made, tuple) else made
+    return content.encode("utf-8") if isinstance(content, str) else content
+
+
 def _writer(path: Path) -> Writer:
     try:
-        module, name = FORMATS[path.suffix.lower()].split(":")
+        module, name = FORMATS[suffix_of(path)].split(":")
     except KeyError:
         known = ", ".join(FORMATS)
         raise UsageError(

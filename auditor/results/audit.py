@@ -7,9 +7,10 @@ from auditor.results.asides import MaliciousServerBlock, MembershipBlock, Refere
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
+from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.scores import Exposure, Grade, Interval
-from auditor.results.severity import SeverityBlock
+from auditor.results.severity import Rated, SeverityBlock
 
 AUDIT: Literal["fl-audit/results/2"] = "fl-audit/results/2"
 Tenth = Annotated[float, Form(decimals=1, unmeasured=True)]
@@ -154,6 +155,7 @@ class LabelsBlock:
     grade: Grade | None
     reason: str | None
     proven: Later[bool] = False
+    severity: Later[Rated | None] = None
 
 
 @record
@@ -257,3 +259,4 @@ class AuditDocument:
     feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()
     scaled_down: Later[ScaledDownBlock | None] = None
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
+    judgement: Later[JudgementBlock | None] = None

@@ -150,7 +150,10 @@ class FeatureMapBlock:
 
 @record
 class FindingBlock:
-    """What one attack demonstrated over its probes; `counts` is false where its null control did not hold."""
+    """What one attack demonstrated over its probes; `counts` is false where its null control did not hold.
+
+    `family` names the kind of attack: a leak stays the same leak when another attack of its family finds it.
+    """
 
     id: str
     rule: str
@@ -175,3 +178,4 @@ class FindingBlock:
     faces: Later[FacesBlock | None] = None
     retrieval: Later[Mapping[str, Retrieval | None]] = field(default_factory=dict)
     diagnosis: Later[DiagnosedBlock | None] = None
+    family: Later[str] = ""

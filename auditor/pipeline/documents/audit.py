@@ -239,7 +239,12 @@ def _labels(g: Gathered) -> LabelsBlock:
         why = guess.reason if isinstance(guess, Skipped) else ""
         return LabelsBlock(rule=None, interval=None, grade=None, reason=why)
     return LabelsBlock(
-        rule=g.labels.rule, interval=g.labels.interval, grade=g.labels.grade, reason="", proven=g.labels.proven
+        rule=g.labels.rule,
+        interval=g.labels.interval,
+        grade=g.labels.grade,
+        reason="",
+        proven=g.labels.proven,
+        severity=Rated(**values_of(Rated, g.labels.severity)),
     )
 
 

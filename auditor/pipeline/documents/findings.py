@@ -56,6 +56,7 @@ def _finding(
         id=f"F{number}",
         rule="clip-reconstruction",
         attack=f.attack.name,
+        family=f.attack.family,
         configuration=repr(f.attack),
         title=f.attack.title,
         source=f.attack.source,

@@ -1,0 +1,1 @@
+"""What pipelines read: alerts in their own formats, every text from outside made inert."""
