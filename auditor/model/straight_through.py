@@ -4,7 +4,8 @@ A rounding gets the slope of what it rounds, the straight-through estimator of B
 1308.3432); `torch.no_grad` and `detach` cut nothing. Values stay what they were.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,11 +34,12 @@ CAST: Mapping[Function, torch.dtype | None] = {
     Tensor.to: None, Tensor.type: None, Tensor.int: torch.int32, Tensor.long: torch.int64, Tensor.short: torch.int16,
     Tensor.byte: torch.uint8, Tensor.char: torch.int8,
 }  # fmt: skip
-# Of whole numbers that a cast has left as floats: y = x >> n is x / 2^n rounded, a mask of high bits keeps the slope.
+# Of whole numbers that a cast has left as floats: y = x >> n is x / 2^n rounded, a mask of bits keeps the slope.
 SHIFTED: Mapping[Function, int] = {
     Tensor.__rshift__: -1, torch.bitwise_right_shift: -1, Tensor.bitwise_right_shift: -1,
     Tensor.__lshift__: 1, torch.bitwise_left_shift: 1, Tensor.bitwise_left_shift: 1,
     Tensor.__and__: 0, torch.bitwise_and: 0, Tensor.bitwise_and: 0,
+    Tensor.__or__: 0, torch.bitwise_or: 0, Tensor.bitwise_or: 0,
 }  # fmt: skip
 
 
@@ -70,18 +72,46 @@ def _asked_dtype(function: Function, args: Any, kwargs: Mapping[str, Any]) -> to
     )
 
 
+@contextmanager
+def inference_as_no_grad() -> Iterator[None]:
+    """Let `torch.inference_mode` be `torch.no_grad` while active.
+
+    Values are the same and clients send the same; what runs inside can then be observed and seen through.
+    """
+    kind = torch.inference_mode
+    kept = kind.__enter__
+    kind.__enter__ = _without_gradient  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        kind.__enter__ = kept  # type: ignore[method-assign]
+
+
+def _without_gradient(inference: torch.inference_mode) -> None:
+    """Enter what `torch.inference_mode` leaves by the name that it gives it."""
+    inference._inference_mode_context = torch.set_grad_enabled(not inference.mode)  # type: ignore[assignment]
+
+
 class CutsMet(TorchFunctionMode):
-    """Notes, while active, whether anything is called that may take the slope from what it returns."""
+    """Notes, while active, what is called that may take the slope from what it returns.
+
+    Attributes
+    ----------
+    met
+        Whether anything rounds, casts or cuts.
+    cut
+        Whether anything cuts: `detach`, `data`, `torch.no_grad`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.met = False
+        self.met = self.cut = False
 
     def __torch_function__(self, function: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, and note it if it cuts."""
         kwargs = kwargs or {}
-        if not self.met:
-            self.met = _cuts(function, args, kwargs)
+        if not self.cut and _cuts(function, args, kwargs):
+            self.met, self.cut = True, function is _SET_GRAD or function in DETACHED
         return function(*args, **kwargs)
 
 

@@ -21,7 +21,7 @@ from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
 from auditor.model.pytorch.unwrapped import without_checkpoints
 from auditor.model.stochastic_layers import random_modules
-from auditor.model.straight_through import StraightThrough
+from auditor.model.straight_through import StraightThrough, inference_as_no_grad
 from auditor.model.two_part import TwoPart, trained_part
 from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
 
@@ -144,7 +144,9 @@ class VideoModel(nn.Module):
 
         Where the network reads single frames, those of a clip are averaged unless told otherwise.
         """
-        return self.logits_of(self.outputs(clips), clips.shape[0])
+        logits = self.logits_of(self.outputs(clips), clips.shape[0])
+        # Forward may switch gradients on where nobody asked for any.
+        return logits.detach() if logits.requires_grad and not torch.is_grad_enabled() else logits
 
     def logits_of(self, outputs: Any, clips: int) -> Tensor:
         """Return the logits among what the network returned for a number of clips; see `forward`."""
@@ -155,6 +157,7 @@ class VideoModel(nn.Module):
         network = self.network
         x = self.prepare(clips)
         with ExitStack() as stack:
+            stack.callback(_restore_gradients, torch.is_grad_enabled())
             if self.sees_through:
                 stack.enter_context(StraightThrough())
             if isinstance(network, OnnxModule):
@@ -165,6 +168,7 @@ class VideoModel(nn.Module):
             torch.backends.mha.set_fastpath_enabled(False)
             if self._recurrent and x.is_cuda:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(inference_as_no_grad())
             stack.enter_context(without_checkpoints())
             stack.enter_context(LongSequences())
             if self._substitutes:
@@ -281,6 +285,12 @@ class _Prefixed(list[NormInput]):
         start = self._prefix
         named = {"site": start + value.site, "mean": start + value.mean, "variance": start + value.variance}
         self._seen.append(replace(value, **named))  # type: ignore[arg-type]
+
+
+def _restore_gradients(on: bool) -> None:
+    """Undo what a forward pass left on or off by `torch.set_grad_enabled`."""
+    if torch.is_grad_enabled() is not on:
+        torch.set_grad_enabled(on)
 
 
 def _recorder(seen: list[NormInput], name: str) -> Any:

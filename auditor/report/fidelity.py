@@ -132,7 +132,7 @@ def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
     counted = fidelity.get("unaccounted")
     lines = [", ".join(parts)]
     if fidelity.get("blind"):
-        lines.append("BLIND: no slope between pixels and the first layer that trains")
+        lines.append("BLIND: slopes do not reach all that an update depends on")
     if counted:
         lines.append(f"not accounted for: {unaccounted(counted)}")
     return tuple(lines)

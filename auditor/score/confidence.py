@@ -60,7 +60,7 @@ def confidence(
 def unaccounted_for(fidelity: Fidelity) -> tuple[str, ...]:
     """Return what of the file or forward pass hides so much that nothing found means nothing, each as a reason."""
     counted = fidelity.unaccounted
-    reasons = ["nothing with a slope lies between pixels and the first layer that trains"] if fidelity.blind else []
+    reasons = ["slopes do not reach all that an update depends on"] if fidelity.blind else []
     if counted is not None and counted.share > MOST_UNACCOUNTED:
         reasons.append(_uncounted(counted))
     return tuple(reasons)

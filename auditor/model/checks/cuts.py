@@ -1,5 +1,6 @@
 """Whether a forward pass rounds the clip or cuts its gradient, and whether derivatives can be taken through that."""
 
+from collections.abc import Mapping
 from dataclasses import field
 
 import torch
@@ -15,24 +16,41 @@ from auditor.text import printable
 SHOWN = 3
 # Values pass unchanged and gradients are computed by the same operations: what differs more is another function.
 SAME = 1e-5
+BETWEEN = (
+    "Forward cuts the gradient (torch.no_grad, detach) between parts that both train: what an update tells of the clip "
+    "by that way has no slope. Attacks and exposure that follow slopes see the rest only, though an update may hold "
+    "the clip."
+)
 
 
 @record
 class SeenThrough:
     """A model whose derivatives go through what forward cuts, where that changes nothing of what clients send.
 
-    `frozen` names the parameters that no client trains, as forward cuts their gradient; `note` says so, and is empty
-    where the model is as it was. `logits` are what the clip got as forward stands.
+    Attributes
+    ----------
+    frozen
+        Parameters that no client trains, as forward cuts their gradient.
+    note
+        What is to be told of that; empty where the model is as it was.
+    blind
+        What derivatives of an update leave out, as in `records.Fidelity`: it depends on the clip by a way that forward
+        cuts, and that cannot be opened without changing the update.
+    logits
+        What the clip got as forward stands.
     """
 
     model: VideoModel
     logits: Tensor
     frozen: tuple[str, ...] = field(default=())
     note: str = ""
+    blind: tuple[str, ...] = ()
 
 
 def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height width"]) -> SeenThrough:
     """Return the model with slopes through roundings, `torch.no_grad` and `detach`, or as it was.
+
+    Parameters that forward reads without their gradient are frozen, whether or not pixels gain a slope.
 
     Whoever holds the model can compute through them, so an attack does. The gradients that clients send have to stay
     the same: where they do not (truncated backpropagation through time, a stop-gradient between two branches), and
@@ -48,12 +66,37 @@ def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height 
         sent, opened = _sent(model, clip), _slopes(through, clip)
     except (NodeError, RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         return SeenThrough(model=model, logits=logits)  # whole numbers were needed where slopes need floats
-    if opened is None or not _gains(sent, opened):
+    if opened is None:
         return SeenThrough(model=model, logits=logits)
+    gains = _gains(sent, opened)
     frozen = tuple(name for name, slope in opened.parameters.items() if _moves(slope) and not _sends(sent, name))
     if not _same_updates(sent, opened, frozen):
+        return SeenThrough(model=model, logits=logits, blind=(BETWEEN,) if gains and cuts.cut else ())
+    if not gains and not frozen:
         return SeenThrough(model=model, logits=logits)
-    return SeenThrough(model=through, logits=logits, frozen=frozen, note=_note(frozen, len(opened.parameters)))
+    note = _note(frozen, len(opened.parameters))
+    return SeenThrough(model=through if gains else model, logits=logits, frozen=frozen, note=note)
+
+
+@record
+class Closed:
+    """Parameters that a forward pass closed to gradients, and a sentence about them."""
+
+    names: tuple[str, ...] = ()
+    note: str = ""
+
+
+def closed_by_forward(parameters: Mapping[str, Tensor]) -> Closed:
+    """Return which of a network's parameters are closed to gradients after a pass; before it all were open."""
+    floats = {name: value for name, value in parameters.items() if value.is_floating_point()}
+    names = tuple(name for name, value in floats.items() if not value.requires_grad)
+    if not names:
+        return Closed()
+    return Closed(
+        names=names,
+        note=f"Forward itself closes {len(names)} of {len(floats)} parameters to gradients (requires_grad_(False)): "
+        f"{_listed(names)}. They are not trained and not sent.",
+    )
 
 
 @record
@@ -127,10 +170,13 @@ def _note(frozen: tuple[str, ...], parameters: int) -> str:
             "either way, and whoever holds the model computes through it: derivatives here take a rounding for what it "
             "rounds (straight-through, Bengio et al. 2013)."
         )
-    shown = ", ".join(f"'{printable(name, 60)}'" for name in frozen[:SHOWN])
-    more = f" and {len(frozen) - SHOWN} more" if len(frozen) > SHOWN else ""
     return (
         f"Forward cuts the gradient (torch.no_grad, detach, rounding) of {len(frozen)} of {parameters} parameters: "
-        f"{shown}{more}. Nobody trains or sends them; whoever holds them computes through them, and so do derivatives "
-        "here."
+        f"{_listed(frozen)}. Nobody trains or sends them; whoever holds them computes through them, and so do "
+        "derivatives here."
     )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{printable(name, 60)}'" for name in names[:SHOWN]) + more

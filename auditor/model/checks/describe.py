@@ -12,7 +12,7 @@ from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.checks.accounting import accounted
 from auditor.model.checks.affordable import affordable
 from auditor.model.checks.checked import checked, slopes_told
-from auditor.model.checks.cuts import seen_through
+from auditor.model.checks.cuts import Closed, closed_by_forward, seen_through
 from auditor.model.checks.derivatives import smaller_clip
 from auditor.model.class_axis import by_extent, class_axis
 from auditor.model.clip_input import model_shape, questions, single_picture
@@ -149,6 +149,9 @@ def described(
     notes, missing = [*questions(spec), *single_picture(spec), *fidelity.notes], list(fidelity.missing)
     clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
     parameters = dict(model.named_parameters())
+    # An extractor of two parts is closed by this package.
+    closed = Closed() if isinstance(model.network, TwoPart) else closed_by_forward(parameters)
+    notes += [closed.note] if closed.note else []
     if isinstance(model.network, TwoPart):
         layers = find_layers_of_parts(model.network, parameters, observation.readings)
     else:
@@ -169,13 +172,20 @@ def described(
         observation = observe(model, clip, model.outputs)
     first = model.logits_of(observation.output, len(clip)).detach()
     opened = seen_through(model, clip.detach())
+    notes += [opened.note] if opened.note else []
     if opened.model is not model:
         model = opened.model
-        notes.append(opened.note)
         observation = observe(model, clip, model.outputs)
     checks = affordable(step, share)
     logits = model.logits_of(observation.output, len(clip))
-    read = {name for reading in observation.readings for name in reading.parameters}
+    if not logits.requires_grad:
+        raise NotAuditable(
+            "the logits have no gradient: forward computes all of them under torch.no_grad, or detaches them",
+            "return the network as clients train it",
+        )
+    read = {name for reading in observation.readings for name in reading.parameters}.difference(
+        opened.frozen, closed.names
+    )
     del observation  # what the pass kept would stay through the checks that follow
     hidden, told = slopes_told(model, clip, read, logits, checks)
     del logits
@@ -191,8 +201,8 @@ def described(
         layers=layers,
         operators=operators,
         output=output,
-        frozen=tuple(dict.fromkeys((*frozen, *opened.frozen))),
-        cut=opened.frozen,
+        frozen=tuple(dict.fromkeys((*frozen, *closed.names, *opened.frozen))),
+        cut=(*closed.names, *opened.frozen),
         dropout=model.drops,
         step=step,
         fidelity=replace(
@@ -201,7 +211,7 @@ def described(
             double_backward=found.second,
             notes=(*notes, *found.notes),
             missing=(*missing, *found.missing),
-            blind=hidden.blind,
+            blind=(*hidden.blind, *opened.blind),
             unaccounted=accounted(
                 model, fidelity.unaccounted or Unaccounted(), hidden, questions=questions(spec), axis_told=bool(axis)
             ),

@@ -14,6 +14,8 @@ from auditor.text import printable
 
 SHOWN = 3
 NO_CHANGE = 1e-6
+# Clamping leaves a few pixels of noise a slope. Pools and dead units take it from many pixels too, hardly from as many.
+MOSTLY = 0.9
 
 
 @record
@@ -91,6 +93,12 @@ def _blind(model: VideoModel, clip: Tensor, logits: Tensor, slope: Tensor) -> tu
             "The logits change with the clip but have no slope in its pixels: forward rounds, or cuts the gradient "
             "(torch.no_grad, detach) before the first layer that trains. What attacks and exposure compute from slopes "
             "is nothing then, though an update may hold the clip.",
+        )
+    if float(flat.float().mean()) > MOSTLY and _depends(model, clip, logits, flat):
+        return (
+            f"{float(flat.float().mean()):.0%} of the pixels of noise change the logits but have no slope: forward "
+            "clamps or rounds them, or cuts their gradient. What attacks and exposure compute from slopes leaves them "
+            "out, though an update may hold them.",
         )
     for name, axis in (("frames", 1), ("channels", 2)):
         without = flat.movedim(axis, 0).flatten(1).all(1)

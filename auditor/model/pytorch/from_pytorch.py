@@ -188,7 +188,7 @@ def _with_substitutes(model: VideoModel, clip: Tensor) -> tuple[VideoModel, list
     except Exception as error:
         raise NotAuditable(
             f"the model runs, but not where gradients are computed: {in_a_line(error)}",
-            "let forward work as it does in training: no torch.inference_mode(), no numpy() of what has a gradient",
+            "let forward work as it does in training: no numpy() of what has a gradient",
         ) from error
     if not seen[1].operators.isdisjoint(NEEDED_FOR):
         return model.over(model.network, True), []

@@ -22,6 +22,15 @@ def _cut_off(x: Tensor) -> Tensor:
         return (x - 0.45) / 0.225
 
 
+@torch.inference_mode()
+def _normalised(x: Tensor) -> Tensor:
+    return (x - 0.45) / 0.225
+
+
+def _inference(x: Tensor) -> Tensor:
+    return _normalised(x).clone()
+
+
 def _in_place(x: Tensor) -> Tensor:
     return (x * 15).round_() / 15
 
@@ -36,6 +45,8 @@ SEEN = {
     "bytes": lambda x: (x * 255).to(torch.uint8).float() / 255,
     "whole numbers": lambda x: (x * 255).long() / 255.0,
     "high bits": lambda x: ((x * 255).byte() & 0xF0).float() / 255,
+    "low bits set": lambda x: ((x * 255).int() | 15).float() / 255,
+    "inference_mode": _inference,
     "shifted": lambda x: ((x * 255).int() >> 4).float() / 16,
     "posterised": lambda x: torch.div(x, 0.25, rounding_mode="floor") * 0.25,
     "whole division": lambda x: x // 0.1,
@@ -107,6 +118,18 @@ def test_frames_and_channels_without_slope_make_blind_too() -> None:
     assert hidden(half).blind[0].startswith("2 of 4 frames")
     red = model_of(Net(lambda x: torch.cat([_bucket(x[:, :, :1]), x[:, :, 1:]], 2)))
     assert hidden(red).blind[0].startswith("1 of 3 channels")
+
+
+def test_a_clip_that_is_clamped_almost_everywhere_makes_blind_too() -> None:
+    steep = model_of(Net(lambda x: nn.functional.hardtanh(x * 200 - 100)))
+    assert "of the pixels of noise" in hidden(steep).blind[0]
+    usual = model_of(Net(lambda x: nn.functional.hardtanh(x * 2 - 1)))
+    assert hidden(usual).blind == ()
+
+
+def test_a_pool_over_pixels_makes_nobody_blind() -> None:
+    pooled = model_of(Net(lambda x: nn.functional.interpolate(nn.functional.max_pool3d(x, (1, 2, 2)), (3, 8, 8))))
+    assert hidden(pooled).blind == ()
 
 
 def test_frames_that_are_not_read_make_nobody_blind() -> None:
