@@ -105,7 +105,7 @@ def attack_captured(captured: CapturedUpdate, options: AttackOptions, display: D
     started, clock = datetime.datetime.now(datetime.UTC), Ceiling()
     attack = check_words(captured, options)
     display.stage("loading the model and the update")
-    found = capture(captured, options, options.defence)
+    found = capture(captured, options)
     context = found.context
     references = references_from(options.reference, context.target.input)
     frames = None if references.given is None else references.given[-attack.frames_of_scene :].to(context.device)

@@ -57,7 +57,7 @@ def check_given(captured: CapturedUpdate, options: ClientOptions) -> None:
         )
 
 
-def capture(captured: CapturedUpdate, options: ClientOptions, defence: tuple[str, ...] = ()) -> Captured:
+def capture(captured: CapturedUpdate, options: ClientOptions) -> Captured:
     """Load the model and read the update.
 
     Raises
@@ -72,7 +72,7 @@ def capture(captured: CapturedUpdate, options: ClientOptions, defence: tuple[str
     values = sum(value.numel() for value in state_of(target).values())
     if captured.before is not None:
         _begin_with(read_update_file(captured.before, "--before", values), target)
-    context = trained(target, options, loss_of(options.loss, target), defence)
+    context = trained(target, options, loss_of(options.loss, target))
     path, flag = (captured.after, "--after") if captured.after is not None else (captured.update, "--update")
     if path is None:
         raise UsageError("no update was given", "give --update FILE, or --after FILE")
