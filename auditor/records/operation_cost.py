@@ -35,6 +35,8 @@ _FACTORED = 0.08e-9  # LU, Cholesky and what solves by them
 # Solves with a factor that is there: for every entry of the factor and column of the right side.
 _SOLVES = ("aten::linalg_solve_triangular", "aten::cholesky_solve", "aten::triangular_solve", "aten::linalg_lu_solve")
 _ALGEBRA = ("aten::_linalg", "aten::linalg", "aten::cholesky", "aten::triangular", "aten::geqrf")
+# These go over their entries once.
+_NORMS = ("aten::linalg_vector_norm", "aten::linalg_cross")
 _DOUBLE = (torch.float64, torch.complex64, torch.complex128)
 
 # Takes the operands and the result, returns reference seconds beyond those of any operation.
@@ -65,7 +67,7 @@ def _cost_of(func: Any) -> Cost | None:
     name = func._schema.name
     if name in _PRODUCTS:
         return _PRODUCTS[name]
-    if name.startswith(_ALGEBRA):
+    if name.startswith(_ALGEBRA) and name not in _NORMS:
         return functools.partial(_algebra, name)
     if "scaled_dot_product" in name:
         return functools.partial(_attention, "backward" in name)

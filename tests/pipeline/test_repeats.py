@@ -115,6 +115,13 @@ def test_work_is_counted_and_the_same_each_time():
     assert work_of(lambda: (x @ w).sum().backward()) > 2 * once
 
 
+def test_a_norm_of_a_matrix_goes_over_it_once():
+    matrix = torch.randn(500, 400, dtype=torch.float64)
+    once = work_of(lambda: matrix * matrix)
+    assert work_of(lambda: torch.linalg.vector_norm(matrix)) <= once
+    assert work_of(lambda: torch.linalg.svd(matrix)) > 50 * once
+
+
 def test_a_clock_of_work_stands_still_while_nobody_works():
     with counting():
         clock = Clock(1.0)
