@@ -53,7 +53,8 @@ class Attack(abc.ABC):
     @property
     def family(self) -> str:
         """The kind of attack: the folder of its class, as closed-form, recursion, matching or features."""
-        return type(self).__module__.split(".")[2].replace("_", "-")
+        places = (kind.__module__.split(".") for kind in type(self).__mro__)
+        return next(place[2].replace("_", "-") for place in places if place[:2] == ["auditor", "attack"])
 
     @property
     def frames_of_scene(self) -> int:

@@ -69,13 +69,17 @@ def test_a_network_of_one_size_reads_no_other():
     assert next(on_smaller_clips(target), None) is not None
 
 
-def test_time_is_kept_only_where_whole_runs_do_not_fit():
+def test_time_is_kept_only_where_searches_are_short():
     target = at(seeded(ResidualNet), 64)
     cost = planning.AttackCost(multiplications=0.0, gradients=0.0)
     one = planning.DeepAttack(attack=BY_NAME["residual-recursion"], work=cost, first=1.0, step=0.1, steps=100)
     assert scaled_down.seconds_for_smaller(target, (one,), 100.0) == 0.0
     assert scaled_down.seconds_for_smaller(target, (one,), 10.0) == pytest.approx(2.5)
     assert scaled_down.seconds_for_smaller(target, (), 10.0) == 0.0
+    # A hundred steps on each of two clips show what there is to be seen, whether or not whole runs would fit.
+    endless = dataclasses.replace(one, steps=1000)
+    assert scaled_down.seconds_for_smaller(target, (endless,), 22.1) == 0.0
+    assert scaled_down.seconds_for_smaller(target, (endless,), 21.0) == pytest.approx(5.25)
 
 
 def test_smaller_clips_are_reported_as_what_they_are(results, tmp_path):
