@@ -8,6 +8,7 @@ from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
+from auditor.results.privacy import PrivacyClaimBlock
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.severity import SeverityBlock
 
@@ -257,3 +258,4 @@ class AuditDocument:
     feature_maps: Later[tuple[FeatureMapBlock, ...]] = ()
     scaled_down: Later[ScaledDownBlock | None] = None
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
+    privacy: Later[PrivacyClaimBlock | None] = None
