@@ -48,6 +48,7 @@ class ClientKeywords(LoadKeywords, total=False):
     learning_rate: float | None
     momentum: float | None
     defence: str | Sequence[str] | None
+    dp_claim: str | None
 
 
 class ScanKeywords(ClientKeywords, total=False):

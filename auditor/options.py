@@ -153,6 +153,7 @@ class ClientOptions(ModelOptions):
         Listed(Text("SPEC")),
         "What is done to an update before it is seen, in this order, e.g. clip:1; repeatable; see docs/defences.md.",
     )
+    dp_claim: str | None = _client(None, Text("CLAIM"), "Privacy claimed: epsilon=10,delta=1e-5,rounds=50.")
     command: tuple[str, ...] = ()
 
     def as_json(self) -> Mapping[str, Any]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from auditor.records import Defence, split_at_sum
+from auditor.records import Defence, Effect, split_at_sum
+
+_ZEROS_KEPT: frozenset[Effect] = frozenset({"scale", "mask", "clamp", "rounding", "precision", "sign"})
 
 
 def as_sent(
@@ -19,5 +21,8 @@ def as_sent(
     """
     _, after = split_at_sum(defences)
     for place, defence in enumerate(after, start=1):
-        ours = defence.simulate(ours, sent if place == len(after) else None)
+        later = after[place:]
+        # Zeros of a mask are seen whatever else is done, but for noise.
+        seen = not later or (defence.effect == "mask" and all(d.effect in _ZEROS_KEPT for d in later))
+        ours = defence.simulate(ours, sent if seen else None)
     return ours

@@ -1,19 +1,27 @@
 """Observe: what a client computes on its clips and sends."""
 
 from auditor.federated.client import LocalClient, observe
-from auditor.federated.defence import DEFENCES, clients_of, defend, kept_back, parse, parse_all
+from auditor.federated.clipping import ClipNorm
+from auditor.federated.defence import DEFENCES, AtServer, clients_of, clips_behind, defend, kept_back, parse, parse_all
+from auditor.federated.frameworks import ClientTraining
 from auditor.federated.labels import assign_labels, batch_labels
 from auditor.federated.loss import LOSSES, Loss, guess_loss, make_loss, output_remarks
+from auditor.federated.noise import GaussianNoise
 from auditor.federated.trainable import select_parameters
 
 __all__ = [
     "DEFENCES",
     "LOSSES",
+    "AtServer",
+    "ClientTraining",
+    "ClipNorm",
+    "GaussianNoise",
     "LocalClient",
     "Loss",
     "assign_labels",
     "batch_labels",
     "clients_of",
+    "clips_behind",
     "defend",
     "guess_loss",
     "kept_back",

@@ -1,4 +1,4 @@
-"""What is seen of several clients: their average, under secure aggregation."""
+"""What is seen of several updates: the average over clients under secure aggregation, or over clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,3 +49,20 @@ class SecureAggregation(Defence):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.clients}"
+
+
+@dataclass(frozen=True)
+class PerClip(SecureAggregation):
+    """Treat the gradient of every clip of a batch by itself, and send the average: what stands before acts on each.
+
+    One gradient of `clients` clips, as in DP-SGD (Abadi et al. 2016, arXiv 1607.00133). A client that adds up its own
+    clips is simulated as clients of one clip each are.
+    """
+
+    name: ClassVar[str] = "per-clip"
+    form: ClassVar[str] = f"per-clip:CLIPS with 2 <= CLIPS <= {_MOST}, the clips of a batch"
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"what stands before is done to every clip's gradient; the average of {self.clients} is sent"

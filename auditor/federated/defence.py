@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from auditor.errors import UsageError
-from auditor.federated.aggregation import SecureAggregation
+from auditor.federated.aggregation import PerClip, SecureAggregation
 from auditor.federated.clipping import Clamp, ClipNorm
 from auditor.federated.compression import Float16, Quantise, Sign, TopK
-from auditor.federated.noise import GaussianNoise, LaplaceNoise
-from auditor.federated.sparsification import Exclude, Prune, RandomK
+from auditor.federated.frameworks import PRESETS, ClientTraining, expanded
+from auditor.federated.noise import GaussianNoise, LaplaceNoise, RelativeGaussian
+from auditor.federated.sparse_vector import SparseVector
+from auditor.federated.sparsification import Exclude, ExcludeRegex, Prune, RandomK
+from auditor.federated.stochastic_rounding import FixedPoint, Qsgd
 from auditor.records import Defence, Effect, Place
 from auditor.text import printable
 
@@ -21,13 +24,19 @@ DEFENCES: tuple[type[Defence], ...] = (
     Clamp,
     GaussianNoise,
     LaplaceNoise,
+    RelativeGaussian,
     TopK,
     RandomK,
     Prune,
+    SparseVector,
     Exclude,
+    ExcludeRegex,
     Sign,
     Quantise,
     Float16,
+    FixedPoint,
+    Qsgd,
+    PerClip,
     SecureAggregation,
 )
 
@@ -78,30 +87,39 @@ def parse(written: str) -> Defence:
     found = next((kind for kind in DEFENCES if kind.name == name), None)
     if found is None:
         forms = ", ".join(kind.form.partition(" ")[0] for kind in DEFENCES)
-        raise UsageError(f"--defence {printable(written, 40)} is unknown", f"use {forms}")
+        others = f"use {forms}, or a framework's: {', '.join(PRESETS)}"
+        raise UsageError(f"--defence {printable(written, 40)} is unknown", others)
     try:
         return found.of(number)
     except ValueError as error:
         raise UsageError(f"--defence {printable(written, 40)} cannot be read", f"use {found.form}") from error
 
 
-def parse_all(specs: Sequence[str]) -> tuple[Defence, ...]:
-    """Return the defences of a client in their order.
+def parse_all(specs: Sequence[str], training: ClientTraining | None = None) -> tuple[Defence, ...]:
+    """Return the defences of a client in their order; a framework's are replaced by what they are made of.
 
     Raises
     ------
     UsageError
         One of them is unknown, or updates are added up more than once.
     """
-    defences = tuple(parse(spec) for spec in specs)
+    defences = tuple(parse(spec) for spec in expanded(tuple(specs), training or ClientTraining()))
     if sum(d.effect == "sum" for d in defences) > 1:
-        raise UsageError("--defence secure-aggregation was given twice", "give it once, with all clients of the sum")
+        raise UsageError(
+            "--defence adds updates up more than once",
+            "give one of secure-aggregation, per-clip and what is made of them, with all clients of the sum",
+        )
     return defences
 
 
 def clients_of(defences: Sequence[Defence]) -> int:
-    """Return how many clients' updates are seen as one."""
+    """Return how many clients' updates, or clips' gradients, are treated by themselves and seen as one."""
     return next((d.clients for d in defences if isinstance(d, SecureAggregation)), 1)
+
+
+def clips_behind(defences: Sequence[Defence], batch: int) -> int:
+    """Return how many clips are behind what is seen, where a client has `batch`."""
+    return batch if any(isinstance(d, PerClip) for d in defences) else batch * clients_of(defences)
 
 
 def kept_back(defences: Sequence[Defence], names: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,54 @@ class GaussianNoise(Defence):
 
     def __str__(self) -> str:
         return f"{self.name}:{written(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class RelativeGaussian(Defence):
+    """Add normal noise of a share of a percentile of the magnitudes that are not zero, over all parameters together.
+
+    The noise is as large as the update itself has it: no bound on what it hides follows from the share.
+    """
+
+    name: ClassVar[str] = "relative-gaussian"
+    form: ClassVar[str] = "relative-gaussian:SHARE,PERCENTILE with SHARE > 0 and 0 < PERCENTILE <= 100"
+    effect: ClassVar[Effect] = "noise"
+    share: float
+    percentile: float
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence with this share of that percentile."""
+        share, percentile = (positive(each) for each in number.split(","))
+        if percentile > 100.0:
+            raise ValueError(number)
+        return cls(share, percentile)
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return f"normal noise of {self.share:.3g} times the {self.percentile:g}th percentile of magnitudes is added"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update with noise."""
+        sigma = self._sigma(update)
+        return {name: g + sigma * torch.randn(g.shape, generator=generator).to(g) for name, g in update.items()}
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours: the noise has mean zero."""
+        return dict(ours)
+
+    def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the deviation that follows from the percentile of what was sent, noise included: a little too much."""
+        return dict.fromkeys(sent, self._sigma(sent))
+
+    def _sigma(self, update: Mapping[str, Tensor]) -> float:
+        size = torch.cat([g.detach().abs().double().flatten() for g in update.values()])
+        size = size[size > 0.0]
+        return self.share * float(np.percentile(size.cpu().numpy(), self.percentile)) if len(size) else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{written(self.share)},{written(self.percentile)}"
 
 
 @dataclass(frozen=True)

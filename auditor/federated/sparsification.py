@@ -1,5 +1,7 @@
 """Parts of an update that are not sent: random entries, the smallest of all, whole parameters."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -99,8 +101,9 @@ class Prune(Defence):
         if sent is not None:
             return {name: g * (sent[name] != 0.0) for name, g in ours.items()}
         size = torch.cat([g.detach().abs().flatten() for g in ours.values()])
-        left_out = round(self.share * len(size))
-        least = float(size.kthvalue(left_out + 1).values) if left_out < len(size) else float("inf")
+        # As many as lie below numpy's percentile, which is between two of them.
+        left_out = math.ceil(self.share * (len(size) - 1))
+        least = float(size.kthvalue(left_out + 1).values)
         return {name: g * (g.detach().abs() >= least) for name, g in ours.items()}
 
     def __str__(self) -> str:
@@ -142,3 +145,24 @@ class Exclude(Defence):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.pattern}"
+
+
+@dataclass(frozen=True)
+class ExcludeRegex(Exclude):
+    """Leave out the parameters in whose names a regular expression is found; they are trained all the same."""
+
+    name: ClassVar[str] = "exclude-regex"
+    form: ClassVar[str] = "exclude-regex:EXPRESSION found in parameter names"
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence that leaves out what matches."""
+        try:
+            re.compile(number)
+        except re.error as error:
+            raise ValueError(number) from error
+        return super().of(number)
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a parameter is left out."""
+        return re.search(self.pattern, name) is not None

@@ -10,6 +10,7 @@ from auditor.federated import assign_labels, batch_labels, guess_loss
 from auditor.federated.model_check import check_model, suspicious
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context
+from auditor.pipeline.defended.privacy_claim import claim_of, judge_claim
 from auditor.pipeline.documents.model import determined
 from auditor.pipeline.input_preview import InputPreview, input_preview, preview_picture
 from auditor.pipeline.progress import Display
@@ -69,6 +70,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
     UsageError, NotAuditable
         See `errors`.
     """
+    claim = claim_of(options.dp_claim, options.defence)
     device = choose_device(options.device)
     display.stage("loading the model")
     target = load_target(options, device)
@@ -100,6 +102,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
         ),
         determinacy=determined(context),
         client_check=_client_check(context),
+        privacy=None if claim is None else judge_claim(claim, context.protocol),
     )
     picture = preview_picture(clip, seen)
     return Inspection(document=document(found), target=target, layers=target.layers, picture=picture)

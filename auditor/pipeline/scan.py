@@ -20,6 +20,7 @@ from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, t
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
 from auditor.pipeline.defended.exposed_update import expose_update
+from auditor.pipeline.defended.privacy_claim import claim_of
 from auditor.pipeline.defended.unmet_defences import left_out
 from auditor.pipeline.diagnosis import diagnose_best
 from auditor.pipeline.documents.audit import Audit, Gathered, assemble
@@ -81,6 +82,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     """
     preset, ceiling = PRESETS[options.preset], Ceiling(options.max_time)
     parse_all(options.defence)
+    claim_of(options.dp_claim, options.defence)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     lpips = None if options.lpips is None else Lpips(options.lpips)
@@ -172,6 +174,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             controls=(*controls, *null_controls(findings), *blind_controls(findings)),
             failed=failed(controls),
             left_out=without_form,
+            claim=claim_of(options.dp_claim, options.defence),
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,

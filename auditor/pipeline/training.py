@@ -11,10 +11,12 @@ from auditor.declaring import options_of
 from auditor.errors import UsageError
 from auditor.federated import (
     LOSSES,
+    ClientTraining,
     Loss,
     assign_labels,
     batch_labels,
     clients_of,
+    clips_behind,
     make_loss,
     output_remarks,
     parse_all,
@@ -40,21 +42,24 @@ def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     UsageError
         An option does not fit the model.
     """
-    defences = parse_all(options.defence)
-    clients = clients_of(defences)
-    if options.batch * clients > _MOST_CLIPS:
+    given = {name: getattr(options, name) for name in _AS_GIVEN - {"defence"}}
+    steps = FederatedProtocol(**given).steps
+    training = ClientTraining(clips=options.batch, steps=steps, one_gradient=options.algorithm == "FedSGD")
+    defences = parse_all(options.defence, training)
+    clips = clips_behind(defences, options.batch)
+    if clips > _MOST_CLIPS:
         raise UsageError(
-            f"{clients} clients of {options.batch} clips are {options.batch * clients} clips behind one update",
+            f"{clips} clips of {clients_of(defences)} clients are behind one update",
             f"give a smaller --batch, or fewer clients: {_MOST_CLIPS} clips at most",
         )
     of_the_model: dict[str, Any] = {
         "trainable": options.trainable or (("head.*",) if target.parts else ("*",)),
         "frozen": target.cut if options.trainable else target.frozen,
         "defence": tuple(map(str, defences)),
-        "batch": options.batch * clients,
-        "clients": clients,
+        "batch": clips,
+        "clients": clients_of(defences),
     }
-    protocol = FederatedProtocol(**{**{name: getattr(options, name) for name in _AS_GIVEN}, **of_the_model})
+    protocol = FederatedProtocol(**{**given, **of_the_model})
     _check(protocol, target)
     notes = (*target.fidelity.notes, *output_remarks(loss, target.output), *_dropout_note(protocol, target))
     noted = replace(target, fidelity=replace(target.fidelity, notes=notes))

@@ -177,14 +177,16 @@ def _plans(context: Context) -> list[_Plan]:
             change=f"an update averages {clips} instead of {protocol.clips_each}",
             action=f"Train on {clips} per update instead of {protocol.clips_each}.",
             protocol=replace(protocol, batch=each * protocol.clients),
+            obstacle="its defences are given for this batch" if protocol.per_clip else "",
         ),
     ]
+    alone = protocol.batch if protocol.per_clip else protocol.clips_each
     if context.client.defences:
         plans.append(
             _Plan(
                 name="without defences",
                 change=f"the update travels without {' and '.join(map(str, context.client.defences))}",
-                protocol=replace(protocol, defence=(), clients=1, batch=protocol.clips_each),
+                protocol=replace(protocol, defence=(), clients=1, batch=alone),
             )
         )
     if protocol.steps > 1:

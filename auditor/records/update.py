@@ -52,6 +52,11 @@ class FederatedProtocol:
     kept_back: tuple[str, ...] = ()
 
     @property
+    def per_clip(self) -> bool:
+        """Whether one client treats its clips by themselves: then `clients` counts its clips."""
+        return any(spec.startswith("per-clip:") for spec in self.defence)
+
+    @property
     def clips_each(self) -> int:
         """Clips of one client."""
         return self.batch // self.clients

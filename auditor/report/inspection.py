@@ -86,6 +86,9 @@ def _fidelity(document: Mapping[str, Any]) -> Group:
     }
     rows: list[tuple[str, str | Text]] = [(label, text) for label, text in fidelity_rows(fidelity, counts)]
     rows.append(("Training", f"{fidelity['loss']} over {fidelity['classes']} classes"))
+    privacy = document.get("privacy")
+    if privacy is not None:
+        rows.append(("Privacy", Text(privacy["sentence"], style="" if privacy["holds"] else "bold red")))
     parts: list[Any] = [_pairs(rows)]
     if fidelity["upper_bound"]:
         parts += [Text(), Text(UPPER_BOUND, style="bold red")]

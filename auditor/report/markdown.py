@@ -62,6 +62,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         *_table(("Control", "State"), [(c["name"], _state(c)) for c in results["controls"]]),
         "",
         *_defences(results),
+        *_privacy(results.get("privacy")),
         *_references(results),
         *_membership(results),
         *_retrieval(results),
@@ -114,6 +115,11 @@ def _defences(results: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     return ["### Defences", "", *_table(("Defence", "At the", "What it does", "Attacks left out"), rows), ""]
+
+
+def _privacy(claim: Mapping[str, Any] | None) -> list[str]:
+    """What a privacy claim is worth."""
+    return [f"**Privacy claim:** {_inert(claim['sentence'], 400)}", ""] if claim else []
 
 
 def _references(results: Mapping[str, Any]) -> list[str]:

@@ -88,6 +88,8 @@ def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Itera
     yield from (("label", _labelled("Scene frame", line)) for line in _references(results))
     if (results.get("membership") or {}).get("clips"):
         yield "label", _labelled("Frames", printable(membership_sentence(results), 200))
+    if results.get("privacy"):
+        yield "label", _labelled("Privacy", printable(results["privacy"]["sentence"], 300))
     yield "label", _labelled("Exposed", _exposed(results))
     yield "label", _labelled("Controls", _controls(results))
     for index, line in enumerate(in_short(results["model"]["fidelity"])):

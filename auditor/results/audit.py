@@ -9,6 +9,7 @@ from auditor.results.declare import Form, Label, Later, LongName, Measured, Name
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
+from auditor.results.privacy import PrivacyClaimBlock
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.severity import Rated, SeverityBlock
 
@@ -260,3 +261,4 @@ class AuditDocument:
     scaled_down: Later[ScaledDownBlock | None] = None
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
     judgement: Later[JudgementBlock | None] = None
+    privacy: Later[PrivacyClaimBlock | None] = None

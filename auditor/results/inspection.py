@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from auditor.results.asides import Check
 from auditor.results.declare import LongName, Measured, Name, Seconds, record
 from auditor.results.model import Determinacy, Fidelity, InputSpec
+from auditor.results.privacy import PrivacyClaimBlock
 
 
 @record
@@ -96,3 +97,4 @@ class InspectionDocument:
     flags: tuple[FlagBlock, ...]
     determinacy: tuple[Determinacy, ...]
     client_check: ClientCheckBlock
+    privacy: PrivacyClaimBlock | None = None

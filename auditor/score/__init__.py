@@ -10,6 +10,7 @@ from auditor.score.confidence import confidence, unaccounted_for
 from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
+from auditor.score.gaussian_privacy import gaussian_epsilon, gaussian_mu, most_recall
 from auditor.score.grade import (
     EXACT_DB,
     clearly_above_chance,
@@ -63,10 +64,13 @@ __all__ = [
     "decide",
     "embedding_rank",
     "gate",
+    "gaussian_epsilon",
+    "gaussian_mu",
     "grade_clip",
     "grade_finding",
     "is_found",
     "merged",
+    "most_recall",
     "motion_psnr",
     "pair",
     "perceptual_distance",

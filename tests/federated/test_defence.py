@@ -256,7 +256,7 @@ def test_noise_of_several_clients_is_averaged():
 
 
 def test_updates_are_added_up_once():
-    with pytest.raises(UsageError, match="given twice"):
+    with pytest.raises(UsageError, match="more than once"):
         parse_all(["secure-aggregation:2", "secure-aggregation:3"])
 
 

@@ -14,6 +14,7 @@ from auditor.options import ScanOptions
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.deep.scaled_down import ScaledDown
+from auditor.pipeline.defended.privacy_claim import PrivacyClaim, judge_claim
 from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.asides import malicious_block, membership_block, references_block, variant_blocks
 from auditor.pipeline.documents.baseline_variant import with_own_finding
@@ -81,6 +82,7 @@ class Gathered:
     controls: tuple[Control, ...]
     failed: tuple[str, ...]
     left_out: Mapping[str, tuple[str, ...]]
+    claim: PrivacyClaim | None
     untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
@@ -149,6 +151,7 @@ def assemble(g: Gathered) -> Audit:
                 severity=_severity(worst),
                 confidence=sure,
                 actions=tuple(ActionBlock(**a) for a in actions(g.context, compared, g.skipped)),
+                privacy=None if g.claim is None else judge_claim(g.claim, g.context.protocol, g.findings),
                 environment=environment_block(g.device, g.pace),
             )
         )

@@ -63,7 +63,8 @@ def _under_defences(context: Context) -> list[str]:
 
 def _what_travels(protocol: FederatedProtocol) -> str:
     clips = f"{protocol.clips_each} clip{'s' if protocol.clips_each > 1 else ''}"
-    each = f"the average over {protocol.clients} clients of " if protocol.clients > 1 else ""
+    whose = "clips of one client" if protocol.per_clip else "clients"
+    each = f"the average over {protocol.clients} {whose} of " if protocol.clients > 1 else ""
     if protocol.algorithm == "FedSGD":
         return f"{each}the gradient of one FedSGD step on {clips}"
     steps = f"{protocol.steps} local SGD step{'s' if protocol.steps > 1 else ''}"

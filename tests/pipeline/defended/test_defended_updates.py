@@ -9,7 +9,7 @@ from bench_nets import flat, mlp, seeded, target_of
 from auditor.attack import PRESETS
 from auditor.errors import UsageError
 from auditor.exposure import Exposed
-from auditor.federated import DEFENCES, parse_all
+from auditor.federated import DEFENCES, parse
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, observe_probes
 from auditor.pipeline.controls import simulation_control
@@ -25,7 +25,8 @@ from auditor.records import FederatedProtocol
 FAST = PRESETS["fast"]
 EVERY = (
     "clip:1", "clamp:1", "gaussian:1", "laplace:1", "top-k:0.1", "random-k:0.1", "prune:0.1", "exclude:a", "sign",
-    "quantise:4", "float16", "secure-aggregation:2",
+    "quantise:4", "float16", "secure-aggregation:2", "relative-gaussian:1,95", "sparse-vector:0.1,0.1,0.1,1e-5,1e-6,1",
+    "exclude-regex:a", "fixed-point:8,256", "qsgd:32", "per-clip:2",
 )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_every_preset_has_searches_that_meet_every_defence(name):
     blind = [a for a in PRESETS[name].attacks if not a.closed_form and not a.frames_of_scene]
     held = [a for a in PRESETS[name].attacks if a.frames_of_scene]
     for attacks in (blind, held):
-        assert any(all(map(a.meets, parse_all(EVERY))) for a in attacks)
+        assert any(all(a.meets(parse(spec)) for spec in EVERY) for a in attacks)
 
 
 def test_attacks_without_a_form_are_named_where_they_would_run():
@@ -134,7 +135,7 @@ def test_several_clients_clips_are_counted_per_client_in_local_training():
     ("specs", "options", "says"),
     [
         (("exclude:*",), {}, "leaves no parameter"),
-        (("secure-aggregation:33",), {"batch": 2}, "66 clips behind one update"),
+        (("secure-aggregation:33",), {"batch": 2}, "66 clips of 33 clients are behind"),
         (("secure-aggregation:2",), {"send_buffers": True, "bn": "train"}, "not modelled"),
     ],
 )

@@ -1,0 +1,82 @@
+"""Privacy claims beside what the defences really give."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from auditor.errors import UsageError
+from auditor.federated import parse_all
+from auditor.pipeline.defended.privacy_claim import PrivacyClaim, claim_of, judge_claim
+from auditor.records import FederatedProtocol
+from auditor.score import gaussian_epsilon, recall_interval
+
+FLIP = "flower-local-dp:clipping_norm=1,sensitivity=1e-4,epsilon=10,delta=1e-5"
+
+
+def judged(claim: PrivacyClaim, *specs: str, findings=(), clients: int = 1):
+    return judge_claim(claim, FederatedProtocol(defence=tuple(map(str, parse_all(specs))), clients=clients), findings)
+
+
+def test_a_claim_is_read_off_a_frameworks_defence():
+    claim = claim_of(None, (FLIP,))
+    assert claim == PrivacyClaim(10.0, 1e-5)
+    found = judged(claim, FLIP)
+    assert not found.holds
+    assert found.exact_epsilon == pytest.approx(2.1e8, rel=0.1)
+    assert "2.14e+08, exactly" in found.sentence or "2.13e+08, exactly" in found.sentence
+    assert claim_of(None, ("clip:1", "gaussian:1")) is None
+    assert claim_of(None, ("fedml-local-dp:epsilon=2",)) == PrivacyClaim(2.0, 1e-5)
+
+
+def test_a_claim_of_its_own_comes_first_and_rounds_compose_in_squares():
+    claim = claim_of("epsilon=3,delta=1e-6,rounds=16", (FLIP,))
+    assert claim == PrivacyClaim(3.0, 1e-6, 16)
+    found = judged(claim, "clip:2", "gaussian:8")
+    assert found.mu == pytest.approx(4 * 2 / 8)
+    assert found.exact_epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-6))
+    assert not found.holds
+    assert judged(PrivacyClaim(3.0, 1e-6), "clip:2", "gaussian:8").holds
+
+
+@pytest.mark.parametrize(
+    ("specs", "says"),
+    [
+        (("clip:1",), "no Gaussian noise"),
+        (("gaussian:1",), "not clipped before the noise"),
+        (("gaussian:1", "clip:1"), "not clipped before the noise"),
+        (("flower-client-fixed:noise_multiplier=1,clipping_norm=1,num_sampled_clients=10",), "added by the server"),
+    ],
+)
+def test_where_there_is_no_bound_the_reason_is_told(specs, says):
+    found = judged(PrivacyClaim(10.0, 1e-5), *specs)
+    assert (found.holds, found.exact_epsilon, found.mu) == (False, None, None)
+    assert says in found.sentence
+
+
+def test_noise_of_every_client_of_a_sum_protects_the_sum():
+    alone = judged(PrivacyClaim(1.0, 1e-5), "clip:1", "gaussian:1")
+    summed = judged(PrivacyClaim(1.0, 1e-5), "clip:1", "gaussian:1", "secure-aggregation:4", clients=4)
+    # The sum of four noises is twice as large as one.
+    assert summed.mu == pytest.approx(alone.mu / 2)
+
+
+def test_a_measurement_above_what_a_claim_allows_contradicts_it():
+    finding = SimpleNamespace(
+        reference=False, counts=True, retrieval={"pixels": SimpleNamespace(recall_1=recall_interval(12, 12, 85))}
+    )
+    claim = PrivacyClaim(1.0, 1e-5)
+    found = judged(claim, "clip:1", "gaussian:1e-3", findings=[finding]).recall
+    assert found.candidates == 85
+    assert found.contradicted
+    assert found.claimed < 0.03
+    assert found.exact == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["epsilon=1", "epsilon=a,delta=1e-5", "epsilon=1,delta=2", "epsilon=0,delta=0.1", "epsilon=1,delta=0.1,x=2"],
+)
+def test_what_is_no_claim_is_refused_in_one_line(written):
+    with pytest.raises(UsageError, match="--dp-claim") as caught:
+        claim_of(written, ())
+    assert caught.value.remedy
