@@ -37,6 +37,8 @@ LONGEST = (
     "attack/recursion/test_residual_recursion.py",
     "pipeline/test_repeats.py",
     "attack/closed_form/test_token_spans.py",
+    "cli/test_cli_captured.py",
+    "cli/test_cli_replay.py",
     "cli/test_inspect.py",
     "model/onnx/test_model_onnx.py",
     "model/onnx/test_model_export.py",

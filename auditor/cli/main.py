@@ -103,6 +103,7 @@ def _unfinished(arguments: list[str]) -> str:
     left = {
         "scan": "no report was written",
         "attack": "no result was written",
+        "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
         "study": "what was finished is kept, and the same command goes on from there",

@@ -1,7 +1,10 @@
 """Closed-form flags: what a layer's gradient gives away by its structure alone."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from torch import Tensor
+
+from auditor.exposure.adapters import adapter_flags
 from auditor.records import FederatedProtocol, Layer
 
 # What a head's gradient tells of the labels, by loss, and for one clip or several.
@@ -14,7 +17,7 @@ _LABELS = {
 
 
 def closed_form_flags(
-    layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int
+    layers: tuple[Layer, ...], protocol: FederatedProtocol, classes: int, parameters: Mapping[str, Tensor]
 ) -> dict[int, tuple[str, ...]]:
     """Return, by layer index, sentences that hold for every clip under this protocol.
 
@@ -24,8 +27,11 @@ def closed_form_flags(
     sent = frozenset(protocol.sent)
     several = protocol.steps > 1
     flags: dict[int, list[str]] = {layer.index: [] for layer in layers}
+    adapters = adapter_flags(layers, protocol, parameters)
     for layer in layers:
-        if layer.kind == "linear" and layer.rows is not None and _weight_sent(layer, sent):
+        if layer.index in adapters:
+            flags[layer.index].append(adapters[layer.index])
+        elif layer.kind == "linear" and layer.rows is not None and _weight_sent(layer, sent):
             moves = several and any(sent & set(other.parameters) for other in layers if other.index < layer.index)
             flags[layer.index] += _linear_flags(
                 layer, protocol.batch, len(sent & set(layer.parameters)) > 1, protocol.steps if moves else 1

@@ -80,7 +80,7 @@ def inspect(options: ClientOptions, display: Display) -> Inspection:
     clip = public_probes(target.input, 1)[0].clip
     with torch.no_grad():
         seen = input_preview(target, clip)
-    flags = closed_form_flags(target.layers, context.protocol, target.classes)
+    flags = closed_form_flags(target.layers, context.protocol, target.classes, target.parameters)
     found = InspectionDocument(
         format=target.format,
         sha256=target.sha256,

@@ -149,9 +149,9 @@ def test_exposure_out_of_budget_says_so():
 def test_flags_name_what_is_solvable_in_closed_form():
     target = target_of(seeded(flat))
     sent = tuple(target.parameters)
-    single = closed_form_flags(target.layers, FederatedProtocol(batch=1, sent=sent), 10)
+    single = closed_form_flags(target.layers, FederatedProtocol(batch=1, sent=sent), 10, target.parameters)
     assert any("exactly" in f for f in single[target.layers[-1].index])
     assert any("iDLG" in f for f in single[target.layers[-1].index])
-    several = closed_form_flags(target.layers, FederatedProtocol(batch=4, sent=sent), 10)
+    several = closed_form_flags(target.layers, FederatedProtocol(batch=4, sent=sent), 10, target.parameters)
     assert any("iLRG" in f for f in several[target.layers[-1].index])
     assert not any("exactly" in f for f in several[target.layers[-1].index])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.arrays import is_npz, read_npz
-from auditor.model.pytorch.data_exchange import stated
+from auditor.model.pytorch.data_exchange import stated, stated_in_header
 from auditor.model.pytorch.resave import resave_line
 from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
@@ -145,7 +145,8 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     with path.open("rb") as stream:
         head = stream.read(9)
     if is_safetensors(head, path.stat().st_size):
-        return {"state": _safetensors(path.read_bytes(), name)}
+        content = path.read_bytes()
+        return {"state": _safetensors(content, name), **stated_in_header(content)}
     if head.lstrip()[:1] == b"{":
         return {"state": _sharded(path, name)}
     return _state_dict(path, name, head)

@@ -1,5 +1,6 @@
 """Which tensor of a captured file is which of the model: by name, by a name with a prefix more, or by order."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from auditor.text import printable
 
 _THIS = "give an update of this model"
 _COUNTER = "num_batches_tracked"
+# peft calls a factor lora_A.default.weight, and lora_A.weight in adapter_model.safetensors.
+_ADAPTER = re.compile(r"(?<=lora_A|lora_B)\.[^.]+(?=\.weight$)")
 _SHOWN = 3
 
 
@@ -59,7 +62,8 @@ def match(weights: Weights, target: Target, sent: Sequence[str]) -> Matching:
     named = None if weights.in_order else _by_name(weights, own)
     ordered = named is None or not named[0]
     tensors, given, notes = _by_order(weights, own, sent) if named is None or ordered else named
-    shapes = [name for name in tensors if tensors[name].shape != own[name].shape]
+    # Counters of batches are scalars, which some programs save as lists of one.
+    shapes = [n for n in tensors if tensors[n].shape != own[n].shape and not n.endswith(_COUNTER)]
     if shapes:
         raise UsageError(f"{weights.name} does not fit the model: {_shapes(shapes, tensors, own)}", _THIS)
     missing = tuple(name for name in sent if name not in tensors)
@@ -89,7 +93,10 @@ def match(weights: Weights, target: Target, sent: Sequence[str]) -> Matching:
 
 def _by_name(weights: Weights, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str], tuple[str, ...]]:
     """Return the tensors that the model has by its names, the file's names of these, and what is to be said."""
-    plain, notes = renamed(dict(weights.state), own.keys())
+    # peft leaves out of files what an adapter is called.
+    called = {_ADAPTER.sub("", name): name for name in own if _ADAPTER.search(name)}
+    plain, notes = renamed(dict(weights.state), [*own, *called])
+    plain = {called.get(key, key): value for key, value in plain.items()}
     heads = {f"head.{key}": value for key, value in plain.items()}  # a client of two parts may know its head alone
     if sum(key in own for key in heads) > sum(key in own for key in plain):
         plain = heads

@@ -106,7 +106,8 @@ def probe_block(o: Observed) -> ProbeBlock:
 
 def layer_blocks(context: Context, exposed: Exposed | None, reason: str) -> tuple[LayerBlock, ...]:
     """Return every layer in forward order; `reason` says why no exposure was measured, where none was."""
-    flags = closed_form_flags(context.target.layers, context.protocol, context.target.classes)
+    target = context.target
+    flags = closed_form_flags(target.layers, context.protocol, target.classes, target.parameters)
     names = distinct(context.target.parameters)
     sent = frozenset(context.protocol.sent)
     counted = {name: d for d in determined(context) for name in d.layers}

@@ -190,14 +190,20 @@ def test_flags_promise_less_after_several_steps():
 
     def said(**change) -> str:
         protocol = FederatedProtocol(algorithm="FedAvg", sent=names, **change)
-        return " ".join(t for texts in closed_form_flags(target.layers, protocol, CLASSES).values() for t in texts)
+        return " ".join(
+            t
+            for texts in closed_form_flags(target.layers, protocol, CLASSES, target.parameters).values()
+            for t in texts
+        )
 
     assert "computed exactly" in said(local_epochs=1)
     assert "computed exactly" not in said(local_epochs=5)
     assert "averaged over 5 local steps" in said(local_epochs=5)
     assert "iDLG" in said(local_epochs=5)
     head = FederatedProtocol(algorithm="FedAvg", sent=("5.weight", "5.bias"), local_epochs=5)
-    assert "computed exactly" in " ".join(closed_form_flags(target.layers, head, CLASSES)[target.layers[-1].index])
+    assert "computed exactly" in " ".join(
+        closed_form_flags(target.layers, head, CLASSES, target.parameters)[target.layers[-1].index]
+    )
     assert "solved for" not in said(local_epochs=5, loss="mse")
 
 
