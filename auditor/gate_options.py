@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from auditor import terms
+from auditor.configuration.files import OWN_FILE
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.errors import UsageError
 from auditor.gate.policy import LEVELS
 from auditor.gate.rules import rule_named
 from auditor.gate.waivers import WAIVERS_FILE
 from auditor.terms import GATE, OUTPUT
-from auditor.values import FilePath, Pairs, Switch, one_of, shown
+from auditor.values import FilePath, Pairs, Switch, Text, one_of, shown
 
 _gate = partial(option, panel=GATE)
 _output = partial(option, panel=OUTPUT)
@@ -93,8 +94,38 @@ class DiffOptions:
     json: bool = _output(False, Switch(), "Print JSON and nothing else.")
 
 
+@declaration
+class ConfigurationOptions:
+    """Where options are read from that the command line does not give."""
+
+    config: Path | None = _output(
+        None,
+        FilePath(remedy="a TOML file"),
+        "Configuration file, see docs/configuration.md.",
+        default_words="the nearest fl-audit.toml or [tool.fl-audit], up to the repository's root",
+    )
+
+
+@declaration
+class ShownConfiguration:
+    """How the configuration is printed."""
+
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
+class InitOptions:
+    """A configuration file to begin with."""
+
+    model: str = _output("", Text(), "Model that it is for, as a scan takes it", argument=True)
+    out: Path = _output(Path(OWN_FILE), FilePath(), "File to write.", flags=("-o", "--out"))
+    force: bool = _output(False, Switch(), "Replace the file if it exists.")
+
+
 # What each of these commands takes, in the order of its help.
 GATE_COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "gate": (GateFile, GateOptions),
+    "gate": (GateFile, GateOptions, ConfigurationOptions),
     "diff": (DiffOptions,),
+    "config": (ShownConfiguration, ConfigurationOptions),
+    "init": (InitOptions,),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
-from auditor.gate_options import GATE_COMMANDS, GateOptions
+from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
 from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
@@ -376,10 +376,10 @@ class SchemaOptions:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, ScanFiles),
-    "attack": (AttackOptions, AttackFiles),
+    "scan": (ScanOptions, GateOptions, ScanFiles, ConfigurationOptions),
+    "attack": (AttackOptions, AttackFiles, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
-    "inspect": (InspectOptions, InspectFiles),
+    "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "export": (ExportOptions,),
     "report": (ReportOptions,),
     "list": (ListOptions,),

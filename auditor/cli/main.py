@@ -8,10 +8,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from auditor.cli.attack import attack
+from auditor.cli.config import config
 from auditor.cli.diff import diff
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.gate import gate
+from auditor.cli.init import init
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.report import report
@@ -60,6 +62,8 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "config": config,
+    "init": init,
     "list": list_known,
     "schema": schema,
     "doctor": doctor,
