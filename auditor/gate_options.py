@@ -13,8 +13,9 @@ from auditor.errors import UsageError
 from auditor.gate.policy import LEVELS
 from auditor.gate.rules import rule_named
 from auditor.gate.waivers import WAIVERS_FILE
+from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import GATE, OUTPUT
-from auditor.values import FilePath, Pairs, Switch, Text, one_of, shown
+from auditor.values import FilePath, Listed, Pairs, Switch, Text, one_of, shown
 
 _gate = partial(option, panel=GATE)
 _output = partial(option, panel=OUTPUT)
@@ -82,6 +83,12 @@ class GateFile:
 
     results: Path = _output(REQUIRED, _RESULTS, "results.json of a scan", argument=True)
     fail_on: terms.FailOn = _gate("high", one_of(terms.FailOn), "Lowest severity that fails the gate.")
+    output: tuple[Path, ...] = _output(
+        (),
+        Listed(FilePath()),
+        f"File to write with the decision in it ({' '.join(SUFFIXES)}); repeatable. {STDOUT}",
+        flags=("-o",),
+    )
 
 
 @declaration
@@ -114,6 +121,13 @@ class ShownConfiguration:
 
 
 @declaration
+class ExplainOptions:
+    """Which rule is explained."""
+
+    rule: str = _output("", Text(), "Rule that an alert names; all are listed without it", argument=True)
+
+
+@declaration
 class InitOptions:
     """A configuration file to begin with."""
 
@@ -128,4 +142,5 @@ GATE_COMMANDS: Mapping[str, tuple[type, ...]] = {
     "diff": (DiffOptions,),
     "config": (ShownConfiguration, ConfigurationOptions),
     "init": (InitOptions,),
+    "explain": (ExplainOptions,),
 }

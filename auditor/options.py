@@ -12,7 +12,7 @@ from typing import Any
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
-from auditor.output_formats import STDOUT, SUFFIXES
+from auditor.output_formats import REUSE, STDOUT, SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
     Choice,
@@ -315,6 +315,7 @@ class ScanFiles:
     )
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
+    reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
 
 
 @declaration

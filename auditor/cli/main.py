@@ -11,6 +11,7 @@ from auditor.cli.attack import attack
 from auditor.cli.config import config
 from auditor.cli.diff import diff
 from auditor.cli.doctor import doctor
+from auditor.cli.explain import explain
 from auditor.cli.export import export
 from auditor.cli.gate import gate
 from auditor.cli.init import init
@@ -62,6 +63,7 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "explain": explain,
     "config": config,
     "init": init,
     "list": list_known,

@@ -35,8 +35,8 @@ def takes_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
         def run(**given: Any) -> None:
             if ConfigurationOptions in declared:
                 given = configured(command, given)
-            # Only `config` itself asks where the options come from.
-            needed = [cls for cls in declared if cls is not ConfigurationOptions or command == "config"]
+            # These two also tell where the options come from.
+            needed = [cls for cls in declared if cls is not ConfigurationOptions or command in ("scan", "config")]
             records = [_record(cls, given) for cls in needed]
             for record in records:
                 check_named(record)
