@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from auditor import terms
+from auditor.configuration.files import OWN_FILE
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.errors import UsageError
 from auditor.gate.policy import LEVELS
 from auditor.gate.rules import rule_named
 from auditor.gate.waivers import WAIVERS_FILE
+from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import GATE, OUTPUT
-from auditor.values import FilePath, Pairs, Switch, one_of, shown
+from auditor.values import FilePath, Listed, Pairs, Switch, Text, one_of, shown
 
 _gate = partial(option, panel=GATE)
 _output = partial(option, panel=OUTPUT)
@@ -81,6 +83,12 @@ class GateFile:
 
     results: Path = _output(REQUIRED, _RESULTS, "results.json of a scan", argument=True)
     fail_on: terms.FailOn = _gate("high", one_of(terms.FailOn), "Lowest severity that fails the gate.")
+    output: tuple[Path, ...] = _output(
+        (),
+        Listed(FilePath()),
+        f"File to write with the decision in it ({' '.join(SUFFIXES)}); repeatable. {STDOUT}",
+        flags=("-o",),
+    )
 
 
 @declaration
@@ -93,8 +101,46 @@ class DiffOptions:
     json: bool = _output(False, Switch(), "Print JSON and nothing else.")
 
 
+@declaration
+class ConfigurationOptions:
+    """Where options are read from that the command line does not give."""
+
+    config: Path | None = _output(
+        None,
+        FilePath(remedy="a TOML file"),
+        "Configuration file, see docs/configuration.md.",
+        default_words="the nearest fl-audit.toml or [tool.fl-audit], up to the repository's root",
+    )
+
+
+@declaration
+class ShownConfiguration:
+    """How the configuration is printed."""
+
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
+class ExplainOptions:
+    """Which rule is explained."""
+
+    rule: str = _output("", Text(), "Rule that an alert names; all are listed without it", argument=True)
+
+
+@declaration
+class InitOptions:
+    """A configuration file to begin with."""
+
+    model: str = _output("", Text(), "Model that it is for, as a scan takes it", argument=True)
+    out: Path = _output(Path(OWN_FILE), FilePath(), "File to write.", flags=("-o", "--out"))
+    force: bool = _output(False, Switch(), "Replace the file if it exists.")
+
+
 # What each of these commands takes, in the order of its help.
 GATE_COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "gate": (GateFile, GateOptions),
+    "gate": (GateFile, GateOptions, ConfigurationOptions),
     "diff": (DiffOptions,),
+    "config": (ShownConfiguration, ConfigurationOptions),
+    "init": (InitOptions,),
+    "explain": (ExplainOptions,),
 }

@@ -11,8 +11,8 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
-from auditor.gate_options import GATE_COMMANDS, GateOptions
-from auditor.output_formats import STDOUT, SUFFIXES
+from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
+from auditor.output_formats import REUSE, STDOUT, SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
@@ -317,6 +317,7 @@ class ScanFiles:
     )
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
+    reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
 
 
 @declaration
@@ -378,11 +379,11 @@ class SchemaOptions:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, ScanFiles),
-    "attack": (AttackOptions, CapturedUpdate, AttackFiles),
+    "scan": (ScanOptions, GateOptions, ScanFiles, ConfigurationOptions),
+    "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip),
     "study": (StudyFile, StudyOptions),
-    "inspect": (InspectOptions, InspectFiles),
+    "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "export": (ExportOptions,),
     "report": (ReportOptions,),
     "list": (ListOptions,),

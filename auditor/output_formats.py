@@ -18,6 +18,7 @@ FORMATS: Mapping[str, str] = {
     ".pdf": "auditor.report.pdf:to_pdf",
 }
 SUFFIXES = tuple(FORMATS)
+REUSE = "--reuse/--no-reuse"
 STDOUT = "- is standard output: -o - for JSON, -o -.sarif and so on."
 
 

@@ -4,7 +4,10 @@ import typer
 
 from auditor.cli.screen import unheard
 from auditor.cli.signatures import takes_options
+from auditor.cli.targets import check_targets, print_output, split, write_all
+from auditor.errors import UsageError
 from auditor.gate_options import GateFile, GateOptions
+from auditor.text import printable
 
 
 @takes_options("gate")
@@ -17,9 +20,17 @@ def gate(file: GateFile, options: GateOptions) -> None:
     from auditor.report.ci.changes import change_lines
     from auditor.results.reading import read_results
 
-    waivers, baseline = waivers_of(options), baseline_of(options)
+    files, printed = split(file.output)
+    if any(path.resolve() == file.results.resolve() for path in files):
+        raise UsageError(f"-o {printable(str(file.results))} would overwrite the results", "name another file")
+    check_targets(files, None)
+    waivers, baseline = waivers_of(options), baseline_of(options, files)
     results = judged(read_results(file.results), file.fail_on, options, baseline, waivers)
+    if files:
+        write_all(results, files, explicit=True)
     with unheard():
-        for line in change_lines(results, results["judgement"]):
-            typer.echo(line)
+        if printed is not None:
+            print_output(results, printed)
+        else:
+            typer.echo("\n".join(change_lines(results, results["judgement"])))
     raise typer.Exit(results["judgement"]["exit_code"])

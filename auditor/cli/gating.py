@@ -57,7 +57,8 @@ def judged(
     gate: GateOptions,
     baseline: Mapping[str, Any] | None,
     waivers: Sequence[Waiver],
+    configuration: Path | None = None,
 ) -> dict[str, Any]:
-    """Return results with the gate's decision in them."""
-    place = place_of(results["model"])
+    """Return results with the gate's decision in them; alerts are shown in the configuration, or a factory."""
+    place = place_of(results["model"], configuration)
     return {**results, "judgement": judge(results, policy_of(fail_on, gate), baseline, waivers, place=place)}

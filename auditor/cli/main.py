@@ -8,10 +8,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from auditor.cli.attack import attack
+from auditor.cli.config import config
 from auditor.cli.diff import diff
 from auditor.cli.doctor import doctor
+from auditor.cli.explain import explain
 from auditor.cli.export import export
 from auditor.cli.gate import gate
+from auditor.cli.init import init
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
@@ -62,6 +65,9 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "explain": explain,
+    "config": config,
+    "init": init,
     "list": list_known,
     "schema": schema,
     "doctor": doctor,

@@ -9,15 +9,15 @@ from typing import Any
 import typer
 
 from auditor.cli.screen import busy, stderr, unheard
-from auditor.cli.signatures import takes_options
+from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
-from auditor.gate_options import GateOptions
+from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanFiles, ScanOptions
 from auditor.output_formats import to_stdout
 
 
 @takes_options("scan")
-def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles) -> None:
+def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: ConfigurationOptions) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
     Exits 1 when leakage of the --fail-on severity was demonstrated, or with --fail-on-regression anything is worse than
@@ -28,16 +28,24 @@ def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles) -> None:
     targets = [target for target in targets if not to_stdout(target)]
     with busy("starting"):
         from auditor.cli.gating import baseline_of, judged, waivers_of
-        from auditor.report import UnwrittenError
+        from auditor.cli.reuse import outdated, reusable
+        from auditor.content_key import content_key
+        from auditor.report.outputs import UnwrittenError
 
     with no_empty_folders(targets):
         check_targets(output, folder)
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
-        results = judged(_results(options, files.quiet), options.fail_on, gate, baseline, waivers)
+        key = content_key(options)
+        held = reusable(key, targets) if files.reuse else None
+        found = _results(options, files.quiet, key) if held is None else held[1]
+        configuration = configuration_file({"config": where.config})
+        shown_in = None if configuration is None else configuration.path
+        results = judged(found, options.fail_on, gate, baseline, waivers, shown_in)
     code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:
-        write_all(results, targets, explicit=folder is None)
+        stale = targets if held is None else outdated(results, held, targets)
+        write_all(results, stale, explicit=folder is None)
     except UnwrittenError as error:  # hours of work end in their verdict, whatever the disk says
         unwritten = error
     with unheard():
@@ -68,7 +76,7 @@ def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: S
         typer.echo("\n".join(("", *change_lines(results, judgement))))
 
 
-def _results(options: ScanOptions, quiet: bool) -> dict[str, Any]:
+def _results(options: ScanOptions, quiet: bool, key: str) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
@@ -80,4 +88,5 @@ def _results(options: ScanOptions, quiet: bool) -> dict[str, Any]:
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
-        return dict(run_scan(options, display).results)
+        found = run_scan(options, display).results
+    return {**found, "tool": {**found["tool"], "key": key}}

@@ -1,16 +1,21 @@
 """Typer's signatures, made from the declared options: a new option changes nothing here."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from auditor.configuration.files import ConfigurationFile, find_configuration, named_configuration
+from auditor.configuration.merge import Given, layered
 from auditor.declaring import REQUIRED, Option, options_of
+from auditor.gate_options import ConfigurationOptions
 from auditor.named_paths import check_named
 from auditor.option_rules import options_from
 from auditor.options import COMMANDS
@@ -28,7 +33,11 @@ def takes_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
     def wrapped(body: Callable[..., None]) -> Callable[..., None]:
         @wraps(body)
         def run(**given: Any) -> None:
-            records = [_record(cls, given) for cls in declared]
+            if ConfigurationOptions in declared:
+                given = configured(command, given)
+            # These two also tell where the options come from.
+            needed = [cls for cls in declared if cls is not ConfigurationOptions or command in ("scan", "config")]
+            records = [_record(cls, given) for cls in needed]
             for record in records:
                 check_named(record)
             body(*records)
@@ -47,6 +56,22 @@ def help_of(option: Option) -> str:
     without = (f"default: {option.without}",) if option.without and not option.argument else ()
     told = "; ".join((*bounds, *without))
     return f"{option.help} [{told}]" if told else option.help
+
+
+def configured(command: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, and what the environment and the configuration file add to it."""
+    return {**given, **{name: held.value for name, held in all_given(command, given).items()}}
+
+
+def all_given(command: str, given: dict[str, Any]) -> dict[str, Given]:
+    """Return every value that was given for a command, with its origin."""
+    return layered(command, {n: v for n, v in given.items() if n != "config"}, os.environ, configuration_file(given))
+
+
+def configuration_file(given: dict[str, Any]) -> ConfigurationFile | None:
+    """Return the file that --config or FL_AUDIT_CONFIG names, else the nearest one, else None."""
+    named = given.get("config") or os.environ.get("FL_AUDIT_CONFIG")
+    return named_configuration(Path(named)) if named else find_configuration(Path.cwd())
 
 
 def _record(cls: Any, given: dict[str, Any]) -> Any:

@@ -170,8 +170,10 @@ def _stop(alert: AlertBlock, policy: Policy) -> str:
 
 def _regression(alert: AlertBlock) -> bool:
     """Tell whether an alert is clearly new or worse; what somebody answers for may be new, and not worse than that."""
-    if alert.rule == "inconclusive":
-        return False  # the policy has a word of its own for it
+    # The policy has a word of its own for the one; the other says where, and update-exposure whether: a layer that was
+    # put in exposes what others exposed before.
+    if alert.rule in ("inconclusive", "layer-exposure"):
+        return False
     return alert.clear and alert.state in _REGRESSIONS and (alert.waiver is None or alert.state == "worse")
 
 

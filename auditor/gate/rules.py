@@ -108,7 +108,8 @@ RULES: tuple[Rule, ...] = (
         name="layer-exposure",
         short="A layer's gradient determines more or less of a clip than in the baseline",
         meaning="The exposure of one layer changed beyond 3 dB, a factor of two in squared error. Layers are matched "
-        "through renames and insertions. Raised only against a baseline.",
+        "through renames and insertions. Raised only against a baseline, and no regression by itself: update-exposure "
+        "says whether the whole gives away more.",
         why="It says where a change of the architecture opened the update, often before an attack finds it.",
         remedies=("Look at what changed at and behind this layer: stride, pooling, width, positions.",),
         evidence="As update-exposure, for the gradient of this layer alone.",

@@ -24,7 +24,8 @@ class ToolBlock:
     """What made the audit, when and how; `options` is the effective configuration.
 
     `max_time` is the limit by the clock in seconds, null where there was none; `budget` and `work` are what was planned
-    and what was counted, in reference seconds, which are the same on every machine.
+    and what was counted, in reference seconds, which are the same on every machine. `key` is a digest of everything
+    that the results depend on, empty where a part of it is code.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ToolBlock:
     options: Options
     budget: Later[Tenth | None] = None
     work: Later[Tenth | None] = None
+    key: Later[str] = ""
 
 
 @record

@@ -103,3 +103,29 @@ def test_a_scan_refuses_to_overwrite_its_baseline_before_it_begins(run, tmp_path
     code, _, error = run("scan", "nets.py:net", "--baseline", "fl-audit-report/results.json")
     assert code == 2
     assert error == "the baseline fl-audit-report/results.json would be overwritten; keep it elsewhere, or give --out"
+
+
+def test_gate_writes_its_decision_in_any_format(run, tmp_path):
+    code, out, _ = run("gate", FLAT, "--baseline", POOLED, "-o", "a.json", "-o", "a.sarif")
+    assert code == 1
+    assert "gate failed" in out
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["judgement"]["exit_code"] == 1
+    (found,) = json.loads((tmp_path / "a.sarif").read_text(encoding="utf-8"))["runs"]
+    assert {r["baselineState"] for r in found["results"]} >= {"new", "unchanged"}
+    code, out, _ = run("gate", FLAT, "-o", "-.xml")
+    assert (code, out.startswith("<?xml")) == (1, True)
+    assert "would overwrite" in run("gate", FLAT, "-o", FLAT)[2]
+
+
+def test_explain_tells_every_rule_and_suggests_one(run):
+    code, out, _ = run("explain")
+    assert code == 0
+    names = [line.split()[0] for line in out.splitlines()]
+    assert {"clip-reconstruction", "inconclusive"} <= set(names)
+    for name in names:
+        code, out, _ = run("explain", name)
+        assert code == 0
+        assert all(part in out for part in (f"{name}: ", "Why: ", "What to do:\n  - ", "Evidence: "))
+    code, out, error = run("explain", "clip-recon")
+    assert (code, out) == (2, "")
+    assert "did you mean clip-reconstruction?" in error

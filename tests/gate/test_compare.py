@@ -157,6 +157,16 @@ def test_exposure_counts_from_three_decibels_and_by_layer():
         assert states(compared(old, new)).get(("layer-exposure", name)) == state
 
 
+def test_a_layer_that_was_put_in_is_no_regression_while_the_whole_exposes_as_much():
+    old = audit("fixed_positions")
+    new = copy.deepcopy(old)
+    inserted = {**copy.deepcopy(old["layers"][-2]), "name": "extra"}
+    new["layers"].insert(2, inserted)
+    found = compared(old, new)
+    assert states(found)["layer-exposure", "extra"] == "new"
+    assert found["exit_code"] == 0
+
+
 def test_a_renamed_layer_keeps_its_fingerprint_through_a_chain_of_baselines():
     first = audit("pooled")
     second = changed(first, ("layers.1.exposure.psnr", first["layers"][1]["exposure"]["psnr"] + 4.0))
