@@ -381,7 +381,7 @@ class SchemaOptions:
 COMMANDS: Mapping[str, tuple[type, ...]] = {
     "scan": (ScanOptions, GateOptions, ScanFiles, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
-    "replay": (ClientOptions, CapturedUpdate, ReplayedClip),
+    "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "export": (ExportOptions,),

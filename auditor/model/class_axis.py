@@ -27,15 +27,18 @@ def class_axis(output: Tensor, readings: Sequence[Reading]) -> int | None:
         shares = output.detach().exp() if ending == "log-softmax" else output.detach()
         whole = [i for i in axes if torch.allclose(shares.sum(i), torch.ones(()), atol=1e-4)]
         return whole[0] if len(whole) == 1 else None
-    heads = list(_heads(readings))[:LAST_LAYERS]
+    heads = list(last_layers(readings))[:LAST_LAYERS]
     for values, axis in heads:
         if values.shape[axis] > 1:
             found = [i for i in axes if output.shape[i] == values.shape[axis] and _follows(output, i, values, axis)]
             if len(found) == 1:
                 return found[0]
     sizes = [values.shape[axis] for values, axis in heads]
-    if not sizes or (output.shape[-1] in sizes and sizes[0] != 1):
+    if not sizes:
         return None
+    classes = next((size for size in sizes if size > 1), 1)  # gates and smoothing have one channel
+    if sizes[0] != 1 and output.shape[-1] == classes:
+        return output.dim() - 1
     fitting = [i for i in axes if output.shape[i] == sizes[0]]
     return fitting[0] if len(fitting) == 1 or sizes[0] == 1 < len(fitting) else None
 
@@ -49,11 +52,14 @@ def by_extent(output: Tensor, classes: int | None) -> int | None:
 def arranged(output: Tensor, axis: int | None) -> Tensor:
     """Return an output with its classes last and without the axes of one entry that stand between.
 
-    What has three axes with the classes last stays as it is, also for a single frame.
+    What has three axes with the classes last stays as it is, also for a single frame. With an axis past the last, each
+    entry is a frame of one class.
 
     >>> arranged(torch.zeros(2, 5, 4), 1).shape, arranged(torch.zeros(2, 5, 1, 1, 1), None).shape
     (torch.Size([2, 4, 5]), torch.Size([2, 5]))
     """
+    if output.dim() == 2 == axis:
+        return output.unsqueeze(-1)
     if output.dim() < 3 or (output.dim() == 3 and axis in (None, 2)):
         return output
     if axis is None:
@@ -66,7 +72,7 @@ def arranged(output: Tensor, axis: int | None) -> Tensor:
     return moved.reshape(moved.shape[0], *between, moved.shape[-1])
 
 
-def _heads(readings: Sequence[Reading]) -> Iterator[tuple[Tensor, int]]:
+def last_layers(readings: Sequence[Reading]) -> Iterator[tuple[Tensor, int]]:
     """Yield what the last layers returned, the very last first, and the axis of their channels."""
     for reading in reversed(readings):
         if reading.operator in CONVOLUTION:

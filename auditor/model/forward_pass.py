@@ -130,10 +130,10 @@ def first_input(model: nn.Module, parameter: str | None, clips: Tensor) -> Tenso
     return None if seen is None else seen.input.detach()
 
 
-def first_reading(model: nn.Module, parameter: str | None, clips: Tensor) -> Reading | None:
-    """Return the first operation that reads `parameter`, without a graph; as `first_input`."""
+def first_reading(model: nn.Module, parameter: str | None, clips: Tensor, after: int = 0) -> Reading | None:
+    """Return the first operation that reads `parameter`, without a graph, or one `after` it; as `first_input`."""
     parameters: dict[str, Tensor] = dict(model.named_parameters())
-    watcher = _Watcher(parameters, clips, until=frozenset(parameters if parameter is None else [parameter]))
+    watcher = _Watcher(parameters, clips, frozenset(parameters if parameter is None else [parameter]), after)
     try:
         with torch.no_grad(), watcher:
             model(clips)
@@ -162,9 +162,11 @@ class _Colour:
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, parameters: dict[str, Tensor], clips: Tensor, until: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, parameters: dict[str, Tensor], clips: Tensor, until: frozenset[str] = frozenset(), after: int = 0
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.until = until
+        self.until, self.after = until, after
         self.found = False  # the operation waited for has run
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
@@ -213,7 +215,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 late = largest in self.features
                 self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks, late))
                 if not self.until.isdisjoint(self.readings[-1].parameters):
-                    self.found = True
+                    self.found = self.after == 0
+                    self.after -= 1
+                if self.found:
                     raise _Seen
             behind = behind or _multiplies(name, weights)
             for value in outputs if name not in BLANK else ():

@@ -152,7 +152,7 @@ def output_notes(output: OutputSpec, pool: TemporalPool | None) -> list[str]:
             f"(not {_listed(output.others)}); give --model-output to choose another. Losses on further outputs, such "
             "as deep supervision, are left out."
         )
-    if output.frames and pool is None:
+    if output.frames > 1 and pool is None:
         notes.append(
             f"The model has an output for each of {output.frames} frames: the loss is averaged over them, each with "
             "the clip's label; give --temporal-pool mean, last or max if clients train on one output a clip."

@@ -12,6 +12,7 @@ from zoo import export
 from auditor.model import load
 
 SHAPE = (3, 4, 8, 8)
+COLOURS = torch.tensor([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])
 MEAN, STD = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([58.4, 57.1, 57.4])
 
 
@@ -24,6 +25,9 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.form, self.conv, self.head = form, nn.Conv3d(3, 4, 3, 2, 1), nn.Linear(4 * 32, 5)
+        self.norm, self.unit_norm = nn.BatchNorm3d(3), nn.BatchNorm3d(3)
+        self.norm.running_mean, self.norm.running_var = MEAN.clone(), STD**2
+        self.unit_norm.running_mean, self.unit_norm.running_var = MEAN / 255, (STD / 255) ** 2
         self.scale = nn.Parameter(torch.full((1, 3, 1, 1, 1), 1 / 255))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,6 +46,15 @@ class Net(nn.Module):
             "times 255": lambda: (x * 255 - mean) / std,
             "trained": lambda: x * self.scale,
             "hundredth": lambda: x * 0.01,
+            "batch norm": lambda: self.norm(x),
+            "batch norm of unit": lambda: self.unit_norm(x),
+            "rounded": lambda: x.round() / 255,
+            "cast": lambda: x.to(torch.uint8).float() / 127.5 - 1,
+            "frame differences": lambda: (x - x.roll(1, 2)) / 255,
+            "brightness": lambda: torch.einsum("bcthw,dc->bdthw", x / 255, COLOURS),
+            "8 bits": lambda: (x * 255).round() / 255,
+            "standardised": lambda: (x - x.mean()) / (x.std() + 1e-5),
+            "gamma": lambda: (x / 255) ** 2.2,
         }[self.form]()
         return self.head(self.conv(changed)[..., :4, :4].flatten(1))
 
@@ -65,8 +78,11 @@ def source(tmp_path_factory) -> str:
     return str(path)
 
 
-BYTES = ("255", "times", "both sides", "mean", "caffe", "no_grad", "padded")
-UNIT = ("plain", "unit", "doubled", "times 255", "trained")
+BYTES = (
+    "255", "times", "both sides", "mean", "caffe", "no_grad", "padded", "batch norm", "rounded", "cast",
+    "frame differences", "brightness",
+)  # fmt: skip
+UNIT = ("plain", "unit", "doubled", "times 255", "trained", "batch norm of unit", "8 bits", "standardised")
 
 
 @pytest.mark.parametrize("form", [*BYTES, *UNIT])
@@ -77,7 +93,7 @@ def test_a_factory_that_rescales_bytes_gets_bytes(form, source) -> None:
 
 
 @pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
-@pytest.mark.parametrize("form", ["255", "mean", "unit", "plain"])
+@pytest.mark.parametrize("form", ["255", "mean", "unit", "plain", "batch norm", "cast", "8 bits"])
 def test_a_file_that_rescales_bytes_gets_bytes(form, exporter, tmp_path) -> None:
     target = load(str(export(Net(form).eval(), tmp_path / "m.onnx", exporter, SHAPE)))
     assert target.input.value_range == ((0.0, 255.0) if form in BYTES else (0.0, 1.0))
@@ -86,6 +102,11 @@ def test_a_file_that_rescales_bytes_gets_bytes(form, exporter, tmp_path) -> None
 def test_a_factor_that_is_small_and_unknown_is_told(source) -> None:
     target = load(f"{source}:net", arg=(("form", "hundredth"),))
     assert target.input.value_range == (0.0, 1.0)
+    assert any("--range 0,255" in note for note in target.fidelity.notes)
+
+
+def test_a_curve_that_hardly_moves_in_unit_is_told(source) -> None:
+    target = load(f"{source}:net", arg=(("form", "gamma"),))
     assert any("--range 0,255" in note for note in target.fidelity.notes)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,8 @@ from auditor.model.checks.affordable import affordable
 from auditor.model.checks.checked import checked, slopes_told
 from auditor.model.checks.cuts import Closed, closed_by_forward, seen_through
 from auditor.model.checks.derivatives import smaller_clip
-from auditor.model.class_axis import by_extent, class_axis
+from auditor.model.checks.other_outputs import check_last, elsewhere_notes, read_elsewhere
+from auditor.model.checks.output_axes import axis_notes, settled_axis
 from auditor.model.clip_input import model_shape, questions, single_picture
 from auditor.model.forward_pass import Observation, observe
 from auditor.model.layers import find_layers
@@ -65,7 +65,8 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
     try:
         with torch.no_grad():
             outputs = model.outputs(clip)
-        model.class_axis = _class_axis(model, clip, select(outputs, model.wanted_output), wanted)
+        output = select(outputs, model.wanted_output)
+        model.class_axis = settled_axis(model, clip, output, wanted)
         logits = model.logits_of(outputs, clip.shape[0])
     except NodeError as error:
         raise NotAuditable(
@@ -79,9 +80,10 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
             f"the model fails on a clip of shape {shape}: {reason}", "check --input-shape and --layout"
         ) from error
     if logits.dim() not in (2, 3) or logits.shape[0] != 1:
+        first = "return clips first, (clip, frame, class), or " if output.dim() > 2 and output.shape[0] > 1 else ""
         raise NotAuditable(
-            f"the model returns shape {tuple(logits.shape)} for one clip, not (1, classes) or (1, frames, classes)",
-            "audit a classifier that returns logits, or choose another output with --model-output",
+            f"the model returns shape {tuple(output.shape)} for one clip, not (1, classes) or (1, frames, classes)",
+            f"{first}audit a classifier that returns logits, or choose another output with --model-output",
         )
     if not logits.is_floating_point():
         raise NotAuditable("the model returns integers, not logits", "return the logits from forward")
@@ -92,28 +94,6 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
     if wanted is not None and logits.shape[-1] != wanted:
         raise UsageError(f"the model has {logits.shape[-1]} classes, not {wanted}", "correct --classes or leave it out")
     return int(logits.shape[-1])
-
-
-def _class_axis(model: VideoModel, clip: Tensor, output: Tensor, wanted: int | None) -> int | None:
-    """Return the axis that holds the classes where the output has more than two, by its layers or what the user said.
-
-    Frames that travel in the batch leave one row a frame, with the classes in the same place.
-    """
-    if output.dim() < 3:
-        return None
-    observation = observe(model, clip, model.outputs)
-    found = class_axis(select(observation.output, model.wanted_output), observation.readings)
-    return by_extent(output, wanted) if found is None else found
-
-
-def _axis_notes(model: VideoModel, outputs: Any) -> list[str]:
-    shape = tuple(select(outputs, model.wanted_output).shape)
-    if model.class_axis is None or model.class_axis == len(shape) - 1:
-        return []
-    return [
-        f"The output of shape {shape} for one clip holds its classes along axis {model.class_axis}, as the last layer "
-        "tells, and is read so."
-    ]
 
 
 def seen_once(model: VideoModel, clip: Tensor) -> Seen:
@@ -156,8 +136,9 @@ def described(
         layers = find_layers_of_parts(model.network, parameters, observation.readings)
     else:
         layers = find_layers(model.network, parameters, observation.readings)
+    check_last(model, observation.output)
     output = described_output(model, observation.output, len(clip), model.wanted_output)
-    axis = _axis_notes(model, observation.output)
+    axis = axis_notes(model, tuple(select(observation.output, model.wanted_output).shape))
     notes += axis + output_notes(output, options.temporal_pool)
     share = 1.0
     small = smaller_clip(model, clip.detach())
@@ -183,11 +164,12 @@ def described(
             "the logits have no gradient: forward computes all of them under torch.no_grad, or detaches them",
             "return the network as clients train it",
         )
-    read = {name for reading in observation.readings for name in reading.parameters}.difference(
-        opened.frozen, closed.names
-    )
+    elsewhere = read_elsewhere(model, observation.output, logits)
+    read = {name for reading in observation.readings for name in reading.parameters} - elsewhere
+    read = read.difference(opened.frozen, closed.names)
     del observation  # what the pass kept would stay through the checks that follow
     hidden, told = slopes_told(model, clip, read, logits, checks)
+    told += elsewhere_notes(elsewhere)
     del logits
     found = checked(model, clip.detach(), (first, opened.logits), told, checks, form, options.seed)
     return Target(

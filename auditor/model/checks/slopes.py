@@ -128,7 +128,7 @@ def own_functions(logits: Tensor) -> dict[str, bool]:
     True for those that their author marked as differentiable once only.
     """
     found: dict[str, bool] = {}
-    for node in _nodes(logits.grad_fn):
+    for node in nodes(logits.grad_fn):
         if isinstance(node, BackwardCFunction):
             function = getattr(node, "_forward_cls", None)
             name = printable(getattr(function, "__name__", type(node).__name__), 60)
@@ -136,7 +136,8 @@ def own_functions(logits: Tensor) -> dict[str, bool]:
     return found
 
 
-def _nodes(root: Any) -> Iterator[Any]:
+def nodes(root: Any) -> Iterator[Any]:
+    """Yield the functions that autograd recorded, from `root` to the leaves, each once."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()

@@ -16,9 +16,9 @@ INSERTED = ("_orig_mod.", "module.")
 # Weight averaging keeps a second copy under a prefix of its own.
 AVERAGED = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
 COUNTERS = ("n_averaged", "num_updates")
-# Losses and metrics, whose tensors Lightning keeps in the state; and how layers call their weights.
+# Losses, metrics and counts of operations, whose tensors stand in the state too; and how layers call their weights.
 BESIDE = re.compile(
-    r"(^|[._])(criterion|losses|loss\w*|metrics?|acc|accuracy|auroc|f1\w*|confmat|precision|recall)([._]|$)"
+    r"(^|[._])(total_ops|total_params|criterion|losses|loss\w*|metrics?|acc|accuracy|auroc|f1\w*|confmat|precision|recall)([._]|$)"
 )
 LAYER = re.compile(r"(^|[._])weight\w*$")
 CLASSES = "give --classes {count}, the number in the weights"
@@ -40,7 +40,8 @@ def fill(network: nn.Module, weights: Weights, classes_remedy: str = CLASSES) ->
     else:
         given, notes = renamed(dict(weights.state), own.keys())
         given, told_of = without_extras(own, given, weights.state)
-        notes = (*notes, *told_of)
+        given, without = with_own_buffers(network, own, given)
+        notes = (*notes, *told_of, *without)
     missing, unexpected, shapes = differences(own, given)
     if missing or unexpected or shapes:
         cause, remedy = told(own, given, missing, unexpected, shapes, classes_remedy)
@@ -68,7 +69,7 @@ def in_order(network: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], t
             rest = {name: value for name, value in own.items() if name not in names}
             notes = ["The weights have no names and were taken in the order of the network's state."]
             if names == parameters and len(rest) > 0:
-                notes.append(f"They hold no buffers: {len(rest)} of the network keep what the factory gave them.")
+                notes.append(_no_buffers(len(rest)))
             return {**rest, **dict(zip(names, values, strict=True))}, tuple(notes)
     wrong = next(
         (
@@ -105,6 +106,21 @@ def without_extras(
         return given, ()
     kept = {key: value for key, value in given.items() if key not in extra}
     return kept, (f"Left out of the weights, as the network has no such part: {_some(extra)}.",)
+
+
+def with_own_buffers(
+    network: nn.Module, own: Mapping[str, Tensor], given: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the weights with the network's own buffers where they hold parameters alone, as some servers send them."""
+    buffers = own.keys() - dict(network.named_parameters(remove_duplicate=False)).keys()
+    missing, unexpected, shapes = differences(own, given)
+    if not missing or unexpected or shapes or set(missing) - buffers or buffers & given.keys():
+        return given, ()
+    return {**given, **{name: own[name] for name in buffers}}, (_no_buffers(len(buffers)),)
+
+
+def _no_buffers(count: int) -> str:
+    return f"They hold no buffers: {count} of the network keep what the factory gave them."
 
 
 def renamed(given: dict[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -120,7 +120,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
         classes = count_classes(model, clip, options.classes or built.classes)
     except UsageError as error:
         hint = ""
-        if "--model-output" not in error.cause:
+        if "fails on a clip" in error.cause:
             hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)

@@ -28,3 +28,13 @@ def resave_line(path: Path, kind: str) -> str:
         return ""
     code = f"import sys, torch; {BEFORE.get(kind, '')}torch.save({READERS[kind]}, 'weights.pt')"
     return f'python -c "{code}" {shlex.quote(printable(str(path), 200))}'
+
+
+def pickle_line(path: Path) -> str:
+    """Return the line for a file that pickle wrote without torch.
+
+    >>> "'weights.pt')\\" 'a b.pkl'" in pickle_line(Path("a b.pkl"))
+    True
+    """
+    code = "import pickle, sys, torch; torch.save(pickle.load(open(sys.argv[1], 'rb')), 'weights.pt')"
+    return f'python -c "{code}" {shlex.quote(printable(str(path), 200))}, and give weights.pt to --weights'

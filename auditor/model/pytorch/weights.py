@@ -17,7 +17,7 @@ from torch import Tensor
 from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.arrays import is_npz, read_npz
 from auditor.model.pytorch.data_exchange import stated, stated_in_header
-from auditor.model.pytorch.resave import resave_line
+from auditor.model.pytorch.resave import pickle_line, resave_line
 from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
 from auditor.model.sandbox.untrusted_paths import read_beside
@@ -92,7 +92,19 @@ def named_tensors(path: Path) -> Weights:
         It holds anything else.
     """
     name = printable(path.name)
-    return Weights(name=name, **_content(path, name))
+    if path.stat().st_size == 0:
+        raise NotAuditable(f"{name} is empty", "copy it again")
+    found = _content(path, name)
+    return Weights(name=name, **{**found, "state": _dense(found["state"], name)})
+
+
+def _dense(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return tensors as rows of numbers, also those that were saved sparse."""
+    for key, value in state.items():
+        if value.is_quantized or value.is_meta:
+            what = "is quantised" if value.is_quantized else "holds no numbers (it is on the meta device)"
+            raise NotAuditable(f"tensor '{printable(key)}' in {name} {what}", "give the weights of the float model")
+    return {key: value if value.layout is torch.strided else value.to_dense() for key, value in state.items()}
 
 
 def _content(path: Path, name: str) -> dict[str, Any]:
@@ -191,8 +203,10 @@ def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, A
             stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
             content, unread = read_tensors(stream)
     except pickle.UnpicklingError as error:
+        again = f"if you know where it comes from: {pickle_line(source)}" if isinstance(source, Path) else SAVE_AGAIN
         raise NotAuditable(
-            f"{name} is damaged, or holds Python objects, which run code when loaded", SAVE_AGAIN
+            f"{name} is damaged, or was pickled without torch.save: its objects run code when loaded",
+            again if head.startswith(PICKLE) else SAVE_AGAIN,
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, OSError) as error:
         raise NotAuditable(f"{name} is damaged or no state dict", SAVE_AGAIN) from error
@@ -210,12 +224,15 @@ def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, A
 def _unwrapped(content: Any, name: str) -> tuple[Mapping[Any, Any] | None, tuple[str, ...]]:
     """Return the state dict inside a checkpoint, and which of several was taken."""
     notes: list[str] = []
+    way = ""
     for _ in range(DEEPEST):
+        if isinstance(content, (list, tuple)):
+            content = dict(enumerate(content))
         if not isinstance(content, Mapping):
             return None, ()
         inside = [key for key in (*WRAPPERS, *AVERAGED) if isinstance(content.get(key), Mapping)]
         if not inside and not any(isinstance(value, Tensor) for value in content.values()):
-            inside = _only(content, name)
+            inside = _only(content, name, way)
             notes += [f"The weights are '{printable(str(key), 60)}' of the file." for key in inside]
         if not inside:
             break
@@ -224,12 +241,15 @@ def _unwrapped(content: Any, name: str) -> tuple[Mapping[Any, Any] | None, tuple
             notes.append(f"The weights are the averaged ones, '{inside[0]}': the checkpoint holds no others.")
         elif averaged:
             notes.append(f"The weights are '{inside[0]}'; the averaged copy '{averaged[0]}' was left out.")
+        way += f"[{printable(repr(inside[0]), 60)}]"
         content = content[inside[0]]
     return (content if isinstance(content, Mapping) else None), tuple(notes)
 
 
-def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
+def _only(content: Mapping[Any, Any], name: str, way: str) -> list[Any]:
     """Return the one entry that holds named tensors, under whatever name; what an optimiser keeps is none.
+
+    `way` is how `content` was reached in the file, as Python spells it.
 
     Raises
     ------
@@ -241,15 +261,17 @@ def _only(content: Mapping[Any, Any], name: str) -> list[Any]:
         shown = ", ".join(f"'{printable(str(key), 40)}'" for key in found[:SHOWN])
         raise NotAuditable(
             f"{name} holds {len(found)} sets of named tensors ({shown})",
-            f"save one by itself: torch.save(torch.load(FILE)[{str(found[0])!r}], 'weights.pt')",
+            f"save one by itself: torch.save(torch.load(FILE){way}[{printable(repr(found[0]), 60)}], 'weights.pt')",
         )
     return found
 
 
 def _holds_tensors(value: Any, seen: set[int], depth: int = DEEPEST) -> bool:
     """Tell whether a mapping holds tensors, itself or further inside; what was looked at before counts as without."""
-    if not isinstance(value, Mapping) or "param_groups" in value or id(value) in seen or not depth:
+    if not isinstance(value, (Mapping, list, tuple)) or "param_groups" in value or id(value) in seen or not depth:
         return False
     seen.add(id(value))
+    if not isinstance(value, Mapping):
+        return any(_holds_tensors(v, seen, depth - 1) for v in value)
     inside = list(value.values())
     return any(isinstance(v, Tensor) for v in inside) or any(_holds_tensors(v, seen, depth - 1) for v in inside)

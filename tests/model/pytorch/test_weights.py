@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pickle
 import shlex
 import subprocess
 import sys
@@ -318,3 +319,50 @@ def test_a_checkpoint_that_holds_itself_ends(factory, tmp_path) -> None:
         deep = {"inside": deep}
     torch.save(deep, tmp_path / "w.pt")
     fails(NotAuditable, "no named tensors", source=factory, weights=tmp_path / "w.pt")
+
+
+def assert_same(target: Target, trained: Target) -> None:
+    expected = trained.parameters
+    assert all(torch.equal(value, expected[name]) for name, value in target.parameters.items())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "note"),
+    [
+        (lambda s: {k: v for k, v in s.items() if "running" not in k and "tracked" not in k}, "hold no buffers: 3"),
+        (lambda s: {**s, "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)}, "no such part"),
+        (lambda s: {**s, "4.weight": s["4.weight"].to_sparse()}, ""),
+        (lambda s: (s, {"lr": 0.1}), "are '0' of the file"),
+        (lambda s: {"round": 3, "clients": [s]}, "are 'clients' of the file"),
+    ],
+)
+def test_forms_that_servers_and_tools_save(wrap, note, state, factory, trained, tmp_path) -> None:
+    torch.save(wrap(state), tmp_path / "w.pt")
+    target = load(factory, weights=tmp_path / "w.pt")
+    assert_same(target, trained)
+    assert note in " ".join(target.fidelity.notes)
+
+
+def test_weights_with_some_of_the_buffers_do_not_fit(state, factory, tmp_path) -> None:
+    torch.save({key: value for key, value in state.items() if "running_var" not in key}, tmp_path / "w.pt")
+    fails(UsageError, "1 missing (1.running_var)", source=factory, weights=tmp_path / "w.pt")
+
+
+def test_a_list_of_states_is_a_question_with_the_way_to_one(state, factory, tmp_path) -> None:
+    torch.save({"clients": [state, state]}, tmp_path / "w.pt")
+    fails(NotAuditable, "2 sets", "torch.load(FILE)['clients'][0]", source=factory, weights=tmp_path / "w.pt")
+
+
+def test_the_line_for_a_plain_pickle_works(state, factory, trained, tmp_path) -> None:
+    with (tmp_path / "w.pkl").open("wb") as stream:
+        pickle.dump([value.numpy() for value in state.values()], stream)
+    text = fails(NotAuditable, "pickled without torch.save", source=factory, weights=tmp_path / "w.pkl")
+    line = text[text.index("python -c") : text.index(", and give weights.pt")]
+    command = [sys.executable, *shlex.split(line)[1:]]
+    subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+    assert_same(load(factory, weights=tmp_path / "weights.pt"), trained)
+
+
+def test_an_empty_file_is_told_so(factory, tmp_path) -> None:
+    (tmp_path / "w.pt").touch()
+    fails(NotAuditable, "w.pt is empty", source=factory, weights=tmp_path / "w.pt")
