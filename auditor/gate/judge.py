@@ -10,12 +10,14 @@ from auditor.gate.comparable import differences
 from auditor.gate.compare import Change, compare
 from auditor.gate.policy import Policy
 from auditor.gate.standing import fingerprint, standings
+from auditor.gate.trust import doubts
 from auditor.gate.waivers import Waiver, covering, stale, waiver_blocks
 from auditor.results.consistency import GRADES
 from auditor.results.encode import document
 from auditor.results.judgement import AlertBlock, BaselineBlock, JudgementBlock, PlaceBlock, PolicyBlock
 from auditor.results.scores import Grade
 from auditor.results.severity import Rated
+from auditor.text import printable
 
 Results = Mapping[str, Any]
 _CONFIDENCE = ("low", "medium", "high")
@@ -86,9 +88,22 @@ def judge(
 
 
 def judgement_of(results: Results) -> dict[str, Any]:
-    """Return how results were judged: as they say, else by their own --fail-on without a baseline."""
+    """Return how results were judged: as they say, else by their own --fail-on without a baseline.
+
+    Raises
+    ------
+    UsageError
+        What they say hides or contradicts their findings.
+    """
     held = results.get("judgement")
-    return dict(held) if held else judge(results, Policy(fail_on=results["verdict"]["gate"]["fail_on"]))
+    if not held:
+        return judge(results, Policy(fail_on=results["verdict"]["gate"]["fail_on"]))
+    doubt = next(doubts(results, held), None)
+    if doubt is not None:
+        raise UsageError(
+            f"the judgement contradicts the findings: {printable(doubt, 300)}", "apply the gate again: fl-audit gate"
+        )
+    return dict(held)
 
 
 def _alerts(results: Results, baseline: Results | None) -> tuple[str, tuple[AlertBlock, ...]]:

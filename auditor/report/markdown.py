@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from auditor.gate.judge import judgement_of
 from auditor.report import figures, wording
 from auditor.report.ci.changes import counted
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
@@ -37,7 +38,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Measured", "Value", "Interval"), [(h.title, h.value, h.interval) for h in headlines(results)]),
         "",
-        *_gate(results.get("judgement")),
+        *_gate(judgement_of(results) if results.get("judgement") else None),
         "### Fidelity of the audited model",
         "",
         *_table(("Checked", "Result"), list(fidelity_rows(fidelity, model["parameters"]))),

@@ -1,6 +1,7 @@
 """New, worse, same, better, fixed: beyond the spread of repeats, whatever the numbers and the order."""
 
 import copy
+import itertools
 
 import pytest
 from audits import audit, changed, checked
@@ -283,3 +284,39 @@ def test_less_confidence_than_asked_is_no_pass():
     )
     for least, code in (("low", 0), ("medium", 0), ("high", 4)):
         assert judge(warn, Policy(least_confidence=least))["exit_code"] == code
+
+
+EDITS = {
+    "an alert is dropped": lambda j: j["alerts"].pop(0),
+    "an alert is called fixed": lambda j: j["alerts"][0].update(state="fixed"),
+    "a severity is lowered": lambda j: j["alerts"][0]["severity"].update(score=0.5, band="low"),
+    "the code is 0": lambda j: j.update(exit_code=0, passed=True),
+    "passed alone": lambda j: j.update(passed=True),
+    "nothing fails": lambda j: [a.update(fails=False) for a in j["alerts"]],
+    "a waiver that is none": lambda j: j["alerts"][0].update(waiver=0),
+    "another subject": lambda j: j["alerts"][0].update(subject="elsewhere"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("baseline", [None, "pooled"])
+def test_a_judgement_that_was_edited_is_not_rendered(edit, baseline):
+    results = audit("flat")
+    results["judgement"] = judge(results, Policy(), None if baseline is None else audit(baseline))
+    assert judgement_of(checked(results))["exit_code"] == 1
+    EDITS[edit](results["judgement"])
+    with pytest.raises(UsageError, match="the judgement contradicts the findings"):
+        judgement_of(results)
+
+
+def test_judgements_of_all_kinds_agree_with_their_findings():
+    names = ("fixed_positions", "learned_positions", "pooled", "flat")
+    for name, old in itertools.product(names, (None, *names)):
+        for policy in (
+            Policy(),
+            Policy(fail_on="low", inconclusive="pass"),
+            Policy(levels={"label-inference": "high"}),
+        ):
+            results = audit(name)
+            results["judgement"] = judge(results, policy, None if old is None else audit(old))
+            assert judgement_of(results) == results["judgement"]

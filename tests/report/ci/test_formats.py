@@ -25,6 +25,7 @@ from auditor.report.markdown import to_markdown
 from auditor.report.outputs import rendered
 from auditor.results.judgement import PlaceBlock
 from auditor.results.reading import check_results, read_results
+from auditor.text import printable
 
 STORED = Path(__file__).parents[2] / "gate" / "stored"
 WAIVER = """[[waiver]]
@@ -68,18 +69,21 @@ def judged(name, baseline=None, tmp_path=None, rule="clip-reconstruction", layer
 
 def hostile(name):
     """Results in which every name from outside is hostile."""
-    made = judged("flat")
+    made = audit("flat")
     made["model"]["name"] = made["model"]["source"] = name
     for layer in made["layers"]:
         layer["name"] = name
     for finding in made["findings"]:
         finding["summary"] = f"recovered {name}"
+        finding["family"] = printable(name)
         for result in finding["results"]:
             result["probe"] = name
     for key in ("version", "audit_id", "started"):
         made["tool"][key] = name
+    where = PlaceBlock(path=name, line=1, end_column=2, text=True)
+    made["judgement"] = judge(made, Policy(), place=where)
     for alert in made["judgement"]["alerts"]:
-        alert.update(subject=name, layer=name, message=name, reason=name, threat_model=name)
+        alert.update(layer=name, message=name, reason=name)
     made["judgement"].update(warnings=[name], reasons=[name])
     made["judgement"]["place"]["path"] = name
     return made
