@@ -11,6 +11,7 @@ from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
+from auditor.filter_options import FilterFiles, FilterOptions
 from auditor.output_formats import SUFFIXES
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import (
@@ -369,12 +370,7 @@ class ListOptions:
 class SchemaOptions:
     """Which document is described."""
 
-    what: str = _output(
-        "audit",
-        one_of(terms.Document),
-        "audit, attack, study or inspection",
-        argument=True,
-    )
+    what: str = _output("audit", one_of(terms.Document), "audit, attack, study or inspection", argument=True)
 
 
 # What each command takes, in the order of its help.
@@ -383,6 +379,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "attack": (AttackOptions, AttackFiles),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles),
+    "filter": (FilterOptions, FilterFiles),
     "export": (ExportOptions,),
     "report": (ReportOptions,),
     "list": (ListOptions,),

@@ -10,6 +10,7 @@ import typer
 from auditor.cli.attack import attack
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
+from auditor.cli.filter import examine
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.report import report
@@ -54,6 +55,7 @@ for _name, _command in {
     "attack": attack,
     "study": study,
     "inspect": inspect_model,
+    "filter": examine,
     "export": export,
     "report": report,
     "list": list_known,
