@@ -8,7 +8,8 @@ import typer
 
 from auditor.cli.screen import busy, stderr
 from auditor.cli.signatures import takes_options
-from auditor.options import AttackFiles, AttackOptions
+from auditor.options import AttackOptions
+from auditor.output_options import AttackFiles
 from auditor.update_options import CapturedUpdate
 from auditor.values import shown
 

@@ -9,7 +9,8 @@ import typer
 from auditor.cli.screen import busy
 from auditor.cli.signatures import takes_options
 from auditor.errors import UsageError
-from auditor.options import InspectFiles, InspectOptions
+from auditor.options import InspectOptions
+from auditor.output_options import InspectFiles
 from auditor.text import printable
 
 

@@ -3,7 +3,7 @@
 import typer
 
 from auditor.cli.signatures import takes_options
-from auditor.options import ListOptions
+from auditor.output_options import ListOptions
 
 
 @takes_options("list")

@@ -8,13 +8,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from auditor.cli.attack import attack
-from auditor.cli.config import config
-from auditor.cli.diff import diff
+from auditor.cli.ci.config import config
+from auditor.cli.ci.diff import diff
+from auditor.cli.ci.explain import explain
+from auditor.cli.ci.gate import gate
+from auditor.cli.ci.init import init
 from auditor.cli.doctor import doctor
-from auditor.cli.explain import explain
 from auditor.cli.export import export
-from auditor.cli.gate import gate
-from auditor.cli.init import init
+from auditor.cli.filter import examine
 from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
@@ -61,6 +62,7 @@ for _name, _command in {
     "replay": replay,
     "study": study,
     "inspect": inspect_model,
+    "filter": examine,
     "export": export,
     "report": report,
     "diff": diff,

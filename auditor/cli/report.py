@@ -7,7 +7,7 @@ import typer
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
 from auditor.errors import UsageError
-from auditor.options import ReportOptions
+from auditor.output_options import ReportOptions
 from auditor.text import printable
 
 

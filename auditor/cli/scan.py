@@ -12,8 +12,9 @@ from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
 from auditor.gate_options import ConfigurationOptions, GateOptions
-from auditor.options import ScanFiles, ScanOptions
+from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
+from auditor.output_options import ScanFiles
 
 
 @takes_options("scan")
@@ -27,8 +28,8 @@ def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: Confi
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]
     with busy("starting"):
-        from auditor.cli.gating import baseline_of, judged, waivers_of
-        from auditor.cli.reuse import outdated, reusable
+        from auditor.cli.ci.gating import baseline_of, judged, waivers_of
+        from auditor.cli.ci.reuse import outdated, reusable
         from auditor.content_key import content_key
         from auditor.report.outputs import UnwrittenError
 

@@ -5,7 +5,7 @@ import json
 import typer
 
 from auditor.cli.signatures import takes_options
-from auditor.options import SchemaOptions
+from auditor.output_options import SchemaOptions
 
 
 @takes_options("schema")

@@ -10,7 +10,6 @@ from auditor.score.confidence import confidence, unaccounted_for
 from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
-from auditor.score.gaussian_privacy import gaussian_epsilon, gaussian_mu, most_recall
 from auditor.score.grade import (
     EXACT_DB,
     clearly_above_chance,
@@ -27,6 +26,8 @@ from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.motion import motion_psnr
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
+from auditor.score.privacy.filter_bound import empirical_epsilon, matched, normal_epsilon
+from auditor.score.privacy.gaussian_privacy import gaussian_epsilon, gaussian_mu, most_recall
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import is_found, rank, summarise, tail_bound, z_score
 from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
@@ -63,15 +64,18 @@ __all__ = [
     "confidence",
     "decide",
     "embedding_rank",
+    "empirical_epsilon",
     "gate",
     "gaussian_epsilon",
     "gaussian_mu",
     "grade_clip",
     "grade_finding",
     "is_found",
+    "matched",
     "merged",
     "most_recall",
     "motion_psnr",
+    "normal_epsilon",
     "pair",
     "perceptual_distance",
     "proportion",

@@ -50,7 +50,10 @@ def strided():
     torch.manual_seed(0)
     return Strided()
 """
-KEYS = ["format", "sha256", "input", "parameters", "operators", "fidelity", "flags", "determinacy", "client_check"]
+KEYS = [
+    "format", "sha256", "input", "parameters", "operators", "fidelity", "flags", "determinacy", "client_check",
+    "privacy",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from auditor.score import gaussian_epsilon, gaussian_mu, most_recall
-from auditor.score.gaussian_privacy import gaussian_delta
+from auditor.score.privacy.gaussian_privacy import gaussian_delta
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 4.0])

@@ -16,7 +16,7 @@ def gate(file: GateFile, options: GateOptions) -> None:
 
     Exits 1 when the gate fails on findings, 4 when the audit cannot tell and that is to fail.
     """
-    from auditor.cli.gating import baseline_of, judged, waivers_of
+    from auditor.cli.ci.gating import baseline_of, judged, waivers_of
     from auditor.report.ci.changes import change_lines
     from auditor.results.reading import read_results
 

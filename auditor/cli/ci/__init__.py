@@ -1,0 +1,1 @@
+"""Commands for pipelines: comparing audits, judging them, and what a project configures."""

@@ -1,0 +1,82 @@
+"""Options of what commands write and print."""
+
+from functools import partial
+from pathlib import Path
+
+from auditor import terms
+from auditor.declaring import REQUIRED, declaration, option
+from auditor.output_formats import REUSE, STDOUT, SUFFIXES
+from auditor.terms import OUTPUT
+from auditor.values import FilePath, Listed, Switch, one_of
+
+_output = partial(option, panel=OUTPUT)
+
+
+@declaration
+class ScanFiles:
+    """What a scan writes."""
+
+    out: Path | None = _output(
+        None,
+        FilePath("DIR"),
+        "Folder for results.json, report.html and report.pdf.",
+        default_words="fl-audit-report",
+    )
+    output: tuple[Path, ...] = _output(
+        (),
+        Listed(FilePath()),
+        f"File to write ({' '.join(SUFFIXES)}); repeatable; replaces the folder unless --out is given too. {STDOUT}",
+        flags=("-o",),
+    )
+    json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
+    quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
+    reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
+
+
+@declaration
+class AttackFiles:
+    """What an attack writes."""
+
+    out: Path = _output(Path("fl-audit-attack"), FilePath("DIR"), "Folder for results.", former=("output",))
+    force: bool = _output(False, Switch(), "Replace the results of an earlier attack in that folder.")
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
+class InspectFiles:
+    """What an inspection prints and writes."""
+
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+    frame: Path | None = _output(
+        None,
+        FilePath("FILE.png"),
+        "Picture of a clip as the network reads it, which shows a wrong layout or normalisation.",
+    )
+    all: bool = _output(False, Switch(), "List every layer of a long model.")
+
+
+@declaration
+class ReportOptions:
+    """Results that are rendered again."""
+
+    results: Path = _output(REQUIRED, FilePath(), "results.json of a scan, or study.json of a study", argument=True)
+    out: Path | None = _output(
+        None, FilePath("DIR"), "Folder for report.html and report.pdf.", default_words="beside RESULTS"
+    )
+    output: tuple[Path, ...] = _output(
+        (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable. {STDOUT}", flags=("-o",)
+    )
+
+
+@declaration
+class ListOptions:
+    """What is listed."""
+
+    what: str = _output("all", one_of(terms.Listing), "attacks, probes, presets or all", argument=True)
+
+
+@declaration
+class SchemaOptions:
+    """Which document is described."""
+
+    what: str = _output("audit", one_of(terms.Document), "a document that fl-audit writes", argument=True)
