@@ -113,7 +113,8 @@ def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tenso
     if off > SAME_ANSWER:
         raise NotAuditable(
             f"the model answers differently each time: two runs on one clip differ by {off:.1%} of the largest logit",
-            "switch off what draws random numbers or counts runs in forward; dropout is --dropout's matter",
+            "switch off what draws random numbers or counts runs in forward, and begin every clip from the same state "
+            "(a hidden state that is kept between calls); dropout is --dropout's matter",
         )
     if not often:
         return

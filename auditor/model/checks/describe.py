@@ -89,7 +89,8 @@ def count_classes(model: VideoModel, clip: Tensor, wanted: int | None) -> int:
         raise NotAuditable("the model returns integers, not logits", "return the logits from forward")
     if not bool(torch.isfinite(logits).all()):
         raise NotAuditable(
-            "the model returns NaN or infinity on a clip of noise", "check the weights and --mean, --std"
+            "the model returns NaN or infinity on a clip of noise",
+            "check the weights, --mean and --std, and what was set of further inputs",
         )
     if wanted is not None and logits.shape[-1] != wanted:
         raise UsageError(f"the model has {logits.shape[-1]} classes, not {wanted}", "correct --classes or leave it out")

@@ -45,6 +45,7 @@ INTEGERS = (
     TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.UINT32, TensorProto.INT32,
     TensorProto.UINT64, TensorProto.INT64,
 )  # fmt: skip
+COLOURS = 3
 
 
 @record
@@ -349,6 +350,8 @@ def _disagreement(made: _Try, tolerance: float, single: Tensor, fixed: int | Non
         if single.dim() == 4:
             what = "frames"
             remedy = f"if they are the {fixed} frames of one clip, give --input-shape {shape}"
+            if fixed == COLOURS:
+                remedy += "; if they are colours, the file has no axis of clips: export it with one"
         return NotAuditable(f"the file fixes {fixed} {what} in its batch and answers once for all of them", remedy)
     rows = 2 * single.shape[0]
     wrong = (

@@ -73,6 +73,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         built = _build(source, form, given, options)
+    _check_shaped(built.module)
     frozen, told = frozen_parameters(built.module)
     network, notes = trained_form(built.module)
     notes = (*built.notes, *notes, *([told] if told else []))
@@ -243,16 +244,21 @@ def _respelled(spec: InputSpec, shape: tuple[int, ...]) -> InputSpec:
     return replace(found, mean=(0.0,), std=(1.0,))
 
 
+def _check_shaped(network: nn.Module) -> None:
+    for name, value in network.named_parameters():
+        if isinstance(value, nn.parameter.UninitializedParameter):
+            raise UsageError(
+                f"parameter '{printable(name)}' has no shape yet",
+                "run the network once in the factory, on a clip of zeros: a lazy module takes its shape from it",
+            )
+
+
 def check_parameters(network: nn.Module) -> None:
-    """Refuse a network without float parameters, or with some that hold no number."""
+    """Refuse a network without float parameters, or with some that are not finite."""
     check_not_quantised(network)
     parameters = dict(network.named_parameters())
     if not any(value.is_floating_point() for value in parameters.values()):
         raise NotAuditable("the model has no trainable float parameter", "return the model itself from the factory")
     for name, value in parameters.items():
-        if isinstance(value, nn.parameter.UninitializedParameter):
-            raise UsageError(
-                f"parameter '{printable(name)}' has no shape yet", "run the lazy module once in the factory"
-            )
         if not bool(torch.isfinite(value).all()):
             raise NotAuditable(f"tensor '{printable(name)}' holds NaN or infinity", "give a checkpoint that is finite")

@@ -16,6 +16,7 @@ from auditor.text import printable
 SEE = "see Several inputs in docs/pytorch.md"
 # From a clip (batch, channel, frame, height, width) to what people's networks read, as Python spells it.
 WAYS: Mapping[str, Callable[[Tensor], Any]] = {
+    "[x]": lambda x: [x],
     "x[:, None]": lambda x: x[:, None],
     "x.transpose(1, 2).flatten(1, 2)": lambda x: x.transpose(1, 2).flatten(1, 2),
     "[x[:, :, ::4], x]": lambda x: [x[:, :, ::4], x],
@@ -25,17 +26,26 @@ WAYS: Mapping[str, Callable[[Tensor], Any]] = {
 
 
 def check_forward(network: nn.Module, shown: str) -> None:
-    """Refuse a network whose forward needs more than one argument.
+    """Refuse a network whose forward needs more than one argument, takes it by name only, or is missing.
 
     Raises
     ------
     UsageError
         With the names of its arguments.
     """
+    if getattr(type(network), "forward", None) is nn.Module.forward and "forward" not in vars(network):
+        raise UsageError(f"{shown} has no forward", "return a network that computes logits from a batch of clips")
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):
         return
+    named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    if named:
+        name = printable(named[0], 40)
+        raise UsageError(
+            f"forward of {shown} takes '{name}' by name only",
+            f"return a module that passes it on: def forward(self, x): return self.net({name}=x); {SEE}",
+        )
     needed = [
         p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
@@ -49,12 +59,12 @@ def check_forward(network: nn.Module, shown: str) -> None:
 
 
 def wrapper_hint(model: VideoModel, seed: int) -> str:
-    """Return what to do where the network runs on something made of the clip; empty if on nothing that is known."""
-    x = model.prepare(sample_clips(model.spec, 1, seed))
-    ways = WAYS if model.spec.layout == "NCTHW" else {}
+    """Return what to do where the network runs on something made of clips; where on nothing known, what it may want."""
+    x = model.prepare(sample_clips(model.spec, 2, seed))
+    ways = WAYS if model.spec.layout == "NCTHW" else {"[x]": WAYS["[x]"]}
     text = next((text for text, way in ways.items() if _runs(model, way, x)), "")
     if not text:
-        return ""
+        return f"check --input-shape and --layout; for what reads a dict, a list or states as well, {SEE}"
     return f"it runs on {text}: return a module with def forward(self, x): return self.net({text}); {SEE}"
 
 
@@ -64,4 +74,4 @@ def _runs(model: VideoModel, way: Callable[[Tensor], Any], x: Tensor) -> bool:
             logits = select(model.network(way(x)), model.wanted_output)
     except Exception:  # noqa: BLE001 - the network is the user's and may raise anything
         return False
-    return logits.dim() > 1 and logits.shape[0] == 1 and logits.is_floating_point()
+    return logits.dim() > 1 and logits.shape[0] == 2 and logits.is_floating_point()

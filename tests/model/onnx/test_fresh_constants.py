@@ -86,3 +86,12 @@ def test_a_weight_that_serves_twice_is_one_parameter(tmp_path) -> None:
     net = Tied().eval()
     names, _ = compared(net, str(export(net, tmp_path / "m.onnx", "legacy", SHAPE)))
     assert len(names) == 4
+
+
+def test_fresh_statistics_are_no_parameters_where_the_exporter_merged_them(tmp_path) -> None:
+    """Before training scale and variance are ones, shift and mean zeros: dynamo writes one constant for two."""
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm3d(6, affine=True, track_running_stats=True)
+    net = nn.Sequential(nn.Conv3d(3, 6, 3, 2, 1), norm, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 128, 5)).eval()
+    names, _ = compared(net, str(export(net, tmp_path / "m.onnx", "dynamo", SHAPE)))
+    assert len(names) == 6

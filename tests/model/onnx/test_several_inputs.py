@@ -91,3 +91,80 @@ def test_several_clips_at_once_are_refused_with_a_wrapper(tmp_path) -> None:
     path = exported(Crops(), (torch.rand(1, 3, 3, 4, 8, 8),), ["x"], tmp_path / "m.onnx")
     text = fails(NotAuditable, "reads 3 clips", "def forward(self, x)", source=path)
     assert "--input-shape" not in text
+
+
+class Averaged(nn.Module):
+    """A classifier behind axes that hold one entry each; `places` says where."""
+
+    def __init__(self, places: tuple[int, ...]) -> None:
+        super().__init__()
+        self.places, self.conv, self.head = places, nn.Conv3d(3, 4, 3, 2, 1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place in reversed(self.places):
+            x = x.select(place, 0)
+        return self.head(self.conv(x).relu().mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("places", [(5,), (1, 2), (1, 6)])
+def test_axes_of_one_entry_are_taken_away_wherever_they_stand(places, tmp_path) -> None:
+    torch.manual_seed(0)
+    net, clip = Averaged(places), torch.rand(1, 3, 4, 8, 8)
+    shaped = clip
+    for place in places:
+        shaped = shaped.unsqueeze(place)
+    target = load(exported(net, (shaped,), ["x"], tmp_path / "m.onnx"))
+    assert (target.input.layout, target.input.frames) == ("NCTHW", 4)
+    torch.testing.assert_close(target.model(clip.transpose(1, 2)), net(shaped))
+
+
+def test_an_open_axis_of_clips_counts_as_one(tmp_path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is deprecated
+        axes = {"x": {0: "n", 1: "clips"}}
+        torch.onnx.export(
+            Crops().eval(), (torch.rand(1, 1, 3, 4, 8, 8),), path, dynamo=False, input_names=["x"], dynamic_axes=axes
+        )
+    assert load(str(path)).input.frames == 4
+
+
+@pytest.mark.parametrize(("state", "mask"), [("h_prev", "valid"), ("memory", "masks"), ("last_h", "mask_in")])
+def test_other_names_of_states_and_masks(state, mask, tmp_path) -> None:
+    inputs = torch.rand(1, 4, 3, 8, 8), torch.zeros(1, 1, 6), torch.ones(1, 4)
+    target = load(exported(Recurrent(pads=False), inputs, ["clip", state, mask], tmp_path / "m.onnx"))
+    notes = " ".join(target.fidelity.notes)
+    assert f"'{state}' is set to 0" in notes
+    assert f"'{mask}' is set to 1" in notes
+
+
+def test_a_mask_may_follow_an_open_number_of_frames(tmp_path) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(192, 5)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return (self.head(x.flatten(2)) * mask[..., None]).sum(1)
+
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is deprecated
+        axes = {name: {0: "n", 1: "t"} for name in ("clip", "mask")}
+        inputs = torch.rand(1, 4, 3, 8, 8), torch.ones(1, 4)
+        torch.onnx.export(Masked().eval(), inputs, path, dynamo=False, input_names=["clip", "mask"], dynamic_axes=axes)
+    assert load(str(path), input_shape=(6, 3, 8, 8)).input.frames == 6
+
+
+def test_an_input_that_is_no_clip_is_given_its_value(tmp_path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(768, 5)
+
+        def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+            return self.head(x.flatten(1)) * factor
+
+    path = exported(Scaled(), (torch.rand(1, 3, 4, 8, 8), torch.ones(1)), ["x", "factor"], tmp_path / "m.onnx")
+    fails(NotAuditable, "self.net(x, torch.ones(1))", source=path)

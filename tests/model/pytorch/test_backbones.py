@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auditor.errors import NotAuditable
+from auditor.errors import NotAuditable, UsageError
 from auditor.model import load
 
 
@@ -88,3 +88,19 @@ def test_a_cut_between_parts_that_train_makes_blind(backbone) -> None:
 def test_logits_without_any_gradient_are_refused(backbone) -> None:
     with pytest.raises(NotAuditable, match="the logits have no gradient"):
         load(backbone, arg=(("how", "all"),))
+
+
+LAZY = """
+from torch import nn
+
+def lazy():
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+    net.input_shape = (3, 4, 8, 8)
+    return net
+"""
+
+
+def test_a_lazy_network_is_told_to_run_once(tmp_path) -> None:
+    (tmp_path / "lazy.py").write_text(LAZY)
+    with pytest.raises(UsageError, match="has no shape yet"):
+        load(f"{tmp_path / 'lazy.py'}:lazy")

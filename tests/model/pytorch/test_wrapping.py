@@ -24,6 +24,9 @@ class Net(nn.Module):
             return self.head(x.flatten(2)).mean(1)
         if self.form == "stacked":
             return self.head(self.plane(x).flatten(1))
+        if self.form == "list":
+            assert isinstance(x, list)
+            return self.head(x[0].flatten(1))
         slow, fast = x
         return self.slow(slow.flatten(1)) + self.head(fast.flatten(1))
 
@@ -41,11 +44,34 @@ class Wrapped(nn.Module):
 def bare(form): return Net(form)
 def wrapped(form): return Wrapped(form)
 def two(): return Two("plain")
+
+class Named(Net):
+    def forward(self, *, pixel_values):
+        return self.head(pixel_values.flatten(1))
+
+class Dictionary(Net):
+    def forward(self, batch):
+        return self.head(batch["video"].flatten(1))
+
+class Nothing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 5)
+
+class Passing(Wrapped):
+    def __init__(self):
+        super().__init__("plain")
+        self.net = Named("plain")
+
+def named(): return Named("plain")
+def passing(): return Passing()
+def dictionary(): return Dictionary("plain")
+def nothing(): return Nothing()
 """
 SHAPE = (3, 8, 8, 8)
 
 
-@pytest.mark.parametrize("form", ["crops", "stacked", "pathways"])
+@pytest.mark.parametrize("form", ["crops", "stacked", "pathways", "list"])
 def test_the_module_that_is_shown_works(form, tmp_path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     given = {"input_shape": SHAPE, "layout": "NCTHW", "arg": (("form", form),)}
@@ -60,3 +86,20 @@ def test_inputs_beside_the_clip_are_named(tmp_path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     source = f"{tmp_path / 'nets.py'}:two"
     fails(UsageError, "needs 2 inputs (x, audio)", "self.net(x, ", source=source, input_shape=SHAPE)
+
+
+def test_an_input_by_name_only_gets_the_module_that_passes_it_on(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    given = {"input_shape": SHAPE, "layout": "NCTHW"}
+    text = fails(UsageError, "takes 'pixel_values' by name only", source=f"{tmp_path / 'nets.py'}:named", **given)
+    way = re.search(r"return (self\.net\(.*\)); see", text)
+    assert way is not None
+    (tmp_path / "nets.py").write_text(NETS.replace("WAY", way[1]))
+    assert load(f"{tmp_path / 'nets.py'}:passing", **given).classes == 5
+
+
+def test_what_reads_a_dict_and_what_has_no_forward_are_told_so(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    given = {"input_shape": SHAPE, "layout": "NCTHW"}
+    fails(UsageError, "for what reads a dict", source=f"{tmp_path / 'nets.py'}:dictionary", **given)
+    fails(UsageError, "has no forward", source=f"{tmp_path / 'nets.py'}:nothing", **given)

@@ -32,7 +32,7 @@ def taken_apart(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     repeated: dict[str, str] = {}
     paths = _paths(graph)
     nodes: list[Node] = []
-    for node in graph.nodes:
+    for node in (_own_statistics(node, constants) for node in graph.nodes):
         if node.operator == "Identity" and not node.domain and _named_twice(node, graph):
             source, name = node.inputs[0], node.outputs[0]
             constants[name] = constants[source].clone()
@@ -61,6 +61,22 @@ def taken_apart(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     return replace(
         graph, nodes=tuple(nodes), constants=constants, kinds=kinds, initializers=graph.initializers | {*apart}
     ), tuple(notes)
+
+
+def _own_statistics(node: Node, constants: dict[str, Tensor]) -> Node:
+    """Give running statistics a constant of their own where they share one with what is trained.
+
+    Fresh ones are zeros and ones, as shifts and scales are.
+    """
+    if node.operator != "BatchNormalization" or node.domain or len(node.inputs) < 5:
+        return node
+    inputs = list(node.inputs)
+    for place, word in ((3, "running_mean"), (4, "running_var")):
+        if inputs[place] in inputs[:3] and inputs[place] in constants:
+            own = f"{inputs[place]} ({word})"
+            constants[own] = constants[inputs[place]].clone()
+            inputs[place] = own
+    return replace(node, inputs=tuple(inputs))
 
 
 def _weights(node: Node, constants: dict[str, Tensor]) -> list[str]:
