@@ -195,6 +195,7 @@ def test_noise_is_told_from_what_gradients_differ_by():
         ((), "no update was given; give --update FILE"),
         (("--update", "sent.npz", "--batch", "2"), "a replay knows one clip"),
         (("--update", "sent.npz", "--clip", "nothing"), "there is no clip nothing"),
+        (("--update", "sent.npz", "--defence", "clip:1"), "--defence is simulated by no replay"),
         (("--update", "sent.npz", "--label", "x"), "--label x is no class of this model"),
         (("--update", "other.npz"), "they do not fit in order"),
     ],

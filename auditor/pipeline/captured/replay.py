@@ -63,6 +63,10 @@ def check_words(captured: CapturedUpdate, clip: ReplayedClip, options: ClientOpt
         raise UsageError("no update was given", "give --update FILE, or --after FILE")
     if options.batch != 1:
         raise UsageError("--batch is more than 1, and a replay knows one clip", "replay an update of one clip")
+    if options.defence:
+        raise UsageError(
+            "--defence is simulated by no replay, which tells clipping, scaling and noise by itself", "leave it out"
+        )
     check_clip(clip.clip)
 
 
