@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, Gradi
 from auditor.cli import main as cli
 from auditor.cli.catalogue import listing
 from auditor.errors import UsageError
+from auditor.gate_options import GateOptions
+from auditor.output_options import ScanFiles
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
 from auditor.pipeline.single_attack.named import label_of
 from auditor.probe.video import read_video
@@ -356,6 +359,7 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
         return set(inspect.signature(command).parameters)
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "output", "sr", "lpips", "faces"}
+    of_the_audit |= {field.name for kind in (GateOptions, ScanFiles) for field in fields(kind)}
     assert named(cli.scan) - of_the_audit <= named(cli.attack)
 
 

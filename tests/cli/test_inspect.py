@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,8 @@ from PIL import Image
 
 from auditor.cli import main as cli
 from auditor.errors import AuditError
+from auditor.gate_options import GateOptions
+from auditor.output_options import ScanFiles
 from auditor.pipeline import ScanOptions, Silent
 from auditor.pipeline.inspection import inspect
 
@@ -240,4 +243,5 @@ def test_inspect_takes_every_option_of_scan_that_says_what_the_model_and_the_cli
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
     of_the_audit |= {"reference", "sr", "lpips", "faces"}
+    of_the_audit |= {field.name for kind in (GateOptions, ScanFiles) for field in fields(kind)}
     assert named(cli.scan) - of_the_audit <= named(cli.inspect_model)
