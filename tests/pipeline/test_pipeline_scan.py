@@ -27,7 +27,7 @@ def audit(name: str, preset: Preset | None = None, enhanced: int = 0, **change):
 
 @pytest.fixture(scope="module")
 def flat():
-    return audit("flat", short(probes=3), enhanced=1)
+    return audit("flat", short(), enhanced=1)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_flatten_net_fails(flat):
     assert flat["verdict"]["exit_code"] == 1
     assert flat["findings"][0]["grade"] in ("RECOGNISABLE", "EXACT")
     assert flat["severity"]["band"] in ("high", "critical")
-    assert flat["labels"]["interval"]["hits"] == flat["labels"]["interval"]["trials"] == 4
+    assert flat["labels"]["interval"]["hits"] == flat["labels"]["interval"]["trials"] == 3
 
 
 def test_the_transformer_fails_by_its_closed_form(vivit):
