@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from auditor.federated.sparsification import share_of
-from auditor.records import Defence, Effect, straight_through, written
+from auditor.federated.sparsification import Sparsification, seen
+from auditor.records import Defence, Effect, straight_through
 
 
 @dataclass(frozen=True)
-class TopK(Defence):
+class TopK(Sparsification):
     """Send a share of every parameter's entries, the largest by magnitude, and zero for the rest.
 
     Aji & Heafield 2017 (arXiv 1704.05021), by parameter. At least one entry of each is sent.
@@ -21,13 +21,6 @@ class TopK(Defence):
 
     name: ClassVar[str] = "top-k"
     form: ClassVar[str] = "top-k:SHARE with 0 < SHARE <= 1"
-    effect: ClassVar[Effect] = "mask"
-    share: float
-
-    @classmethod
-    def of(cls, number: str) -> Self:
-        """Return the defence with this share of entries."""
-        return cls(share_of(number))
 
     @property
     def told(self) -> str:
@@ -36,11 +29,14 @@ class TopK(Defence):
 
     def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return the update with its small entries at zero."""
-        return {name: g * self._largest(g) for name, g in update.items()}
+        return self._sparse(update)
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
-        return {name: g * (self._largest(g) if sent is None else sent[name] != 0.0) for name, g in ours.items()}
+        return self._sparse(ours) if sent is None else seen(ours, sent)
+
+    def _sparse(self, update: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: g * self._largest(g) for name, g in update.items()}
 
     def _largest(self, g: Tensor) -> Tensor:
         """Return a mask of the entries that are sent."""
@@ -50,12 +46,23 @@ class TopK(Defence):
             kept[size.topk(max(1, round(self.share * len(size)))).indices] = True
         return kept.view_as(g)
 
+
+class Numberless(Defence):
+    """A defence that has no number."""
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence; it has no number."""
+        if number:
+            raise ValueError(number)
+        return cls()
+
     def __str__(self) -> str:
-        return f"{self.name}:{written(self.share)}"
+        return self.name
 
 
 @dataclass(frozen=True)
-class Sign(Defence):
+class Sign(Numberless):
     """Send every entry's sign, times the mean magnitude of its parameter.
 
     signSGD (Bernstein et al. 2018, arXiv 1802.04434) with the scale of Karimireddy et al. 2019 (arXiv 1901.09847).
@@ -64,13 +71,6 @@ class Sign(Defence):
     name: ClassVar[str] = "sign"
     form: ClassVar[str] = "sign"
     effect: ClassVar[Effect] = "sign"
-
-    @classmethod
-    def of(cls, number: str) -> Self:
-        """Return the defence; it has no number."""
-        if number:
-            raise ValueError(number)
-        return cls()
 
     @property
     def told(self) -> str:
@@ -93,9 +93,6 @@ class Sign(Defence):
         the mean magnitude is s sqrt(2 / pi).
         """
         return {name: math.sqrt((math.pi / 2.0 - 1.0) * math.pi / 2.0) * float(_largest(g)) for name, g in sent.items()}
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
@@ -146,19 +143,12 @@ class Quantise(Defence):
 
 
 @dataclass(frozen=True)
-class Float16(Defence):
+class Float16(Numberless):
     """Send IEEE half precision: 11 bits, nothing below 6e-8 and nothing above 65504, at which entries are cut."""
 
     name: ClassVar[str] = "float16"
     form: ClassVar[str] = "float16"
     effect: ClassVar[Effect] = "precision"
-
-    @classmethod
-    def of(cls, number: str) -> Self:
-        """Return the defence; it has no number."""
-        if number:
-            raise ValueError(number)
-        return cls()
 
     @property
     def told(self) -> str:
@@ -176,9 +166,6 @@ class Float16(Defence):
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
         """Return that of errors uniform within half a unit of each entry's last place."""
         return {name: _last_place(g) / math.sqrt(12.0) for name, g in sent.items() if g.numel()}
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def _halved(g: Tensor) -> Tensor:

@@ -59,8 +59,12 @@ def flower_client_adaptive(
     clipped_count_stddev: float = 0.0,
 ) -> Parts:
     """Flower 1.42, DifferentialPrivacyClientSideAdaptiveClipping, in its first round; 0 is a stddev of a 20th of n."""
-    z = adaptive_multiplier(noise_multiplier, clipped_count_stddev or num_sampled_clients / 20.0)
-    return (_clip(initial_clipping_norm), *_noise(z * initial_clipping_norm / num_sampled_clients, _SERVER))
+    return flower_client_fixed(
+        training,
+        noise_multiplier=adaptive_multiplier(noise_multiplier, clipped_count_stddev or num_sampled_clients / 20.0),
+        clipping_norm=initial_clipping_norm,
+        num_sampled_clients=num_sampled_clients,
+    )
 
 
 def flower_server_adaptive(
@@ -72,10 +76,11 @@ def flower_server_adaptive(
     clipped_count_stddev: float = 0.0,
 ) -> Parts:
     """Flower 1.42, DifferentialPrivacyServerSideAdaptiveClipping, in its first round; clients send bare updates."""
-    z = adaptive_multiplier(noise_multiplier, clipped_count_stddev or num_sampled_clients / 20.0)
-    return (
-        f"{_SERVER}{_clip(initial_clipping_norm)}",
-        *_noise(z * initial_clipping_norm / num_sampled_clients, _SERVER),
+    return flower_server_fixed(
+        training,
+        noise_multiplier=adaptive_multiplier(noise_multiplier, clipped_count_stddev or num_sampled_clients / 20.0),
+        clipping_norm=initial_clipping_norm,
+        num_sampled_clients=num_sampled_clients,
     )
 
 
@@ -175,10 +180,12 @@ def tff_gaussian_adaptive(
     clipped_count_stddev: float = 0.0,
 ) -> Parts:
     """TFF, DifferentiallyPrivateFactory.gaussian_adaptive in its first round; 0 is a stddev of a 20th of n."""
-    z = adaptive_multiplier(noise_multiplier, clipped_count_stddev or 0.05 * clients_per_round)
-    return (
-        f"{_SERVER}{_clip(initial_l2_norm_clip)}",
-        *_noise(z * initial_l2_norm_clip / clients_per_round, _SERVER),
+    return flower_server_adaptive(
+        training,
+        noise_multiplier=noise_multiplier,
+        num_sampled_clients=clients_per_round,
+        initial_clipping_norm=initial_l2_norm_clip,
+        clipped_count_stddev=clipped_count_stddev,
     )
 
 

@@ -13,22 +13,32 @@ from torch import Tensor
 from auditor.records import Defence, Effect, written
 
 
-def share_of(number: str) -> float:
-    """Return a share, above 0 and at most 1.
+@dataclass(frozen=True)
+class Sparsification(Defence):
+    """Send a share of the entries, and zero for the rest."""
 
-    Raises
-    ------
-    ValueError
-        It is none.
-    """
-    share = float(number)
-    if not 0.0 < share <= 1.0:
-        raise ValueError(number)
-    return share
+    effect: ClassVar[Effect] = "mask"
+    share: float
+
+    @classmethod
+    def of(cls, number: str) -> Self:
+        """Return the defence with this share, above 0 and at most 1."""
+        share = float(number)
+        if not 0.0 < share <= 1.0:
+            raise ValueError(number)
+        return cls(share)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{written(self.share)}"
+
+
+def seen(ours: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of ours that were sent: those that are not zero there."""
+    return {name: g * (sent[name] != 0.0) for name, g in ours.items()}
 
 
 @dataclass(frozen=True)
-class RandomK(Defence):
+class RandomK(Sparsification):
     """Send a random share of every parameter's entries as they are, and zero for the rest (Stich et al. 2018).
 
     arXiv 1809.07599, by parameter; at least one entry of each is sent. Draws are the client's own.
@@ -36,13 +46,6 @@ class RandomK(Defence):
 
     name: ClassVar[str] = "random-k"
     form: ClassVar[str] = "random-k:SHARE with 0 < SHARE <= 1"
-    effect: ClassVar[Effect] = "mask"
-    share: float
-
-    @classmethod
-    def of(cls, number: str) -> Self:
-        """Return the defence with this share of entries."""
-        return cls(share_of(number))
 
     @property
     def told(self) -> str:
@@ -61,14 +64,11 @@ class RandomK(Defence):
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the entries of ours that were sent; all of them where that cannot be seen."""
-        return {name: g if sent is None else g * (sent[name] != 0.0) for name, g in ours.items()}
-
-    def __str__(self) -> str:
-        return f"{self.name}:{written(self.share)}"
+        return dict(ours) if sent is None else seen(ours, sent)
 
 
 @dataclass(frozen=True)
-class Prune(Defence):
+class Prune(Sparsification):
     """Set the smallest share of all entries to zero, over all parameters together (Zhu et al. 2019, section 5.2).
 
     arXiv 1906.08935. Of equal magnitudes at the threshold all are sent.
@@ -76,16 +76,14 @@ class Prune(Defence):
 
     name: ClassVar[str] = "prune"
     form: ClassVar[str] = "prune:SHARE with 0 < SHARE < 1, the share that is set to zero"
-    effect: ClassVar[Effect] = "mask"
-    share: float
 
     @classmethod
     def of(cls, number: str) -> Self:
-        """Return the defence that leaves this share out."""
-        share = share_of(number)
-        if share == 1.0:
+        """Return the defence that leaves this share out, which is not all."""
+        made = super().of(number)
+        if made.share == 1.0:
             raise ValueError(number)
-        return cls(share)
+        return made
 
     @property
     def told(self) -> str:
@@ -99,15 +97,12 @@ class Prune(Defence):
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
         if sent is not None:
-            return {name: g * (sent[name] != 0.0) for name, g in ours.items()}
+            return seen(ours, sent)
         size = torch.cat([g.detach().abs().flatten() for g in ours.values()])
         # As many as lie below numpy's percentile, which is between two of them.
         left_out = math.ceil(self.share * (len(size) - 1))
         least = float(size.kthvalue(left_out + 1).values)
         return {name: g * (g.detach().abs() >= least) for name, g in ours.items()}
-
-    def __str__(self) -> str:
-        return f"{self.name}:{written(self.share)}"
 
 
 @dataclass(frozen=True)

@@ -28,24 +28,6 @@ from auditor.errors import UsageError
 MODELS = Path(__file__).parents[1] / "models_for_scans.py"
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run `fl-audit ARGS` in this process, in an empty folder; return code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fl-audit", *args])
-        with pytest.raises(SystemExit) as out:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(out.value.code or 0), shown.out, shown.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def the_error(err: str) -> str:
     """The one line that an error is."""
     lines = [x for x in err.splitlines() if x.strip()]

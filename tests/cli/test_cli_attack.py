@@ -1,5 +1,6 @@
 """`fl-audit attack` as a user meets it: what it prints, what it writes, and how it refuses."""
 
+import functools
 import inspect
 import json
 import math
@@ -58,22 +59,10 @@ SHAPE = ("--input-shape", "3,4,8,8", "--layout", "NCTHW", "--device", "cpu")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run, tmp_path):
     """Run `fl-audit attack ARGS` in this process, beside nets.py; return code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fl-audit", "attack", *map(str, args)])
-        with pytest.raises(SystemExit) as out:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(out.value.code or 0), shown.out, shown.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return functools.partial(run, "attack")
 
 
 def the_error(err: str) -> str:

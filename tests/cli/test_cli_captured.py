@@ -1,13 +1,12 @@
 """`fl-audit attack --update`: an update from files, whose clip only the test knows."""
 
 import argparse
+import functools
 import json
 import math
 import os
 import pickle
-import signal
 import struct
-import sys
 import zipfile
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from conformity import conforms
 from safetensors.torch import save_file
 
 import auditor
-from auditor.cli import main as cli
 from auditor.federated import LocalClient
 from auditor.pipeline.single_attack import run as single_attack
 from auditor.pipeline.single_attack.files import RESULT
@@ -46,22 +44,10 @@ LABEL = 2
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run, tmp_path):
     """Run `fl-audit attack ARGS` in this process, beside nets.py; return code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fl-audit", "attack", *map(str, args)])
-        with pytest.raises(SystemExit) as out:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(out.value.code or 0), shown.out, shown.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return functools.partial(run, "attack")
 
 
 class Sent:

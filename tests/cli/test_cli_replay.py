@@ -1,10 +1,9 @@
 """`fl-audit replay`: updates of a plain PyTorch client, with and without a planted difference."""
 
 import copy
+import functools
 import json
 import re
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from conformity import conforms
 from torch import nn
 
-from auditor.cli import main as cli
 from auditor.pipeline.captured.noise import unlike_noise
 from auditor.probe import shipped_probes
 from auditor.records import InputSpec
@@ -38,22 +36,10 @@ FEDAVG = ("--algorithm", "fedavg", "--local-epochs", str(STEPS), "--learning-rat
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run, tmp_path):
     """Run `fl-audit replay ARGS` in this process, beside nets.py; return code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fl-audit", "replay", *map(str, args)])
-        with pytest.raises(SystemExit) as out:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(out.value.code or 0), shown.out, shown.err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return functools.partial(run, "replay")
 
 
 def network() -> nn.Module:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from short_scans import scanning, short
 
-from auditor.cli import main as cli
 from auditor.report import outputs
 
 ROOT = Path(__file__).parents[2]
@@ -36,18 +35,9 @@ def quantised():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def run(run, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fl-audit", *args])
-        with pytest.raises(SystemExit) as out:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(out.value.code or 0), shown.out, shown.err
-
-    return call
+    return run
 
 
 @pytest.mark.parametrize(
