@@ -11,9 +11,7 @@ from auditor.results.consistency import GRADES
 from auditor.results.judgement import State
 
 Results = Mapping[str, Any]
-# Why an attack that is missing from an audit may have been left out although it could have found something.
 _WITHIN = "within the spread of repeats"
-_UNTESTED = ("out-of-budget", "unsupported", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +134,14 @@ def _exposed(old: Standing, new: Standing, spread: Spread) -> Change | None:
 def _gone(old: Standing, after: Mapping[Any, Standing], new: Results) -> Change:
     """What the later audit has nothing of: fixed, unless it did not look."""
     skipped = [s for s in new["skipped"] if s["what"] in old.attacks]
-    untested = next((s for s in skipped if s["because"] in _UNTESTED), None)
+    # Whatever else keeps an attack from running, it could have found something.
+    untested = next((s for s in skipped if s["because"] != "not-applicable"), None)
     if old.rule == "clip-reconstruction" and untested is not None:
         reason = f"{untested['what']} did not run this time ({untested['because']}): taken as it was"
+        return Change(old, old.key, "same", reason, False)
+    unknowing = old.attacks & {name for d in new["protocol"].get("defences") or () for name in d["unknown_to"]}
+    if old.rule == "clip-reconstruction" and unknowing:
+        reason = f"{min(unknowing)} has no form for the defences, and an adaptive one may find as much: taken as it was"
         return Change(old, old.key, "same", reason, False)
     stronger = [s for s in after.values() if s.present and (s.grade or 0) >= max(1, old.grade or 0)]
     if old.rule == "clip-reconstruction" and skipped and stronger:

@@ -126,7 +126,7 @@ def test_results_without_families_are_compared_by_attack_and_said_so():
     assert any("no families" in text for text in found["warnings"])
 
 
-@pytest.mark.parametrize("because", ["out-of-budget", "failed", "unsupported"])
+@pytest.mark.parametrize("because", ["out-of-budget", "out-of-memory", "failed", "unsupported"])
 def test_an_attack_that_did_not_run_this_time_is_not_fixed(because):
     old = audit("flat")
     new = copy.deepcopy(old)
@@ -140,6 +140,18 @@ def test_an_attack_that_did_not_run_this_time_is_not_fixed(because):
     assert states(found)["clip-reconstruction", "recursion"] == "same"
     (alert,) = (a for a in found["alerts"] if a["subject"] == "recursion")
     assert "did not run this time" in alert["reason"]
+
+
+def test_an_attack_that_knows_no_defence_is_not_fixed_by_it():
+    old = audit("flat")
+    new = copy.deepcopy(old)
+    lost = [f["attack"] for f in new["findings"] if f["family"] == "recursion"]
+    new["findings"] = [f for f in new["findings"] if f["family"] != "recursion"]
+    noise = {"name": "gaussian:0.1", "told": "noise is added", "acts": "client", "unknown_to": lost}
+    new["protocol"]["defences"] = [noise]
+    assert states(compared(old, new))["clip-reconstruction", "recursion"] == "same"
+    new["protocol"]["defences"] = [{**noise, "unknown_to": []}]
+    assert states(compared(old, new))["clip-reconstruction", "recursion"] == "fixed"
 
 
 def test_a_null_control_that_fails_fixes_nothing():
