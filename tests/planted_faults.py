@@ -131,7 +131,7 @@ FAULTS = (
           "special.ndtri(1 - _ALPHA)", ("test_score_intervals.py",)),
     Fault("score", "bits that a reference hands over count as read", "score/intervals.py", "max(0.5, blind)",
           "min(0.5, blind)", ("test_score_intervals.py",)),
-    Fault("score", "an exact finding needs no more than 25 dB", "score/grade.py", "EXACT_DB = 35.0",
+    Fault("score", "an exact finding needs no more than 25 dB", "results/scores.py", "EXACT_DB = 35.0",
           "EXACT_DB = 25.0", ("test_score_verdict.py", "test_references.py")),
     Fault("score", "a picture of the empty scene shows a person", "score/content.py",
           "(true - true.median(0, keepdim=True).values).square()", "torch.ones_like(true)", ("test_content.py",)),

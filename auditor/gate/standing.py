@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.results.consistency import GRADES
+from auditor.results.scores import EXACT_DB, EXPOSED_SHARE
 from auditor.results.severity import WHOLE_MAP, limits
 
 Results = Mapping[str, Any]
-# 35 dB is a copy to the eye (score/grade.py): a recovery that is closer still shows no more of anybody.
-EXACT_DB = 35.0
-# Half of the variance that was measured, as in the verdict (score/verdict.py).
-EXPOSED_SHARE = 0.5
 # For results that do not tell the share: half of a blind guess's squared error.
 _EXPOSED_DB = 3.0
 _GIST, _RECOGNISABLE = GRADES.index("GIST"), GRADES.index("RECOGNISABLE")

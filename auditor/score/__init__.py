@@ -2,7 +2,7 @@
 
 from auditor.results.attempts import Conclusion
 from auditor.results.audit import Confidence
-from auditor.results.scores import ClipScore, CopyScore, FaceMatch, Grade, Interval, Retrieval
+from auditor.results.scores import EXACT_DB, ClipScore, CopyScore, FaceMatch, Grade, Interval, Retrieval
 from auditor.score.appearance import Appearance
 from auditor.score.baselines import blind_guesses, reference_copies
 from auditor.score.clip import score_clip
@@ -11,7 +11,6 @@ from auditor.score.credibility import Evidence, conclude
 from auditor.score.embedding import embedding_rank
 from auditor.score.faces import FALSE_ACCEPT, SAME_PERSON, FaceRecogniser
 from auditor.score.grade import (
-    EXACT_DB,
     clearly_above_chance,
     clearly_identified,
     grade_clip,

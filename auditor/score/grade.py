@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from auditor.results.scores import VISIBLE_CONTENT, ClipScore, Grade, Interval
+from auditor.results.scores import EXACT_DB, VISIBLE_CONTENT, ClipScore, Grade, Interval
 from auditor.score.intervals import significant
 from auditor.score.retrieval import tail_bound
 
-# 35 dB is a root-mean-square error of 1.8% of the value range: the frames are the client's frames to the eye.
-EXACT_DB = 35.0
 # A blind guess and its own noise differ by tenths of a dB; one whole dB is more than rounding or luck in one clip.
 GAIN_DB = 1.0
 # A quarter of the best blind guess's error, structure and all: no null control of this project came within 5 dB of it,

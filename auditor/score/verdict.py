@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from auditor.errors import ExitCode
 from auditor.records import Exposure, record
-from auditor.results.scores import Grade
+from auditor.results.scores import EXPOSED_SHARE, Grade
 from auditor.results.severity import BANDS, WHOLE_MAP
 
 SENTENCES = {
@@ -13,10 +13,6 @@ SENTENCES = {
     "PASS": "PASS: no leakage demonstrated under the tested conditions",
     "INCONCLUSIVE": "INCONCLUSIVE: this audit cannot tell",
 }
-# A clip counts as exposed when linear analysis says that the update determines half of the variance of the modes that
-# were measured: half the squared error of a blind guess, 3 dB where they hold all of it. That is far from a
-# recognisable picture: the bar is low because it stands in the way of a PASS.
-EXPOSED_SHARE = 0.5
 # A prediction that could not gain half the squared error even if the update determined every mode that was measured
 # would call every net unexposed.
 LEAST_ROOM_DB = 3.0
