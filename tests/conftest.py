@@ -2,8 +2,9 @@
 
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,25 @@ def _read_every_report() -> None:
 
 
 _read_every_report()
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run `fl-audit ARGS` in this process, in an empty folder; return code, stdout, stderr."""
+    from auditor.cli import main as cli
+
+    monkeypatch.chdir(tmp_path)
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def call(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fl-audit", *map(str, args)])
+        with pytest.raises(SystemExit) as out:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(out.value.code or 0), shown.out, shown.err
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)
