@@ -13,6 +13,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.defend import defend
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -59,6 +60,7 @@ def _root(
 for _name, _command in {
     "scan": scan,
     "attack": attack,
+    "defend": defend,
     "replay": replay,
     "study": study,
     "inspect": inspect_model,
@@ -111,6 +113,7 @@ def _unfinished(arguments: list[str]) -> str:
     left = {
         "scan": "no report was written",
         "attack": "no result was written",
+        "defend": "nothing was written",
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
