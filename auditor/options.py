@@ -13,7 +13,15 @@ from auditor import terms
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.filter_options import FilterFiles, FilterOptions
 from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
-from auditor.output_options import AttackFiles, InspectFiles, ListOptions, ReportOptions, ScanFiles, SchemaOptions
+from auditor.output_options import (
+    AttackFiles,
+    CleanOptions,
+    InspectFiles,
+    ListOptions,
+    ReportOptions,
+    ScanFiles,
+    SchemaOptions,
+)
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
@@ -320,6 +328,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "report": (ReportOptions,),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    "clean": (CleanOptions,),
     **GATE_COMMANDS,
 }
 # What describes local training.

@@ -19,6 +19,7 @@ FORMATS: Mapping[str, str] = {
 }
 SUFFIXES = tuple(FORMATS)
 REUSE = "--reuse/--no-reuse"
+RESUME = "--resume/--no-resume"
 STDOUT = "- is standard output: -o - for JSON, -o -.sarif and so on."
 
 

@@ -13,6 +13,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.clean import clean
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -24,6 +25,7 @@ from auditor.cli.scan import scan
 from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
 from auditor.cli.study import study
+from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
 from auditor.text import printable
 
@@ -72,6 +74,7 @@ for _name, _command in {
     "init": init,
     "list": list_known,
     "schema": schema,
+    "clean": clean,
     "doctor": doctor,
 }.items():
     app.command(_name)(_command)
@@ -109,7 +112,7 @@ def _unfinished(arguments: list[str]) -> str:
     """Say what an interrupt left undone."""
     command = next((a for a in arguments if not a.startswith("-")), "")
     left = {
-        "scan": "no report was written",
+        "scan": unfinished_words(),
         "attack": "no result was written",
         "replay": "nothing was compared",
         "export": "no file was written",
