@@ -58,7 +58,7 @@ def _files(options: ScanOptions) -> Iterator[Any]:
         yield from _external_data(path) if path.is_file() and path.suffix == ".onnx" else ()
     if options.loss.rpartition(":")[0].endswith(".py") or options.onnx_ops:
         yield None
-    singles = (options.weights, options.extractor_weights, options.head_weights, options.lpips)
+    singles = (options.weights, options.extractor_weights, options.head_weights, options.lpips, options.replay)
     yield from (path for path in singles if path is not None)
     yield from (*options.probes, *options.sr)
     yield from (Path(text) for text in options.reference if not text.startswith("first:"))

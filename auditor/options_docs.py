@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from auditor.declaring import REQUIRED, Option, options_of
-from auditor.options import COMMANDS, AttackOptions, ClientOptions, ModelOptions, ScanOptions
-from auditor.terms import AUDIT, CAPTURED, CLIENT, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, STUDY
+from auditor.options import COMMANDS, AttackOptions, ClientOptions, DefendOptions, ModelOptions, ScanOptions
+from auditor.terms import AUDIT, CAPTURED, CLIENT, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, SEARCH, STUDY
+from auditor.update_options import CapturedUpdate
 from auditor.values import Switch
 
 _HEAD = """# Options
@@ -17,7 +18,7 @@ Text is read as on the command line, so `max_time="5m"` works in Python. In Pyth
 repeated takes a list, and `arg` takes a table such as `{ width = 16 }`.
 """
 _COLUMNS = "| name | flag | value | without it | commands | meaning |\n|---|---|---|---|---|---|\n"
-_KEYWORDS = '''"""The keywords of `auditor.load`, `auditor.scan` and `auditor.attack`, for editors and type checkers.
+_KEYWORDS = '''"""The keywords of `auditor.load`, `scan`, `attack` and `defend`, for editors and type checkers.
 
 Written by `python -m auditor.options keywords` from auditor/options.py. A test keeps it current.
 """
@@ -27,12 +28,14 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 '''
 # What commands share comes first.
-_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, CAPTURED, STUDY, OUTPUT)
+_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, STUDY, OUTPUT)
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),
     ("ClientKeywords", "LoadKeywords, total=False", "How clients train.", ClientOptions, ModelOptions),
     ("ScanKeywords", "ClientKeywords, total=False", "What `auditor.scan` takes.", ScanOptions, ClientOptions),
-    ("AttackKeywords", "ClientKeywords, total=False", "What `auditor.attack` takes.", AttackOptions, ClientOptions),
+    ("UpdateKeywords", "ClientKeywords, total=False", "An update that was captured.", CapturedUpdate, object),
+    ("AttackKeywords", "UpdateKeywords, total=False", "What `auditor.attack` takes.", AttackOptions, ClientOptions),
+    ("DefendKeywords", "ClientKeywords, total=False", "What `auditor.defend` takes.", DefendOptions, ClientOptions),
 )
 
 

@@ -44,6 +44,16 @@ class AttackFiles:
 
 
 @declaration
+class DefendFiles:
+    """What a search for protection writes."""
+
+    out: Path = _output(
+        Path("fl-audit-defend"), FilePath("DIR"), "Folder for defend.json, .html, .pdf and .md.", former=("output",)
+    )
+    json: bool = _output(False, Switch(), "Print JSON and nothing else, beside the folder.")
+
+
+@declaration
 class InspectFiles:
     """What an inspection prints and writes."""
 

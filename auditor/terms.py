@@ -11,10 +11,11 @@ LabelsInBatch = Literal["distinct", "equal"]
 Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
+Until = Literal["picture", "nothing"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "defend"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"
@@ -23,7 +24,8 @@ CLIENT: str = "What clients train and send"
 AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
+SEARCH: str = "The search"
 STUDY: str = "The study"
 GATE: str = "The gate"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, SEARCH, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)

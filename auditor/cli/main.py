@@ -14,6 +14,7 @@ from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
 from auditor.cli.clean import clean
+from auditor.cli.defend import defend
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -61,6 +62,7 @@ def _root(
 for _name, _command in {
     "scan": scan,
     "attack": attack,
+    "defend": defend,
     "replay": replay,
     "study": study,
     "inspect": inspect_model,
@@ -114,6 +116,7 @@ def _unfinished(arguments: list[str]) -> str:
     left = {
         "scan": unfinished_words(),
         "attack": "no result was written",
+        "defend": "nothing was written",
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",

@@ -16,17 +16,20 @@ def report(options: ReportOptions) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
-    from auditor.results.reading import read_study
+    from auditor.report.updates.defend import write_defend
+    from auditor.results.reading import read_defend, read_study
 
     results = options.results
-    study_found = read_study(results)
-    if study_found is not None:
+    for read, write, name in ((read_study, write_study, "study"), (read_defend, write_defend, "defend")):
+        document = read(results)
+        if document is None:
+            continue
         if options.output:
-            raise UsageError("a study is rendered into a folder", "give --out instead of -o")
+            raise UsageError(f"{name}.json is rendered into a folder", "give --out instead of -o")
         folder = options.out or results.parent
-        for complaint in write_study(study_found, folder):
+        for complaint in write(document, folder):
             typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
-        typer.echo(str(folder / "study.html"))
+        typer.echo(str(folder / f"{name}.html"))
         return
     found = read_results(results)
     targets, printed = split(options.output)

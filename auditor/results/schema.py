@@ -9,6 +9,7 @@ from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
 from auditor.results.captured import CapturedDocument
 from auditor.results.inspection import InspectionDocument
+from auditor.results.protection.defend import DefendDocument
 from auditor.results.replay import ReplayDocument
 from auditor.results.study import StudyDocument
 from auditor.results.wire import wire
@@ -21,11 +22,12 @@ DOCUMENTS: dict[str, type[Any]] = {
     "inspection": InspectionDocument,
     "captured": CapturedDocument,
     "replay": ReplayDocument,
+    "defend": DefendDocument,
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection, captured or replay.
+    """Return the JSON Schema (draft 2020-12) of a document, by its name in `DOCUMENTS`.
 
     Raises
     ------

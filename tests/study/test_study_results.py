@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from auditor.journal import Journal
 
 from auditor.errors import AuditError, UsageError
+from auditor.journal import Journal
 from auditor.study import runner
 from auditor.study.measures import BY_NAME
 from auditor.study.pictures import _frame
