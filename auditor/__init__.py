@@ -1,6 +1,6 @@
 """fl-audit: a privacy audit for federated learning on video.
 
-`load`, `scan` and `attack` do what the commands do (docs/python.md); `operator` declares an operator of ONNX
+`load`, `scan`, `compare` and `attack` do what the commands do (docs/python.md); `operator` declares an operator of ONNX
 (docs/operators.md). Everything else is private. Importing this package imports no torch.
 """
 
@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from auditor.errors import AuditError, ExitCode, Inconclusive, NotAuditable, UsageError
-from auditor.interface import attack, load, scan
+from auditor.interface import attack, compare, load, scan
 from auditor.interface import attack as _attack
 from auditor.keywords import AttackKeywords
 
@@ -26,6 +26,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "attack",
+    "compare",
     "load",
     "operator",
     "scan",

@@ -14,7 +14,7 @@ FailOn = Literal["critical", "high", "medium", "low", "never"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "comparison"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"
@@ -24,6 +24,7 @@ AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
 STUDY: str = "The study"
+COMPARISON: str = "The comparison"
 GATE: str = "The gate"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, CAPTURED, COMPARISON, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)

@@ -13,6 +13,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.compare import compare
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -60,6 +61,7 @@ for _name, _command in {
     "scan": scan,
     "attack": attack,
     "replay": replay,
+    "compare": compare,
     "study": study,
     "inspect": inspect_model,
     "filter": examine,
@@ -114,6 +116,7 @@ def _unfinished(arguments: list[str]) -> str:
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
+        "compare": "nothing was compared; audits that were finished are in the folder's audits",
         "study": "what was finished is kept, and the same command goes on from there",
         "report": "files that were not finished are as they were",
     }

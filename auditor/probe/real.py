@@ -61,6 +61,22 @@ def shipped_probes(spec: InputSpec, limit: int | None = None) -> tuple[Probe, ..
     return tuple(_probe(entry, spec) for entry in manifest()[:limit])
 
 
+def probes_of_scenes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
+    """Return up to `limit` shipped clips, one of every scene before a second of any: few clips then vary most.
+
+    Raises
+    ------
+    AuditError
+        A shipped file is missing or damaged.
+    """
+    seen: dict[str, int] = {}
+    entries = []
+    for place, entry in enumerate(manifest()):
+        seen[entry["scene"]] = seen.get(entry["scene"], 0) + 1
+        entries.append((seen[entry["scene"]], place, entry))
+    return tuple(_probe(entry, spec) for _, _, entry in sorted(entries, key=lambda e: e[:2])[:limit])
+
+
 def public_probes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
     """Return up to `limit` shipped clips; moving textures where the model reads what no shipped clip can become.
 

@@ -8,6 +8,7 @@ from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
 from auditor.results.captured import CapturedDocument
+from auditor.results.comparison import ComparisonDocument
 from auditor.results.inspection import InspectionDocument
 from auditor.results.replay import ReplayDocument
 from auditor.results.study import StudyDocument
@@ -21,11 +22,13 @@ DOCUMENTS: dict[str, type[Any]] = {
     "inspection": InspectionDocument,
     "captured": CapturedDocument,
     "replay": ReplayDocument,
+    "comparison": ComparisonDocument,
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection, captured or replay.
+    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection, captured, replay or
+    comparison.
 
     Raises
     ------
