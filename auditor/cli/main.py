@@ -14,6 +14,7 @@ from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
 from auditor.cli.clean import clean
+from auditor.cli.compare import compare
 from auditor.cli.defend import defend
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
@@ -64,6 +65,7 @@ for _name, _command in {
     "attack": attack,
     "defend": defend,
     "replay": replay,
+    "compare": compare,
     "study": study,
     "inspect": inspect_model,
     "filter": examine,
@@ -120,6 +122,7 @@ def _unfinished(arguments: list[str]) -> str:
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
+        "compare": "nothing was compared; audits that were finished are in the folder's audits",
         "study": "what was finished is kept, and the same command goes on from there",
         "report": "files that were not finished are as they were",
     }

@@ -81,7 +81,8 @@ def test_a_digest_sees_every_bit_every_shape_and_every_order():
     one_bit = x.clone()
     one_bit[1, 2] = 1e-45
     others = (
-        (one_bit,), (x.reshape(3, 2),), (x.double(),), (x, x), ({"a": x},), ({"b": x},), ("x",), (0.0,), (-0.0,), (False,)
+        (one_bit,), (x.reshape(3, 2),), (x.double(),), (x, x), ({"a": x},), ({"b": x},),
+        ("x",), (0.0,), (-0.0,), (False,),
     )  # fmt: skip
     digests = [digest_of(*parts) for parts in ((x,), *others)]
     assert len(set(digests)) == len(digests)

@@ -63,7 +63,7 @@ def test_interrupted_again_and_again_it_comes_to_the_same_results(alone, tmp_pat
 
 
 def test_a_finished_audit_is_repeated_without_any_attack(alone, tmp_path):
-    found, begun, parts = alone
+    found, _, parts = alone
     folder = tmp_path / "unfinished"
     results(Silent(), folder)
     display = Interrupting(after=10**6)
