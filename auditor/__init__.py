@@ -1,7 +1,7 @@
 """fl-audit: a privacy audit for federated learning on video.
 
-`load`, `scan`, `attack` and `defend` do what the commands do (docs/python.md); `operator` declares an operator of ONNX
-(docs/operators.md). Everything else is private. Importing this package imports no torch.
+`load`, `scan`, `compare`, `attack` and `defend` do what the commands do (docs/python.md); `operator` declares an
+operator of ONNX (docs/operators.md). Everything else is private. Importing this package imports no torch.
 """
 
 import sys
@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from auditor.errors import AuditError, ExitCode, Inconclusive, NotAuditable, UsageError
-from auditor.interface import attack, defend, load, scan
+from auditor.interface import attack, compare, defend, load, scan
 from auditor.interface import attack as _attack
 from auditor.keywords import AttackKeywords
 
@@ -27,6 +27,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "attack",
+    "compare",
     "defend",
     "load",
     "operator",

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from auditor.keywords import AttackKeywords, DefendKeywords, LoadKeywords, ScanKeywords
+from auditor.keywords import AttackKeywords, CompareKeywords, DefendKeywords, LoadKeywords, ScanKeywords
 
 if TYPE_CHECKING:
+    from auditor.comparison import Compared
     from auditor.pipeline.captured.attack import AttackedCapture
     from auditor.pipeline.documents.audit import Audit
     from auditor.pipeline.documents.defend import Defended
@@ -72,6 +73,44 @@ def scan(model: str | Path | None = None, **options: Unpack[ScanKeywords]) -> "A
     from auditor.pipeline import scan as run
 
     return run(options_from(ScanOptions, {"model": model, **options}), Silent())
+
+
+def compare(*models: str | Path, **options: Unpack[CompareKeywords]) -> "Compared":
+    """Audit several models in the same way, as `fl-audit compare` does; nothing is written.
+
+    Parameters
+    ----------
+    models
+        The baseline first; or one factory, with `vary`.
+    options
+        As in `scan`, and `vary` and `seeds`: see docs/options.md.
+
+    Returns
+    -------
+    Compared
+        `results` is the content of comparison.json (docs/compare.md), `audits` are results by model and seed.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong, or there is nothing to compare.
+    NotAuditable
+        A model cannot be audited.
+    Inconclusive
+        The time ended before anything was attacked.
+    """
+    from auditor.compare_options import ComparedModels
+    from auditor.comparison import compare as run
+    from auditor.declaring import options_of
+    from auditor.option_rules import options_from
+    from auditor.options import ScanOptions
+    from auditor.pipeline import Silent
+
+    given = dict(options)
+    names = {o.name for o in options_of(ComparedModels)}
+    own = {"others": list(models[1:]) or None, **{name: given.pop(name) for name in names & given.keys()}}
+    first = models[0] if models else None
+    return run(options_from(ScanOptions, {"model": first, **given}), options_from(ComparedModels, own), Silent())
 
 
 def attack(model: str | Path | None = None, **options: Unpack[AttackKeywords]) -> "Attacked | AttackedCapture":

@@ -1,4 +1,4 @@
-"""The keywords of `auditor.load`, `scan`, `attack` and `defend`, for editors and type checkers.
+"""The keywords of `auditor.load`, `scan`, `compare`, `attack` and `defend`, for editors and checkers.
 
 Written by `python -m auditor.options keywords` from auditor/options.py. A test keeps it current.
 """
@@ -65,6 +65,14 @@ class ScanKeywords(ClientKeywords, total=False):
     sr: str | Path | Sequence[str | Path] | None
     max_time: str | float | None
     fail_on: Literal["critical", "high", "medium", "low", "never"] | None
+
+
+class CompareKeywords(ScanKeywords, total=False):
+    """What `auditor.compare` takes."""
+
+    vary: Mapping[str, Sequence[Any]] | None
+    change: Mapping[str, Sequence[Any]] | None
+    seeds: int | None
 
 
 class UpdateKeywords(ClientKeywords, total=False):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from auditor import terms
+from auditor.compare_options import ComparedModels, ComparisonFiles
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.filter_options import FilterFiles, FilterOptions
 from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
 from auditor.output_options import (
     AttackFiles,
+    CleanOptions,
     DefendFiles,
     InspectFiles,
     ListOptions,
@@ -359,6 +361,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
+    "compare": (ScanOptions, ComparedModels, ComparisonFiles, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "filter": (FilterOptions, FilterFiles),
@@ -366,6 +369,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "report": (ReportOptions,),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    "clean": (CleanOptions,),
     **GATE_COMMANDS,
 }
 # What describes local training.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
-from auditor.output_formats import REUSE, STDOUT, SUFFIXES
+from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT
 from auditor.values import FilePath, Listed, Switch, one_of
 
@@ -31,6 +31,7 @@ class ScanFiles:
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
     reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
+    resume: bool = _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
 
 
 @declaration
@@ -76,6 +77,13 @@ class ReportOptions:
     output: tuple[Path, ...] = _output(
         (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable. {STDOUT}", flags=("-o",)
     )
+
+
+@declaration
+class CleanOptions:
+    """What is removed."""
+
+    folder: Path = _output(Path("fl-audit-report"), FilePath("DIR"), "Report folder", argument=True)
 
 
 @declaration

@@ -15,7 +15,7 @@ Until = Literal["picture", "nothing"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "defend"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "defend", "comparison"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"
@@ -26,6 +26,7 @@ EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
 SEARCH: str = "The search"
 STUDY: str = "The study"
+COMPARISON: str = "The comparison"
 GATE: str = "The gate"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, SEARCH, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)

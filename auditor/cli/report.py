@@ -1,12 +1,14 @@
 """`fl-audit report`: a report again, from its results."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
 from auditor.errors import UsageError
+from auditor.output_formats import COMPARISON_FORMATS
 from auditor.output_options import ReportOptions
 from auditor.text import printable
 
@@ -17,9 +19,13 @@ def report(options: ReportOptions) -> None:
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
     from auditor.report.updates.defend import write_defend
-    from auditor.results.reading import read_defend, read_study
+    from auditor.results.reading import read_comparison, read_defend, read_study
 
     results = options.results
+    compared = read_comparison(results)
+    if compared is not None:
+        _comparison(compared, options)
+        return
     for read, write, name in ((read_study, write_study, "study"), (read_defend, write_defend, "defend")):
         document = read(results)
         if document is None:
@@ -49,6 +55,23 @@ def report(options: ReportOptions) -> None:
     if printed is not None:
         print_output(found, printed)
         return
+    for target in targets:
+        typer.echo(str(target))
+
+
+def _comparison(found: dict[str, Any], options: ReportOptions) -> None:
+    """Render a comparison again: every format into a folder, or the files that are named."""
+    from auditor.report.comparison import write_comparison
+
+    folder = options.out or (None if options.output else options.results.parent)
+    kinds = [suffix for suffix in COMPARISON_FORMATS if suffix != ".json"]
+    targets = [*options.output, *([folder / f"comparison{suffix}" for suffix in kinds] if folder else [])]
+    if any(_same(t, options.results) for t in targets):
+        raise UsageError(
+            f"-o {printable(str(options.results))} would overwrite the results it is made from", "name another file"
+        )
+    for complaint in write_comparison(found, targets):
+        typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
     for target in targets:
         typer.echo(str(target))
 

@@ -87,6 +87,22 @@ def _window(frames: Clip, spec: InputSpec, rng: np.random.Generator) -> Clip:
     return fit(cut.flip(-1) if rng.random() < 0.5 else cut, spec, start, length)[0]
 
 
+def probes_of_scenes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
+    """Return up to `limit` shipped clips, one of every scene before a second of any: few clips then vary most.
+
+    Raises
+    ------
+    AuditError
+        A shipped file is missing or damaged.
+    """
+    seen: dict[str, int] = {}
+    entries = []
+    for place, entry in enumerate(manifest()):
+        seen[entry["scene"]] = seen.get(entry["scene"], 0) + 1
+        entries.append((seen[entry["scene"]], place, entry))
+    return tuple(_probe(entry, spec) for _, _, entry in sorted(entries, key=lambda e: e[:2])[:limit])
+
+
 def public_probes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
     """Return up to `limit` shipped clips; moving textures where the model reads what no shipped clip can become.
 

@@ -8,6 +8,7 @@ from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
 from auditor.results.captured import CapturedDocument
+from auditor.results.comparison import ComparisonDocument
 from auditor.results.inspection import InspectionDocument
 from auditor.results.protection.defend import DefendDocument
 from auditor.results.replay import ReplayDocument
@@ -23,6 +24,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     "captured": CapturedDocument,
     "replay": ReplayDocument,
     "defend": DefendDocument,
+    "comparison": ComparisonDocument,
 }
 
 
