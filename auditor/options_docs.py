@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from auditor.declaring import REQUIRED, Option, options_of
 from auditor.options import COMMANDS, AttackOptions, ClientOptions, ModelOptions, ScanOptions
-from auditor.terms import AUDIT, CAPTURED, CLIENT, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, STUDY
+from auditor.terms import AUDIT, CAPTURED, CLIENT, DOCUMENT, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, STUDY
 from auditor.values import Switch
 
 _HEAD = """# Options
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 '''
 # What commands share comes first.
-_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, CAPTURED, STUDY, OUTPUT)
+_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, CAPTURED, STUDY, DOCUMENT, OUTPUT)
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),
     ("ClientKeywords", "LoadKeywords, total=False", "How clients train.", ClientOptions, ModelOptions),

@@ -14,6 +14,8 @@ FailOn = Literal["critical", "high", "medium", "low", "never"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
+Language = Literal["en", "de"]
+Annex = Literal["dpia"]
 Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
 
 # Panels of help, in its order.
@@ -25,5 +27,6 @@ EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
 STUDY: str = "The study"
 GATE: str = "The gate"
+DOCUMENT: str = "The report as a document"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, DOCUMENT, OUTPUT)

@@ -6,13 +6,14 @@ import typer
 
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
+from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.output_options import ReportOptions
 from auditor.text import printable
 
 
 @takes_options("report")
-def report(options: ReportOptions) -> None:
+def report(options: ReportOptions, document: DocumentOptions) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
@@ -24,11 +25,11 @@ def report(options: ReportOptions) -> None:
         if options.output:
             raise UsageError("a study is rendered into a folder", "give --out instead of -o")
         folder = options.out or results.parent
-        for complaint in write_study(study_found, folder):
+        for complaint in write_study(study_found, folder, document.language or "en"):
             typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
         typer.echo(str(folder / "study.html"))
         return
-    found = read_results(results)
+    found = document.added_to(read_results(results))
     targets, printed = split(options.output)
     if printed is not None and not targets and options.out is None:
         print_output(found, printed)
