@@ -12,6 +12,7 @@ from typing import Any
 from auditor import terms
 from auditor.compare_options import ComparedModels, ComparisonFiles
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
+from auditor.document_options import DocumentOptions
 from auditor.filter_options import FilterFiles, FilterOptions
 from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
 from auditor.output_options import (
@@ -341,6 +342,7 @@ class StudyOptions:
         None, Duration(), "Begin nothing after this time, e.g. 40m; run again to go on.", default_words="no limit"
     )
     device: str = changed(ModelOptions, "device", "auto")
+    language: terms.Language | None = changed(DocumentOptions, "language", None, "en")
     out: Path = _output(
         Path("fl-audit-study"), FilePath("DIR"), "Results, report, tables, figures, and what is finished so far."
     )
@@ -357,7 +359,7 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, ScanFiles, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
@@ -366,7 +368,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "filter": (FilterOptions, FilterFiles),
     "export": (ExportOptions,),
-    "report": (ReportOptions,),
+    "report": (ReportOptions, DocumentOptions, ConfigurationOptions),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
     "clean": (CleanOptions,),

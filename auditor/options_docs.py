@@ -5,7 +5,20 @@ from collections.abc import Iterator, Sequence
 from auditor.compare_options import ComparedModels
 from auditor.declaring import REQUIRED, Option, options_of
 from auditor.options import COMMANDS, AttackOptions, ClientOptions, DefendOptions, ModelOptions, ScanOptions
-from auditor.terms import AUDIT, CAPTURED, CLIENT, COMPARISON, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, SEARCH, STUDY
+from auditor.terms import (
+    AUDIT,
+    CAPTURED,
+    CLIENT,
+    COMPARISON,
+    DOCUMENT,
+    EXPERIMENT,
+    GATE,
+    MODEL,
+    OUTPUT,
+    PARTS,
+    SEARCH,
+    STUDY,
+)  # fmt: skip
 from auditor.update_options import CapturedUpdate
 from auditor.values import Switch
 
@@ -29,7 +42,9 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 '''
 # What commands share comes first.
-_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, OUTPUT)
+_SECTIONS = (
+    MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, DOCUMENT, OUTPUT,
+)  # fmt: skip
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),
     ("ClientKeywords", "LoadKeywords, total=False", "How clients train.", ClientOptions, ModelOptions),

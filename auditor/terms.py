@@ -15,6 +15,8 @@ Until = Literal["picture", "nothing"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
+Language = Literal["en", "de"]
+Annex = Literal["dpia"]
 Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "defend", "comparison"]
 
 # Panels of help, in its order.
@@ -28,5 +30,6 @@ SEARCH: str = "The search"
 STUDY: str = "The study"
 COMPARISON: str = "The comparison"
 GATE: str = "The gate"
+DOCUMENT: str = "The report as a document"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, DOCUMENT, OUTPUT)

@@ -12,6 +12,7 @@ from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
 from auditor.cli.unfinished import finished, resuming, unfinished_folder
+from auditor.document_options import DocumentOptions
 from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
@@ -19,7 +20,9 @@ from auditor.output_options import ScanFiles
 
 
 @takes_options("scan")
-def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: ConfigurationOptions) -> None:
+def scan(
+    options: ScanOptions, gate: GateOptions, document: DocumentOptions, files: ScanFiles, where: ConfigurationOptions
+) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
     Exits 1 when leakage of the --fail-on severity was demonstrated, or with --fail-on-regression anything is worse than
@@ -43,7 +46,7 @@ def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: Confi
         found = _results(options, files.quiet, key, unfinished) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
-        results = judged(found, options.fail_on, gate, baseline, waivers, shown_in)
+        results = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
     code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from auditor.results.asides import MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
+from auditor.results.asides import ContextBlock, MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
@@ -266,3 +266,4 @@ class AuditDocument:
     judgement: Later[JudgementBlock | None] = None
     privacy: Later[PrivacyClaimBlock | None] = None
     replay: Later[ReplayAgreement | None] = None
+    context: Later[ContextBlock | None] = None

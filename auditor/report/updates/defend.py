@@ -13,7 +13,7 @@ from auditor.errors import UsageError
 from auditor.report import charts
 from auditor.report.atomic import replace_file
 from auditor.report.figures import MISSING, decibels, fixed, percent, real, tiny
-from auditor.report.page import environment, stylesheet
+from auditor.report.language.templates import environment, stylesheet
 from auditor.report.pdf import PdfUnavailableError, draw_pdf
 from auditor.report.plain import plain, results_digest, to_json
 from auditor.results.protection.defend import DefendDocument
