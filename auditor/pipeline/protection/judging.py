@@ -58,8 +58,6 @@ class Judged:
         Of what is sent.
     unadapted
         Attacks that find a clip in the bare update, and have no form for this setting.
-    work
-        Reference seconds.
     """
 
     specs: tuple[str, ...]
@@ -70,7 +68,6 @@ class Judged:
     snr: float
     size: BareSize
     unadapted: tuple[str, ...]
-    work: float
     context: Context
 
     @property
@@ -116,7 +113,6 @@ class Judge:
         UsageError
             The setting does not fit the model or the protocol.
         """
-        clock = Clock(_ENOUGH)
         context = self.set_up(specs)
         observed = observe_all(context, self.probes)
         view = view_of(context, observed[0])
@@ -143,7 +139,6 @@ class Judge:
             snr=snr,
             size=_size([o.update.gradients for o in observed]),
             unadapted=tuple(a.name for a in finding if unmet(a, context.client.defences) is not None),
-            work=clock.used,
             context=context,
         )
 
