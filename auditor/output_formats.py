@@ -27,6 +27,7 @@ COMPARISON_FORMATS: Mapping[str, str] = {
     ".svg": "auditor.report.comparison.page:to_svg",
 }
 REUSE = "--reuse/--no-reuse"
+RESUME = "--resume/--no-resume"
 STDOUT = "- is standard output: -o - for JSON, -o -.sarif and so on."
 
 

@@ -1,5 +1,6 @@
 """`fl-audit report`: a report again, from its results."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import typer
 
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
+from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.output_formats import COMPARISON_FORMATS
 from auditor.output_options import ReportOptions
@@ -14,27 +16,31 @@ from auditor.text import printable
 
 
 @takes_options("report")
-def report(options: ReportOptions) -> None:
+def report(options: ReportOptions, document: DocumentOptions) -> None:
     """Render a report again from its results, without the model."""
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
-    from auditor.results.reading import read_comparison, read_study
+    from auditor.report.updates.defend import write_defend
+    from auditor.results.reading import read_comparison, read_defend, read_study
 
     results = options.results
     compared = read_comparison(results)
     if compared is not None:
         _comparison(compared, options)
         return
-    study_found = read_study(results)
-    if study_found is not None:
+    write_in = partial(write_study, language=document.language or "en")
+    for read, write, name in ((read_study, write_in, "study"), (read_defend, write_defend, "defend")):
+        found_again = read(results)
+        if found_again is None:
+            continue
         if options.output:
-            raise UsageError("a study is rendered into a folder", "give --out instead of -o")
+            raise UsageError(f"{name}.json is rendered into a folder", "give --out instead of -o")
         folder = options.out or results.parent
-        for complaint in write_study(study_found, folder):
+        for complaint in write(found_again, folder):
             typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
-        typer.echo(str(folder / "study.html"))
+        typer.echo(str(folder / f"{name}.html"))
         return
-    found = read_results(results)
+    found = document.added_to(read_results(results))
     targets, printed = split(options.output)
     if printed is not None and not targets and options.out is None:
         print_output(found, printed)

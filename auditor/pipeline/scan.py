@@ -14,6 +14,7 @@ from auditor.exposure import Exposed
 from auditor.federated import parse_all
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
+from auditor.pipeline.captured.agreement import agreement, read_replay
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
@@ -84,6 +85,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     preset, ceiling = PRESETS[options.preset], Ceiling(options.max_time)
     parse_all(options.defence)
     claim_of(options.dp_claim, options.defence)
+    replay = read_replay(options.replay)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     lpips = None if options.lpips is None else Lpips(options.lpips)
@@ -98,6 +100,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     if references.several:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
+    replayed = None if replay is None or options.replay is None else agreement(replay, options.replay, context)
     times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
     memory = available_bytes(device)
     with threads_for(target):
@@ -178,6 +181,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             failed=failed(controls),
             left_out=without_form,
             claim=claim_of(options.dp_claim, options.defence),
+            replayed=replayed,
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
