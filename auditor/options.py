@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor import terms
-from auditor.compare_options import ComparedModels, ComparisonFiles
+from auditor.comparison.options import ComparedModels, ComparisonFiles
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
 from auditor.document_options import DocumentOptions
 from auditor.filter_options import FilterFiles, FilterOptions
