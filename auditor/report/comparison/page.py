@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from auditor.report.comparison import plot as drawing
 from auditor.report.comparison.cells import HEAD, asides, attack_cell, attack_names, rows
-from auditor.report.page import environment, started, stylesheet
+from auditor.report.language.templates import environment, stylesheet
+from auditor.report.page import started
 from auditor.report.pdf import draw_pdf
 from auditor.report.plain import results_digest, to_json
 
