@@ -1,5 +1,6 @@
 """The command line: the one place that prints, reads the environment and exits."""
 
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
 from auditor.text import printable
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="fl-audit",
@@ -154,6 +157,8 @@ def _explain(error: Exception) -> int:
             "room on its disk",
             ExitCode.USAGE,
         )
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # a write tells no name
+        return _tell(f"cannot write ({error.strerror}); make room, or choose another place", ExitCode.USAGE)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
     first = (str(error).strip().splitlines() or [""])[0]
