@@ -13,7 +13,9 @@ from auditor.report.language.catalogue import Entry
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "auditor" / "report").rglob("*.py"))
-TEMPLATES = sorted((ROOT / "report_templates").rglob("*.j2"))
+# Reports of their own commands are in English alone: no language is given with them.
+ENGLISH = ("comparison.html.j2", "comparison_plot.html.j2", "defend.html.j2")
+TEMPLATES = sorted(path for path in (ROOT / "report_templates").rglob("*.j2") if path.name not in ENGLISH)
 # What ends in `say` of a name: words declared in tables.
 TABLES = (("fidelity.py", "_SEMANTICS"), ("fidelity.py", "UPPER_BOUND"), ("membership.py", "_KINDS"))
 
