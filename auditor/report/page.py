@@ -12,7 +12,8 @@ from auditor.report import charts, depth
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
-from auditor.report.front.page_one import action_text, cover_result, own_clips, page_one
+from auditor.report.front.impact_assessment import impact_assessment
+from auditor.report.front.page_one import action_text, cover_result, dense, own_clips, page_one
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.language import say, speaking, spoken
 from auditor.report.language.messages import ENGLISH
@@ -49,8 +50,11 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("frameworks", "Framework mapping"),
     ("integrity", "Reproducibility and integrity"),
     ("glossary", "Glossary"),
+    ("dpia", "Annex: data protection impact assessment"),
     ("appendix", "Technical appendix"),
 )
+# Written where they are asked for.
+ANNEXES = ("dpia",)
 
 
 def render(results: Mapping[str, Any], printed: bool) -> str:
@@ -87,15 +91,20 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
     covered = cover_result(results)
+    one = page_one(results)
+    annexes = (results.get("context") or {}).get("annexes", ())
+    sections = [s for s in SECTIONS if s[0] not in ANNEXES or s[0] in annexes]
     clips = leak_clips(results)
     return {
         **results,
         "printed": printed,
         "language": spoken(),
-        "sections": [(anchor, say(title)) for anchor, title in SECTIONS],
-        "one": page_one(results),
+        "sections": [(anchor, say(title)) for anchor, title in sections],
+        "one": one,
+        "impact": impact_assessment(results, one),
+        "dense": dense(one),
         "action_text": action_text,
-        "number_of": {anchor: number for number, (anchor, _) in enumerate(SECTIONS, start=1)},
+        "number_of": {anchor: number for number, (anchor, _) in enumerate(sections, start=1)},
         "digest": results_digest(results),
         "date": started(results),
         "headlines": headlines(results),

@@ -13,6 +13,9 @@ from auditor.report.language import say, say_many
 Results = Mapping[str, Any]
 
 _ACTIONS = 3
+# Items of what was not tested that page one lists, and characters that it holds beside large pictures (measured).
+_LISTED = 8
+_ROOMY = 1650
 _OUTSIDE = 4
 # What was planned and had no room, against what does not fit the network at all.
 _CUT_SHORT = ("out-of-budget", "out-of-memory", "failed")
@@ -53,7 +56,7 @@ def page_one(results: Results) -> PageOne:
         headline=sentences.headline(results),
         who=sentences.who_in_full(results),
         recipient=context.get("recipient", ""),
-        lines=tuple(_line(d) for d in disclosures(results).values()),
+        lines=tuple(_line(d) for d in _told(disclosures(results))),
         sure=sentences.sureness(results),
         conclusion=sentences.conclusion(results),
         actions=tuple(_action(a) for a in results["actions"][:_ACTIONS]),
@@ -68,6 +71,21 @@ def page_one(results: Results) -> PageOne:
             (say("Reviewer"), context.get("reviewer", "")),
         ),
     )
+
+
+def _told(found: Mapping[Kind, Disclosure]) -> Iterator[Disclosure]:
+    """Hidden marks are for the engineer, where anything that people care about was shown."""
+    others = any(d.shown == "shown" for kind, d in found.items() if kind != "bits")
+    return (d for kind, d in found.items() if kind != "bits" or not others)
+
+
+def dense(page: PageOne) -> bool:
+    """Return whether page one has so much to say that its pictures have to be smaller to leave room on one sheet."""
+    texts = (page.headline, page.who, page.recipient, *page.sure, page.conclusion, *page.not_tested[:_LISTED])
+    texts += tuple(text for action in page.actions for text in action)
+    texts += tuple(f"{line.title}{line.answer}{line.detail}" for line in page.lines)
+    texts += tuple(text for _, text in page.fields)
+    return sum(map(len, texts)) > _ROOMY
 
 
 def cover_result(results: Results) -> Best | None:
