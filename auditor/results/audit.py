@@ -9,7 +9,8 @@ from auditor.results.declare import Form, Label, Later, LongName, Measured, Name
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
-from auditor.results.privacy import PrivacyClaimBlock
+from auditor.results.protection.privacy import PrivacyClaimBlock
+from auditor.results.replay import ReplayAgreement
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.severity import Rated, SeverityBlock
 
@@ -264,4 +265,5 @@ class AuditDocument:
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
     judgement: Later[JudgementBlock | None] = None
     privacy: Later[PrivacyClaimBlock | None] = None
+    replay: Later[ReplayAgreement | None] = None
     context: Later[ContextBlock | None] = None
