@@ -31,6 +31,7 @@ from auditor.values import (
     Whole,
     one_of,
 )
+from auditor.verification.verify_options import SigningOptions, VerifyOptions
 
 _model = partial(option, panel=MODEL, study=True)
 _part = partial(option, panel=PARTS, study=True)
@@ -310,7 +311,7 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, ScanFiles, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, ScanFiles, SigningOptions, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
@@ -320,6 +321,7 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "report": (ReportOptions,),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    "verify": (VerifyOptions,),
     **GATE_COMMANDS,
 }
 # What describes local training.

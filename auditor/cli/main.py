@@ -13,6 +13,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.ci.verify import verify
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -67,6 +68,7 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "verify": verify,
     "explain": explain,
     "config": config,
     "init": init,

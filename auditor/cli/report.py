@@ -8,6 +8,7 @@ from auditor.cli.signatures import takes_options
 from auditor.cli.targets import DEFAULT_FILES, print_output, split, write_all
 from auditor.errors import UsageError
 from auditor.output_options import ReportOptions
+from auditor.results.seal import UNSEALED
 from auditor.text import printable
 
 
@@ -29,6 +30,9 @@ def report(options: ReportOptions) -> None:
         typer.echo(str(folder / "study.html"))
         return
     found = read_results(results)
+    if found.get(UNSEALED):
+        told = "has no digest: whether it was edited cannot be told, and the report says so"
+        typer.echo(f"fl-audit: {printable(str(results), 200)} {told}", err=True)
     targets, printed = split(options.output)
     if printed is not None and not targets and options.out is None:
         print_output(found, printed)

@@ -15,10 +15,13 @@ from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
 from auditor.output_options import ScanFiles
+from auditor.verification.verify_options import SigningOptions
 
 
 @takes_options("scan")
-def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: ConfigurationOptions) -> None:
+def scan(
+    options: ScanOptions, gate: GateOptions, files: ScanFiles, signing: SigningOptions, where: ConfigurationOptions
+) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
     Exits 1 when leakage of the --fail-on severity was demonstrated, or with --fail-on-regression anything is worse than
@@ -28,20 +31,21 @@ def scan(options: ScanOptions, gate: GateOptions, files: ScanFiles, where: Confi
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]
     with busy("starting"):
-        from auditor.cli.ci.gating import baseline_of, judged, waivers_of
+        from auditor.cli.ci.gating import baseline_of, check_key, judged, signed_by, waivers_of
         from auditor.cli.ci.reuse import outdated, reusable
         from auditor.content_key import content_key
         from auditor.report.outputs import UnwrittenError
 
     with no_empty_folders(targets):
         check_targets(output, folder)
+        check_key(signing)
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
         key = content_key(options)
         held = reusable(key, targets) if files.reuse else None
         found = _results(options, files.quiet, key) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
-        results = judged(found, options.fail_on, gate, baseline, waivers, shown_in)
+        results = signed_by(signing, judged(found, options.fail_on, gate, baseline, waivers, shown_in))
     code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from auditor.report import charts, depth, figures, wording
+from auditor.report import charts, depth, figures, judgement, wording
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
@@ -23,6 +23,8 @@ from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
 from auditor.results.scores import VISIBLE_CONTENT
+from auditor.results.seal import SEAL
+from auditor.results.version import __version__
 from auditor.shipped import shipped
 from auditor.text import printable
 
@@ -41,6 +43,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("layers", "Layers: exposed and demonstrated"),
     ("choices", "Architecture choices and defences"),
     ("actions", "Recommended actions"),
+    ("gate", "Gate: what changed, and who answers for it"),
     ("limitations", "Limitations"),
     ("frameworks", "Framework mapping"),
     ("integrity", "Reproducibility and integrity"),
@@ -75,12 +78,17 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
     payloads = canaries(results)
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
+    decided = judgement.shown(results)
+    sections = [(anchor, title) for anchor, title in SECTIONS if anchor != "gate" or decided is not None]
     return {
         **results,
         "printed": printed,
-        "sections": SECTIONS,
-        "number_of": {anchor: number for number, (anchor, _) in enumerate(SECTIONS, start=1)},
+        "sections": sections,
+        "number_of": {anchor: number for number, (anchor, _) in enumerate(sections, start=1)},
+        "gate": decided,
         "digest": results_digest(results),
+        "program": __version__,
+        "signature": (results.get(SEAL) or {}).get("signature"),
         "date": started(results),
         "headlines": headlines(results),
         "best": strongest,

@@ -11,9 +11,12 @@ from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.privacy import PrivacyClaimBlock
 from auditor.results.scores import Exposure, Grade, Interval
+from auditor.results.seal import IntegrityBlock
 from auditor.results.severity import Rated, SeverityBlock
 
 AUDIT: Literal["fl-audit/results/2"] = "fl-audit/results/2"
+# The longest side of frames that are stored, in pixels: smaller clips are shown as they are.
+FRAME_SIDE = 160
 Tenth = Annotated[float, Form(decimals=1, unmeasured=True)]
 # What the user chose, by name; each a value or a list of values.
 Options = Mapping[str, Annotated[Any, Form(cell=True)] | tuple[Annotated[Any, Form(cell=True)], ...]]
@@ -237,7 +240,10 @@ class ScaledDownBlock:
 
 @record
 class AuditDocument:
-    """Everything that a scan found."""
+    """Everything that a scan found.
+
+    `unsealed` tells that it was read from a file without a seal before it was written; `integrity` is the seal.
+    """
 
     schema: Literal["fl-audit/results/2"]
     tool: ToolBlock
@@ -264,3 +270,5 @@ class AuditDocument:
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
     judgement: Later[JudgementBlock | None] = None
     privacy: Later[PrivacyClaimBlock | None] = None
+    unsealed: Later[bool] = False
+    integrity: Later[IntegrityBlock | None] = None
