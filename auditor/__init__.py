@@ -1,7 +1,7 @@
 """fl-audit: a privacy audit for federated learning on video.
 
-`load`, `scan` and `attack` do what the commands do (docs/python.md); `operator` declares an operator of ONNX
-(docs/operators.md). Everything else is private. Importing this package imports no torch.
+`load`, `scan`, `compare`, `attack` and `defend` do what the commands do (docs/python.md); `operator` declares an
+operator of ONNX (docs/operators.md). Everything else is private. Importing this package imports no torch.
 """
 
 import sys
@@ -10,13 +10,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from auditor.errors import AuditError, ExitCode, Inconclusive, NotAuditable, UsageError
-from auditor.interface import attack, load, scan
+from auditor.interface import attack, compare, defend, load, scan
 from auditor.interface import attack as _attack
 from auditor.keywords import AttackKeywords
 from auditor.results.version import __version__
 
 if TYPE_CHECKING:
     from auditor.model.onnx.operators import operator
+    from auditor.pipeline.captured.attack import AttackedCapture
     from auditor.pipeline.single_attack.run import Attacked
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "attack",
+    "compare",
+    "defend",
     "load",
     "operator",
     "scan",
@@ -44,7 +47,9 @@ def __getattr__(name: str) -> Any:
 class _Attacks(ModuleType):
     """The folder of attacks, which can be called like the function of its name."""
 
-    def __call__(self, model: str | Path | None = None, **options: Unpack[AttackKeywords]) -> "Attacked":
+    def __call__(
+        self, model: str | Path | None = None, **options: Unpack[AttackKeywords]
+    ) -> "Attacked | AttackedCapture":
         return _attack(model, **options)
 
 

@@ -27,15 +27,8 @@ def content_key(options: ScanOptions) -> str:
     if not files or any(path is None for path in files):
         return ""
     digest = hashlib.sha256()
-    told = {
-        "version": auditor.__version__,
-        "program": _program(),
-        "options": {k: v for k, v in options.as_json().items() if k not in _NOT_MEASURED},
-        "python": platform.python_version(),
-        "machine": (platform.machine(), platform.system(), Path("/dev/nvidia0").exists()),
-        "libraries": [(name, _version(name)) for name in _LIBRARIES],
-    }
-    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    told = {k: v for k, v in options.as_json().items() if k not in _NOT_MEASURED}
+    digest.update(json.dumps([program_key(), told], sort_keys=True, default=str).encode())
     try:
         for path in files:
             for name, content in _content(path):
@@ -43,6 +36,18 @@ def content_key(options: ScanOptions) -> str:
     except OSError:
         return ""
     return digest.hexdigest()
+
+
+def program_key() -> str:
+    """Return a digest (hex) of what computes: this program, its libraries and the kind of machine."""
+    told = {
+        "version": auditor.__version__,
+        "program": _program(),
+        "python": platform.python_version(),
+        "machine": (platform.machine(), platform.system(), Path("/dev/nvidia0").exists()),
+        "libraries": [(name, _version(name)) for name in _LIBRARIES],
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _files(options: ScanOptions) -> Iterator[Any]:
@@ -53,7 +58,7 @@ def _files(options: ScanOptions) -> Iterator[Any]:
         yield from _external_data(path) if path.is_file() and path.suffix == ".onnx" else ()
     if options.loss.rpartition(":")[0].endswith(".py") or options.onnx_ops:
         yield None
-    singles = (options.weights, options.extractor_weights, options.head_weights, options.lpips)
+    singles = (options.weights, options.extractor_weights, options.head_weights, options.lpips, options.replay)
     yield from (path for path in singles if path is not None)
     yield from (*options.probes, *options.sr)
     yield from (Path(text) for text in options.reference if not text.startswith("first:"))

@@ -1,4 +1,4 @@
-"""The keywords of `auditor.load`, `auditor.scan` and `auditor.attack`, for editors and type checkers.
+"""The keywords of `auditor.load`, `scan`, `compare`, `attack` and `defend`, for editors and checkers.
 
 Written by `python -m auditor.options keywords` from auditor/options.py. A test keeps it current.
 """
@@ -58,6 +58,7 @@ class ScanKeywords(ClientKeywords, total=False):
     reference: str | Path | Sequence[str | Path] | None
     lpips: str | Path | None
     faces: bool | None
+    replay: str | Path | None
     preset: Literal["fast", "standard", "deep"] | None
     what_if: bool | None
     malicious_server: bool | None
@@ -66,7 +67,23 @@ class ScanKeywords(ClientKeywords, total=False):
     fail_on: Literal["critical", "high", "medium", "low", "never"] | None
 
 
-class AttackKeywords(ClientKeywords, total=False):
+class CompareKeywords(ScanKeywords, total=False):
+    """What `auditor.compare` takes."""
+
+    vary: Mapping[str, Sequence[Any]] | None
+    change: Mapping[str, Sequence[Any]] | None
+    seeds: int | None
+
+
+class UpdateKeywords(ClientKeywords, total=False):
+    """An update that was captured."""
+
+    update: str | Path | None
+    after: str | Path | None
+    before: str | Path | None
+
+
+class AttackKeywords(UpdateKeywords, total=False):
     """What `auditor.attack` takes."""
 
     attack: str | None
@@ -78,3 +95,13 @@ class AttackKeywords(ClientKeywords, total=False):
     known_label: bool | None
     reference: str | Path | Sequence[str | Path] | None
     diagnose: bool | None
+
+
+class DefendKeywords(ClientKeywords, total=False):
+    """What `auditor.defend` takes."""
+
+    probes: str | Path | Sequence[str | Path] | None
+    preset: Literal["fast", "standard", "deep"] | None
+    until: Literal["picture", "nothing"] | None
+    utility: str | None
+    max_time: str | float | None

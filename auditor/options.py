@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from auditor import terms
+from auditor.compare_options import ComparedModels, ComparisonFiles
 from auditor.declaring import REQUIRED, changed, declaration, option, plain_values
+from auditor.document_options import DocumentOptions
 from auditor.filter_options import FilterFiles, FilterOptions
 from auditor.gate_options import GATE_COMMANDS, ConfigurationOptions, GateOptions
-from auditor.output_options import AttackFiles, InspectFiles, ListOptions, ReportOptions, ScanFiles, SchemaOptions
-from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, STUDY
+from auditor.output_options import (
+    AttackFiles,
+    CleanOptions,
+    DefendFiles,
+    InspectFiles,
+    ListOptions,
+    ReportOptions,
+    ScanFiles,
+    SchemaOptions,
+)
+from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, SEARCH, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
     Choice,
@@ -38,6 +49,7 @@ _part = partial(option, panel=PARTS, study=True)
 _client = partial(option, panel=CLIENT, study=True)
 _audit = partial(option, panel=AUDIT)
 _attack = partial(option, panel=EXPERIMENT)
+_search = partial(option, panel=SEARCH)
 _study = partial(option, panel=STUDY)
 _output = partial(option, panel=OUTPUT)
 _SOURCES = (
@@ -155,7 +167,9 @@ class ClientOptions(ModelOptions):
         Listed(Text("SPEC")),
         "What is done to an update before it is seen, in this order, e.g. clip:1; repeatable; see docs/defences.md.",
     )
-    dp_claim: str | None = _client(None, Text("CLAIM"), "Privacy claimed: epsilon=10,delta=1e-5,rounds=50.")
+    dp_claim: str | None = _client(
+        None, Text("CLAIM"), "Privacy claimed: epsilon=10,delta=1e-5,rounds=50,sampling=0.01,clients=100."
+    )
     command: tuple[str, ...] = ()
 
     def as_json(self) -> Mapping[str, Any]:
@@ -195,6 +209,11 @@ class ScanOptions(ClientOptions):
         False,
         Switch(),
         "Is a person recognised? Needs the extra fl-audit[faces], and clips with faces of 20 pixels or more.",
+    )
+    replay: Path | None = _audit(
+        None,
+        FilePath(remedy="what fl-audit replay --json printed"),
+        "Whether a real client sends what is simulated, as `fl-audit replay --json` printed it: enters confidence.",
     )
     preset: terms.PresetName = _audit("fast", one_of(terms.PresetName), "How much an audit tries.")
     what_if: bool | None = _audit(
@@ -266,6 +285,35 @@ class AttackOptions(ClientOptions):
 
 
 @declaration
+class DefendOptions(ClientOptions):
+    """A model, and the kinds of defence of which the weakest setting is sought that hides what attacks find.
+
+    `max_time` is a budget of work, counted in seconds of a reference machine. `utility` is `path/file.py:name`.
+    """
+
+    defence: tuple[str, ...] = option(
+        (),
+        Listed(Text("NAME|SPEC")),
+        "Kind of defence that is searched, e.g. gaussian, or a whole setting that is judged, e.g. "
+        "clip:1+gaussian:0.01; repeatable; see docs/defences.md.",
+        panel=CLIENT,
+        default_words="every generic kind",
+    )
+    probes: tuple[Path, ...] = changed(ScanOptions, "probes", ())
+    preset: terms.PresetName = changed(ScanOptions, "preset", "fast")
+    until: terms.Until = _search(
+        "picture", one_of(terms.Until), "What has to be gone: recognisable pictures, or also whose clip it is."
+    )
+    utility: str | None = _search(
+        None,
+        Text("FILE.py:NAME"),
+        "Function of a defence that returns a number which grows with the utility; executed.",
+        default_words="accuracy after a short training on shipped clips",
+    )
+    max_time: float = _search(1800.0, Duration(), "Work for the search, in seconds of a reference machine.")
+
+
+@declaration
 class InspectOptions(ClientOptions):
     """A model that is only looked at; without `loss` it is guessed from the output."""
 
@@ -295,6 +343,7 @@ class StudyOptions:
         None, Duration(), "Begin nothing after this time, e.g. 40m; run again to go on.", default_words="no limit"
     )
     device: str = changed(ModelOptions, "device", "auto")
+    language: terms.Language | None = changed(DocumentOptions, "language", None, "en")
     out: Path = _output(
         Path("fl-audit-study"), FilePath("DIR"), "Results, report, tables, figures, and what is finished so far."
     )
@@ -311,16 +360,19 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, ScanFiles, SigningOptions, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, SigningOptions, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
+    "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
+    "compare": (ScanOptions, ComparedModels, ComparisonFiles, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "filter": (FilterOptions, FilterFiles),
     "export": (ExportOptions,),
-    "report": (ReportOptions,),
+    "report": (ReportOptions, DocumentOptions, SigningOptions, ConfigurationOptions),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
+    "clean": (CleanOptions,),
     "verify": (VerifyOptions,),
     **GATE_COMMANDS,
 }

@@ -2,9 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 
+from auditor.compare_options import ComparedModels
 from auditor.declaring import REQUIRED, Option, options_of
-from auditor.options import COMMANDS, AttackOptions, ClientOptions, ModelOptions, ScanOptions
-from auditor.terms import AUDIT, CAPTURED, CLIENT, EXPERIMENT, GATE, MODEL, OUTPUT, PARTS, STUDY
+from auditor.options import COMMANDS, AttackOptions, ClientOptions, DefendOptions, ModelOptions, ScanOptions
+from auditor.terms import (
+    AUDIT,
+    CAPTURED,
+    CLIENT,
+    COMPARISON,
+    DOCUMENT,
+    EXPERIMENT,
+    GATE,
+    MODEL,
+    OUTPUT,
+    PARTS,
+    SEARCH,
+    STUDY,
+)  # fmt: skip
+from auditor.update_options import CapturedUpdate
 from auditor.values import Switch
 
 _HEAD = """# Options
@@ -17,7 +32,7 @@ Text is read as on the command line, so `max_time="5m"` works in Python. In Pyth
 repeated takes a list, and `arg` takes a table such as `{ width = 16 }`.
 """
 _COLUMNS = "| name | flag | value | without it | commands | meaning |\n|---|---|---|---|---|---|\n"
-_KEYWORDS = '''"""The keywords of `auditor.load`, `auditor.scan` and `auditor.attack`, for editors and type checkers.
+_KEYWORDS = '''"""The keywords of `auditor.load`, `scan`, `compare`, `attack` and `defend`, for editors and checkers.
 
 Written by `python -m auditor.options keywords` from auditor/options.py. A test keeps it current.
 """
@@ -27,12 +42,17 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 '''
 # What commands share comes first.
-_SECTIONS = (MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, CAPTURED, STUDY, OUTPUT)
+_SECTIONS = (
+    MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, DOCUMENT, OUTPUT,
+)  # fmt: skip
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),
     ("ClientKeywords", "LoadKeywords, total=False", "How clients train.", ClientOptions, ModelOptions),
     ("ScanKeywords", "ClientKeywords, total=False", "What `auditor.scan` takes.", ScanOptions, ClientOptions),
-    ("AttackKeywords", "ClientKeywords, total=False", "What `auditor.attack` takes.", AttackOptions, ClientOptions),
+    ("CompareKeywords", "ScanKeywords, total=False", "What `auditor.compare` takes.", ComparedModels, object),
+    ("UpdateKeywords", "ClientKeywords, total=False", "An update that was captured.", CapturedUpdate, object),
+    ("AttackKeywords", "UpdateKeywords, total=False", "What `auditor.attack` takes.", AttackOptions, ClientOptions),
+    ("DefendKeywords", "ClientKeywords, total=False", "What `auditor.defend` takes.", DefendOptions, ClientOptions),
 )
 
 
@@ -83,7 +103,7 @@ def _without(held: Sequence[tuple[str, Option]]) -> str:
 
 def _added(cls: type, base: type) -> Iterator[Option]:
     known = {option.name for option in options_of(base)} if base is not object else set()
-    return (option for option in options_of(cls) if option.name not in {*known, "model"})
+    return (option for option in options_of(cls) if option.name not in {*known, "model", "others"})
 
 
 def _keyword(option: Option) -> str:

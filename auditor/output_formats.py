@@ -18,7 +18,16 @@ FORMATS: Mapping[str, str] = {
     ".pdf": "auditor.report.pdf:to_pdf",
 }
 SUFFIXES = tuple(FORMATS)
+# What a comparison is written as.
+COMPARISON_FORMATS: Mapping[str, str] = {
+    ".json": "auditor.report.plain:to_json",
+    ".html": "auditor.report.comparison.page:to_html",
+    ".pdf": "auditor.report.comparison.page:to_pdf",
+    ".md": "auditor.report.comparison.markdown:to_markdown",
+    ".svg": "auditor.report.comparison.page:to_svg",
+}
 REUSE = "--reuse/--no-reuse"
+RESUME = "--resume/--no-resume"
 STDOUT = "- is standard output: -o - for JSON, -o -.sarif and so on."
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
-from auditor.output_formats import REUSE, STDOUT, SUFFIXES
+from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT
 from auditor.values import FilePath, Listed, Switch, one_of
 
@@ -31,6 +31,7 @@ class ScanFiles:
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
     reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
+    resume: bool = _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
 
 
 @declaration
@@ -40,6 +41,16 @@ class AttackFiles:
     out: Path = _output(Path("fl-audit-attack"), FilePath("DIR"), "Folder for results.", former=("output",))
     force: bool = _output(False, Switch(), "Replace the results of an earlier attack in that folder.")
     json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
+class DefendFiles:
+    """What a search for protection writes."""
+
+    out: Path = _output(
+        Path("fl-audit-defend"), FilePath("DIR"), "Folder for defend.json, .html, .pdf and .md.", former=("output",)
+    )
+    json: bool = _output(False, Switch(), "Print JSON and nothing else, beside the folder.")
 
 
 @declaration
@@ -66,6 +77,13 @@ class ReportOptions:
     output: tuple[Path, ...] = _output(
         (), Listed(FilePath()), f"File to write ({' '.join(SUFFIXES)}); repeatable. {STDOUT}", flags=("-o",)
     )
+
+
+@declaration
+class CleanOptions:
+    """What is removed."""
+
+    folder: Path = _output(Path("fl-audit-report"), FilePath("DIR"), "Report folder", argument=True)
 
 
 @declaration

@@ -11,10 +11,13 @@ LabelsInBatch = Literal["distinct", "equal"]
 Join = Literal["none", "sequence", "flatten", "pool", "pool-sequence", "mean"]
 PresetName = Literal["fast", "standard", "deep"]
 FailOn = Literal["critical", "high", "medium", "low", "never"]
+Until = Literal["picture", "nothing"]
 OnInconclusive = Literal["fail", "new", "pass"]
 ConfidenceLevel = Literal["low", "medium", "high"]
 Listing = Literal["attacks", "probes", "presets", "all"]
-Document = Literal["audit", "attack", "study", "inspection", "captured", "replay"]
+Language = Literal["en", "de"]
+Annex = Literal["dpia"]
+Document = Literal["audit", "attack", "study", "inspection", "captured", "replay", "defend", "comparison"]
 
 # Panels of help, in its order.
 MODEL: str = "Model"
@@ -23,7 +26,10 @@ CLIENT: str = "What clients train and send"
 AUDIT: str = "The audit"
 EXPERIMENT: str = "The attack"
 CAPTURED: str = "A captured update"
+SEARCH: str = "The search"
 STUDY: str = "The study"
+COMPARISON: str = "The comparison"
 GATE: str = "The gate"
+DOCUMENT: str = "The report as a document"
 OUTPUT: str = "Output"
-PANELS = (EXPERIMENT, CAPTURED, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, OUTPUT)
+PANELS = (EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, MODEL, PARTS, CLIENT, AUDIT, GATE, DOCUMENT, OUTPUT)

@@ -114,7 +114,7 @@ class Choice:
     @property
     def told(self) -> str:
         *others, last = self.meaning
-        return f"{', '.join(others)} or {last}"
+        return f"{', '.join(others)} or {last}" if others else last
 
     @property
     def python(self) -> str:

@@ -4,12 +4,14 @@ Every net takes (clip, channel, frame, height, width), with fresh seeded weights
 """
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 FRAMES, SIDE = 8, 16
-VALUES = 3 * FRAMES * SIDE * SIDE
+CLIP = (3, FRAMES, SIDE, SIDE)
+VALUES = prod(CLIP)
 CENTRE, SPREAD = 0.45, 0.225
 
 
@@ -18,22 +20,27 @@ class Leaking(nn.Module):
 
     layout = "NCTHW"
 
-    def __init__(self, body: nn.Module, before: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, body: nn.Module, before: Callable[[Tensor], Tensor] | None = None, shape: tuple[int, ...] = CLIP
+    ) -> None:
         super().__init__()
-        self.body, self.before = body, before
-        self.input_shape = (3, FRAMES, SIDE, SIDE)
+        self.body, self.before, self.input_shape = body, before, shape
 
     def forward(self, clips: Tensor) -> Tensor:
         return self.body(clips if self.before is None else self.before(clips))
 
 
-def _made(make: Callable[[], nn.Module], before: Callable[[Tensor], Tensor] | None = None) -> Leaking:
+def _made(
+    make: Callable[[], nn.Module],
+    before: Callable[[Tensor], Tensor] | None = None,
+    shape: tuple[int, ...] = CLIP,
+) -> Leaking:
     torch.manual_seed(0)
-    return Leaking(make(), before)
+    return Leaking(make(), before, shape)
 
 
-def _mlp(classes: int = 10, width: int = 32) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(VALUES, width), nn.ReLU(), nn.Linear(width, classes))
+def _mlp(classes: int = 10, width: int = 32, *, act: type[nn.Module] = nn.ReLU, values: int = VALUES) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(values, width), act(), nn.Linear(width, classes))
 
 
 def _convolutions(
@@ -70,6 +77,23 @@ class Tokens(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         x = self.embed(clips).flatten(2).transpose(1, 2) + self.position
         return self.head(self.block(x).mean(1))
+
+
+class ClassToken(nn.Module):
+    """The same tokens behind a class token, which alone goes to the head."""
+
+    def __init__(self, classes: int = 10, width: int = 112) -> None:
+        super().__init__()
+        self.embed = nn.Conv3d(3, width, (2, 4, 4), (2, 4, 4))
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 65, width))
+        self.block = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        x = self.embed(clips).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
+        return self.head(self.block(x)[:, 0])
 
 
 class Frames(nn.Module):
@@ -118,6 +142,14 @@ def _block(inputs: int, outputs: int) -> nn.Module:
     )  # fmt: skip
 
 
+def _depthwise(classes: int = 10) -> nn.Module:
+    """Separable convolutions: each channel by itself, then all of them at each position."""
+    return nn.Sequential(
+        nn.Conv3d(3, 24, 1), nn.SiLU(), nn.Conv3d(24, 24, 3, (1, 2, 2), 1, groups=24), nn.Conv3d(24, 24, 1), nn.SiLU(),
+        nn.Flatten(), nn.Linear(24 * FRAMES * 8 * 8, classes),
+    )  # fmt: skip
+
+
 def _trained(net: Leaking, steps: int = 60) -> Leaking:
     """Train on moving random patterns, a class for each direction, until weights are no longer fresh."""
     random = torch.Generator().manual_seed(1)
@@ -150,6 +182,10 @@ def _rounded(clips: Tensor) -> Tensor:
 def _centred_blindly(clips: Tensor) -> Tensor:
     with torch.no_grad():
         return _centred(clips)
+
+
+def _through_numpy(clips: Tensor) -> Tensor:
+    return torch.from_numpy(clips.detach().cpu().numpy().copy()).to(clips.device)
 
 
 def linear() -> Leaking:
@@ -270,3 +306,63 @@ def residual() -> Leaking:
 
 def residual_two_classes() -> Leaking:
     return _made(lambda: Residual(2))
+
+
+def mlp_tanh() -> Leaking:
+    return _made(lambda: _mlp(2, act=nn.Tanh))
+
+
+def mlp_silu_wide() -> Leaking:
+    return _made(lambda: _mlp(act=nn.SiLU), _wide)
+
+
+def mlp_through_numpy() -> Leaking:
+    return _made(lambda: _mlp(2), _through_numpy)
+
+
+def mlp_one_frame() -> Leaking:
+    return _made(lambda: _mlp(values=3 * SIDE * SIDE), shape=(3, 1, SIDE, SIDE))
+
+
+def mlp_one_channel() -> Leaking:
+    return _made(lambda: _mlp(values=FRAMES * SIDE * SIDE), shape=(1, FRAMES, SIDE, SIDE))
+
+
+def mlp_wide_relu() -> Leaking:
+    return _made(lambda: _mlp(2, width=300), _centred)
+
+
+def flat_silu() -> Leaking:
+    return _made(lambda: _convolutions(act=nn.SiLU))
+
+
+def flat_tanh_two_classes() -> Leaking:
+    return _made(lambda: _convolutions(2, act=nn.Tanh))
+
+
+def flat_trained_two_classes() -> Leaking:
+    return _trained(_made(lambda: _convolutions(8, act=nn.Tanh)))
+
+
+def flat_through_numpy() -> Leaking:
+    return _made(_convolutions, _through_numpy)
+
+
+def flat_batchnorm() -> Leaking:
+    return _made(lambda: _convolutions(2, norm="batch"))
+
+
+def depthwise() -> Leaking:
+    return _made(_depthwise)
+
+
+def tokens_class() -> Leaking:
+    return _made(ClassToken)
+
+
+def tokens_class_two_classes() -> Leaking:
+    return _made(lambda: ClassToken(2))
+
+
+def frames_gru_two_classes() -> Leaking:
+    return _made(lambda: Frames("gru", 2))

@@ -28,6 +28,9 @@ def _without(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _first_number(document: dict[str, Any]) -> None:
     """Put a text in the place of a number far down."""
+    if "candidates" in document:
+        document["tool"]["budget"] = "many"
+        return
     block: Any = document.get("model") or document.get("study") or document
     block = block.get("input", block)
     block["frames" if "frames" in block else "steps"] = "many"

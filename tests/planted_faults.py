@@ -156,7 +156,7 @@ FAULTS = (
           "return own - min(blind, null)", ("test_study_results.py", "test_study_features.py")),
     Fault("study", "a claim needs no interval", "study/claims.py", "if self.low > margin:", "if self.mean > margin:",
           ("test_study_claims.py",)),
-    Fault("study", "a unit of another key is taken up", "study/journal.py",
+    Fault("study", "a unit of another key is taken up", "journal/folder.py",
           'return found if isinstance(found, dict) and found.get("key") == key else None',
           "return found if isinstance(found, dict) else None", ("test_study_results.py",)),
     Fault("report", "infinities become null", "report/plain.py", 'else "inf" if value > 0', "else None if value > 0",

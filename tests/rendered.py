@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 import tinyhtml5
+from rendered_words import WORDS, ReportWords
 
-GRADES = ("Not shown", "Gist", "Recognisable", "Exact")
-LETTERS = {"–": "Not shown", "G": "Gist", "R": "Recognisable", "E": "Exact"}
-BANDS = ("None", "Low", "Medium", "High", "Critical")
+LETTERS = "–GRE"
+KINDS = ("not shown", "gist", "recognisable", "exact")
 VERDICTS = ("FAIL", "WARN", "PASS", "INCONCLUSIVE")
 # Numbers on a page have one decimal: a difference of two is off by a tenth at most.
 ROUNDED = 0.11
@@ -18,8 +18,12 @@ def page_contradictions(page: str) -> tuple[str, ...]:
     """Return what on a rendered report contradicts another part of it, each as a sentence; none where all agree."""
     read = re.sub(r"<style>.*?</style>", "", re.sub(r"data:[^\"')]{40,}", "data:", page), flags=re.DOTALL)
     root = tinyhtml5.parse(read, namespace_html_elements=False)
-    checks = (_verdict, _grades, _matrix, _tiles, _cover, _what_if, _actions, _controls, _hashes, _levels, _severity)
-    return tuple(found for check in checks for found in check(root))
+    checks = (_verdict, _learned, _grades, _matrix, _tiles, _cover, _what_if, _actions, _controls, _hashes, _levels)
+    return tuple(found for check in (*checks, _severity) for found in check(root))
+
+
+def _words(root: Element) -> ReportWords:
+    return WORDS[root.get("lang", "")]
 
 
 def _all(root: Element, name: str, tag: str = "*") -> list[Element]:
@@ -38,9 +42,15 @@ def _section(root: Element, anchor: str) -> Element:
     return next(e for e in root.iter() if e.get("id") == anchor)
 
 
-def _number(text: str) -> float | None:
-    found = re.search(r"[+−-]?(?:\d+(?:\.\d+)?|inf)", text)
-    return float(found[0].replace("−", "-")) if found else None
+def _number(root: Element, text: str) -> float | None:
+    """Return the first number of a text, as the page's language writes it."""
+    point = "." if root.get("lang") == "en" else ","
+    found = re.search(rf"[+−-]?(?:\d+(?:{re.escape(point)}\d+)?|inf)", text)
+    return float(found[0].replace("−", "-").replace(",", ".")) if found else None
+
+
+def _place(root: Element, grade: str) -> int:
+    return _words(root).grades.index(grade)
 
 
 def _word(root: Element) -> str:
@@ -49,16 +59,16 @@ def _word(root: Element) -> str:
 
 def _articles(root: Element) -> list[Element]:
     """Findings of the audited size that are pictures, with their tables of runs."""
-    found = _all(_section(root, "findings"), "finding")
-    return [a for a in found if not _text(a).startswith(("Inverted feature map", "At a smaller size"))]
+    others = {"finding-map", "finding-smaller"}
+    return [a for a in _all(_section(root, "findings"), "finding") if not others & set((a.get("class") or "").split())]
 
 
 def _grade(article: Element) -> str:
     return _text(_all(article, "tag")[0])
 
 
-def _counts(article: Element) -> bool:
-    return "Does not count." not in _text(article)
+def _counts(root: Element, article: Element) -> bool:
+    return _words(root).not_counted not in _text(article)
 
 
 def _rows(table: Element | None) -> list[list[Element]]:
@@ -70,18 +80,21 @@ def _runs(article: Element) -> list[list[str]]:
     return [[_text(cell) for cell in row] for row in _rows(_one(article, "runs"))]
 
 
-def _attack(article: Element) -> str:
-    return next(
-        _text(row[1]).partition(";")[0] for row in _rows(_one(article, "facts")) if _text(row[0])[:6] == "Attack"
-    )
+def _attack(root: Element, article: Element) -> str:
+    rows = _rows(_one(article, "facts"))
+    return next(_text(row[1]).partition(";")[0] for row in rows if _text(row[0]).startswith(_words(root).attack + ","))
 
 
 def _strongest(root: Element) -> int:
-    grades = [GRADES.index(_grade(a)) for a in _articles(root) if _counts(a)]
-    for anchor, pattern in (("labels", r"Grade ([A-Z][a-z]+(?: shown)?):"), ("evidence", r"^$")):
-        found = re.search(pattern, _text(_section(root, anchor)))
-        grades += [GRADES.index(found[1])] if found else []
-    return max(grades, default=0)
+    grades = [_place(root, _grade(a)) for a in _articles(root) if _counts(root, a)]
+    return max([*grades, _labels(root)])
+
+
+def _labels(root: Element) -> int:
+    """The grade of labels in their section: the first word of its cell."""
+    row = _one(_section(root, "labels"), "label-grade")
+    told = "" if row is None else _text(row[1]).partition(":")[0]
+    return _place(root, told) if told in _words(root).grades else 0
 
 
 def _verdict(root: Element) -> Iterator[str]:
@@ -97,28 +110,48 @@ def _verdict(root: Element) -> Iterator[str]:
     first = _text(_one(root, "verdict-sentence")).partition(":")[0]
     if first in VERDICTS and first != word:
         yield f"the sentence says {first}, and page one {word}"
-    strongest = _strongest(root)
-    others = any(
-        "feature map" in _text(a) and "Recovered exactly" in _text(a)
-        for a in _all(_section(root, "findings"), "finding")
-    ) or "membership" in _text(_section(root, "evidence"))
+    strongest, words = _strongest(root), _words(root)
+    maps = [a for a in _all(_section(root, "findings"), "finding-map") if words.recovered_exactly in _text(a)]
+    others = bool(maps) or words.membership in _text(_section(root, "evidence"))
     if word == "FAIL" and strongest < 2 and not others:
-        yield f"page one says FAIL, and the strongest finding that counts is {GRADES[strongest]}"
+        yield f"page one says FAIL, and the strongest finding that counts is {words.grades[strongest]}"
     if word == "WARN" and strongest > 1:
-        yield f"page one says WARN, and a finding that counts is {GRADES[strongest]}"
+        yield f"page one says WARN, and a finding that counts is {words.grades[strongest]}"
     if word == "PASS" and strongest > 0:
-        yield f"page one says PASS, and a finding that counts is {GRADES[strongest]}"
+        yield f"page one says PASS, and a finding that counts is {words.grades[strongest]}"
+
+
+def _learned(root: Element) -> Iterator[str]:
+    """What page one says can be learned against verdict, runs and labels."""
+    words, word = _words(root), _word(root)
+    lines = {_text(row[0]): _text(row[1].find("strong")) for row in _rows(_one(_one(root, "cover"), "learned"))}
+    shown = [title for title, answer in lines.items() if answer in words.shown]
+    if word == "PASS" and shown:
+        yield f"page one says PASS, and that this can be learned: {shown[0]}"
+    if word in ("FAIL", "WARN") and not shown:
+        yield f"page one says {word}, and that nothing can be learned"
+    exact = any(row[1] == words.grades[3] for a in _articles(root) if _counts(root, a) for row in _runs(a))
+    scenes = any(row[1] == words.grades[3] for a in _articles(root) if _counts(root, a) for row in _runs(a)
+                 if not row[0].startswith("canary"))  # fmt: skip
+    if words.copy in shown and not exact:
+        yield "page one says that the clip itself can be recovered, and no run that counts is exact"
+    if scenes and words.copy not in shown:
+        yield "a run that counts is exact, and page one does not say that the clip itself can be recovered"
+    read = _labels(root) > 0
+    if (words.label in shown) != read:
+        yield f"page one and the section on labels differ on whether labels are read: {lines.get(words.label)}"
 
 
 def _grades(root: Element) -> Iterator[str]:
+    names = _words(root).grades
     for article in _articles(root):
-        grade = GRADES.index(_grade(article))
-        runs = [GRADES.index(row[1]) for row in _runs(article)]
+        grade = _place(root, _grade(article))
+        runs = [_place(root, row[1]) for row in _runs(article)]
         if max(runs, default=0) > grade:
-            yield f"a run of {_attack(article)} is {GRADES[max(runs)]}, and its finding {GRADES[grade]}"
-        said = next((_text(p) for p in _all(article, "soft", "p") if _text(p).partition(":")[0] in GRADES), "")
-        if said.partition(":")[0] != GRADES[grade]:
-            yield f"{_attack(article)} is tagged {GRADES[grade]} and explained as {said.partition(':')[0]}"
+            yield f"a run of {_attack(root, article)} is {names[max(runs)]}, and its finding {names[grade]}"
+        said = next((_text(p) for p in _all(article, "soft", "p") if _text(p).partition(":")[0] in names), "")
+        if said.partition(":")[0] != names[grade]:
+            yield f"{_attack(root, article)} is tagged {names[grade]} and explained as {said.partition(':')[0]}"
 
 
 def _matrix(root: Element) -> Iterator[str]:
@@ -128,17 +161,18 @@ def _matrix(root: Element) -> Iterator[str]:
         for place, row in enumerate(_rows(table)):
             chips = [c for cell in row[1:] for c in _all(cell, "chip") if "chip-absent" not in (c.get("class") or "")]
             for chip in chips:
-                shown = LETTERS[_text(chip)]
+                shown = LETTERS.index(_text(chip))
                 kind = (chip.get("class") or "").split("chip-")[-1].replace("_", " ")
-                if kind != shown.lower():
-                    yield f"a mark of the matrix shows {shown} and is drawn as {kind}"
-                marks.setdefault(place, []).append(shown)
+                if kind != KINDS[shown]:
+                    yield f"a mark of the matrix shows {KINDS[shown]} and is drawn as {kind}"
+                marks.setdefault(place, []).append(_words(root).grades[shown])
     if not tables:
         return
     for place, article in enumerate(_articles(root)):
         runs = sorted(row[1] for row in _runs(article))
         if runs != sorted(marks.get(place, [])):
-            yield f"the matrix shows {sorted(marks.get(place, []))} for {_attack(article)}, and its runs are {runs}"
+            shown = sorted(marks.get(place, []))
+            yield f"the matrix shows {shown} for {_attack(root, article)}, and its runs are {runs}"
 
 
 def _tile(root: Element, title: str) -> tuple[str, str, str] | None:
@@ -149,25 +183,26 @@ def _tile(root: Element, title: str) -> tuple[str, str, str] | None:
 
 
 def _tiles(root: Element) -> Iterator[str]:
-    picture = _tile(root, "Picture recovered")
-    counted = [row for a in _articles(root) if _counts(a) for row in _runs(a) if len(row) > 4]
-    if picture is not None and picture[1] not in ("not measured", "no baseline"):
-        gains = [_number(row[4]) for row in counted]
-        if _number(picture[0]) not in gains:
+    words = _words(root)
+    picture = _tile(root, words.picture_tile)
+    counted = [row for a in _articles(root) if _counts(root, a) for row in _runs(a) if len(row) > 4]
+    if picture is not None and picture[1] not in (words.not_measured, words.no_baseline):
+        gains = [_number(root, row[4]) for row in counted]
+        if _number(root, picture[0]) not in gains:
             yield f"the picture tile says {picture[0]}, and no run that counts has that gain"
-        low, high = (_number(part) for part in picture[1].partition(" over ")[0].split(" to "))
-        if None in (low, high) or not low - ROUNDED <= (_number(picture[0]) or 0.0) <= high + ROUNDED:
+        low, high = (_number(root, part) for part in picture[1].partition(words.over)[0].split(words.to))
+        if None in (low, high) or not low - ROUNDED <= (_number(root, picture[0]) or 0.0) <= high + ROUNDED:
             yield f"the picture tile says {picture[0]}, outside its own range {picture[1]}"
-        psnrs = [_number(row[2]) for row in counted]
-        if _number(picture[2].removeprefix("best picture ")) not in psnrs:
+        psnrs = [_number(root, row[2]) for row in counted]
+        if _number(root, picture[2].removeprefix(words.best_picture)) not in psnrs:
             yield f"the picture tile says '{picture[2]}', and no run that counts has that PSNR"
-    elif picture is not None and picture[1] == "not measured" and counted:
+    elif picture is not None and picture[1] == words.not_measured and counted:
         yield "the picture tile says that nothing was measured, and runs that count are listed"
-    facts = [_text(row[1]) for a in _articles(root) if _counts(a) for row in _rows(_one(a, "facts"))]
+    facts = [_text(row[1]) for a in _articles(root) if _counts(root, a) for row in _rows(_one(a, "facts"))]
     facts += [_text(row[1]) for row in _rows(_one(_section(root, "labels"), "facts"))]
-    for title in ("Clip identified", "Payload bits read", "Labels read"):
+    for title in words.shares:
         tile = _tile(root, title)
-        if tile is not None and tile[1] != "not measured" and not any(f.startswith(tile[0]) for f in facts):
+        if tile is not None and tile[1] != words.not_measured and not any(f.startswith(tile[0]) for f in facts):
             yield f"the tile '{title}' says {tile[0]}, and no finding or label rule does"
 
 
@@ -176,17 +211,16 @@ def _cover(root: Element) -> Iterator[str]:
     if film is None:
         return
     said = _text(next(film.iter("figcaption")))
-    found = re.match(r"The strongest reconstruction: ([a-z ]+), by (.+) on (.+)$", said)
+    found = next((m for pattern in _words(root).covers if (m := re.match(pattern, said))), None)
     if found is None:
         yield f"the cover's caption cannot be read: {said}"
         return
-    grade, attack, probe = found.groups()
-    named = attack.removesuffix("…")
-    rows = [r for a in _articles(root) if _counts(a) and _attack(a).startswith(named) for r in _runs(a)]
+    grade, probe = found["grade"], found["probe"]
+    rows = [r for a in _articles(root) if _counts(root, a) for r in _runs(a)]
     if not any(r[1].lower() == grade and r[0].startswith(probe.removesuffix("…")) for r in rows):
-        yield f"the cover shows {grade} by {attack} on {probe}, and no run that counts is that"
-    if GRADES.index(grade.capitalize()) > _strongest(root):
-        yield f"the cover shows {grade}, and the strongest finding is {GRADES[_strongest(root)]}"
+        yield f"the cover shows {grade} on {probe}, and no run that counts is that"
+    if _place(root, grade.capitalize()) > _strongest(root):
+        yield f"the cover shows {grade}, and the strongest finding is {_words(root).grades[_strongest(root)]}"
 
 
 def _variants(root: Element) -> list[list[Element]]:
@@ -204,18 +238,18 @@ def _what_if(root: Element) -> Iterator[str]:
     base = [e for e in audited[0] if e.tag in ("th", "td")]
     if len(base) != 6:
         return
-    grade = _text(base[1])
-    if grade in GRADES and GRADES.index(grade) > _strongest(root):
-        yield f"the what-if's audited row is {grade}, and the audit's strongest finding {GRADES[_strongest(root)]}"
-    alone = [a for a in _articles(root) if _counts(a) and "R0:" in _text(_one(a, "tags"))]
+    grade, names = _text(base[1]), _words(root).grades
+    if grade in names and names.index(grade) > _strongest(root):
+        yield f"the what-if's audited row is {grade}, and the audit's strongest finding {names[_strongest(root)]}"
+    alone = [a for a in _articles(root) if _counts(root, a) and "R0:" in _text(_one(a, "tags"))]
     scenes = [row[1] for a in alone for row in _runs(a) if not row[0].startswith("canary")]
-    own = max((GRADES.index(g) for g in scenes), default=0)
-    if grade in GRADES and GRADES.index(grade) < own:
-        yield f"the what-if's audited row is {grade}, and the audit itself reached {GRADES[own]}"
+    own = max((names.index(g) for g in scenes), default=0)
+    if grade in names and names.index(grade) < own:
+        yield f"the what-if's audited row is {grade}, and the audit itself reached {names[own]}"
     for row in _variants(root):
         for value, change in ((2, 3), (4, 5)):
-            here, there = _number(_text(row[value])), _number(_text(base[value]))
-            said = _number(_text(row[change].find("small")))
+            here, there = _number(root, _text(row[value])), _number(root, _text(base[value]))
+            said = _number(root, _text(row[change].find("small")))
             if None not in (here, there, said) and abs(here - there - said) > ROUNDED + 0.05:
                 yield f"the what-if '{_text(row[0])[:40]}' has {here} against {there}, and says {said}"
 
@@ -226,10 +260,10 @@ def _actions(root: Element) -> Iterator[str]:
     for place, action in enumerate(first):
         if place >= len(listed) or listed[place][:60] != action[:60]:
             yield f"page one's action {place + 1} is not the section's: {action[:60]}"
-    gains = [_number(_text(row[2])) for row in _variants(root)]
+    gains = [_number(root, _text(row[2])) for row in _variants(root)]
     for text in (_text(_section(root, "actions")), _text(_one(root, "top-actions"))):
-        for said in re.findall(r"attack gain ([+−-]?[\d.]+) dB to ([+−-]?[\d.]+) dB", text):
-            for number in map(_number, said):
+        for said in re.findall(_words(root).effect, text):
+            for number in (_number(root, text) for text in said):
                 if not any(g is not None and abs(g - (number or 0.0)) < ROUNDED for g in gains):
                     yield f"an action names a gain of {number} dB, and the what-if table has none such"
 
@@ -237,21 +271,17 @@ def _actions(root: Element) -> Iterator[str]:
 def _controls(root: Element) -> Iterator[str]:
     method = _section(root, "method")
     failed = bool(_all(method, "state-no"))
-    told = "A control failed." in _text(method)
+    told = _words(root).control_failed in _text(method)
     if failed != told:
         yield "a control is marked as failed and not told of" if failed else "a failed control is told of, none marked"
-    if "control failed" in _text(_one(root, "cover")) and not failed:
-        yield "page one says that a control failed, and none is marked as failed"
     positive = [_text(row[0]) for row in _rows(_one(method, "controls")) if _all(row[1], "state-no")]
-    needed = [name for name in positive if "Positive:" in name or "Simulation:" in name]
+    needed = [name for name in positive if any(word in name for word in _words(root).positive)]
     if needed and _word(root) != "INCONCLUSIVE":
         yield f"'{needed[0][:60]}' failed, and the verdict is {_word(root)}"
 
 
 def _hashes(root: Element) -> Iterator[str]:
-    whole = next(
-        (_text(r[1]) for r in _rows(_one(_section(root, "integrity"), "hashes")) if _text(r[0]) == "Model"), ""
-    )
+    whole = _text(next(_one(_section(root, "integrity"), "hash-model").iter("code")))
     short = _text(next(_one(root, "identity").iter("code")))
     if re.fullmatch(r"[0-9a-f]{64}", whole) and short != whole[:12]:
         yield f"page one shortens the model's hash to {short}, and it is {whole}"
@@ -260,8 +290,8 @@ def _hashes(root: Element) -> Iterator[str]:
 def _levels(root: Element) -> Iterator[str]:
     section = _section(root, "layers")
     table = _one(section, "levels")
-    marks = {_text(row[0]): _number(_text(row[1])) for row in _rows(table)}
-    shown, exposed = marks.get("demonstrated by the best attack"), marks.get("exposed by the whole update")
+    marks = {_text(row[0]): _number(root, _text(row[1])) for row in _rows(table)}
+    shown, exposed = marks.get(_words(root).demonstrated), marks.get(_words(root).exposed)
     if shown is None or exposed is None:
         return
     reason = bool(_all(section, "why-below"))
@@ -272,15 +302,15 @@ def _levels(root: Element) -> Iterator[str]:
 
 
 def _severity(root: Element) -> Iterator[str]:
-    said = _text(_one(root, "score"))
-    found = re.match(r"([\d.]+|—) ([A-Z][a-z]+)", said)
-    if found is None or found[1] == "—":
+    found = re.search(_words(root).severity, _text(_one(root, "score")))
+    if found is None:
         return
+    said = _number(root, found[1]) or 0.0
     most = [0.0]
     for article in _all(_section(root, "findings"), "finding"):
-        tag = next((_text(t) for t in _all(article, "tag") if _text(t).startswith("Severity")), "")
-        most += [_number(tag) or 0.0] if _counts(article) else []
-    if max(most) > float(found[1]) + ROUNDED:
+        tag = next((_text(t) for t in _all(article, "tag") if _text(t).startswith(_words(root).severity_tag)), "")
+        most += [_number(root, tag) or 0.0] if _counts(root, article) else []
+    if max(most) > said + ROUNDED:
         yield f"severity on page one is {found[1]}, and a finding that counts has {max(most)}"
-    if (found[2] == "None") != (float(found[1]) == 0.0):
+    if (found[2] == _words(root).no_band) != (said == 0.0):
         yield f"severity {found[1]} is called {found[2]}"

@@ -13,7 +13,7 @@ from auditor.pipeline import Silent
 ROOT = Path(__file__).parent.parent
 PUBLIC = {
     "AuditError", "ExitCode", "Inconclusive", "NotAuditable", "UsageError",
-    "__version__", "attack", "load", "operator", "scan",
+    "__version__", "attack", "compare", "defend", "load", "operator", "scan",
 }  # fmt: skip
 
 

@@ -14,6 +14,9 @@ from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
 from auditor.cli.ci.verify import verify
+from auditor.cli.clean import clean
+from auditor.cli.compare import compare
+from auditor.cli.defend import defend
 from auditor.cli.doctor import doctor
 from auditor.cli.export import export
 from auditor.cli.filter import examine
@@ -25,6 +28,7 @@ from auditor.cli.scan import scan
 from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
 from auditor.cli.study import study
+from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
 from auditor.text import printable
 
@@ -60,7 +64,9 @@ def _root(
 for _name, _command in {
     "scan": scan,
     "attack": attack,
+    "defend": defend,
     "replay": replay,
+    "compare": compare,
     "study": study,
     "inspect": inspect_model,
     "filter": examine,
@@ -74,6 +80,7 @@ for _name, _command in {
     "init": init,
     "list": list_known,
     "schema": schema,
+    "clean": clean,
     "doctor": doctor,
 }.items():
     app.command(_name)(_command)
@@ -111,11 +118,13 @@ def _unfinished(arguments: list[str]) -> str:
     """Say what an interrupt left undone."""
     command = next((a for a in arguments if not a.startswith("-")), "")
     left = {
-        "scan": "no report was written",
+        "scan": unfinished_words(),
         "attack": "no result was written",
+        "defend": "nothing was written",
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
+        "compare": "nothing was compared; audits that were finished are in the folder's audits",
         "study": "what was finished is kept, and the same command goes on from there",
         "report": "files that were not finished are as they were",
     }

@@ -11,6 +11,8 @@ import typer
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
+from auditor.cli.unfinished import finished, resuming, unfinished_folder
+from auditor.document_options import DocumentOptions
 from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
@@ -20,7 +22,12 @@ from auditor.verification.verify_options import SigningOptions
 
 @takes_options("scan")
 def scan(
-    options: ScanOptions, gate: GateOptions, files: ScanFiles, signing: SigningOptions, where: ConfigurationOptions
+    options: ScanOptions,
+    gate: GateOptions,
+    document: DocumentOptions,
+    files: ScanFiles,
+    signing: SigningOptions,
+    where: ConfigurationOptions,
 ) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
@@ -30,6 +37,7 @@ def scan(
     output, printed = split(files.output, files.json)
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]
+    unfinished = unfinished_folder(targets, folder) if files.resume else None
     with busy("starting"):
         from auditor.cli.ci.gating import baseline_of, check_key, judged, signed_by, waivers_of
         from auditor.cli.ci.reuse import outdated, reusable
@@ -42,15 +50,18 @@ def scan(
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
         key = content_key(options)
         held = reusable(key, targets) if files.reuse else None
-        found = _results(options, files.quiet, key) if held is None else held[1]
+        found = _results(options, files.quiet, key, unfinished) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
-        results = signed_by(signing, judged(found, options.fail_on, gate, baseline, waivers, shown_in))
+        judgement = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
+        results = signed_by(signing, judgement)
     code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:
         stale = targets if held is None else outdated(results, held, targets)
         write_all(results, stale, explicit=folder is None)
+        if not found.get("machine_cuts"):  # what was left out may come with the same command
+            finished(unfinished)
     except UnwrittenError as error:  # hours of work end in their verdict, whatever the disk says
         unwritten = error
     with unheard():
@@ -81,7 +92,7 @@ def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: S
         typer.echo("\n".join(("", *change_lines(results, judgement))))
 
 
-def _results(options: ScanOptions, quiet: bool, key: str) -> dict[str, Any]:
+def _results(options: ScanOptions, quiet: bool, key: str, unfinished: Path | None) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
@@ -93,5 +104,6 @@ def _results(options: ScanOptions, quiet: bool, key: str) -> dict[str, Any]:
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
-        found = run_scan(options, display).results
+        with resuming(unfinished, display.note):
+            found = run_scan(options, display).results
     return {**found, "tool": {**found["tool"], "key": key}}

@@ -48,7 +48,7 @@ def study(file: StudyFile, options: StudyOptions) -> None:
     results = _run(described, options)
     from auditor.report.study import study_summary, write_study
 
-    for complaint in write_study(results, out):
+    for complaint in write_study(results, out, options.language or "en"):
         typer.echo(f"fl-audit: {complaint}", err=True)
     typer.echo(study_summary(results))
     typer.echo("\n".join(str(out / name) for name in (*_FILES, "tables", "figures") if (out / name).exists()))

@@ -35,6 +35,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "trainable": ["head*"],
     "max_time": "10m",
     "baseline": "audits/baseline.json",
+    "replay": "replay.json",
     "waivers": "fl-audit-waivers.toml",
     "level": {"label-inference": "off"},
     "out": "fl-audit-report",

@@ -3,6 +3,7 @@
 from auditor.federated.client import LocalClient, observe
 from auditor.federated.clipping import ClipNorm
 from auditor.federated.defence import DEFENCES, AtServer, clients_of, clips_behind, defend, kept_back, parse, parse_all
+from auditor.federated.families import FAMILIES, BareSize, Family, families
 from auditor.federated.frameworks import ClientTraining
 from auditor.federated.labels import assign_labels, batch_labels
 from auditor.federated.loss import LOSSES, Loss, guess_loss, make_loss, output_remarks
@@ -11,10 +12,13 @@ from auditor.federated.trainable import select_parameters
 
 __all__ = [
     "DEFENCES",
+    "FAMILIES",
     "LOSSES",
     "AtServer",
+    "BareSize",
     "ClientTraining",
     "ClipNorm",
+    "Family",
     "GaussianNoise",
     "LocalClient",
     "Loss",
@@ -23,6 +27,7 @@ __all__ = [
     "clients_of",
     "clips_behind",
     "defend",
+    "families",
     "guess_loss",
     "kept_back",
     "make_loss",

@@ -70,6 +70,11 @@ class LocalClient:
         trained = (*self.names, *(protocol.kept_back if protocol.algorithm == "FedAvg" else ()))
         self._start = {name: self._moved.get(name, parameters[name]) for name in trained}
 
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """What decides what this client computes, besides the model, as records, tensors and plain values."""
+        return self.protocol, self.loss.name, self.loss.kind, self.classes, self.seed, self._moved
+
     def under(self, protocol: FederatedProtocol) -> "LocalClient":
         """Return this client under another protocol."""
         return LocalClient(self.model, protocol, self.loss, self.classes, self.seed, self._moved)

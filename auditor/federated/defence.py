@@ -10,6 +10,7 @@ from torch import Tensor
 from auditor.errors import UsageError
 from auditor.federated.aggregation import PerClip, SecureAggregation
 from auditor.federated.clipping import Clamp, ClipNorm
+from auditor.federated.codebooks import Blockwise, Clusters, SparseTernary
 from auditor.federated.compression import Float16, Quantise, Sign, TopK
 from auditor.federated.frameworks import PRESETS, ClientTraining, expanded
 from auditor.federated.noise import GaussianNoise, LaplaceNoise, RelativeGaussian
@@ -34,6 +35,9 @@ DEFENCES: tuple[type[Defence], ...] = (
     Sign,
     Quantise,
     Float16,
+    SparseTernary,
+    Clusters,
+    Blockwise,
     FixedPoint,
     Qsgd,
     PerClip,

@@ -120,10 +120,11 @@ def nvflare_exclude_vars(training: ClientTraining, *, exclude_vars: str) -> Part
 
 
 def nvflare_model_quantizer(training: ClientTraining, *, quantization_type: str = "float16") -> Parts:
-    """NVFlare 2.9, ModelQuantizer to half precision; its 8 and 4 bit forms are not read here."""
-    if quantization_type != "float16":
-        raise ValueError("quantization_type is float16 here")
-    return ("float16",)
+    """NVFlare 2.9, ModelQuantizer: half precision, or 8 and 4 bits an entry by the codes of bitsandbytes."""
+    forms = {"float16": "float16", **{name: f"blockwise:{code}" for name, code in _BITSANDBYTES.items()}}
+    if quantization_type not in forms:
+        raise ValueError(f"quantization_type is {', '.join(forms)}")
+    return (forms[quantization_type],)
 
 
 def nvflare_gaussian_privacy(training: ClientTraining, *, sigma0: float = 0.1, max_percentile: float = 95.0) -> Parts:
@@ -189,6 +190,17 @@ def tff_gaussian_adaptive(
     )
 
 
+def openfl_stc(training: ClientTraining, *, p_sparsity: float = 0.1) -> Parts:
+    """OpenFL, STCPipeline: signs of the largest entries at one magnitude a tensor; its n_clusters is not used there."""
+    return (f"sparse-ternary:{p_sparsity!r}",)
+
+
+def openfl_kc(training: ClientTraining, *, n_clusters: float = 6.0) -> Parts:
+    """OpenFL, KCPipeline: k-means over the entries of every tensor; its p_sparsity is not used there."""
+    return (f"kmeans:{int(n_clusters)}",)
+
+
+_BITSANDBYTES = {"blockwise8": "dynamic8", "float4": "float4", "normfloat4": "normal4"}
 _SERVER = "server:"
 PRESETS: Mapping[str, Callable[..., Parts]] = {
     function.__name__.replace("_", "-"): function
@@ -210,6 +222,8 @@ PRESETS: Mapping[str, Callable[..., Parts]] = {
         fedml_topk,
         fedml_qsgd,
         tff_gaussian_adaptive,
+        openfl_stc,
+        openfl_kc,
     )
 }
 

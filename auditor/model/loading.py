@@ -48,6 +48,8 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
             raise UsageError("--weights does not apply to an ONNX file, which carries its own", "leave --weights out")
         if options.arg:
             raise UsageError("--arg does not apply to an ONNX file", "leave --arg out")
+        if options.change is not None:
+            raise UsageError("--change does not apply to an ONNX file", "give path/file.py:factory, or two files")
         target = _load_onnx(Path(source), options)
     elif options.onnx_ops:
         raise UsageError("--onnx-ops applies to ONNX files only", "leave --onnx-ops out")

@@ -38,6 +38,10 @@ class LoadOptions:
         How an extractor's features enter a head, see `two_part.joined`; None takes the only way that fits.
     seed
         Of random weights, and of the checks.
+    change
+        (name, value) of a change of the network itself, see `surgery`; None leaves it as it is.
+    partly
+        Take of the weights file what fits by name and shape, and leave the rest as the factory drew it.
     """
 
     input_shape: tuple[int, ...] | None = None
@@ -54,6 +58,8 @@ class LoadOptions:
     join: Join | None = None
     device: torch.device = CPU
     seed: int = 0
+    change: tuple[str, str] | None = None
+    partly: bool = False
 
     def spec(
         self,

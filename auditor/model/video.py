@@ -15,11 +15,12 @@ from auditor.model.class_axis import arranged
 from auditor.model.double_backward import Substitutes
 from auditor.model.forward_pass import first_reading, observe
 from auditor.model.long_attention import LongSequences
+from auditor.model.numpy_detours import Detours, followed
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.output import pooled, select
 from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
-from auditor.model.pytorch.unwrapped import without_checkpoints
+from auditor.model.pytorch.unwrapped import uncompiled, without_checkpoints
 from auditor.model.stochastic_layers import random_modules
 from auditor.model.straight_through import StraightThrough, inference_as_no_grad
 from auditor.model.two_part import TwoPart, trained_part
@@ -87,6 +88,7 @@ class VideoModel(nn.Module):
         self._random = random_modules(trained)
         self._recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
         self._batchnorm: BatchNormMode = "eval"
+        self._detours = Detours()
         self._read_once: set[str] = set()
 
     @property
@@ -107,6 +109,11 @@ class VideoModel(nn.Module):
         return self._substitutes
 
     @property
+    def leaves_torch(self) -> bool:
+        """Whether a pass so far took values out of PyTorch as numbers, see `numpy_detours`."""
+        return self._detours.met
+
+    @property
     def wanted_output(self) -> str | None:
         """Name or index of the output that was asked for."""
         return self._output
@@ -121,6 +128,7 @@ class VideoModel(nn.Module):
         substitutes = self._substitutes if substitutes is None else substitutes
         other = VideoModel(network, self._spec, substitutes, self._pool, self._output)
         other.class_axis, other.sees_through = self.class_axis, self.sees_through
+        other._detours = self._detours
         return other
 
     def prepare(self, clips: Clips) -> Tensor:
@@ -162,6 +170,8 @@ class VideoModel(nn.Module):
                 stack.enter_context(StraightThrough())
             if isinstance(network, OnnxModule):
                 return network(x)
+            # Networks may write into what they are given, or view it as one row: a batch of clips is theirs, in order.
+            x = x.clone(memory_format=torch.contiguous_format) if self._plain else x.contiguous()
             # Fused attention and cuDNN's recurrent networks have no second derivative.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
@@ -170,6 +180,8 @@ class VideoModel(nn.Module):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             stack.enter_context(inference_as_no_grad())
             stack.enter_context(without_checkpoints())
+            stack.enter_context(uncompiled())
+            stack.enter_context(followed(self._detours, slopes=self.sees_through))
             stack.enter_context(LongSequences())
             if self._substitutes:
                 stack.enter_context(Substitutes())

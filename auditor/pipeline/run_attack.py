@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from auditor.attack import CLOSED_FORMS, Attack
+from auditor.federated import LocalClient
+from auditor.journal import kept, parameters_digest
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
 
@@ -47,10 +50,14 @@ def run_attack(
         reason = obstacle(attack, view)
         if reason is not None:
             return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason)
-        if not title:
-            return attack.invert(view, budget, seed)
-        with (display or Silent()).unit(title, expected) as progress:
-            return attack.invert(view, replace(budget, progress=progress), seed)
+
+        def invert() -> Reconstruction | Skipped:
+            if not title:
+                return attack.invert(view, budget, seed)
+            with (display or Silent()).unit(title, expected) as progress:
+                return attack.invert(view, replace(budget, progress=progress), seed)
+
+        return kept("attack", partial(_depends_on, attack, view, budget, seed), invert)
     except _DEFECTS as error:
         first = (str(error).strip().splitlines() or [""])[0]
         return Skipped(
@@ -60,6 +67,17 @@ def run_attack(
             reason=f"{type(error).__name__}: {first}",
             remedy="report this defect with the model",
         )
+
+
+def _depends_on(attack: Attack, view: View, budget: Budget, seed: int) -> Sequence[object]:
+    """All that the result of an attack depends on, besides the program."""
+    client = view.client
+    if not isinstance(client, LocalClient):
+        raise TypeError(f"what a {type(client).__name__} computes cannot be told")
+    return (
+        attack, view.knowledge, view.update, view.target.sha256, view.target.input, view.target.classes,
+        parameters_digest(client.model), client.configuration, budget.seconds, budget.steps, budget.checkpoints, seed,
+    )  # fmt: skip
 
 
 def solve(view: View, seconds: float, seed: int) -> Reconstruction | Skipped | None:

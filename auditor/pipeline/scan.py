@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from auditor.exposure import Exposed
 from auditor.federated import parse_all
 from auditor.model import load, load_two_part
 from auditor.options import ModelOptions, ScanOptions
+from auditor.pipeline.captured.agreement import agreement, read_replay
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
@@ -39,7 +41,7 @@ from auditor.pipeline.planted.own_net_control import own_net_control
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
 from auditor.pipeline.threads import threads_for
-from auditor.pipeline.time_plan import TimePlan
+from auditor.pipeline.time_plan import Prepared, TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest, variants
@@ -58,7 +60,7 @@ _MOST_FOR_EXPOSURE = 2.0
 _WORTH_SAYING = 0.1
 
 # Share of --max-time that is planned as work: the reference machine is busy already, and loading takes its time too.
-_WORK = 0.9
+WORK = 0.9
 # Floating-point operations of a forward pass beyond which two clips are attacked unless the user gave some: every clip
 # costs its update, and its residual under every closed form, and each of these is minutes of a core.
 _MOST_FOR_ALL_CLIPS, _FEW_CLIPS = 3e11, 2
@@ -72,8 +74,8 @@ _NO_WHAT_IF = Skipped(
 )
 
 
-def scan(options: ScanOptions, display: Display) -> Audit:
-    """Audit a model and return its results.
+def scan(options: ScanOptions, display: Display, prepared: Prepared | None = None) -> Audit:
+    """Audit a model and return its results; `prepared` is the model with its effort, where others stand beside it.
 
     Raises
     ------
@@ -83,26 +85,29 @@ def scan(options: ScanOptions, display: Display) -> Audit:
     preset, ceiling = PRESETS[options.preset], Ceiling(options.max_time)
     parse_all(options.defence)
     claim_of(options.dp_claim, options.defence)
+    replay = read_replay(options.replay)
     started = datetime.datetime.now(datetime.UTC)
     device = choose_device(options.device)
     lpips = None if options.lpips is None else Lpips(options.lpips)
     recogniser = FaceRecogniser() if options.faces else None
     users = user_enhancers(options.sr)
     display.stage("loading the model")
-    target = load_target(options, device)
+    target = load_target(options, device) if prepared is None else prepared.target
     display.stage("making probes")
-    preset = _for_size(preset, target, options, display)
-    probes = _probes(options, preset, target.input)
+    preset = _for_size(preset, target, options, display) if prepared is None else prepared.preset
+    probes = _probes(options, preset, target.input, () if prepared is None else prepared.clips)
     references = references_from(options.reference, target.input)
     if references.several:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
+    replayed = None if replay is None or options.replay is None else agreement(replay, options.replay, context)
     times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
     memory = available_bytes(device)
     with threads_for(target):
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
-        clock = Clock(_seconds_of_work(options, preset, deep, len(probes) - 1, display))
+        seconds = None if prepared is None else prepared.seconds
+        clock = Clock(seconds or _seconds_of_work(options, preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
@@ -148,7 +153,8 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             diagnosed = diagnose_best(context, observed, findings, measured, share, display)
     display.stage("enhancement")
     share = times.seconds_to_enhance(clock.left, recognising)
-    enhanced, not_enhanced = enhance_results(findings, galleries, share, display, users, ceiling)
+    shown = findings if prepared is None else ()
+    enhanced, not_enhanced = enhance_results(shown, galleries, share, display, users, ceiling)
     identities = recognised(findings, enhanced, recogniser, clock.left, display, ceiling)
     changes: tuple[Variant, ...] = ()
     if times.what_if and clock.left > 0.0:
@@ -175,6 +181,7 @@ def scan(options: ScanOptions, display: Display) -> Audit:
             failed=failed(controls),
             left_out=without_form,
             claim=claim_of(options.dp_claim, options.defence),
+            replayed=replayed,
             untested=not_run(controls),
             exposed=exposed if isinstance(exposed, Exposed) else None,
             findings=findings,
@@ -226,9 +233,9 @@ def pixel_variance(clips: Clips) -> float:
     return float((clips - clips.mean(0, keepdim=True)).square().mean())
 
 
-def load_target(options: ModelOptions, device: torch.device) -> Target:
-    """Load the model as the options say."""
-    choices = {**options.reading(), "onnx_ops": options.onnx_ops, "device": device}
+def load_target(options: ModelOptions, device: torch.device, **variant: Any) -> Target:
+    """Load the model as the options say; `variant` are further fields of `LoadOptions`, for a model of one part."""
+    choices = {**options.reading(), "onnx_ops": options.onnx_ops, "device": device, **variant}
     if options.extractor is not None and options.head is not None:
         return load_two_part(
             options.extractor,
@@ -250,12 +257,12 @@ def _for_size(preset: Preset, target: Target, options: ScanOptions, display: Dis
     return replace(preset, probes=_FEW_CLIPS)
 
 
-def _probes(options: ScanOptions, preset: Preset, spec: InputSpec) -> tuple[Probe, ...]:
-    """The user's clips if given, else shipped ones, and a canary in any case."""
+def _probes(options: ScanOptions, preset: Preset, spec: InputSpec, others: tuple[Probe, ...] = ()) -> tuple[Probe, ...]:
+    """The user's clips if given, else the others or shipped ones, and a canary in any case."""
     if options.probes:
         clips: tuple[Probe, ...] = tuple(p for path in options.probes for p in user_probes(path, spec))
     else:
-        clips = shipped_probes(spec, preset.probes)
+        clips = others or shipped_probes(spec, preset.probes)
     for probe in clips:
         check_scene(probe)
     return _unique((*clips, canary(spec, options.seed)))
@@ -286,7 +293,7 @@ def _seconds_of_work(
     More than usual is told first.
     """
     if options.max_time is not None:
-        return _WORK * options.max_time
+        return WORK * options.max_time
     extra = planned_seconds(deep, clips)
     limit = min(preset.seconds + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))

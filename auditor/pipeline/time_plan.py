@@ -2,7 +2,8 @@
 
 from auditor.attack import Preset
 from auditor.pipeline.identity import SECONDS_TO_RECOGNISE
-from auditor.records import record
+from auditor.probe import probes_of_scenes
+from auditor.records import Probe, Target, record
 
 # Looking for faces never takes more than this share of what is left before the attacks.
 _MOST_TO_RECOGNISE = 0.2
@@ -84,3 +85,20 @@ class TimePlan:
         }
         told = ", ".join(f"{part} {share:.0%}" for part, share in later.items() if share > 0.0)
         return f"exposure {self.exposure:.0%}, membership {self.membership:.0%}; of the rest: {told}"
+
+
+@record
+class Prepared:
+    """A loaded model, and the preset and the reference seconds of its audit, which its own size does not change.
+
+    Reconstructions of such an audit are not enhanced: a comparison is of what attacks recover.
+    """
+
+    target: Target
+    preset: Preset
+    seconds: float
+
+    @property
+    def clips(self) -> tuple[Probe, ...]:
+        """The shipped clips of its audit, of as many scenes as they can be: intervals are over scenes."""
+        return probes_of_scenes(self.target.input, self.preset.probes)

@@ -13,8 +13,11 @@ import torch
 from auditor.errors import AuditError
 from auditor.probe.fit import PICTURES, fit, own_window
 from auditor.probe.texture import moving_texture
-from auditor.records import Clip, InputSpec, Probe
+from auditor.records import Clip, Clips, InputSpec, Probe
 from auditor.shipped import shipped
+
+# Share of a side that a window keeps at least: the persons of the clips stay in view.
+_SMALLEST = 0.75
 
 
 @functools.cache
@@ -59,6 +62,45 @@ def shipped_probes(spec: InputSpec, limit: int | None = None) -> tuple[Probe, ..
         The model reads neither 1 nor 3 channels.
     """
     return tuple(_probe(entry, spec) for entry in manifest()[:limit])
+
+
+def shipped_windows(spec: InputSpec, rng: np.random.Generator, count: int) -> dict[str, Clips]:
+    """Return windows of every shipped clip by its name: other frames, other crops, half of them mirrored.
+
+    Raises
+    ------
+    AuditError
+        A shipped file is missing or damaged.
+    """
+    return {
+        entry["name"]: torch.stack([_window(shipped_frames(entry), spec, rng) for _ in range(count)])
+        for entry in manifest()
+    }
+
+
+def _window(frames: Clip, spec: InputSpec, rng: np.random.Generator) -> Clip:
+    height, width = (round(side * rng.uniform(_SMALLEST, 1.0)) for side in frames.shape[-2:])
+    top, left = rng.integers(frames.shape[-2] - height + 1), rng.integers(frames.shape[-1] - width + 1)
+    cut = frames[..., top : top + height, left : left + width]
+    _, length = own_window(len(frames), spec.frames)
+    start = int(rng.integers(len(frames) - length + 1))
+    return fit(cut.flip(-1) if rng.random() < 0.5 else cut, spec, start, length)[0]
+
+
+def probes_of_scenes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:
+    """Return up to `limit` shipped clips, one of every scene before a second of any: few clips then vary most.
+
+    Raises
+    ------
+    AuditError
+        A shipped file is missing or damaged.
+    """
+    seen: dict[str, int] = {}
+    entries = []
+    for place, entry in enumerate(manifest()):
+        seen[entry["scene"]] = seen.get(entry["scene"], 0) + 1
+        entries.append((seen[entry["scene"]], place, entry))
+    return tuple(_probe(entry, spec) for _, _, entry in sorted(entries, key=lambda e: e[:2])[:limit])
 
 
 def public_probes(spec: InputSpec, limit: int) -> tuple[Probe, ...]:

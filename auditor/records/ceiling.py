@@ -2,7 +2,7 @@
 
 import time
 
-from auditor.records.work import work_so_far
+from auditor.records.work import work_done
 from auditor.results.attempts import Skipped
 
 # A whole part that would end this much later than allowed, at the speed so far, may still begin: the speed is a guess.
@@ -40,7 +40,7 @@ class Ceiling:
         """Say why a part of so many reference seconds may not begin, and note it, or return None where it may."""
         if self.seconds is None:
             return None
-        used, done = self.used, work_so_far()
+        used, done = self.used, work_done()
         before, begun = self._first = self._first or (used, done)
         slowness = (used - before) / (done - begun) if done - begun >= _TELLING else 1.0
         if not self.over and used + slowness * work <= _TOLERANCE * self.seconds:

@@ -18,6 +18,7 @@ class _Work:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.spared = 0.0
         self.counter: _Counter | None = None
 
 
@@ -42,6 +43,20 @@ def charge(seconds: float) -> None:
     """Count work that is no operation on tensors."""
     if _WORK.counter is not None:
         _WORK.seconds += seconds
+
+
+def spare(begun: float, ended: float) -> None:
+    """Count work that an earlier process did while its count went from `begun` to `ended`; here it takes no time.
+
+    Counted to the bit where this process stands at `begun` too, so that budgets come out equal.
+    """
+    _WORK.spared += ended - begun
+    _WORK.seconds = ended if _WORK.seconds == begun else _WORK.seconds + (ended - begun)
+
+
+def work_done() -> float:
+    """Return the reference seconds that this process worked itself."""
+    return _WORK.seconds - _WORK.spared
 
 
 @contextmanager

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.report.figures import real
+from auditor.report.language import say
 
 EXACT_PSNR = 35.0
 """dB from which a reconstruction that points to its scene is graded EXACT; drawn as the threshold."""
 
-SHADES = 6
-STRIP_HEIGHT = 34.0
 _TALLEST = 60.0
-_HATCH_STEP = 6.0
 
 
 def place(value: Any, low: float, high: float, width: float) -> float:
@@ -59,49 +57,6 @@ def curve(trace: Sequence[Sequence[Any]], width: float = 160, height: float = 40
     return Curve(path=path, start=drawn[0][1], end=drawn[-1], steps=right, first=points[0][1], last=points[-1][1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stripe:
-    """One layer of the heat strip: where it lies, how dark it is (hatched where not measured), whether it is sent."""
-
-    x: float
-    width: float
-    shade: int | None
-    sent: bool
-    hatch: str
-
-
-def heat_strip(layers: Sequence[Mapping[str, Any]], width: float = 720) -> list[Stripe]:
-    """Return one stripe a layer; shades run from the level without an update to the most exposed layer."""
-    if not layers:
-        return []
-    step = width / len(layers)
-    gap = min(1.5, step * 0.15)
-    low, high = exposure_range(layers)
-    return [
-        Stripe(
-            x=round(i * step, 2),
-            width=round(step - gap, 2),
-            shade=None if layer["exposure"] is None else _shade(layer["exposure"]["psnr"], low, high),
-            sent=layer["sent"],
-            hatch="" if layer["exposure"] else hatching(i * step, step - gap),
-        )
-        for i, layer in enumerate(layers)
-    ]
-
-
-def hatching(left: float, width: float, height: float = STRIP_HEIGHT) -> str:
-    """Return lines at 45 degrees that fill a box, cut at its edges, as an SVG path.
-
-    >>> hatching(0, 6, 6)
-    'M0 6L6 0'
-    """
-    starts = [_HATCH_STEP * k for k in range(1, math.ceil((width + height) / _HATCH_STEP))]
-    lines = (
-        (max(0.0, s - height), min(s, height), min(s, width), max(0.0, s - width)) for s in starts if s < width + height
-    )
-    return "".join(f"M{left + x:.4g} {y:.4g}L{left + u:.4g} {v:.4g}" for x, y, u, v in lines)
-
-
 def exposure_range(layers: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Return the level without an update and the level of the most exposed layer, in dB."""
     measured = [layer["exposure"] for layer in layers if layer["exposure"] is not None]
@@ -119,10 +74,6 @@ def finite(value: Any) -> float:
     return max(-_TALLEST, min(_TALLEST, real(value) or 0.0))
 
 
-def _shade(value: Any, low: float, high: float) -> int:
-    return min(SHADES - 1, int(place(value, low, high, SHADES)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """One named level on an axis of decibels."""
@@ -137,12 +88,12 @@ def levels(results: Mapping[str, Any], score: Mapping[str, Any] | None) -> list[
     exposed = results["exposure"]["all"] or {}
     strongest, guess = (score["psnr"], blind(score)) if score else (None, None)
     marks = (
-        Mark(name="linear guess without the update", value=exposed.get("prior"), kind="chance"),
-        Mark(name="best blind guess", value=guess, kind="chance"),
-        Mark(name="demonstrated by the best attack", value=strongest, kind="shown"),
-        Mark(name="exposed by the whole update", value=exposed.get("psnr"), kind="exposed"),
-        Mark(name="the most that the modes can show", value=exposed.get("cap"), kind="ceiling"),
-        Mark(name="ceiling at float32 rounding", value=exposed.get("ceiling"), kind="ceiling"),
+        Mark(name=say("linear guess without the update"), value=exposed.get("prior"), kind="chance"),
+        Mark(name=say("best blind guess"), value=guess, kind="chance"),
+        Mark(name=say("demonstrated by the best attack"), value=strongest, kind="shown"),
+        Mark(name=say("exposed by the whole update"), value=exposed.get("psnr"), kind="exposed"),
+        Mark(name=say("the most that the modes can show"), value=exposed.get("cap"), kind="ceiling"),
+        Mark(name=say("ceiling at float32 rounding"), value=exposed.get("ceiling"), kind="ceiling"),
     )
     return [mark for mark in marks if real(mark.value) is not None]
 

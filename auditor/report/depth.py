@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures
+from auditor.report.language import say
 from auditor.report.wording import GRADES
 
 _SURE = ("exact", "completed")
@@ -19,14 +20,22 @@ def sentence(result: Mapping[str, Any]) -> str:
     depth = result["depth"]
     exact, completed = (sum(d["how"] == how for d in depth) for how in _SURE)
     sure = [d for d in depth if d["how"] in _SURE]
-    said = f"{exact} values exact"
+    said = say("%(n)s values exact", n=exact)
     if completed:
-        said += f", {completed} completed by signs"
+        said += say(", %(n)s completed by signs", n=completed)
     if sure:
-        said += f", down to what {_readers(sure[-1])} reads (residual {figures.tiny(sure[-1]['residual'])})"
+        said += say(
+            ", down to what %(layers)s reads (residual %(residual)s)",
+            layers=_readers(sure[-1]),
+            residual=figures.tiny(sure[-1]["residual"]),
+        )
     ended = next((d for d in depth if d["how"] not in _SURE), None)
     if ended is not None:
-        said += f"; of what {_readers(ended)} reads, equations determine {_known(ended)}, and the rest was sought"
+        said += say(
+            "; of what %(layers)s reads, equations determine %(known)s, and the rest was sought",
+            layers=_readers(ended),
+            known=_known(ended),
+        )
     return said
 
 
@@ -58,7 +67,8 @@ def scaled_line(results: Mapping[str, Any]) -> str | None:
 
 
 def _known(entry: Mapping[str, Any]) -> str:
-    return f"{round(entry['share'] * entry['unknowns']):,} of {entry['unknowns']:,} unknowns"
+    known = figures.whole(round(entry["share"] * entry["unknowns"]))
+    return say("%(known)s of %(all)s unknowns", known=known, all=figures.whole(entry["unknowns"]))
 
 
 def _solved(result: Mapping[str, Any]) -> int:
@@ -66,4 +76,4 @@ def _solved(result: Mapping[str, Any]) -> int:
 
 
 def _readers(entry: Mapping[str, Any]) -> str:
-    return " and ".join(weight.removesuffix(".weight") for weight in entry["weights"])
+    return say(" and ").join(weight.removesuffix(".weight") for weight in entry["weights"])

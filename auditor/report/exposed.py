@@ -5,6 +5,7 @@ from typing import Any
 
 from auditor.report import figures
 from auditor.report.headline import best
+from auditor.report.language import say
 
 # Both are shown with one digit.
 _SHOWN_ALIKE = 0.05
@@ -23,9 +24,12 @@ def why_below(results: Mapping[str, Any]) -> str:
     if predicted is None or shown is None or predicted >= shown - _SHOWN_ALIKE:
         return ""
     modes, cap = results["exposure"]["modes"], exposed.get("cap")
-    most = f", which can show {figures.decibels(cap)} at most" if figures.real(cap) is not None else ""
-    return (
-        f"Less is exposed than was demonstrated: exposure is a linear prediction at noise "
-        f"{figures.tiny(results['exposure']['sigma'])} of each gradient in {figures.whole(modes)} modes{most}, and an "
-        "attack that solves the update as it was sent is not held by either."
+    told = say(
+        "Less is exposed than was demonstrated: exposure is a linear prediction at noise %(sigma)s of each gradient in "
+        "%(modes)s modes, and an attack that solves the update as it was sent is held by neither.",
+        sigma=figures.tiny(results["exposure"]["sigma"]),
+        modes=figures.whole(modes),
     )
+    if figures.real(cap) is None:
+        return told
+    return f"{told} {say('These modes can show %(cap)s at most.', cap=figures.decibels(cap))}"

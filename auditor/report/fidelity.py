@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.report import figures
+from auditor.report.language import recorded, say
 
 Row = tuple[str, str]
 
@@ -17,29 +18,33 @@ def fidelity_rows(fidelity: Mapping[str, Any], parameters: Mapping[str, Any] | N
 
     `fidelity` may lack what older results do not hold; `parameters` is `model.parameters` of the results.
     """
-    rows = [("Read from", fidelity.get("origin") or "not recorded")]
+    rows = [(say("Read from"), recorded(fidelity.get("origin") or "not recorded"))]
     if parameters is not None:
         rows.append(
             (
-                "Parameters",
-                f"{figures.whole(parameters['tensors'])} found, {figures.whole(parameters['elements'])} elements; "
-                f"{figures.whole(parameters['sent_tensors'])} trained and sent, "
-                f"{figures.whole(parameters['sent_elements'])} elements",
+                say("Parameters"),
+                say(
+                    "%(found)s found, %(elements)s elements; %(sent)s trained and sent, %(travelling)s elements",
+                    found=figures.whole(parameters["tensors"]),
+                    elements=figures.whole(parameters["elements"]),
+                    sent=figures.whole(parameters["sent_tensors"]),
+                    travelling=figures.whole(parameters["sent_elements"]),
+                ),
             )
         )
     rows += [
         ("BatchNorm", batchnorm(fidelity)),
-        ("Mode", _mode(fidelity)),
-        ("Batch", str(fidelity["batch"])),
-        ("Outputs", outputs(fidelity)),
-        ("Gradients", gradients(fidelity)),
+        (say("Mode"), _mode(fidelity)),
+        (say("Batch"), recorded(str(fidelity["batch"]))),
+        (say("Outputs"), outputs(fidelity)),
+        (say("Gradients"), gradients(fidelity)),
         (
-            "Second order",
-            "derivatives exist and are finite" if fidelity["double_backward"] else "missing or not checked",
+            say("Second order"),
+            say("derivatives exist and are finite") if fidelity["double_backward"] else say("missing or not checked"),
         ),
     ]
     counted = fidelity.get("unaccounted")
-    rows.append(("Not accounted for", unaccounted(counted) if counted else "not counted"))
+    rows.append((say("Not accounted for"), unaccounted(counted) if counted else say("not counted")))
     return tuple(rows)
 
 
@@ -56,16 +61,20 @@ def unaccounted(counted: Mapping[str, Any]) -> str:
     '200 of 25,700 float numbers (and 100 known to be fixed); pixels x enter as 0.00392 x'
     """
     unknown = counted["numbers"] - counted["fixed"]
-    first = f"{figures.whole(unknown) if unknown else 'none'} of {figures.whole(counted['of_numbers'])} float numbers"
+    first = say(
+        "%(n)s of %(all)s float numbers",
+        n=figures.whole(unknown) if unknown else say("none"),
+        all=figures.whole(counted["of_numbers"]),
+    )
     if counted["fixed"]:
-        first += f" (and {figures.whole(counted['fixed'])} known to be fixed)"
+        first += say(" (and %(n)s known to be fixed)", n=figures.whole(counted["fixed"]))
     parts = [first]
     if counted["without_gradient"]:
-        parts.append(f"{figures.whole(counted['without_gradient'])} in parameters without gradient")
+        parts.append(say("%(n)s in parameters without gradient", n=figures.whole(counted["without_gradient"])))
     if counted["pixels"]:
-        parts.append(f"pixels x enter as {counted['pixels']}")
+        parts.append(say("pixels x enter as %(formula)s", formula=counted["pixels"]))
     if counted["assumed"]:
-        parts.append(f"assumed: {', '.join(counted['assumed'])}")
+        parts.append(say("assumed: %(what)s", what=", ".join(counted["assumed"])))
     return "; ".join(parts)
 
 
@@ -76,8 +85,8 @@ def not_seen(fidelity: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _mode(fidelity: Mapping[str, Any]) -> str:
     if _is_module(fidelity):
-        return "evaluation; --bn says what BatchNorm does at clients"
-    return _SEMANTICS.get(fidelity.get("semantics", ""), "not recorded")
+        return say("evaluation; --bn says what BatchNorm does at clients")
+    return say(_SEMANTICS.get(fidelity.get("semantics", ""), "not recorded"))
 
 
 def _is_module(fidelity: Mapping[str, Any]) -> bool:
@@ -87,7 +96,8 @@ def _is_module(fidelity: Mapping[str, Any]) -> bool:
 def batchnorm(fidelity: Mapping[str, Any]) -> str:
     """What became of BatchNorm, and how that was recognised."""
     how = fidelity.get("batchnorm_evidence")
-    return f"{fidelity['batchnorm']}: {how}" if how else str(fidelity["batchnorm"])
+    kept = recorded(str(fidelity["batchnorm"]))
+    return f"{kept}: {recorded(how)}" if how else kept
 
 
 def outputs(fidelity: Mapping[str, Any]) -> str:
@@ -98,23 +108,24 @@ def outputs(fidelity: Mapping[str, Any]) -> str:
     """
     errors = fidelity.get("parity") or {}
     if errors:
-        each = " and ".join(f"{figures.tiny(error)} at batch {size}" for size, error in errors.items())
-        return f"differ from ONNX Runtime by {each}, of the largest logit"
+        each = say(" and ").join(
+            say("%(error)s at batch %(size)s", error=figures.tiny(error), size=size) for size, error in errors.items()
+        )
+        return say("differ from ONNX Runtime by %(errors)s, of the largest logit", errors=each)
     if fidelity["parity_max_error"] is not None:
-        return f"differ from ONNX Runtime by {figures.tiny(fidelity['parity_max_error'])} of the largest logit"
+        error = figures.tiny(fidelity["parity_max_error"])
+        return say("differ from ONNX Runtime by %(error)s of the largest logit", error=error)
     if _is_module(fidelity):
-        return "nothing to compare: the module itself runs"
-    return "not compared with ONNX Runtime"
+        return say("nothing to compare: the module itself runs")
+    return say("not compared with ONNX Runtime")
 
 
 def gradients(fidelity: Mapping[str, Any]) -> str:
     """How far gradients agree with finite differences."""
     error = fidelity["gradient_check"]
-    return (
-        "not compared with finite differences"
-        if error is None
-        else (f"differ from finite differences by {figures.tiny(error)}, relative")
-    )
+    if error is None:
+        return say("not compared with finite differences")
+    return say("differ from finite differences by %(error)s, relative", error=figures.tiny(error))
 
 
 def in_short(fidelity: Mapping[str, Any]) -> tuple[str, ...]:

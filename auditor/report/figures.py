@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from auditor.report.language import digits, say, spoken
 from auditor.results.scores import CLEAR_CONTENT, NO_CONTENT
 from auditor.text import printable
 
@@ -33,7 +34,7 @@ def decibels(value: Any, signed: bool = False, unit: bool = True) -> str:
         return MISSING
     shown = "inf" if math.isinf(number) else f"{abs(number):.1f}"
     sign = "−" if number < 0 and shown != "0.0" else "+" if signed and shown != "0.0" else ""
-    return f"{sign}{shown} dB" if unit else f"{sign}{shown}"
+    return _local(f"{sign}{shown} dB" if unit else f"{sign}{shown}")
 
 
 def determined(counted: Any) -> str:
@@ -45,7 +46,7 @@ def determined(counted: Any) -> str:
     share = None if counted is None else real(counted["share"])
     if share is None:
         return MISSING
-    return "all" if share >= 1.0 else "under 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
+    return say("all") if share >= 1.0 else say("under 1%%") if share < 0.01 else percent(min(share, 0.99))
 
 
 def content_word(value: Any) -> str:
@@ -58,8 +59,8 @@ def content_word(value: Any) -> str:
     if number is None:
         return ""
     if NO_CONTENT <= number < CLEAR_CONTENT:
-        return "look at it"
-    return "visible" if number >= CLEAR_CONTENT else "not visible"
+        return say("look at it")
+    return say("visible") if number >= CLEAR_CONTENT else say("not visible")
 
 
 def fixed(value: Any, places: int = 2) -> str:
@@ -69,7 +70,7 @@ def fixed(value: Any, places: int = 2) -> str:
     ('0.99', '—')
     """
     number = real(value)
-    return MISSING if number is None else f"{number:.{places}f}".replace("-", "−")
+    return MISSING if number is None else _local(f"{number:.{places}f}".replace("-", "−"))
 
 
 def signed(value: Any, places: int = 1) -> str:
@@ -79,7 +80,7 @@ def signed(value: Any, places: int = 1) -> str:
     ('+0.25', '−3.0', '—')
     """
     number = real(value)
-    return MISSING if number is None else f"{number:+.{places}f}".replace("-", "−")
+    return MISSING if number is None else _local(f"{number:+.{places}f}".replace("-", "−"))
 
 
 def percent(value: Any) -> str:
@@ -91,7 +92,8 @@ def percent(value: Any) -> str:
     number = real(value)
     if number is None:
         return MISSING
-    return f"{100 * number:.1f}%" if 0 < number < 0.0995 else f"{100 * number:.0f}%"
+    shown = f"{100 * number:.1f}" if 0 < number < 0.0995 else f"{100 * number:.0f}"
+    return say("%(share)s%%", share=_local(shown))
 
 
 def whole(value: Any) -> str:
@@ -101,7 +103,7 @@ def whole(value: Any) -> str:
     '1,843,210'
     """
     number = real(value)
-    return MISSING if number is None else f"{number:,.0f}"
+    return MISSING if number is None else _local(f"{number:,.0f}")
 
 
 def tiny(value: Any) -> str:
@@ -111,7 +113,7 @@ def tiny(value: Any) -> str:
     ('3.1e-07', '0.0052', '—')
     """
     number = real(value)
-    return MISSING if number is None else f"{number:.2g}"
+    return MISSING if number is None else _local(f"{number:.2g}")
 
 
 def duration(value: Any) -> str:
@@ -124,7 +126,7 @@ def duration(value: Any) -> str:
     if number is None or math.isinf(number):
         return MISSING
     if number < 60:
-        return f"{number:.1f} s"
+        return _local(f"{number:.1f} s")
     minutes, seconds = divmod(round(number), 60)
     return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
@@ -135,7 +137,9 @@ def of(interval: Any) -> str:
     >>> of({"hits": 6, "trials": 6})
     '6 of 6'
     """
-    return MISSING if interval is None else f"{interval['hits']} of {interval['trials']}"
+    return (
+        MISSING if interval is None else say("%(hits)s of %(trials)s", hits=interval["hits"], trials=interval["trials"])
+    )
 
 
 def span(interval: Any) -> str:
@@ -146,7 +150,8 @@ def span(interval: Any) -> str:
     """
     if interval is None:
         return MISSING
-    return f"{percent(interval['low'])} to {percent(interval['high'])}, chance {percent(interval['chance'])}"
+    low, high, chance = (percent(interval[key]) for key in ("low", "high", "chance"))
+    return say("%(low)s to %(high)s, chance %(chance)s", low=low, high=high, chance=chance)
 
 
 def cell(value: Any) -> str:
@@ -158,11 +163,11 @@ def cell(value: Any) -> str:
     if value is None or value == "":
         return MISSING
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return say("yes") if value else say("no")
     if isinstance(value, list):
         return ", ".join(map(cell, value)) or MISSING
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return _local(f"{value:.4g}")
     return str(value)
 
 
@@ -182,3 +187,8 @@ def short_hash(digest: str) -> str:
     '6c51fb3af791'
     """
     return printable(digest, 400)[:12]
+
+
+def _local(number: str) -> str:
+    """A formatted number as the language that is spoken writes it."""
+    return digits(number, spoken())

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.report.figures import decibels, fixed, real
 from auditor.report.headline import ranked
+from auditor.report.language import recorded, say
 from auditor.report.pictures import Picture, PictureGallery
 
 _COLUMNS = 8
@@ -24,10 +25,11 @@ class FilmCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One kind of picture over all frames of a band."""
+    """One kind of picture over all frames of a band; `plain` is its title without a term of the field."""
 
     kind: str
     title: str
+    plain: str
     note: str
     cells: tuple[FilmCell, ...]
 
@@ -134,28 +136,41 @@ def _row(kind: str, places: Sequence[int], result: Mapping[str, Any], gallery: P
     if kind not in ("original", "reconstruction") and all(cell.picture is None for cell in cells):
         return None
     title, note = _titles(kind, result)
-    return Row(kind=kind, title=title, note=note, cells=tuple(cells))
+    return Row(kind=kind, title=title, plain=_plain(kind), note=note, cells=tuple(cells))
 
 
 def _titles(kind: str, result: Mapping[str, Any]) -> tuple[str, str]:
     pictures, score = result["pictures"], result["score"]
     if kind == "original":
-        return "Original", "the probe"
+        return say("Original"), say("the probe")
     if kind == "reconstruction":
-        return "Reconstruction", f"from the update: {decibels(score['psnr'])}"
+        return say("Reconstruction"), say("from the update: %(psnr)s", psnr=decibels(score["psnr"]))
     if kind == "enhanced":
-        return "Enhanced", f"inferred detail: {pictures['enhanced_method'] or 'super-resolution'}"
+        return say("Enhanced"), say("inferred detail: %(method)s", method=_method(pictures))
     if kind == "reference":
         copy = score.get("copy")
-        return "Reference", "frames held, no update" + (f": {decibels(copy['psnr'])}" if copy else "")
+        return say("Reference"), say("frames held, no update") + (f": {decibels(copy['psnr'])}" if copy else "")
     if kind == "baseline":
         name = pictures["baseline_name"] or ""
         level = score["baselines"].get(name)
-        return "Blind baseline", f"{name or 'no update'}: {decibels(level)}" if level is not None else name
+        told = recorded(name) or say("no update")
+        return say("Blind baseline"), f"{told}: {decibels(level)}" if level is not None else told
     if kind == "enhanced_null":
-        return "Enhanced null", f"painted from another update: {pictures['enhanced_method'] or 'super-resolution'}"
+        return say("Enhanced null"), say("painted from another update: %(method)s", method=_method(pictures))
     null = result["null"]
-    return "Null control", "another clip's update" + (f": {decibels(null['psnr'])}" if null else "")
+    return say("Null control"), say("another clip's update") + (f": {decibels(null['psnr'])}" if null else "")
+
+
+def _method(pictures: Mapping[str, Any]) -> str:
+    return pictures["enhanced_method"] or say("super-resolution")
+
+
+def _plain(kind: str) -> str:
+    return {
+        "original": say("The clip, as the client holds it"),
+        "reconstruction": say("Recovered from the update"),
+        "baseline": say("A guess without the update"),
+    }.get(kind, "")
 
 
 def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: PictureGallery) -> FilmCell:
@@ -163,13 +178,13 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: P
     picture = gallery.picture(uri)
     numbers: tuple[str, ...] = ()
     alt = {
-        "original": f"Original, frame {frame} of the probe",
-        "reconstruction": f"Reconstruction of frame {frame} from the update alone",
-        "enhanced": f"Frame {frame} after super-resolution; detail is inferred",
-        "reference": f"What the reference frames show at frame {frame}, without the update",
-        "baseline": f"Blind guess at frame {frame}, made without the update",
-        "null": f"What the attack makes of an unrelated update, frame {frame}",
-        "enhanced_null": f"The null control after the same super-resolution, frame {frame}",
+        "original": say("Original, frame %(frame)s of the probe", frame=frame),
+        "reconstruction": say("Reconstruction of frame %(frame)s from the update alone", frame=frame),
+        "enhanced": say("Frame %(frame)s after super-resolution; detail is inferred", frame=frame),
+        "reference": say("What the reference frames show at frame %(frame)s, without the update", frame=frame),
+        "baseline": say("Blind guess at frame %(frame)s, made without the update", frame=frame),
+        "null": say("What the attack makes of an unrelated update, frame %(frame)s", frame=frame),
+        "enhanced_null": say("The null control after the same super-resolution, frame %(frame)s", frame=frame),
     }[kind]
     score = result["null"] if kind == "null" else result["score"]
     if kind in ("reconstruction", "null") and score:
@@ -177,7 +192,11 @@ def _cell(kind: str, place: int, uri: Any, result: Mapping[str, Any], gallery: P
         if psnr is not None:
             numbers = (decibels(psnr), f"SSIM {fixed(ssim)}")
             alt += f": {decibels(psnr)}, SSIM {fixed(ssim)}"
-    return FilmCell(picture=picture, alt=alt if picture else f"{alt}: no picture that can be shown", numbers=numbers)
+    return FilmCell(
+        picture=picture,
+        alt=alt if picture else say("%(what)s: no picture that can be shown", what=alt),
+        numbers=numbers,
+    )
 
 
 def _at(values: Sequence[Any], frame: int) -> Any:

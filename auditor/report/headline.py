@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.report.charts import blind
 from auditor.report.figures import decibels, of, percent, real, span
+from auditor.report.language import recorded, say, say_many
 from auditor.report.wording import READINGS
 
 GRADE_ORDER = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
@@ -59,7 +60,7 @@ def canaries(results: Mapping[str, Any]) -> frozenset[str]:
 def best(results: Mapping[str, Any]) -> Best | None:
     """Return the strongest result: a scene that was recovered before a canary's noise, then by grade and gain."""
     payloads = canaries(results)
-    return max(scored(results), key=lambda candidate: _strength(candidate.result, payloads), default=None)
+    return max(scored(results), key=lambda candidate: strength(candidate.result, payloads), default=None)
 
 
 def demonstrated(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -96,21 +97,25 @@ def headlines(results: Mapping[str, Any]) -> tuple[Headline, Headline, Headline]
     bits = next((f["bits"] for f in findings if f["bits"] is not None), None)
     labels = results["labels"]["interval"]
     if labels is None and bits is not None:
-        third = _share("Payload bits read", bits, "bits hidden in a canary clip, read back from the update")
+        third = _share(say("Payload bits read"), bits, say("bits hidden in a canary clip, read back from the update"))
     else:
-        third = _share("Labels read", labels, "training labels read off the update", results["labels"]["reason"])
+        third = _share(
+            say("Labels read"), labels, say("training labels read off the update"), results["labels"]["reason"]
+        )
     return (
         _picture(results),
-        _share("Clip identified", recall, "reconstructions that pick their own clip out of a gallery"),
+        _share(say("Clip identified"), recall, say("reconstructions that pick their own clip out of a gallery")),
         third,
     )
 
 
 def _picture(results: Mapping[str, Any]) -> Headline:
-    title = "Picture recovered"
+    title = say("Picture recovered")
     strongest = best(results)
     if strongest is None:
-        return Headline(title=title, value="—", interval="not measured", detail="no attack produced a picture")
+        return Headline(
+            title=title, value="—", interval=say("not measured"), detail=say("no attack produced a picture")
+        )
     score = strongest.result["score"]
     payloads = canaries(results)
     # A range of scenes alone would leave out the number beside it when that is a canary's.
@@ -124,15 +129,27 @@ def _picture(results: Mapping[str, Any]) -> Headline:
     gains = [g for b in shown_runs if (g := real(b.result["score"]["gain"])) is not None]
     if not gains or real(score["gain"]) is None:
         return Headline(
-            title=title, value=decibels(score["psnr"]), interval="no baseline", detail="PSNR of the best run"
+            title=title,
+            value=decibels(score["psnr"]),
+            interval=say("no baseline"),
+            detail=say("PSNR of the best run"),
         )
     shown = [max(-10.0, min(40.0, gain)) for gain in gains]
     return Headline(
         title=title,
         value=decibels(score["gain"], signed=True),
-        interval=f"{decibels(min(gains), signed=True, unit=False)} to {decibels(max(gains), signed=True)} "
-        f"over {_runs(len(gains))}, chance 0",
-        detail=f"best picture {decibels(score['psnr'])}, best blind guess {decibels(blind(score))}",
+        interval=say_many(
+            "%(low)s to %(high)s over %(n)s run, chance 0",
+            "%(low)s to %(high)s over %(n)s runs, chance 0",
+            len(gains),
+            low=decibels(min(gains), signed=True, unit=False),
+            high=decibels(max(gains), signed=True),
+        ),
+        detail=say(
+            "best picture %(psnr)s, best blind guess %(guess)s",
+            psnr=decibels(score["psnr"]),
+            guess=decibels(blind(score)),
+        ),
         low=min(shown),
         high=max(shown),
         point=max(-10.0, min(40.0, real(score["gain"]) or 0.0)),
@@ -142,18 +159,21 @@ def _picture(results: Mapping[str, Any]) -> Headline:
     )
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
-
-
 def _share(title: str, interval: Mapping[str, Any] | None, detail: str, reason: str | None = None) -> Headline:
     if interval is None:
-        return Headline(title=title, value="—", interval="not measured", detail=reason or "no attack measured it")
+        return Headline(
+            title=title,
+            value="—",
+            interval=say("not measured"),
+            detail=recorded(reason) if reason else say("no attack measured it"),
+        )
     return Headline(
         title=title,
         value=of(interval),
-        interval=f"95%: {span(interval)}",
-        detail=f"{percent(_rate(interval))} of {detail}" if interval["trials"] else detail,
+        interval=say("95%%: %(span)s", span=span(interval)),
+        detail=say("%(share)s of %(what)s", share=percent(_rate(interval)), what=detail)
+        if interval["trials"]
+        else detail,
         low=_unit(interval["low"]),
         high=_unit(interval["high"]),
         point=_unit(_rate(interval)),
@@ -171,10 +191,11 @@ def _unit(value: float) -> float:
 
 def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the results of one finding that have a score, the largest gain first."""
-    return sorted((r for r in results if r["score"] is not None), key=lambda r: _strength(r)[-1], reverse=True)
+    return sorted((r for r in results if r["score"] is not None), key=lambda r: strength(r)[-1], reverse=True)
 
 
-def _strength(result: Mapping[str, Any], payloads: frozenset[str] = frozenset()) -> tuple[bool, bool, int, bool, float]:
+def strength(result: Mapping[str, Any], payloads: frozenset[str] = frozenset()) -> tuple[bool, bool, int, bool, float]:
+    """Return the key by which results are compared: recovered, a scene, grade, pictured, and gain over a guess."""
     gain = real(result["score"]["gain"])
     grade = GRADE_ORDER.index(result["grade"])
     recovered = grade >= GRADE_ORDER.index("RECOGNISABLE")

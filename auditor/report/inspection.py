@@ -89,6 +89,8 @@ def _fidelity(document: Mapping[str, Any]) -> Group:
     privacy = document.get("privacy")
     if privacy is not None:
         rows.append(("Privacy", Text(privacy["sentence"], style="" if privacy["holds"] else "bold red")))
+        if privacy.get("note"):
+            rows.append(("", privacy["note"]))
     parts: list[Any] = [_pairs(rows)]
     if fidelity["upper_bound"]:
         parts += [Text(), Text(UPPER_BOUND, style="bold red")]

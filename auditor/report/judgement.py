@@ -6,30 +6,12 @@ from typing import Any
 
 from auditor.gate.judge import judgement_of
 from auditor.gate.rules import BY_RULE
-from auditor.report.ci.changes import counted
 from auditor.report.ci.plain_words import waiver_of
 from auditor.report.figures import fixed, short_hash
+from auditor.report.language import say, say_many
+from auditor.report.wording import BANDS
 
 Results = Mapping[str, Any]
-
-STATES: Mapping[str, str] = {
-    "new": "New",
-    "worse": "Worse",
-    "same": "Same",
-    "better": "Better",
-    "fixed": "Fixed",
-}
-WAIVER_STATES: Mapping[str, str] = {
-    "used": "holds",
-    "expired": "expired: what it covered is open again",
-    "unused": "covers nothing",
-    "elsewhere": "for another model",
-}
-_INCONCLUSIVE: Mapping[str, str] = {
-    "fail": "an audit that cannot tell fails",
-    "new": "an audit that cannot tell fails where the baseline could",
-    "pass": "an audit that cannot tell passes",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +23,8 @@ class AlertRow:
     subject: str
     severity: str
     told: str
-    change: str
     answer: str
+    reason: str
     fails: bool
 
 
@@ -73,50 +55,104 @@ def shown(results: Results) -> Shown | None:
     if not results.get("judgement"):
         return None
     judgement = judgement_of(results)
+    compared = judgement["baseline"] is not None
     return Shown(
-        word="satisfied" if judgement["passed"] else "failed",
-        counted=counted(judgement),
+        word=say("Gate satisfied") if judgement["passed"] else say("Gate failed"),
+        counted=_counted(judgement["alerts"], compared),
         reasons=tuple(judgement["reasons"]),
         policy=tuple(_policy(judgement["policy"])),
         baseline=_baseline(judgement["baseline"]),
         spread=judgement["spread"],
-        compared=judgement["baseline"] is not None,
+        compared=compared,
         alerts=tuple(_row(alert, judgement) for alert in judgement["alerts"]),
-        waivers=tuple({**w, "became": WAIVER_STATES[w["state"]]} for w in judgement["waivers"]),
+        waivers=tuple({**w, "became": _became(w["state"])} for w in judgement["waivers"]),
         warnings=tuple(judgement["warnings"]),
     )
 
 
+def _counted(alerts: Any, compared: bool) -> str:
+    """Say how many alerts are in each state; without a baseline how many there are."""
+    waived = sum(alert["waiver"] is not None for alert in alerts)
+    more = [say("%(n)s waived", n=waived)] if waived else []
+    if not compared:
+        return ", ".join([say_many("%(n)s alert", "%(n)s alerts", len(alerts)), *more])
+    states = [alert["state"] for alert in alerts]
+    told = [
+        say("%(n)s new", n=states.count("new")),
+        say("%(n)s worse", n=states.count("worse")),
+        say("%(n)s same", n=states.count("same")),
+        say("%(n)s better", n=states.count("better")),
+        say("%(n)s fixed", n=states.count("fixed")),
+    ]
+    return ", ".join([*told, *more])
+
+
+def _state(state: str | None) -> str:
+    words = {
+        "new": say("New"),
+        "worse": say("Worse"),
+        "same": say("Same"),
+        "better": say("Better"),
+        "fixed": say("Fixed"),
+    }
+    return "" if state is None else words[state]
+
+
+def _became(state: str) -> str:
+    words = {
+        "used": say("holds"),
+        "expired": say("expired: what it covered is open again"),
+        "unused": say("covers nothing"),
+        "elsewhere": say("for another model"),
+    }
+    return words[state]
+
+
 def _row(alert: Mapping[str, Any], judgement: Mapping[str, Any]) -> AlertRow:
     waiver = waiver_of(alert, judgement)
-    severity = alert["severity"]
+    severity, answer = alert["severity"], ""
+    if waiver is not None:
+        answer = say("waived by %(owner)s until %(day)s:", owner=waiver["owner"], day=waiver["expires"])
     return AlertRow(
-        state="" if alert["state"] is None else STATES[alert["state"]],
+        state=_state(alert["state"]),
         rule=BY_RULE[alert["rule"]].short if alert["rule"] in BY_RULE else alert["rule"],
         subject=alert["subject"],
-        severity=f"{fixed(severity['score'], 1)} {severity['band']}",
-        told=alert["message"],
-        change=alert["reason"],
-        answer="" if waiver is None else f"waived by {waiver['owner']} until {waiver['expires']}: {waiver['reason']}",
+        severity=f"{fixed(severity['score'], 1)} {say(BANDS[severity['band']])}",
+        told=alert["reason"] or alert["message"],
+        answer=answer,
+        reason="" if waiver is None else waiver["reason"],
         fails=bool(alert["fails"]),
     )
 
 
 def _policy(policy: Mapping[str, Any]) -> Iterator[str]:
-    never = policy["fail_on"] == "never"
-    yield "no severity fails" if never else f"severity {policy['fail_on']} and above fails"
+    level = policy["fail_on"]
+    if level == "never":
+        yield say("no severity fails")
+    else:
+        yield say("severity %(level)s and above fails", level=say(BANDS[level]) if level in BANDS else level)
     if policy["fail_on_regression"]:
-        yield "what is new or worse than in the baseline fails"
-    yield _INCONCLUSIVE[policy["inconclusive"]]
+        yield say("what is new or worse than in the baseline fails")
+    undecided = {
+        "fail": say("an audit that cannot tell fails"),
+        "new": say("an audit that cannot tell fails where the baseline could"),
+        "pass": say("an audit that cannot tell passes"),
+    }
+    yield undecided[policy["inconclusive"]]
     if policy["least_confidence"] != "low":
-        yield f"confidence of at least {policy['least_confidence']} is asked for"
-    yield from (f"{rule} counts as {level}" for rule, level in policy["levels"].items())
+        yield say("a PASS or WARN needs confidence of at least %(level)s", level=policy["least_confidence"])
+    yield from (say("%(rule)s counts as %(level)s", rule=r, level=v) for r, v in policy["levels"].items())
 
 
 def _baseline(block: Mapping[str, Any] | None) -> str:
     if block is None:
-        return ""
-    return (
-        f"{block['model']} (SHA-256 {short_hash(block['sha256'])}), audit {block['audit_id']} of {block['started']}, "
-        f"version {block['version']}, verdict {block['verdict']}"
+        return say("none: nothing was compared")
+    return say(
+        "%(model)s (SHA-256 %(hash)s), audit %(audit)s of %(day)s, version %(version)s, verdict %(verdict)s",
+        model=block["model"],
+        hash=short_hash(block["sha256"]),
+        audit=block["audit_id"],
+        day=block["started"],
+        version=block["version"],
+        verdict=block["verdict"],
     )

@@ -64,6 +64,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_defences(results),
         *_privacy(results.get("privacy")),
+        *_replay(results.get("replay")),
         *_references(results),
         *_membership(results),
         *_retrieval(results),
@@ -120,7 +121,14 @@ def _defences(results: Mapping[str, Any]) -> list[str]:
 
 def _privacy(claim: Mapping[str, Any] | None) -> list[str]:
     """What a privacy claim is worth."""
-    return [f"**Privacy claim:** {_inert(claim['sentence'], 400)}", ""] if claim else []
+    return (
+        [f"**Privacy claim:** {_inert(' '.join((claim['sentence'], claim.get('note', ''))), 800)}", ""] if claim else []
+    )
+
+
+def _replay(replayed: Mapping[str, Any] | None) -> list[str]:
+    """Whether a real client sends what was audited."""
+    return [f"**Replay:** {_inert(replayed['sentence'], 600)}", ""] if replayed else []
 
 
 def _references(results: Mapping[str, Any]) -> list[str]:

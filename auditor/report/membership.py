@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.report.figures import of, percent, real
+from auditor.report.language import recorded, say
 from auditor.report.pictures import Picture, PictureGallery
 
 _KINDS = {
@@ -51,13 +52,19 @@ def membership_sentence(results: Mapping[str, Any]) -> str:
     if not asked:
         return ""
     if not asked["clips"]:
-        return f"not asked: {asked['reason']}"
+        return say("not asked: %(reason)s", reason=recorded(asked["reason"]))
     if not asked["claims"]:
-        return f"no claim is made: {asked['reason']}"
+        return say("no claim is made: %(reason)s", reason=recorded(asked["reason"]))
     wrong, right = asked["false_positives"], asked["true_positives"]
-    told = f"{of(right)} frames of the clips are told, {of(wrong)} others are taken for them (stated: "
-    told += f"{percent(asked['rate'])} at most){unmeasured(asked)}"
-    return told if asked["grade"] != "NOT_SHOWN" else f"{told}; too few clips are told to count as shown"
+    told = say(
+        "%(right)s frames of the clips are told, %(wrong)s others are taken for them (stated: %(rate)s at most)",
+        right=of(right),
+        wrong=of(wrong),
+        rate=percent(asked["rate"]),
+    )
+    few = "" if asked["grade"] != "NOT_SHOWN" else say("too few clips are told to count as shown")
+    gap = unmeasured(asked)
+    return "; ".join(text for text in (told, f"{gap[:1].lower()}{gap[1:]}".rstrip("."), few) if text)
 
 
 def unmeasured(asked: Mapping[str, Any]) -> str:
@@ -65,8 +72,13 @@ def unmeasured(asked: Mapping[str, Any]) -> str:
     without = [c for c in asked["clips"] if all(f["kind"] != "same camera" for f in c["frames"])]
     if not without:
         return ""
-    where = "" if len(without) == len(asked["clips"]) else f" for {len(without)} of {len(asked['clips'])} clips"
-    return f"; errors on frames of the same camera at another time were not measured{where}"
+    if len(without) == len(asked["clips"]):
+        return say("Errors on frames of the same camera at another time were not measured.")
+    return say(
+        "Errors on frames of the same camera at another time were not measured for %(n)s of %(all)s clips.",
+        n=len(without),
+        all=len(asked["clips"]),
+    )
 
 
 def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: PictureGallery) -> Group | None:
@@ -78,7 +90,7 @@ def _group(clip: Mapping[str, Any], kind: str, claims: bool, gallery: PictureGal
     return Group(
         clip=clip,
         first=False,
-        title=_KINDS[kind],
+        title=say(_KINDS[kind]),
         frames=len(frames),
         nearest=min(known, default=None),
         farthest=max(known, default=None),

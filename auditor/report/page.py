@@ -1,42 +1,44 @@
 """The report as one HTML page, on screen and for print, from one set of templates."""
 
-import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from auditor.report import charts, depth, figures, judgement, wording
+from auditor.report import charts, depth, judgement
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
+from auditor.report.front.page_one import action_text, cover_result, own_clips, page_one
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
+from auditor.report.language import say, speaking, spoken
+from auditor.report.language.messages import ENGLISH
+from auditor.report.language.templates import TEMPLATES, Words, environment, stylesheet
 from auditor.report.machine import machine_line
-from auditor.report.matrix import matrices
 from auditor.report.membership import membership_rows, unmeasured
 from auditor.report.pictures import PictureGallery
 from auditor.report.plain import results_digest
+from auditor.report.plots.courses import courses
+from auditor.report.plots.layers import layer_plot
+from auditor.report.plots.leaks import leak_clips, leak_rows
+from auditor.report.plots.matrix import matrices
+from auditor.report.plots.measures import measures
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
+from auditor.report.wording import GRADES
 from auditor.results.scores import VISIBLE_CONTENT
 from auditor.results.seal import SEAL
 from auditor.results.version import __version__
 from auditor.shipped import shipped
 from auditor.text import printable
 
-_TEMPLATES = "report_templates"
-_FONTS = (("Inter", 400), ("Inter", 600), ("Inter", 700), ("JetBrains Mono", 400))
-_LONGEST_TEXT = 1200
 _COVER_FRAMES = 6
 
 SECTIONS: tuple[tuple[str, str], ...] = (
-    ("summary", "Executive summary"),
-    ("scope", "Scope and threat model"),
-    ("method", "Method and controls"),
+    ("summary", "Summary"),
     ("evidence", "Evidence"),
     ("findings", "Findings"),
     ("labels", "Label restoration"),
@@ -44,19 +46,28 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("choices", "Architecture choices and defences"),
     ("actions", "Recommended actions"),
     ("gate", "Gate: what changed, and who answers for it"),
+    ("scope", "Scope and threat model"),
+    ("method", "Method and controls"),
     ("limitations", "Limitations"),
     ("frameworks", "Framework mapping"),
     ("integrity", "Reproducibility and integrity"),
     ("glossary", "Glossary"),
+    ("appendix", "Technical appendix"),
 )
 
 
 def render(results: Mapping[str, Any], printed: bool) -> str:
-    """Return the whole report as HTML; `printed` prepares it for paper.
+    """Return the whole report as HTML, in the language that the results ask for; `printed` prepares it for paper.
 
     `results` must be valid (see `validate`).
     """
-    return environment().get_template("report.html.j2").render(**_context(results, printed))
+    with speaking(language_of(results)):
+        return environment().get_template("report.html.j2").render(**_context(results, printed))
+
+
+def language_of(results: Mapping[str, Any]) -> str:
+    """Return the language that a report is asked for in."""
+    return (results.get("context") or {}).get("language", ENGLISH)
 
 
 def to_html(results: Mapping[str, Any]) -> str:
@@ -78,12 +89,17 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
     payloads = canaries(results)
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
+    covered = cover_result(results)
+    clips = leak_clips(results)
     decided = judgement.shown(results)
     sections = [(anchor, title) for anchor, title in SECTIONS if anchor != "gate" or decided is not None]
     return {
         **results,
         "printed": printed,
-        "sections": sections,
+        "language": spoken(),
+        "sections": [(anchor, say(title)) for anchor, title in sections],
+        "one": page_one(results),
+        "action_text": action_text,
         "number_of": {anchor: number for number, (anchor, _) in enumerate(sections, start=1)},
         "gate": decided,
         "digest": results_digest(results),
@@ -94,19 +110,24 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "best": strongest,
         "worst": demonstrated(results),
         "statement": statement(results),
-        "cover_strip": _cover_strip(strongest, gallery),
+        "cover_strip": _cover_strip(covered, gallery),
+        "cover_caption": _cover_caption(results, covered),
+        "leak_rows": leak_rows(results),
+        "leak_clips": clips,
+        "layer_plot": layer_plot(results["layers"], None if score is None else score["psnr"]),
+        "course_of": courses,
+        "measures": measures(results["what_if"]),
         "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
         "scaled_strips": _scaled_strips(results, gallery),
         "matrices": matrices(results),
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),
         "recipe": RECIPE,
         "machine": machine_line(results),
-        "upper_bound": UPPER_BOUND,
+        "upper_bound": say(UPPER_BOUND),
         "reference_rows": reference_rows(results),
         "membership_rows": membership_rows(results, gallery),
         "membership_gap": unmeasured(results["membership"]) if results.get("membership") else "",
         "remarks": remarks(results["layers"], results["exposure"]["reason"]),
-        "stripes": charts.heat_strip(results["layers"]),
         "exposure_range": charts.exposure_range(results["layers"]),
         "levels": charts.levels(results, score),
         "why_below": why_below(results),
@@ -114,7 +135,7 @@ def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
         "charts": charts,
         "visible_content": VISIBLE_CONTENT,
         "depth": depth,
-        "words": wording,
+        "words": Words(),
         "stylesheet": Markup(stylesheet()),  # ours, not the user's
     }
 
@@ -126,6 +147,16 @@ def _cover_strip(strongest: Best | None, gallery: PictureGallery) -> Filmstrip |
     return filmstrip(strongest.finding, strongest.result, gallery, "best", kinds, _COVER_FRAMES)
 
 
+def _cover_caption(results: Mapping[str, Any], shown: Best | None) -> str:
+    """Name the clip on the cover, and what it stands for."""
+    if shown is None:
+        return ""
+    probe, grade = printable(shown.result["probe"], 40), say(GRADES[shown.result["grade"]]).lower()
+    if shown.result["probe"] in own_clips(results):
+        return say("Your own clip %(probe)s, its strongest reconstruction: %(grade)s", probe=probe, grade=grade)
+    return say("Test clip %(probe)s, the strongest reconstruction of this audit: %(grade)s", probe=probe, grade=grade)
+
+
 def _scaled_strips(results: Mapping[str, Any], gallery: PictureGallery) -> list[Filmstrip]:
     """Return the best strip of every finding at a smaller size."""
     findings = (results.get("scaled_down") or {}).get("findings", ())
@@ -134,54 +165,4 @@ def _scaled_strips(results: Mapping[str, Any], gallery: PictureGallery) -> list[
 
 @lru_cache(maxsize=1)
 def _frameworks() -> Any:
-    return json.loads((shipped(_TEMPLATES) / "frameworks.json").read_text("utf-8"))
-
-
-@lru_cache(maxsize=1)
-def stylesheet() -> str:
-    """Return the fonts and the one style sheet."""
-    faces = (_face(family, weight) for family, weight in _FONTS)
-    return "\n".join((*faces, (shipped(_TEMPLATES) / "style.css").read_text("utf-8")))
-
-
-def _face(family: str, weight: int) -> str:
-    name = f"{family.lower().replace(' ', '-')}-{weight}.woff2"
-    font = base64.b64encode((shipped(_TEMPLATES) / "fonts" / name).read_bytes()).decode("ascii")
-    source = f"url(data:font/woff2;base64,{font}) format('woff2')"
-    return f"@font-face {{ font-family: '{family}'; font-weight: {weight}; src: {source}; }}"
-
-
-@lru_cache(maxsize=1)
-def environment() -> jinja2.Environment:
-    """Return the templates with their filters; whatever they print is escaped and made inert."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped(_TEMPLATES)),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_inert,
-    )
-    environment.filters |= {
-        "db": figures.decibels,
-        "fixed": figures.fixed,
-        "content_word": figures.content_word,
-        "percent": figures.percent,
-        "determined": figures.determined,
-        "signed": figures.signed,
-        "whole": figures.whole,
-        "tiny": figures.tiny,
-        "duration": figures.duration,
-        "of": figures.of,
-        "span": figures.span,
-        "cell": figures.cell,
-        "size": figures.size,
-        "short": printable,
-        "short_hash": figures.short_hash,
-    }
-    return environment
-
-
-def _inert(value: Any) -> Any:
-    # Names come from model files: no control, bidi or surrogate character may reach a page. Escaping follows.
-    return printable(value, _LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return json.loads((shipped(TEMPLATES) / "frameworks.json").read_text("utf-8"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.report.figures import decibels, real
+from auditor.report.language import say
 
 # Differences below one dB are within what seeds differ by.
 _WORTH_DB = 1.0
@@ -30,11 +31,13 @@ class ReferenceRow:
 def copy_sentence(score: Mapping[str, Any]) -> str:
     """Return what a reconstruction is beside the reference frames that it started from."""
     copy = score["copy"]
-    alone = f"the copy alone scores {decibels(copy['psnr'])}"
+    alone = decibels(copy["psnr"])
     if copy["pasted"]:
-        return f"{alone}; the result is the copy, pasted"
+        return say("the copy alone scores %(psnr)s; the result is the copy, pasted", psnr=alone)
     gain, motion = (decibels(copy[key], signed=True) for key in ("gain", "motion_beyond"))
-    return f"{alone}; {gain} over it, {motion} in motion"
+    return say(
+        "the copy alone scores %(psnr)s; %(gain)s over it, %(motion)s in motion", psnr=alone, gain=gain, motion=motion
+    )
 
 
 def reference_rows(results: Mapping[str, Any]) -> list[ReferenceRow]:
@@ -93,14 +96,16 @@ def _verdict(score: Mapping[str, Any], without: Mapping[str, Any] | None) -> str
     copy = score["copy"]
     gain, motion = real(copy["gain"]), real(copy["motion_beyond"])
     if copy["pasted"]:
-        return "Adds nothing: the result is the frame itself."
+        return say("Adds nothing: the result is the frame itself.")
     if gain is None or motion is None or gain < _WORTH_DB:
-        return "Adds nothing beyond the frame itself."
+        return say("Adds nothing beyond the frame itself.")
     if motion < _WORTH_DB:
-        return f"Adds {decibels(gain)} to the picture, nothing in motion beyond the frame itself."
+        return say("Adds %(gain)s to the picture, nothing in motion beyond the frame itself.", gain=decibels(gain))
     if without is not None and (real(score["motion_gain"]) or 0.0) < (real(without["motion_gain"]) or 0.0) + _WORTH_DB:
-        return (
-            f"The update adds {decibels(gain)} to the frame and {decibels(motion)} in motion; "
-            "the frame adds no motion to what the update gives without it."
+        return say(
+            "The update adds %(gain)s to the frame and %(motion)s in motion; the frame adds no motion to what the "
+            "update gives without it.",
+            gain=decibels(gain),
+            motion=decibels(motion),
         )
-    return f"Adds {decibels(gain)} to the frame and {decibels(motion)} in motion."
+    return say("Adds %(gain)s to the frame and %(motion)s in motion.", gain=decibels(gain), motion=decibels(motion))

@@ -13,7 +13,9 @@ from auditor.errors import UsageError
 from auditor.report import charts
 from auditor.report.atomic import replace_file
 from auditor.report.figures import MISSING, decibels, of, real, signed
-from auditor.report.page import environment, stylesheet
+from auditor.report.language import say, speaking
+from auditor.report.language.messages import ENGLISH
+from auditor.report.language.templates import Words, environment, stylesheet
 from auditor.report.pdf import PdfUnavailableError, draw_pdf
 from auditor.report.pictures import PictureGallery
 from auditor.report.plain import plain, results_digest, to_json
@@ -22,7 +24,7 @@ from auditor.text import printable
 
 Results = Mapping[str, Any]
 
-_SECTIONS = (
+SECTIONS: tuple[tuple[str, str], ...] = (
     ("summary", "Claims"),
     ("conditions", "Conditions"),
     ("table", "Every condition"),
@@ -42,8 +44,10 @@ _PICTURES = (
 )
 
 
-def write_study(results: Results, folder: Path) -> tuple[str, ...]:
+def write_study(results: Results, folder: Path, language: str = ENGLISH) -> tuple[str, ...]:
     """Write study.json, .html, .pdf, .md, tables/*.csv and figures/*.svg into a folder; return warnings worth showing.
+
+    `language` is that of HTML and PDF; claims and questions stay as the study file words them.
 
     Raises
     ------
@@ -57,12 +61,16 @@ def write_study(results: Results, folder: Path) -> tuple[str, ...]:
         "study.md": markdown(found).encode("utf-8"),
         **{f"tables/{name}.csv": content.encode("utf-8") for name, content in tables(found).items()},
         **{f"figures/{name}.svg": content.encode("utf-8") for name, content in figures(found).items()},
-        "study.html": page(found, printed=False).encode("utf-8"),
+        "study.html": page(found, printed=False, language=language).encode("utf-8"),
     }
     complaints: tuple[str, ...] = ()
     try:
         content, complaints = draw_pdf(
-            page(found, printed=True), "study.json", files["study.json"], _moment(found), digest(found)
+            page(found, printed=True, language=language),
+            "study.json",
+            files["study.json"],
+            _moment(found),
+            digest(found),
         )
         files["study.pdf"] = content
     except PdfUnavailableError as error:
@@ -84,24 +92,27 @@ def digest(results: Results) -> str:
     return results_digest({**kept, "tool": {k: v for k, v in results["tool"].items() if k != "command"}})
 
 
-def page(results: Results, printed: bool) -> str:
+def page(results: Results, printed: bool, language: str = ENGLISH) -> str:
     """Return the report as one self-contained HTML page."""
-    return (
-        environment()
-        .get_template("study.html.j2")
-        .render(
-            **results,
-            sections=_SECTIONS,
-            picture_kinds=_PICTURES,
-            gallery=PictureGallery(printed),
-            date=_moment(results),
-            digest=digest(results),
-            charts=charts,
-            figure_of=_claim_figure,
-            stylesheet=Markup(stylesheet()),  # ours, not the user's
-            **_lead_figure(results),
+    with speaking(language):
+        return (
+            environment()
+            .get_template("study.html.j2")
+            .render(
+                **results,
+                language=language,
+                sections=[(anchor, say(title)) for anchor, title in SECTIONS],
+                picture_kinds=[(kind, say(title)) for kind, title in _PICTURES],
+                gallery=PictureGallery(printed),
+                date=_moment(results),
+                digest=digest(results),
+                charts=charts,
+                words=Words(),
+                figure_of=_claim_figure,
+                stylesheet=Markup(stylesheet()),  # ours, not the user's
+                **_lead_figure(results),
+            )
         )
-    )
 
 
 def figures(results: Results) -> dict[str, str]:
@@ -212,7 +223,9 @@ def _lead_figure(results: Results) -> dict[str, Any]:
 def _claim_figure(claim: Mapping[str, Any]) -> dict[str, Any]:
     effect = claim["effect"]
     marks = [{"name": name, "mean": value, "low": None, "high": None} for name, value in effect["clips"].items()]
-    marks.append({"name": "all clips", **{k: effect[k] for k in ("mean", "low", "high")}, "margin": claim["margin"]})
+    marks.append(
+        {"name": say("all clips"), **{k: effect[k] for k in ("mean", "low", "high")}, "margin": claim["margin"]}
+    )
     low, high = _ends(marks)
     return {"marks": marks, "low": low, "high": high}
 

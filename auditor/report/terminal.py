@@ -90,6 +90,10 @@ def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Itera
         yield "label", _labelled("Frames", printable(membership_sentence(results), 200))
     if results.get("privacy"):
         yield "label", _labelled("Privacy", printable(results["privacy"]["sentence"], 300))
+        if results["privacy"].get("note"):
+            yield "label", _labelled("", printable(results["privacy"]["note"], 400))
+    if results.get("replay"):
+        yield "label", _labelled("Replay", printable(results["replay"]["sentence"], 400))
     yield "label", _labelled("Exposed", _exposed(results))
     yield "label", _labelled("Controls", _controls(results))
     for index, line in enumerate(in_short(results["model"]["fidelity"])):

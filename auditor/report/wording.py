@@ -60,6 +60,12 @@ BECAUSE: Mapping[str, str] = {
     "failed": "failed",
 }
 
+DECISIONS: Mapping[str, str] = {
+    "supported": "supported",
+    "contradicted": "contradicted",
+    "undecided": "undecided",
+}
+
 REFERENCES: Mapping[str, str] = {
     "R0": "no reference frame",
     "R1": "one reference frame of the scene",

@@ -1,4 +1,4 @@
-"""What stands beside the findings: frame membership, reference frames, what-ifs, and a malicious server."""
+"""What stands beside the findings: frame membership, reference frames, what-ifs, and words of the user."""
 
 from typing import Literal
 
@@ -6,6 +6,7 @@ from auditor.results.attempts import Skipped
 from auditor.results.declare import DataUri, Decibel, Later, LongName, Measured, Name, Paragraph, record
 from auditor.results.scores import Grade, Interval
 from auditor.results.severity import Rated
+from auditor.terms import Annex, Language
 
 
 @record
@@ -157,3 +158,18 @@ class MaliciousServerBlock:
     note: str
     audited: tuple[Check, ...]
     manipulations: tuple[ManipulationBlock, ...]
+
+
+@record
+class ContextBlock:
+    """Who answers for what was audited, as the user wrote it; empty where it was not said."""
+
+    organisation: LongName
+    system: LongName
+    purpose: LongName
+    owner: LongName
+    reviewer: LongName
+    recipient: LongName
+    next_review: LongName
+    language: Language
+    annexes: tuple[Annex, ...]

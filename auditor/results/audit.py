@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from auditor.results.asides import MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
+from auditor.results.asides import ContextBlock, MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
-from auditor.results.privacy import PrivacyClaimBlock
+from auditor.results.protection.privacy import PrivacyClaimBlock
+from auditor.results.replay import ReplayAgreement
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.seal import IntegrityBlock
 from auditor.results.severity import Rated, SeverityBlock
@@ -270,5 +271,7 @@ class AuditDocument:
     machine_cuts: Later[tuple[MachineCut, ...] | None] = None
     judgement: Later[JudgementBlock | None] = None
     privacy: Later[PrivacyClaimBlock | None] = None
+    replay: Later[ReplayAgreement | None] = None
+    context: Later[ContextBlock | None] = None
     unsealed: Later[bool] = False
     integrity: Later[IntegrityBlock | None] = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from auditor.results.asides import Check
 from auditor.results.declare import LongName, Measured, Name, Seconds, record
 from auditor.results.model import Determinacy, Fidelity, InputSpec
-from auditor.results.privacy import PrivacyClaimBlock
+from auditor.results.protection.privacy import PrivacyClaimBlock
 
 
 @record

@@ -1,4 +1,4 @@
-"""Read results.json and study.json: checked down to the last value that a report shows, whoever wrote them."""
+"""Read documents of this program: checked down to the last value that a report shows, whoever wrote them."""
 
 import json
 import math
@@ -8,7 +8,9 @@ from typing import Any
 
 from auditor.errors import UsageError
 from auditor.results.audit import AUDIT, AuditDocument
+from auditor.results.comparison import COMPARISON, ComparisonDocument
 from auditor.results.consistency import contradictions
+from auditor.results.protection.defend import DEFEND, DefendDocument
 from auditor.results.refusal import check
 from auditor.results.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.study import STUDY, StudyDocument
@@ -70,15 +72,44 @@ def check_study(results: Mapping[str, Any], name: str = "the study") -> None:
     check(results, StudyDocument, name, "run the study again: the file is not as it was written")
 
 
+def read_defend(path: Path) -> dict[str, Any] | None:
+    """Return the content of a defend.json, checked; None where the file is none, or cannot be read at all."""
+    found = _of_schema(path, DEFEND)
+    if found is not None:
+        check(found, DefendDocument, str(path), "run fl-audit defend again: the file is not as it was written")
+    return found
+
+
 def read_study(path: Path) -> dict[str, Any] | None:
     """Return the content of a study.json, checked; None where the file is no study, or cannot be read at all."""
+    found = _of_schema(path, STUDY)
+    if found is not None:
+        check_study(found, str(path))
+    return found
+
+
+def _of_schema(path: Path, schema: str) -> dict[str, Any] | None:
     try:
         found = _loaded(path)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.get("schema") != STUDY:
+    return found if isinstance(found, dict) and found.get("schema") == schema else None
+
+
+def check_comparison(results: Mapping[str, Any], name: str = "the comparison") -> None:
+    """Raise UsageError, in one line, unless `results` has the form that docs/compare.md gives."""
+    check(results, ComparisonDocument, name, "compare the models again: the file is not as it was written")
+
+
+def read_comparison(path: Path) -> dict[str, Any] | None:
+    """Return the content of a comparison.json, checked; None where the file is none, or cannot be read at all."""
+    try:
+        found = _loaded(path)
+    except (OSError, ValueError, RecursionError):
         return None
-    check_study(found, str(path))
+    if not isinstance(found, dict) or found.get("schema") != COMPARISON:
+        return None
+    check_comparison(found, str(path))
     return found
 
 

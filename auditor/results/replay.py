@@ -4,7 +4,7 @@ from typing import Literal
 
 from auditor.results.attack import AttackProtocol
 from auditor.results.captured import CapturedBlock
-from auditor.results.declare import Decibel, Label, LongName, Measured, Name, Seconds, Sentence, record
+from auditor.results.declare import Decibel, Label, LongName, Measured, Name, Paragraph, Seconds, Sentence, record
 from auditor.results.model import AttackedModel, Environment
 
 REPLAY: Literal["fl-audit/replay/1"] = "fl-audit/replay/1"
@@ -71,6 +71,28 @@ class ExplanationBlock:
     text: Sentence
     remaining: Decibel
     value: Measured | None
+
+
+@record
+class ReplayAgreement:
+    """What a replay says of an audit: whether the client that is simulated sends what a real one sent.
+
+    Attributes
+    ----------
+    difference
+        Relative to the norm of what was sent; at most `tolerance` where it `agrees`.
+    explained
+        Whether `cause`, the supposition that leaves least, leaves less than half of the difference.
+    """
+
+    file: Name
+    clip: Name
+    agrees: bool
+    difference: Decibel
+    tolerance: float
+    explained: bool
+    cause: Name
+    sentence: Paragraph
 
 
 @record

@@ -8,7 +8,9 @@ from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
 from auditor.results.captured import CapturedDocument
+from auditor.results.comparison import ComparisonDocument
 from auditor.results.inspection import InspectionDocument
+from auditor.results.protection.defend import DefendDocument
 from auditor.results.replay import ReplayDocument
 from auditor.results.study import StudyDocument
 from auditor.results.wire import wire
@@ -21,11 +23,13 @@ DOCUMENTS: dict[str, type[Any]] = {
     "inspection": InspectionDocument,
     "captured": CapturedDocument,
     "replay": ReplayDocument,
+    "defend": DefendDocument,
+    "comparison": ComparisonDocument,
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a document: audit, attack, study, inspection, captured or replay.
+    """Return the JSON Schema (draft 2020-12) of a document, by its name in `DOCUMENTS`.
 
     Raises
     ------

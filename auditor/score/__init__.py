@@ -25,13 +25,14 @@ from auditor.score.membership import calibrate as calibrate_membership
 from auditor.score.motion import motion_psnr
 from auditor.score.pairing import pair
 from auditor.score.perceptual import perceptual_distance
+from auditor.score.privacy.accountant import sampled_epsilon
 from auditor.score.privacy.filter_bound import empirical_epsilon, matched, normal_epsilon
 from auditor.score.privacy.gaussian_privacy import gaussian_epsilon, gaussian_mu, most_recall
 from auditor.score.psnr import psnr
 from auditor.score.retrieval import is_found, rank, summarise, tail_bound, z_score
 from auditor.score.severity import FORMULA, Severity, severity, severity_of_map
 from auditor.score.ssim import ssim_frames
-from auditor.score.verdict import Course, Verdict, decide, gate
+from auditor.score.verdict import Course, Verdict, decide, exposed, gate
 
 __all__ = [
     "EXACT_DB",
@@ -64,6 +65,7 @@ __all__ = [
     "decide",
     "embedding_rank",
     "empirical_epsilon",
+    "exposed",
     "gate",
     "gaussian_epsilon",
     "gaussian_mu",
@@ -83,6 +85,7 @@ __all__ = [
     "reach",
     "recall_interval",
     "reference_copies",
+    "sampled_epsilon",
     "score_clip",
     "severity",
     "severity_of_map",

@@ -4,6 +4,7 @@ from typing import Literal
 
 from auditor.records import Fidelity, Unaccounted
 from auditor.results.audit import Confidence
+from auditor.results.replay import ReplayAgreement
 
 # Constants of which nothing is known: below a thousandth they are interpolation tables and offsets; above a twentieth
 # they may be a layer that trains, whose gradient would be missing.
@@ -20,16 +21,21 @@ def confidence(
     out_of_budget: tuple[str, ...],
     exact: bool,
     unadapted: tuple[str, ...] = (),
+    replayed: ReplayAgreement | None = None,
 ) -> Confidence:
     """Lower the confidence one level per kind of doubt; an EXACT finding does not depend on seeds or budget.
 
-    `unadapted` are attacks that would apply, and have no form for a defence.
+    `unadapted` are attacks that would apply, and have no form for a defence. Where an update that was `replayed`
+    differs, another client is audited than the one that trains: a grave doubt. Agreement is named, and takes no other
+    doubt away.
     """
     doubts: list[str] = []
     grave: list[str] = []
     if failed_controls:
         grave.append("a control failed")
     grave += fidelity.blind
+    if replayed is not None and not replayed.agrees:
+        grave.append(replayed.sentence.rstrip("."))
     if untested_controls:
         doubts.append(f"{len(untested_controls)} positive controls could not run in the time there was")
     if fidelity.upper_bound:
@@ -54,7 +60,8 @@ def confidence(
     fine = ["controls held and the import is faithful"]
     if exact:
         fine.append("an exact recovery depends on neither seeds nor budget")
-    return Confidence(level=level, reasons=tuple(grave + doubts or fine))
+    agreed = [replayed.sentence.rstrip(".")] if replayed is not None and replayed.agrees else []
+    return Confidence(level=level, reasons=tuple((grave + doubts or fine) + agreed))
 
 
 def unaccounted_for(fidelity: Fidelity) -> tuple[str, ...]:

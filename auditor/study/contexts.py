@@ -11,6 +11,7 @@ from torch import Tensor
 
 from auditor.errors import AuditError, UsageError
 from auditor.federated import assign_labels
+from auditor.journal.folder import Journal
 from auditor.model import VideoModel
 from auditor.model.output import select
 from auditor.model.sandbox.user_file import executed
@@ -23,7 +24,6 @@ from auditor.probe import Galleries, gallery, shipped_names
 from auditor.probe.fit import resize
 from auditor.records import Clips, InputSpec, Label, Probe, Target, View
 from auditor.study.features import clip_features
-from auditor.study.journal import Journal
 from auditor.study.plan import StudyModel
 from auditor.text import printable
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from auditor.errors import AuditError
+from auditor.journal.folder import Journal
 from auditor.pipeline.documents.pictures import png
 from auditor.results.study import StudyPictures
 from auditor.study.cells import Cell, StudyUnit, Work
-from auditor.study.journal import Journal
 from auditor.study.plan import Study
 
 

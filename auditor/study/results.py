@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor import __version__
 from auditor.attack import BY_NAME as ATTACKS
+from auditor.journal.folder import Journal
 from auditor.probe import camera
 from auditor.records import record
 from auditor.results.encode import document
@@ -32,7 +33,6 @@ from auditor.results.study import (
 from auditor.score import Interval, recall_interval
 from auditor.study.cells import Cell, StudyUnit, Work
 from auditor.study.claims import Decision, effect
-from auditor.study.journal import Journal
 from auditor.study.measures import BY_NAME, MEASURES, Nulls, Run
 from auditor.study.pictures import pictures_block
 from auditor.study.plan import Claim, Selector, Study

@@ -4,10 +4,10 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from auditor.journal.folder import Journal
 from auditor.options import StudyOptions
 from auditor.pipeline.scan import choose_device
 from auditor.study.cells import Work, work_of
-from auditor.study.journal import Journal
 from auditor.study.plan import Study
 from auditor.study.results import study_results
 from auditor.study.runner import Progress, run_work

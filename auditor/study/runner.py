@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from auditor.errors import AuditError
+from auditor.journal.folder import Journal
 from auditor.records import Ceiling, record
 from auditor.study.cells import StudyUnit, Training, Work
 from auditor.study.contexts import Contexts, program_of, train
-from auditor.study.journal import Journal
 from auditor.study.plan import Effort, Study
 from auditor.study.unit import run_unit
 from auditor.text import printable

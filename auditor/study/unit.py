@@ -9,6 +9,7 @@ import torch
 
 from auditor.attack import BY_NAME
 from auditor.errors import AuditError
+from auditor.journal.folder import Journal, stored
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.pairing import own_clip
 from auditor.pipeline.run_attack import run_attack
@@ -20,7 +21,6 @@ from auditor.study.cells import StudyUnit
 from auditor.study.contexts import Contexts, label_for
 from auditor.study.enhancers import enhanced_block
 from auditor.study.features import Recovered, clip_features, features_block, recovered
-from auditor.study.journal import Journal, stored
 from auditor.study.plan import Effort
 
 # Numbers that a study takes as scoring finds them.

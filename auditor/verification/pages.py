@@ -77,7 +77,8 @@ def verify_rendering(content: bytes, path: Path, results: Results) -> Iterator[C
         return
     here, there = _text(content), _text(fresh)
     if suffix == ".html" and digest not in here:
-        yield Check(_NAME, False, f"it was made from other results than those with the digest {digest}, or edited")
+        told = f"it does not name the digest {digest}: it was made from other results, in another language, or edited"
+        yield Check(_NAME, None, told)
         return
     yield Check(_NAME, False, _difference(here, there) or "its words are those of its results, and its code is not")
 

@@ -248,9 +248,16 @@ def test_interrupting_leaves_one_line_and_no_report(tmp_path):
         job.send_signal(signal.SIGINT)
         assert job.wait(timeout=60) == 130
     last = [x for x in err.read_text().splitlines() if not x.startswith("[")]
-    assert "interrupted" in the_error("\n".join(last))
+    assert "interrupted; no report was written" in the_error("\n".join(last))
     assert out.read_text() == ""
-    assert not (tmp_path / "report").exists()
+    # What was finished is kept, and nothing else.
+    kept = sorted(p.name for p in (tmp_path / "report").rglob("*") if p.is_file())
+    assert not [name for name in kept if not name.endswith((".json", ".safetensors", "lock")) or "results" in name]
+    assert bool(kept) == ("the same command goes on from there" in last[-1])
+    if kept:
+        done = subprocess.run([sys.executable, "-m", "auditor", "clean", "report"], cwd=tmp_path, check=True)
+        assert done.returncode == 0
+        assert list((tmp_path / "report").iterdir()) == []
 
 
 def test_help_and_version_need_no_torch():

@@ -103,6 +103,16 @@ def test_a_gradient_gives_the_clip_back_with_certificates_and_without_scores(run
     code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--update", "seen.npz")
     assert code == 2
     assert "add --force" in the_error(err)
+    # Python's `attack` is the command.
+    same = {"input_shape": "3,4,8,8", "layout": "NCTHW", "device": "cpu", "attack": "linear-input"}
+    made = auditor.attack("nets.py:flat", update="seen.npz", **same)
+    with np.load(tmp_path / "fl-audit-attack" / "arrays.npz") as arrays:
+        np.testing.assert_array_equal(made.clips.numpy(), arrays["reconstruction"])
+    assert (made.proof.name, made.residual) == (found["proof"]["code"], pytest.approx(found["residual"], rel=1e-4))
+    with pytest.raises(auditor.UsageError, match="--before was given without --after"):
+        auditor.attack("nets.py:flat", before="seen.npz", **same)
+    with pytest.raises(auditor.UsageError, match="--clip"):
+        auditor.attack("nets.py:flat", update="seen.npz", clip="hand_box", **same)
 
 
 def write_flower(sent: Sent, path: Path) -> None:

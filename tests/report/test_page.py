@@ -35,6 +35,11 @@ class Reader(HTMLParser):
             self.text.append(data)
 
 
+def cover(page: str) -> str:
+    """The text of page one."""
+    return " ".join(Reader(re.search(r'<header id="summary".*?</header>', page, re.DOTALL)[0]).text)
+
+
 def test_content_security_policy_comes_before_any_content(page):
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
     assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
@@ -87,6 +92,7 @@ def test_verdict_words_stand_on_the_page():
         text = " ".join(Reader(page_of(variant)).text)
         assert verdict in text
         assert SENTENCES[verdict] in html.unescape(text)
+        assert " dB" not in cover(page_of(variant))
 
 
 def test_what_the_report_must_always_say(page):

@@ -72,7 +72,14 @@ def test_page_one_stands_alone(variant):
     assert {"summary"} == set(first.anchors)
     assert "contents" in second.anchors
     shown = "".join(box.text for box in texts(first))
-    for title in ("Severity and confidence", "What was not tested", "What to do first"):
+    for title in (
+        "What can be learned",
+        "Who can learn it",
+        "How sure this is",
+        "What to do first",
+        "What was not tested",
+        "Residual risk",
+    ):
         assert title in shown
 
 

@@ -23,6 +23,11 @@ PLANTED = {
     "verdict in the title": (swap(r": FAIL</title>", ": PASS</title>"), "the title says PASS"),
     "verdict in the box": (swap(r"<strong>FAIL</strong>", "<strong>WARN</strong>"), "page one WARN"),
     "sentence": (swap(r'(<p class="verdict-sentence">)[^<]*', r"\1PASS: nothing."), "the sentence says PASS"),
+    "what can be learned": (
+        swap(r"(The clip itself</th>.*?<strong>)recovered", r"\1not shown"),
+        "does not say that the clip itself",
+    ),
+    "label on page one": (swap(r"(The label</th>.*?<strong>)read", r"\1not shown"), "differ on whether labels"),
     "finding's grade": (
         swap(r'<span class="tag tag-exact">Exact</span>', '<span class="tag tag-gist">Gist</span>'),
         "and its finding Gist",
@@ -54,7 +59,7 @@ PLANTED = {
         "the tile 'Labels read' says 99 of 99",
     ),
     "cover": (
-        swap(r"The strongest reconstruction: exact", "The strongest reconstruction: gist"),
+        swap(r"strongest reconstruction of this audit: exact", "strongest reconstruction of this audit: gist"),
         "the cover shows gist",
     ),
     "audited row": (swap(r'(<tr class="audited">.*?<td>)Exact', r"\1Gist"), "the what-if's audited row is Gist"),
@@ -64,7 +69,7 @@ PLANTED = {
     ),
     "difference": (swap(r"<small>−22\.1 dB</small>", "<small>−2.1 dB</small>"), "and says -2.1"),
     "action on page one": (
-        swap(r"(What to do first</h2>\s*<ol>\s*<li><strong>)[^<]*", r"\1Do nothing."),
+        swap(r"(What to do first</h2>\s*<p>[^<]*</p>\s*<ol>\s*<li><strong>)[^<]*", r"\1Do nothing."),
         "is not the section's",
     ),
     "effect of an action": (
@@ -78,7 +83,7 @@ PLANTED = {
     "hash": (swap(r"(SHA-256 <code>)[0-9a-f]{6}", r"\1aaaaaa"), "shortens the model's hash"),
     "reason of a level": (swap(r'<p class="why-below">[^<]*</p>', ""), "and no reason is given"),
     "level": (swap(r'(exposed by the whole update</th><td class="n">)[\d.]+', r"\g<1>99.0"), "is said to be below"),
-    "severity": (swap(r'(<p class="score"><strong>)[\d.]+', r"\g<1>1.0"), "severity on page one is 1.0"),
+    "severity": (swap(r"(Severity )[\d.]+( of 10)", r"\g<1>1.0\2"), "severity on page one is 1.0"),
 }
 
 

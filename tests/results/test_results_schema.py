@@ -10,7 +10,7 @@ from auditor.results.schema import DOCUMENTS, json_schema
 
 
 def test_every_document_has_a_schema_that_names_its_keys():
-    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection", "captured", "replay"]
+    assert list(DOCUMENTS) == ["audit", "attack", "study", "inspection", "captured", "replay", "defend", "comparison"]
     for name in DOCUMENTS:
         schema = json_schema(name)
         root = schema["$defs"][schema["$ref"].rpartition("/")[2]]

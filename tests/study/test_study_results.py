@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from auditor.errors import AuditError, UsageError
+from auditor.journal import Journal
 from auditor.study import runner
-from auditor.study.journal import Journal
 from auditor.study.measures import BY_NAME
 from auditor.study.pictures import _frame
 from auditor.study.plan import Selector, StudyModel

@@ -161,8 +161,15 @@ def test_html_of_other_results_is_told_and_html_alone_needs_its_results(small, f
         verify(page)
     other = folder(sealed({**small, "actions": []}), "other.json")
     found = verify(page, beside=other)
-    assert found.word == "EDITED"
+    assert found.word == "INCOMPLETE"
     assert "made from other results" in found.checks[-1].told
+
+
+def test_a_report_in_german_is_verified_by_what_it_holds(small, tmp_path):
+    context = dict.fromkeys(("organisation", "system", "purpose", "owner", "reviewer", "recipient", "next_review"), "")
+    german = sealed({**small, "context": {**context, "language": "de", "annexes": []}})
+    write(german, [tmp_path / "bericht.pdf"])
+    assert verify(tmp_path / "bericht.pdf").word == "VERIFIED"
 
 
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path, small, folder):

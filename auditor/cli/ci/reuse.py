@@ -36,7 +36,7 @@ def reusable(key: str, targets: Sequence[Path]) -> tuple[Path, dict[str, Any]] |
 
 
 def outdated(results: Mapping[str, Any], held: tuple[Path, Mapping[str, Any]], targets: Sequence[Path]) -> list[Path]:
-    """Return the targets that do not show these results: all of them where the gate decides otherwise now."""
+    """Return the targets that do not show these results: all where the gate or the document says otherwise now."""
     path, before = held
     if _decided(results) != _decided(before):
         return list(targets)
@@ -48,7 +48,7 @@ def outdated(results: Mapping[str, Any], held: tuple[Path, Mapping[str, Any]], t
 
 def _decided(results: Mapping[str, Any]) -> str:
     signature = (results.get(SEAL) or {}).get("signature")
-    return json.dumps([results.get("judgement"), signature], sort_keys=True)
+    return json.dumps([results.get("judgement"), results.get("context"), signature], sort_keys=True)
 
 
 def _says(path: Path, key: str) -> bool:

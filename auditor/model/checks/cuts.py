@@ -17,9 +17,9 @@ SHOWN = 3
 # Values pass unchanged and gradients are computed by the same operations: what differs more is another function.
 SAME = 1e-5
 BETWEEN = (
-    "Forward cuts the gradient (torch.no_grad, detach) between parts that both train: what an update tells of the clip "
-    "by that way has no slope. Attacks and exposure that follow slopes see the rest only, though an update may hold "
-    "the clip."
+    "Forward cuts the gradient (torch.no_grad, detach, NumPy) between parts that both train: what an update tells of "
+    "the clip by that way has no slope. Attacks and exposure that follow slopes see the rest only, though an update "
+    "may hold the clip."
 )
 
 
@@ -58,7 +58,7 @@ def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height 
     """
     with torch.no_grad(), CutsMet() as cuts:
         logits = model(clip)
-    if not cuts.met:
+    if not (cuts.met or model.leaves_torch):
         return SeenThrough(model=model, logits=logits)
     through = model.over(model.network)
     through.sees_through = True
@@ -71,7 +71,9 @@ def seen_through(model: VideoModel, clip: Float[Tensor, "1 frame channel height 
     gains = _gains(sent, opened)
     frozen = tuple(name for name, slope in opened.parameters.items() if _moves(slope) and not _sends(sent, name))
     if not _same_updates(sent, opened, frozen):
-        return SeenThrough(model=model, logits=logits, blind=(BETWEEN,) if gains and cuts.cut else ())
+        return SeenThrough(
+            model=model, logits=logits, blind=(BETWEEN,) if gains and (cuts.cut or model.leaves_torch) else ()
+        )
     if not gains and not frozen:
         return SeenThrough(model=model, logits=logits)
     note = _note(frozen, len(opened.parameters))
@@ -171,9 +173,9 @@ def _note(frozen: tuple[str, ...], parameters: int) -> str:
             "rounds (straight-through, Bengio et al. 2013)."
         )
     return (
-        f"Forward cuts the gradient (torch.no_grad, detach, rounding) of {len(frozen)} of {parameters} parameters: "
-        f"{_listed(frozen)}. Nobody trains or sends them; whoever holds them computes through them, and so do "
-        "derivatives here."
+        f"Forward cuts the gradient (torch.no_grad, detach, rounding, NumPy) of {len(frozen)} of {parameters} "
+        f"parameters: {_listed(frozen)}. Nobody trains or sends them; whoever holds them computes through them, and "
+        "so do derivatives here."
     )
 
 

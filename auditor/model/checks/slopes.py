@@ -91,8 +91,8 @@ def _blind(model: VideoModel, clip: Tensor, logits: Tensor, slope: Tensor) -> tu
             return ()
         return (
             "The logits change with the clip but have no slope in its pixels: forward rounds, or cuts the gradient "
-            "(torch.no_grad, detach) before the first layer that trains. What attacks and exposure compute from slopes "
-            "is nothing then, though an update may hold the clip.",
+            "(torch.no_grad, detach, NumPy) before the first layer that trains. What attacks and exposure compute from "
+            "slopes is nothing then, though an update may hold the clip.",
         )
     if float(flat.float().mean()) > MOSTLY and _depends(model, clip, logits, flat):
         return (

@@ -24,11 +24,13 @@ from auditor.model.onnx.graph import Graph, operator_counts, read_graph
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.onnx.operators import OPERATORS, Operators
 from auditor.model.onnx.parameters.copied_parameters import copies_joined
+from auditor.model.onnx.parameters.logit_scale import scale_notes
 from auditor.model.onnx.parameters.merged_parameters import taken_apart
+from auditor.model.onnx.parameters.packed_weights import check_not_packed
 from auditor.model.onnx.parameters.shadowed_names import separate
 from auditor.model.onnx.parameters.trainable_constants import Roles, roles
 from auditor.model.onnx.reexport import COMMAND, reexport_line
-from auditor.model.onnx.several_inputs import one_clip
+from auditor.model.onnx.several_inputs import HIDES_NOTHING, one_clip
 from auditor.model.onnx.stochastic_depth import keep_branches
 from auditor.model.onnx.support import WAYS_FORWARD, check_supported
 from auditor.model.onnx.tracing import NodeError
@@ -56,8 +58,8 @@ class Parity:
     missing: tuple[str, ...] = ()
 
 
-def load_onnx(path: Path, options: LoadOptions) -> Target:
-    """Load an ONNX file.
+def load_onnx(path: Path, options: LoadOptions, *, other_masks: bool = False) -> Target:
+    """Load an ONNX file; `other_masks` as in `several_inputs.one_clip`.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     """
     warm_up()  # it imports while the file is parsed
     operators = {**OPERATORS, **read_operators(options.onnx_ops)}
-    file, graph, found, told = understood(path, operators, options.model_output)
+    file, graph, found, told = understood(path, operators, options.model_output, other_masks=other_masks)
     check_modality(file.model)
     shape, batch, layout = declared_input(file.model, options)
     spec = options.spec(shape, "read from the model file", layout=layout)
@@ -78,6 +80,8 @@ def load_onnx(path: Path, options: LoadOptions) -> Target:
     clips = sample_clips(spec, 2, options.seed)
     if batch is not None and batch > 1:
         module.clip_by_clip = not _runs(model, clips[:1])
+    if not other_masks and any(HIDES_NOTHING in note for note in told) and _hidden(model, clips):
+        return load_onnx(path, options, other_masks=True)
     singles, both = [model.prepare(clip[None]) for clip in clips], model.prepare(clips)
     if integer_input(file.model):
         singles, both = [x.round() for x in singles], both.round()
@@ -128,11 +132,13 @@ def file_fidelity(
     )
 
 
-def understood(path: Path, operators: Operators, output: str | None = None) -> tuple[OnnxFile, Graph, Roles, list[str]]:
+def understood(
+    path: Path, operators: Operators, output: str | None = None, *, other_masks: bool = False
+) -> tuple[OnnxFile, Graph, Roles, list[str]]:
     try:
         file = read_onnx(path)
         told = keep_output(file.model, output)
-        told += one_clip(file.model)
+        told += one_clip(file.model, other_masks=other_masks)
         separate(file.model.graph)
         told += keep_branches(file.model.graph)
         graph = read_graph(file.model)
@@ -141,7 +147,9 @@ def understood(path: Path, operators: Operators, output: str | None = None) -> t
         graph, merged = taken_apart(graph)
         graph, joined = copies_joined(graph)
         notes = [*told, *check_supported(graph, operators), *merged, *joined]
+        check_not_packed(graph)
         found = roles(graph, {key: operator.weights for key, operator in operators.items() if operator.origin})
+        notes += scale_notes(graph, found.parameters)
     except AuditError:
         raise
     except Exception as error:  # a file can be damaged in more ways than can be listed
@@ -164,6 +172,16 @@ def _runs(model: VideoModel, clip: Tensor) -> bool:
     except (NodeError, RuntimeError):
         return False
     return True
+
+
+def _hidden(model: VideoModel, clips: Tensor) -> bool:
+    """Tell whether logits are no numbers, or the same for two clips, as where a mask hides all of them."""
+    try:
+        with torch.no_grad():
+            first, other = (model(clip[None]) for clip in clips)
+    except (NodeError, RuntimeError):
+        return False
+    return not bool(torch.isfinite(first).all()) or torch.equal(first, other)
 
 
 def check_modality(model: ModelProto) -> None:

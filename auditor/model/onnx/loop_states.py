@@ -1,4 +1,4 @@
-"""Values that go through a Loop or Scan unchanged, which is how some exporters hand a recurrent layer its weights."""
+"""Values that go through an If, Loop or Scan unchanged, as some exporters hand a recurrent layer its weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,8 @@ def carried_unchanged(nodes: Sequence[Node]) -> Mapping[str, tuple[str, ...]]:
     """Return, for every name that stands for values from elsewhere, the names of these values.
 
     A state that each round hands on as it came in is its initial value, inside the body and after the last round. What
-    a Scan cuts into slices is made of the whole. Names inside bodies need not be unique, so one may stand for several.
+    a Scan cuts into slices is made of the whole. What an If returns is what one of its branches does. Names inside
+    bodies need not be unique, so one may stand for several.
     """
     found: dict[str, dict[str, None]] = {}
     for node in nodes:
@@ -20,6 +21,13 @@ def carried_unchanged(nodes: Sequence[Node]) -> Mapping[str, tuple[str, ...]]:
             if name and source and name != source:
                 found.setdefault(name, {})[source] = None
     return {name: tuple(sources) for name, sources in found.items()}
+
+
+def followed(graph: Graph) -> Iterator[Node]:
+    """Yield every node: a Loop or Scan before its body, which reads its states, an If behind its branches."""
+    for node in graph.nodes:
+        inner = (child for branch in node.subgraphs() for child in followed(branch))
+        yield from (*inner, node) if node.operator == "If" else (node, *inner)
 
 
 def varying_states(node: Node) -> Iterator[str]:
@@ -31,6 +39,10 @@ def varying_states(node: Node) -> Iterator[str]:
 
 def _pairs(node: Node) -> Iterator[tuple[str, str]]:
     """Yield (name, the value that it stands for), inside the body and after it."""
+    if node.operator == "If" and not node.domain:
+        for branch in node.subgraphs():
+            yield from zip(node.outputs, branch.outputs, strict=False)
+        return
     for initial, inner, handed_on, final in _states(node):
         if _is_same(node, inner, handed_on):
             yield inner, initial

@@ -33,11 +33,15 @@ SHOWN = 5
 LONGEST_NAME = 200  # a crafted one could keep a search busy
 
 
-def one_clip(model: ModelProto) -> list[str]:
+HIDES_NOTHING = "a mask that hides nothing"
+
+
+def one_clip(model: ModelProto, *, other_masks: bool = False) -> list[str]:
     """Leave the clip as the only input of a file, and return what was done to the others.
 
-    A name that says state is set to 0, one that says mask to 1 (0 where it says padding), if the file gives the shape
-    or leaves open only what the clip leaves open too. An axis of one clip before the channels is taken away.
+    A name that says state is set to 0, one that says mask to 1 (0 where it says padding; `other_masks` takes the other
+    number), if the file gives the shape or leaves open only what the clip leaves open too. An axis of one clip before
+    the channels is taken away.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def one_clip(model: ModelProto) -> list[str]:
     if len(clips) != 1 or not all(_can_be_set(value, clips[0]) for value in others):
         shown = ", ".join(f"{printable(value.name, 40)} {_shape(value)}" for value in inputs[:SHOWN])
         raise NotAuditable(f"the graph reads {len(inputs)} inputs: {shown}", _remedy(inputs))
-    notes = [_set(graph, value, clips[0], place) for place, value in enumerate(others)]
+    notes = [_set(graph, value, clips[0], place, other_masks) for place, value in enumerate(others)]
     return [*notes, *_squeezed(graph, clips)]
 
 
@@ -97,12 +101,12 @@ def _can_be_set(value: ValueInfoProto, clip: ValueInfoProto) -> bool:
     return known and all(isinstance(extent, int) or (extent and extent in own) for extent in _dims(value))
 
 
-def _set(graph: GraphProto, value: ValueInfoProto, clip: ValueInfoProto, place: int) -> str:
+def _set(graph: GraphProto, value: ValueInfoProto, clip: ValueInfoProto, place: int, other_masks: bool) -> str:
     """Compute an input from the clip's shape alone; it has no numbers of its own that could count as trained."""
     own = _dims(clip)
     kind, name = value.type.tensor_type.elem_type, value.name
     mask = bool(MASKS.search(name))
-    number = 1 if mask and not PADDING.search(name) else 0
+    number = int(bool(PADDING.search(name)) is other_masks) if mask else 0
     prefix = f"given_{place}_of_{name}"
     parts, nodes = [], []
     for i, extent in enumerate(_dims(value)):
@@ -124,7 +128,7 @@ def _set(graph: GraphProto, value: ValueInfoProto, clip: ValueInfoProto, place: 
     ]
     _put_first(graph, nodes)
     graph.input.remove(value)
-    what = "a mask that hides nothing" if mask else "a state before the first frame"
+    what = HIDES_NOTHING if mask else "a state before the first frame"
     return f"The input '{printable(name, 60)}' is set to {number}, as {what}."
 
 

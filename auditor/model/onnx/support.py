@@ -21,7 +21,10 @@ WAYS_FORWARD = (
     "torch.onnx.export(..., dynamo=True, optimize=False)"
 )
 
-QUANTISED = re.compile(r"Quantize|QLinear|MatMulInteger|ConvInteger|MatMulNBits|QAttention|QGemm")
+QUANTISED = re.compile(
+    r"quantize|QLinear|MatMulInteger|ConvInteger|MatMulNBits|MatMulBnb4|QAttention|QEmbed|QGemm|QMoE|QOrdered",
+    re.IGNORECASE,
+)
 MOST_SHOWN = 60  # kinds of operators in one message: models have fewer, crafted files any number
 
 

@@ -11,16 +11,19 @@ from auditor.model.pytorch.weights import Weights
 from auditor.text import printable
 
 SHOWN = 3
-# torch.compile and data parallel training put these in front of any part of a name.
-INSERTED = ("_orig_mod.", "module.")
+# torch.compile, checkpointing, sharded and data parallel training put these in front of any part of a name.
+INSERTED = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
+PARALLEL = ("module.",)
 # Weight averaging keeps a second copy under a prefix of its own.
 AVERAGED = ("ema_model.", "model_ema.", "ema.", "averaged_model.")
 COUNTERS = ("n_averaged", "num_updates")
 # Losses, metrics and counts of operations, whose tensors stand in the state too; and how layers call their weights.
 BESIDE = re.compile(
-    r"(^|[._])(total_ops|total_params|criterion|losses|loss\w*|metrics?|acc|accuracy|auroc|f1\w*|confmat|precision|recall)([._]|$)"
+    r"(^|[._])(total_ops|total_params|criterion|losses|loss\w*|metrics?|ema|acc|accuracy|auroc|f1\w*|confmat|precision|recall)([._]|$)"
 )
 LAYER = re.compile(r"(^|[._])weight\w*$")
+# The two factors of an adapter of low rank, as peft and loralib call them.
+ADAPTERS = re.compile(r"(^|[._])lora_[AB]([._]|$)")
 CLASSES = "give --classes {count}, the number in the weights"
 
 
@@ -39,6 +42,7 @@ def fill(network: nn.Module, weights: Weights, classes_remedy: str = CLASSES) ->
         given, notes = in_order(network, weights)
     else:
         given, notes = renamed(dict(weights.state), own.keys())
+        given = with_tied(network, given)
         given, told_of = without_extras(own, given, weights.state)
         given, without = with_own_buffers(network, own, given)
         notes = (*notes, *told_of, *without)
@@ -108,6 +112,15 @@ def without_extras(
     return kept, (f"Left out of the weights, as the network has no such part: {_some(extra)}.",)
 
 
+def with_tied(network: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under every name of a parameter that has several; some formats keep the first alone."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    held = {id_: next((name for name in tied if name in given), "") for id_, tied in names.items()}
+    return {**{name: given[held[id_]] for id_, tied in names.items() if held[id_] for name in tied}, **given}
+
+
 def with_own_buffers(
     network: nn.Module, own: Mapping[str, Tensor], given: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -133,7 +146,7 @@ def renamed(given: dict[str, Tensor], own: Collection[str]) -> tuple[dict[str, T
     """
     notes: list[str] = []
     best = given
-    for inserted in ((), INSERTED[:1], INSERTED[1:], INSERTED):
+    for inserted in ((), INSERTED, PARALLEL, INSERTED + PARALLEL):
         plain = {_without(key, inserted): value for key, value in given.items()}
         if len(plain) < len(given):
             continue
@@ -236,6 +249,12 @@ def _remedy(
         count = _classes(own, given, shapes)
         if count is not None:
             return classes_remedy.format(count=count)
+    if any(ADAPTERS.search(name) for name in unexpected):
+        return (
+            "these are low-rank adapters on other weights: return the network with its adapters from the factory "
+            "(peft.PeftModel.from_pretrained(network, FOLDER, is_trainable=True), or peft.get_peft_model), or merge "
+            "them into the weights first (merge_and_unload())"
+        )
     alike = [
         (name, near[0])
         for name in missing

@@ -31,6 +31,8 @@ from auditor.model.pytorch.weights import Weights, read_weights
 from auditor.model.pytorch.wrapping import check_forward, wrapper_hint
 from auditor.model.reading_options import LoadOptions
 from auditor.model.sandbox.user_file import in_a_line
+from auditor.model.surgery import Changed, change_network
+from auditor.model.surgery.kept_weights import fill_in_part
 from auditor.model.video import VideoModel
 from auditor.records import Fidelity, InputSpec, Target, Unaccounted
 from auditor.text import printable
@@ -77,7 +79,9 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     frozen, told = frozen_parameters(built.module)
     network, notes = trained_form(built.module)
     notes = (*built.notes, *notes, *([told] if told else []))
-    if given is not None and form != "hf":
+    if given is not None and form != "hf" and options.partly:
+        notes = (*notes, *fill_in_part(network, given))
+    elif given is not None and form != "hf":
         notes = (*notes, *fill(network, given, CLASSES if form in WITH_ARGUMENTS[1:] else CLASSES_OF_A_FACTORY))
     elif not built.weighted:
         notes = (*notes, "The weights are random: give --weights to audit a trained model.")
@@ -112,6 +116,7 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     check_parameters(network)
     check_forward(network, printable(source))
     shape, spec = input_of(built, source, options)
+    changed = _changed(network, spec, form, options)
     swap_modules(network)
     model = VideoModel(network, spec, pool=options.temporal_pool, output=options.model_output)
     model, ranged = with_range(model, options, stated=bool(built.mean or built.std or built.value_range))
@@ -136,13 +141,23 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
             double_backward=False,
             batchnorm=built.batchnorm or ("kept" if norms else "none"),
             batch=batch,
-            notes=(*opened.notes, *ranged, *told),
+            notes=(*opened.notes, changed.told, *ranged, *told) if changed else (*opened.notes, *ranged, *told),
             origin=ORIGINS.get(form, "PyTorch module, run as it is"),
             batchnorm_evidence=built.evidence or f"{norms or 'no'} BatchNorm module{'' if norms == 1 else 's'}",
             unaccounted=Unaccounted(assumed=assumed),
         ),
-        opened.frozen, seen,
+        (*opened.frozen, *(changed.frozen if changed else ())), seen,
     )  # fmt: skip
+
+
+def _changed(network: nn.Module, spec: InputSpec, form: str, options: LoadOptions) -> Changed | None:
+    """Change the network as the options ask, and return what was done; None where they ask for nothing."""
+    if options.change is None:
+        return None
+    if form in ("exported", "torchscript"):
+        raise UsageError("--change does not apply to a graph that was saved as it is", "give path/file.py:factory")
+    x = VideoModel(network, spec).prepare(sample_clips(spec, 1, options.seed))
+    return change_network(network, *options.change, x, options.seed)
 
 
 def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int, ...], InputSpec]:

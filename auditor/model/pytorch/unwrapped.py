@@ -1,6 +1,7 @@
 """Networks as they are beneath what speeds their training up: compiled, spread over devices, or checkpointed."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
@@ -47,6 +48,26 @@ def _inner(module: nn.Module, found: list[str]) -> nn.Module:
             module = module.module
         else:
             return module
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Let what forward compiles, or calls compiled, run as plain Python while active: values are the same."""
+    kept, torch.compile = torch.compile, _as_it_is  # type: ignore[assignment]
+    try:
+        # The compiler takes seconds to import, and who has not imported it has compiled nothing.
+        if "torch._dynamo" not in sys.modules:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.compile = kept
+
+
+def _as_it_is(function: Any = None, **options: Any) -> Any:
+    """Stand in for `torch.compile`, called or as a decorator with options."""
+    return (lambda given: given) if function is None else function
 
 
 class _Plain:

@@ -33,6 +33,8 @@ SHOWN = 5
 # What is said of files that are given as a model.
 NO_MODEL = re.compile(r"give a model|a model here|model inside|name it \.py")
 # What to take out of a folder, the whole before its parts.
+# What stands beside the adapters that PEFT saves.
+ADAPTER = "adapter_config.json"
 FILES = ("*.index.json", "*.safetensors", "*.npz", "*.pt", "*.pth", "*.bin", "*.ckpt")
 
 
@@ -126,7 +128,7 @@ def _content(path: Path, name: str) -> dict[str, Any]:
 def folder_remedy(path: Path) -> str:
     """Say what to give in place of a folder."""
     shown = printable(str(path), 200)
-    if (path / "adapter_config.json").is_file():
+    if (path / ADAPTER).is_file():
         return (
             f"it holds PEFT adapters, which need their base model: return peft.PeftModel.from_pretrained(network, "
             f"{shown!r}, is_trainable=True) from the factory, and leave --weights out"
@@ -147,6 +149,8 @@ def _refusal(name: str, content: Content) -> str:
 
 
 def _remedy(path: Path, content: Content) -> str:
+    if path.name == ADAPTER:
+        return folder_remedy(path.parent)
     line = resave_line(path, content.kind)
     if line:
         return f"if you know where it comes from, save its state_dict alone: {line}, and give that to --weights"
@@ -195,7 +199,8 @@ def _sharded(path: Path, name: str) -> dict[str, Tensor]:
 
 def _state_dict(source: Path | IO[bytes], name: str, head: bytes) -> dict[str, Any]:
     if not head.startswith((ZIP, PICKLE)):
-        raise NotAuditable(f"{name} is neither safetensors nor a PyTorch state dict", SAVE_AGAIN)
+        remedy = "give an ONNX file as MODEL: it carries its own" if name.endswith(".onnx") else SAVE_AGAIN
+        raise NotAuditable(f"{name} is neither safetensors nor a PyTorch state dict", remedy)
     try:
         with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")  # of pickle protocols: what matters is said below

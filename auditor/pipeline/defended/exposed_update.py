@@ -6,6 +6,7 @@ from torch import Tensor
 
 from auditor.attack import as_sent
 from auditor.exposure import Exposed, expose
+from auditor.journal import kept, parameters_digest
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.records import Skipped, deviation_of
 
@@ -27,15 +28,17 @@ def expose_update(
     def seen(gradient: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return as_sent(client.defences, gradient, sent)
 
-    return expose(
-        client,
-        observed.clips,
-        context.client.targets(observed.labels),
-        context.target.layers,
-        pixel_variance,
-        seconds,
-        progress,
-        public_weights(context),
-        seen,
-        deviation_of(client.defences, sent, context.protocol.clients),
-    )
+    labels = context.client.targets(observed.labels)
+    deviation = deviation_of(client.defences, sent, context.protocol.clients)
+
+    def depends_on() -> tuple[object, ...]:
+        told = context.target.sha256, parameters_digest(context.target.model), client.configuration
+        return *told, observed.clips, labels, observed.update, pixel_variance, seconds, deviation
+
+    def analyse() -> Exposed | Skipped:
+        return expose(
+            client, observed.clips, labels, context.target.layers, pixel_variance, seconds, progress,
+            public_weights(context), seen, deviation,
+        )  # fmt: skip
+
+    return kept("exposure", depends_on, analyse)

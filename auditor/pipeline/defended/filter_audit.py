@@ -11,7 +11,7 @@ from jaxtyping import Float
 from auditor.errors import UsageError
 from auditor.filter_options import FilterOptions
 from auditor.model.sandbox.user_file import executed, in_a_line
-from auditor.results.filter import FILTER, FilterDocument, FilteredTensor
+from auditor.results.protection.filter import FILTER, FilterDocument, FilteredTensor
 from auditor.score import empirical_epsilon, matched, normal_epsilon
 from auditor.text import printable
 

@@ -46,6 +46,7 @@ from auditor.results.audit import (
 )
 from auditor.results.declare import values_of
 from auditor.results.encode import document
+from auditor.results.replay import ReplayAgreement
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
 from auditor.score import (
     FORMULA,
@@ -83,6 +84,7 @@ class Gathered:
     failed: tuple[str, ...]
     left_out: Mapping[str, tuple[str, ...]]
     claim: PrivacyClaim | None
+    replayed: ReplayAgreement | None
     untested: tuple[str, ...]
     exposed: Exposed | None
     findings: tuple[Finding, ...]
@@ -117,6 +119,7 @@ def assemble(g: Gathered) -> Audit:
         seeds=1 + max((r.repetition for f in g.findings for r in f.results), default=0),
         out_of_budget=course.unfinished,
         exact=any(f.counts and f.grade is Grade.EXACT for f in g.findings),
+        replayed=g.replayed,
         unadapted=tuple(dict.fromkeys(name for names in g.left_out.values() for name in names)),
     )
     block = _exposure(g)
@@ -151,6 +154,7 @@ def assemble(g: Gathered) -> Audit:
                 severity=_severity(worst),
                 confidence=sure,
                 actions=tuple(ActionBlock(**a) for a in actions(g.context, compared, g.skipped)),
+                replay=g.replayed,
                 privacy=None if g.claim is None else judge_claim(g.claim, g.context.protocol, g.findings),
                 environment=environment_block(g.device, g.pace),
             )
@@ -203,6 +207,7 @@ def _course(g: Gathered) -> Course:
             *_shown_on_smaller(g.smaller),
             *doubt(g.controls),
             *open_by_time(g.ceiling),
+            *_differs(g.replayed),
         ),
     )
 
@@ -210,6 +215,11 @@ def _course(g: Gathered) -> Course:
 def _shown_on_smaller(smaller: ScaledDown | Skipped | None) -> tuple[str, ...]:
     shown = isinstance(smaller, ScaledDown) and smaller.shown
     return ("smaller clips were recovered from updates of the same weights",) if shown else ()
+
+
+def _differs(replayed: ReplayAgreement | None) -> tuple[str, ...]:
+    """Nothing found in what a client does not send means nothing."""
+    return () if replayed is None or replayed.agrees else ("a replay found that clients send something else",)
 
 
 def _failed_nulls(g: Gathered) -> tuple[str, ...]:

@@ -168,3 +168,31 @@ def test_an_input_that_is_no_clip_is_given_its_value(tmp_path) -> None:
 
     path = exported(Scaled(), (torch.rand(1, 3, 4, 8, 8), torch.ones(1)), ["x", "factor"], tmp_path / "m.onnx")
     fails(NotAuditable, "self.net(x, torch.ones(1))", source=path)
+
+
+class _Masked(nn.Module):
+    """Frames as tokens, with a mask that says which are there (`keep`) or which are not."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.keep, self.embed, self.head = keep, nn.Linear(192, 8), nn.Linear(8, 5)
+
+    def forward(self, x, mask):
+        tokens = self.embed(x.flatten(2))
+        hidden = ~mask if self.keep else mask
+        scores = (tokens @ tokens.transpose(1, 2)).masked_fill(hidden[:, None], float("-inf"))
+        return self.head((scores.softmax(-1) @ tokens).mean(1))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("name", ["padding_mask", "mask"])
+def test_a_mask_hides_nothing_whichever_way_round_it_is_meant(keep, name, tmp_path) -> None:
+    net, path = _Masked(keep).eval(), tmp_path / "m.onnx"
+    clip, mask = torch.rand(1, 4, 3, 8, 8), torch.full((1, 4), keep)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (clip, mask), str(path), dynamo=False, opset_version=17, input_names=["clip", name])
+    target = load(str(path))
+    assert torch.allclose(target.model(clip), net(clip, mask), atol=1e-5)
+    assert any(f"'{name}' is set to {int(keep)}" in note for note in target.fidelity.notes)

@@ -40,6 +40,9 @@ class Cut(Swish):
         x, = ctx.saved_tensors
         return g * slope(x.detach())
 
+@torch.compile
+def tanh(x): return x.tanh()
+
 class Net(nn.Module):
     input_shape, layout = (3, 4, 8, 8), "NCTHW"
 
@@ -64,6 +67,14 @@ class Net(nn.Module):
             f = self.body(x).detach()
         elif self.form in ("reentrant", "checkpoint"):
             f = checkpoint(self.body, x, use_reentrant=self.form == "reentrant")
+        elif self.form == "compiles":
+            f = torch.compile(self.body)(x)
+        elif self.form == "compiled function":
+            f = tanh(self.body[0](x))
+        elif self.form == "in place":
+            x.sub_(0.5).div_(0.25)
+            x[:, :, ::2] *= 0.5
+            f = self.body(x.view(x.size(0), -1).view(x.shape))
         elif self.form in ("Swish", "Once", "Cut"):
             f = globals()[self.form].apply(self.body[0](x))
         else:
@@ -171,6 +182,27 @@ def test_a_compiled_part_is_taken_as_it_is(source) -> None:
     target = form(source, "compiled part")
     assert "body.0.weight" in target.parameters
     assert target.fidelity.double_backward
+
+
+@pytest.mark.parametrize("name", ["compiles", "compiled function"])
+def test_what_forward_compiles_runs_as_plain_python(name, source) -> None:
+    target = form(source, name)
+    clip = torch.rand(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(target.model(clip), form(source, "plain").model(clip))
+    assert target.fidelity.double_backward
+
+
+def test_a_net_may_write_into_its_clips_and_view_them_as_rows(source) -> None:
+    """As a loader of data gives them: in a tensor of their own, in order."""
+    target = form(source, "in place")
+    clip = torch.rand(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    kept = clip.clone()
+    rescaled = (clip - 0.5) / 0.25
+    rescaled[:, ::2] *= 0.5
+    assert torch.allclose(target.model(clip), form(source, "plain").model(rescaled), atol=1e-6)
+    assert torch.equal(clip, kept)
+    assert target.fidelity.double_backward
+    assert target.fidelity.blind == ()
 
 
 def test_a_net_that_runs_without_gradients_only_is_refused_for_that(source) -> None:

@@ -67,6 +67,8 @@ def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
         lambda s: prefixed(s, "module._orig_mod."),
         lambda s: prefixed(s, "_orig_mod.module."),
         lambda s: prefixed(s, "learner.backbone."),
+        lambda s: {k.replace(".", "._checkpoint_wrapped_module.", 1): v for k, v in s.items()},
+        lambda s: {k.replace(".", "._fsdp_wrapped_module._orig_mod.", 1): v for k, v in s.items()},
     ],
 )  # fmt: skip
 def test_wrappers_and_prefixes(wrap, state, factory, trained, tmp_path) -> None:
@@ -332,6 +334,7 @@ def assert_same(target: Target, trained: Target) -> None:
         (lambda s: {k: v for k, v in s.items() if "running" not in k and "tracked" not in k}, "hold no buffers: 3"),
         (lambda s: {**s, "0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)}, "no such part"),
         (lambda s: {**s, "4.weight": s["4.weight"].to_sparse()}, ""),
+        (lambda s: {**s, **{f"ema_{k.replace('.', '')}": v for k, v in s.items()}}, "no such part"),
         (lambda s: (s, {"lr": 0.1}), "are '0' of the file"),
         (lambda s: {"round": 3, "clients": [s]}, "are 'clients' of the file"),
     ],

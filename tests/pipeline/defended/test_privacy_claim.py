@@ -1,5 +1,7 @@
 """Privacy claims beside what the defences really give."""
 
+import math
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,7 @@ from auditor.errors import UsageError
 from auditor.federated import parse_all
 from auditor.pipeline.defended.privacy_claim import PrivacyClaim, claim_of, judge_claim
 from auditor.records import FederatedProtocol
-from auditor.score import gaussian_epsilon, recall_interval
+from auditor.score import gaussian_epsilon, recall_interval, sampled_epsilon
 
 FLIP = "flower-local-dp:clipping_norm=1,sensitivity=1e-4,epsilon=10,delta=1e-5"
 
@@ -72,9 +74,90 @@ def test_a_measurement_above_what_a_claim_allows_contradicts_it():
     assert found.exact == pytest.approx(1.0)
 
 
+def test_clients_earn_nothing_and_the_note_says_why():
+    claim = claim_of("epsilon=3,delta=1e-5,clients=100", ())
+    assert claim == PrivacyClaim(3.0, 1e-5, clients=100)
+    found = judged(claim, "clip:1", "gaussian:1")
+    assert found.exact_epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5))
+    assert not found.credited
+    assert "knows who sent" in found.note
+
+
+def test_sampling_is_credited_by_the_accountant_where_clips_are_clipped_one_by_one(monkeypatch):
+    asked = []
+
+    def accountant(mu, sampling, rounds, delta):
+        asked.append((mu, sampling, rounds, delta))
+        return 0.7
+
+    monkeypatch.setattr("auditor.pipeline.defended.privacy_claim.sampled_epsilon", accountant)
+    claim = claim_of("epsilon=1,delta=1e-5,rounds=10,sampling=0.01", ())
+    found = judged(claim, "clip:2", "gaussian:4")
+    assert found.holds
+    assert found.credited
+    assert found.exact_epsilon == 0.7
+    assert asked == [(0.5, 0.01, 10, 1e-5)]
+    assert "with sampling, at most" in found.sentence
+    # A whole update of four clips is clipped: one clip may turn it around.
+    several = FederatedProtocol(defence=("clip:2.0", "gaussian:4.0"), batch=4)
+    whole = judge_claim(claim, several)
+    assert not whole.credited
+    assert "not clipped one by one" in whole.note
+    assert whole.exact_epsilon == pytest.approx(gaussian_epsilon(0.5 * 10**0.5, 1e-5))
+    each = FederatedProtocol(defence=("clip:2.0", "per-clip:4", "gaussian:1.0"), batch=4, clients=4)
+    assert judge_claim(claim, each).credited
+    assert len(asked) == 2
+
+
+def test_without_the_accountant_sampling_earns_nothing_and_the_remedy_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    found = judged(PrivacyClaim(1.0, 1e-5, 10, 0.01), "clip:1", "gaussian:1")
+    assert not found.credited
+    assert found.exact_epsilon == pytest.approx(gaussian_epsilon(10**0.5, 1e-5))
+    assert "pip install 'fl-audit[dp]'" in found.note
+
+
+def test_the_accountant_lies_between_what_theory_allows():
+    pytest.importorskip("dp_accounting")
+    whole = sampled_epsilon(1.0, 1.0, 1, 1e-5)
+    assert whole == pytest.approx(gaussian_epsilon(1.0, 1e-5), rel=0.01)
+    sampled = sampled_epsilon(1.0, 0.01, 100, 1e-5)
+    # Amplification by subsampling: delta(log(1 + q (e^eps - 1))) = q delta(eps), for a single round from below.
+    assert sampled_epsilon(1.0, 0.01, 1, 1e-5) <= sampled < gaussian_epsilon(10.0, 1e-5) / 10.0
+
+
+@pytest.mark.parametrize(("mu", "sampling", "rounds"), [(1e4, 0.5, 1), (1.0, 0.9, 10**6), (1.0, 0.01, 10**9)])
+def test_where_there_is_next_to_no_noise_the_accountant_is_not_asked(monkeypatch, mu, sampling, rounds):
+    unasked = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "dp_accounting", unasked)
+    monkeypatch.setitem(sys.modules, "dp_accounting.pld", unasked)
+    assert sampled_epsilon(mu, sampling, rounds, 1e-5) == math.inf
+    found = judged(PrivacyClaim(1.0, 1e-5, rounds, sampling), "clip:1", f"gaussian:{1 / mu!r}")
+    assert not found.credited
+    assert "is not asked" in found.note
+
+
 @pytest.mark.parametrize(
     "written",
-    ["epsilon=1", "epsilon=a,delta=1e-5", "epsilon=1,delta=2", "epsilon=0,delta=0.1", "epsilon=1,delta=0.1,x=2"],
+    [
+        "",
+        "epsilon=1",
+        "epsilon=a,delta=1e-5",
+        "epsilon=1,delta=2",
+        "epsilon=0,delta=0.1",
+        "epsilon=1,delta=0.1,x=2",
+        "epsilon=-1,delta=0.1",
+        "epsilon=inf,delta=0.1",
+        "epsilon=nan,delta=0.1",
+        "epsilon=1,delta=0.1,sampling=0",
+        "epsilon=1,delta=0.1,sampling=1.5",
+        "epsilon=1,delta=0.1,sampling=nan",
+        "epsilon=1,delta=0.1,clients=0",
+        "epsilon=1,delta=0.1,rounds=0",
+        "epsilon=1,delta=0.1,rounds=1e3",
+        "epsilon=1,epsilon=2,delta=0.1",
+        "epsilon=1,delta=0.1,rounds=99999999999999",
+    ],
 )
 def test_what_is_no_claim_is_refused_in_one_line(written):
     with pytest.raises(UsageError, match="--dp-claim") as caught:

@@ -29,8 +29,19 @@ POWER_ITERATION = (
 )
 # What the TorchScript exporter computed in advance; its older versions number such values.
 COMPUTED_BY_TORCHSCRIPT = re.compile(r"^(onnx::\w+_)?\d+$")
+# torch.nn.utils.prune keeps a mask of each weight that it thins out.
+PRUNED = re.compile(r"(^|[._])mask$")
 PARTS = (1, 2, 3, 4)
 LONGEST_NAME = 200  # a crafted one could keep a search busy
+
+
+def never_trained(name: str, value: Tensor, names: Collection[str]) -> str:
+    """Return what a constant is that its numbers show is not trained; empty for any other. `names` are those beside."""
+    if is_sinusoidal(value):
+        return "sines and cosines of positions"
+    if is_pruning(name, value):
+        return "the masks of pruned weights"
+    return "the vectors of spectral normalisation" if power_iteration(name, names) else ""
 
 
 def is_filler(name: str, value: Tensor) -> bool:
@@ -58,6 +69,15 @@ def power_iteration(name: str, names: Collection[str]) -> bool:
         return False
     found = ((spelled.match(name), weight) for spelled, weight in POWER_ITERATION)
     return any(match is not None and weight.format(match[1]) in names for match, weight in found)
+
+
+def is_pruning(name: str, value: Tensor) -> bool:
+    """Tell whether a constant is a mask of zeros and ones that pruning multiplies a weight by.
+
+    >>> is_pruning("head.weight_mask", torch.tensor([0.0, 1.0])), is_pruning("head.weight", torch.tensor([0.0, 1.0]))
+    (True, False)
+    """
+    return len(name) <= LONGEST_NAME and bool(PRUNED.search(name)) and bool(((value == 0) | (value == 1)).all())
 
 
 def is_mask(value: Tensor) -> bool:

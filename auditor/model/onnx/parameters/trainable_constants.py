@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auditor.errors import NotAuditable
 from auditor.model.onnx.graph import Graph, Node
-from auditor.model.onnx.loop_states import carried_unchanged, varying_states
+from auditor.model.onnx.loop_states import carried_unchanged, followed, varying_states
 from auditor.model.onnx.parameters.constant_notes import accounting, constant_notes, unaccounted
 from auditor.model.onnx.parameters.constants import (
     COMPUTED_BY_TORCHSCRIPT,
@@ -25,10 +25,9 @@ from auditor.model.onnx.parameters.constants import (
     is_filler,
     is_mask,
     is_per_channel,
-    is_sinusoidal,
     is_uniform,
     is_vector,
-    power_iteration,
+    never_trained,
 )
 from auditor.model.onnx.parameters.constants import INVENTED as INVENTED
 from auditor.records import Unaccounted
@@ -138,7 +137,7 @@ class _ConstantSearch:
         self.carried = carried_unchanged(self.nodes)
         self.live = set(graph.inputs)
         self.raw = set(graph.inputs)
-        for node in self.nodes:
+        for node in followed(graph):
             self._follow(node)
 
     def _follow(self, node: Node) -> None:
@@ -225,13 +224,8 @@ class _ConstantSearch:
             self.recorded[name] = kind
             return True
         if name not in self.verdicts:
-            self.verdicts[name] = self._what_it_is(name, value)
+            self.verdicts[name] = never_trained(name, value, self.initializers)
         return bool(self.verdicts[name])
-
-    def _what_it_is(self, name: str, value: Tensor) -> str:
-        if is_sinusoidal(value):
-            return "sines and cosines of positions"
-        return "the vectors of spectral normalisation" if power_iteration(name, self.initializers) else ""
 
 
 def roles(graph: Graph, added: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})) -> Roles:

@@ -1,6 +1,6 @@
 """A privacy claim beside what the defences really give, in audits and inspections."""
 
-from auditor.results.declare import Measured, Share, record
+from auditor.results.declare import Later, Measured, Share, record
 from auditor.results.scores import Interval
 
 
@@ -24,7 +24,8 @@ class PrivacyClaimBlock:
     """(epsilon, delta)-differential privacy as claimed over `rounds`, and the Gaussian mechanism's exact epsilon.
 
     `sensitivity` and `sigma` are those of one update as it is seen, `mu` is their quotient over all rounds; None where
-    there is no bound, as there is no noise or no clipping. So is `exact_epsilon` then: it is infinite.
+    there is no bound, as there is no noise or no clipping. So is `exact_epsilon` then: it is infinite. Where `sampling`
+    is claimed and `credited`, `exact_epsilon` is an accountant's upper bound; `note` says what earned none, and why.
     """
 
     epsilon: Measured
@@ -37,3 +38,7 @@ class PrivacyClaimBlock:
     holds: bool
     sentence: str
     recall: RecallBound | None
+    sampling: Later[Measured | None] = None
+    clients: Later[int | None] = None
+    credited: Later[bool] = False
+    note: Later[str] = ""

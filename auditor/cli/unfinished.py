@@ -1,0 +1,55 @@
+"""Where a scan keeps its finished parts until its report is written, and what an interrupt says of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+_FOLDER = "unfinished"
+_SUFFIX = ".unfinished"
+# What the scan at work has finished, for the line that ends it.
+_parts: list[Any] = []
+
+
+def unfinished_folder(targets: Sequence[Path], folder: Path | None) -> Path | None:
+    """Return the folder for finished parts: in the report folder, else beside the first file; None without files."""
+    if folder is not None:
+        return folder / _FOLDER
+    return targets[0].with_name(targets[0].name + _SUFFIX) if targets else None
+
+
+def kept_in(folder: Path) -> list[Path]:
+    """Return the folders of finished parts in a report folder."""
+    return [path for path in (folder / _FOLDER, *sorted(folder.glob(f"*{_SUFFIX}"))) if path.is_dir()]
+
+
+@contextmanager
+def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keep what a scan finishes in a folder while active, and take up what is there; do nothing without one."""
+    if folder is None:
+        with nullcontext():
+            yield
+        return
+    from auditor.content_key import program_key
+    from auditor.journal import journaling
+
+    with journaling(folder, program_key(), tell) as parts:
+        _parts[:] = [parts]
+        yield
+
+
+def finished(folder: Path | None) -> None:
+    """Remove the parts of a scan whose report is written."""
+    if folder is not None and folder.is_dir():
+        from auditor.journal import clear
+
+        clear(folder)
+
+
+def unfinished_words() -> str:
+    """Say what an interrupted scan leaves behind."""
+    count = _parts[0].units if _parts else 0
+    if not count:
+        return "no report was written"
+    parts = "one finished part is" if count == 1 else f"{count} finished parts are"
+    return f"no report was written; {parts} kept, and the same command goes on from there"

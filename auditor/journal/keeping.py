@@ -1,0 +1,175 @@
+"""Units of work that are taken up again where an earlier process finished them."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from auditor.errors import UsageError
+from auditor.journal.digest import digest_of
+from auditor.journal.folder import Journal
+from auditor.journal.form import plain, whole
+from auditor.records.work import spare, work_so_far
+from auditor.text import printable
+
+T = TypeVar("T")
+
+# What damaged files, and those of a program that had other records, raise when they are read.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
+_LOCK = "lock"
+
+
+class Kept:
+    """The finished units of one audit that has not come to its end, in a folder of their own.
+
+    Attributes
+    ----------
+    taken, added
+        How many units were taken up, and how many were finished since.
+    trouble
+        Why units cannot be kept any more; empty as long as they can. A full disk costs the way back, not the audit.
+    """
+
+    def __init__(self, folder: Path, program: str, tell: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.taken = self.added = 0
+        self.trouble = ""
+        self._journal = Journal(folder)
+        self._program = program
+        self._tell = tell
+
+    @property
+    def units(self) -> int:
+        """How many finished units the folder holds."""
+        return len(list(self.folder.glob("*.json")))
+
+    def key(self, stage: str, parts: Callable[[], Sequence[object]]) -> str | None:
+        """Return what names a unit by all that it depends on; None where something among it has no content."""
+        try:
+            return digest_of(self._program, stage, *parts())
+        except TypeError:
+            return None
+
+    def read(self, key: str) -> tuple[object, float, float] | None:
+        """Return a unit's result, and the counted work before and after it; None where it is not done."""
+        found = self._journal.read(key)
+        if found is None:
+            return None
+        try:
+            tensors = self._journal.tensors(key) if found["tensors"] else {}
+            unit = whole(found["made"], tensors), float(found["begun"]), float(found["ended"])
+        except _DAMAGE:
+            return None
+        if not self.taken:
+            self._tell(f"going on with an audit that was interrupted: {self.units} of its parts are done")
+        self.taken += 1
+        return unit
+
+    def write(self, key: str, made: object, begun: float, ended: float) -> None:
+        """Keep a unit, unless an earlier one could not be kept."""
+        if self.trouble:
+            return
+        tensors: dict[str, Tensor] = {}
+        form = plain(made, tensors)
+        apart = {name: tensor.clone() for name, tensor in tensors.items()}  # safetensors refuses shared memory
+        try:
+            self._journal.write(key, {"made": form, "begun": begun, "ended": ended, "tensors": len(apart)}, apart)
+        except OSError as error:
+            self.trouble = error.strerror or type(error).__name__
+            self._tell(
+                f"finished parts cannot be kept in {printable(str(self.folder))} ({self.trouble}): an interruption "
+                "would lose them"
+            )
+            return
+        self.added += 1
+
+    def clear(self) -> None:
+        """Remove the folder: the audit came to its end."""
+        clear(self.folder)
+
+
+_CURRENT: ContextVar[Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def journaling(folder: Path, program: str, tell: Callable[[str], None] = lambda text: None) -> Iterator[Kept]:
+    """Keep units in a folder while active, and take up those that it holds.
+
+    Parameters
+    ----------
+    program
+        What made the units besides what they depend on: a digest of the program and its libraries.
+    tell
+        Where it is said that an audit goes on, or that nothing can be kept.
+
+    Raises
+    ------
+    UsageError
+        Another process keeps its units there, or nothing can be written there.
+    """
+    Journal(folder).check()
+    with _alone(folder):
+        now = Kept(folder, program, tell)
+        token = _CURRENT.set(now)
+        try:
+            yield now
+        finally:
+            _CURRENT.reset(token)
+            if not now.units:
+                now.clear()
+
+
+def kept(stage: str, parts: Callable[[], Sequence[object]], make: Callable[[], T]) -> T:
+    """Return what `make` returns, from the journal where an equal unit was finished before.
+
+    Its counted work is counted in both cases. Without a journal nothing is asked and nothing is kept.
+
+    Parameters
+    ----------
+    stage, parts
+        What the unit is, and all that its result depends on: records, tensors and plain values. A TypeError says that
+        something among it cannot be told: such a unit is made anew each time.
+    """
+    now = _CURRENT.get()
+    key = None if now is None else now.key(stage, parts)
+    if now is None or key is None:
+        return make()
+    found = now.read(key)
+    if found is not None:
+        made, begun, ended = found
+        spare(begun, ended)
+        return made  # type: ignore[return-value]
+    begun = work_so_far()
+    fresh = make()
+    now.write(key, fresh, begun, work_so_far())
+    return fresh
+
+
+def clear(folder: Path) -> None:
+    """Remove what a journal wrote into a folder, and the folder if nothing else is in it."""
+    for pattern in ("*.json", "*.safetensors", ".*.part", _LOCK):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process, however it ends."""
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"another audit is at work in {printable(str(folder.parent))}", "wait for it, or name another --out"
+            ) from error
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,161 @@
+"""Forward passes that leave PyTorch for NumPy or lists and come back: what comes back still depends on the clip.
+
+What watches a forward pass by its operations, and autograd, lose the clip there, though whoever holds the model does
+not. So what is made of numbers after values of the clip were taken out counts as made of them. Where it is those values
+times a number plus a number, for all or for each colour, it has that slope too, for models whose cuts are seen through
+(`straight_through`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# A scale and a shift in float32, or by way of float64; any other function is nowhere near on noise.
+SAME = 1e-5
+# Two numbers are found from at least this many values, so that few of them cannot agree by chance.
+FEWEST = 8
+COLOURS = 4
+_TAKERS = ("numpy", "tolist")
+_MAKERS = ("from_numpy", "tensor", "as_tensor", "asarray", "frombuffer", "from_dlpack")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """`scale * x + shift`, one of each for every entry along `axis`; for all values where that is None."""
+
+    axis: int | None
+    scale: Tensor
+    shift: Tensor
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return the values on the line, without the shift."""
+        return x * self._along(self.scale, x)
+
+    def fits(self, x: Tensor, y: Tensor) -> bool:
+        """Tell whether `y` is on the line above `x`, of one shape and in float64."""
+        off = self.of(x) + self._along(self.shift, x) - y
+        return float(off.abs().max()) <= SAME * max(float(y.abs().max()), float(self.scale.abs().max()))
+
+    def _along(self, values: Tensor, x: Tensor) -> Tensor:
+        shape = [-1 if axis == self.axis else 1 for axis in range(x.dim())]
+        return values.to(x).reshape(shape)
+
+
+@dataclass(slots=True)
+class Detours:
+    """What is known of the detours of a model.
+
+    Attributes
+    ----------
+    met
+        Whether a pass took any of them.
+    found
+        What each computes, in the order of the forward pass; None where that is no line. Filled by the first pass that
+        looks through them, on noise: a clip of one colour tells no scale.
+    learned
+        Whether that pass is over.
+    """
+
+    met: bool = False
+    found: list[Line | None] = field(default_factory=list)
+    learned: bool = False
+
+
+@contextmanager
+def followed(detours: Detours, *, slopes: bool) -> Iterator[None]:
+    """Let tensors that forward makes of numbers depend on what it took out as numbers before, while active.
+
+    With `slopes` they have one where what lies between is known; without they have none, as in training.
+    """
+    follower = _Follower(detours, slopes)
+    kept = {name: vars(torch)[name] for name in _MAKERS}
+    for name, function in kept.items():
+        setattr(torch, name, follower.maker(function))
+    for name in _TAKERS:
+        setattr(torch.Tensor, name, follower.taker(getattr(torch._C.TensorBase, name)))
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(torch, name, function)
+        for name in _TAKERS:
+            delattr(torch.Tensor, name)
+        detours.learned |= slopes
+
+
+class _Follower:
+    def __init__(self, detours: Detours, slopes: bool) -> None:
+        self.detours, self.slopes = detours, slopes
+        self.taken: list[Tensor] = []
+        self.made = 0
+
+    def taker(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that hands out a tensor's numbers, and notes the tensor."""
+
+        def take(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if tensor.is_floating_point():
+                self.taken.append(tensor)
+                self.detours.met = True
+            # Modes would call what is called in its place here.
+            with torch._C.DisableTorchFunction():
+                # Where `detach` keeps slopes, the numbers of what was detached are asked for.
+                return function(tensor.detach() if self.slopes else tensor, *args, **kwargs)
+
+        return take
+
+    def maker(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that makes a tensor of numbers, and ties it to what these may be made of."""
+
+        def make(data: Any, *args: Any, **kwargs: Any) -> Any:
+            made = function(data, *args, **kwargs)
+            if isinstance(data, Tensor) or not self.taken or not made.numel():
+                return made
+            return self._tied(made)
+
+        return make
+
+    def _tied(self, made: Tensor) -> Tensor:
+        source = next((taken for taken in reversed(self.taken) if taken.numel() == made.numel()), self.taken[-1])
+        line = self._line(source, made) if self.slopes and made.is_floating_point() else None
+        if line is not None and source.requires_grad:
+            slope = line.of(source.reshape(made.shape)).to(made)
+            return made + (slope - _without_slope(slope))
+        with torch.no_grad():
+            return made.add(_without_slope(source).reshape(-1)[0].to(made), alpha=0)
+
+    def _line(self, source: Tensor, made: Tensor) -> Line | None:
+        place, self.made = self.made, self.made + 1
+        same = source.numel() == made.numel()
+        x, y = (_without_slope(value).double() for value in (source.reshape(made.shape) if same else source, made))
+        if not self.detours.learned:
+            self.detours.found.append(_fitted(x, y) if same else None)
+        line = self.detours.found[place] if place < len(self.detours.found) else None
+        return line if line is not None and same and line.fits(x, y) else None
+
+
+def _without_slope(tensor: Tensor) -> Tensor:
+    """Return a tensor's numbers, also where `detach` is made to keep slopes."""
+    with torch._C.DisableTorchFunction():
+        return tensor.detach()
+
+
+def _fitted(x: Tensor, y: Tensor) -> Line | None:
+    """Return the line that leads from `x` to `y`, of one shape and in float64; None where none does."""
+    axes = [None, *(axis for axis, extent in enumerate(x.shape) if 1 < extent <= COLOURS)]
+    return next((line for axis in axes if (line := _line_along(x, y, axis)) is not None and line.fits(x, y)), None)
+
+
+def _line_along(x: Tensor, y: Tensor, axis: int | None) -> Line | None:
+    first, second = (v.reshape(1, -1) if axis is None else v.movedim(axis, 0).flatten(1) for v in (x, y))
+    if first.shape[1] < FEWEST:
+        return None
+    centred = first - first.mean(1, keepdim=True)
+    spread = centred.square().sum(1)
+    if not bool((spread > 0).all()):
+        return None
+    scale = (centred * second).sum(1) / spread
+    return Line(axis, scale, second.mean(1) - scale * first.mean(1))

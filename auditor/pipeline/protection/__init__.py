@@ -1,0 +1,1 @@
+"""What protection costs and where it begins: `fl-audit defend`."""

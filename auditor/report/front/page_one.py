@@ -1,0 +1,164 @@
+"""Page one as data: who, what, how sure, what to do, what was not tested, and who signs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.report.front import sentences
+from auditor.report.front.disclosures import Disclosure, Kind, Shown, disclosures
+from auditor.report.front.plain_words import plainly
+from auditor.report.headline import Best, best, canaries, scored, strength
+from auditor.report.language import say, say_many
+
+Results = Mapping[str, Any]
+
+_ACTIONS = 3
+_OUTSIDE = 4
+# What was planned and had no room, against what does not fit the network at all.
+_CUT_SHORT = ("out-of-budget", "out-of-memory", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing that an update may tell: its name, the answer in words, how often, and what else the attacker held."""
+
+    kind: Kind
+    shown: Shown
+    title: str
+    answer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageOne:
+    """What page one says, in the language that is spoken; every text follows from the results alone."""
+
+    headline: str
+    who: str
+    recipient: str
+    lines: tuple[Line, ...]
+    sure: tuple[str, ...]
+    conclusion: str
+    actions: tuple[tuple[str, str], ...]
+    not_tested: tuple[str, ...]
+    residual_risk: str
+    next_review: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def page_one(results: Results) -> PageOne:
+    """Return page one of an audit."""
+    context = results.get("context") or {}
+    return PageOne(
+        headline=sentences.headline(results),
+        who=sentences.who_in_full(results),
+        recipient=context.get("recipient", ""),
+        lines=tuple(_line(d) for d in disclosures(results).values()),
+        sure=sentences.sureness(results),
+        conclusion=sentences.conclusion(results),
+        actions=tuple(_action(a) for a in results["actions"][:_ACTIONS]),
+        not_tested=tuple(_not_tested(results)),
+        residual_risk=sentences.residual_risk(results),
+        next_review=sentences.next_review(results),
+        fields=(
+            (say("Organisation"), context.get("organisation", "")),
+            (say("System"), context.get("system", "")),
+            (say("Purpose"), context.get("purpose", "")),
+            (say("Owner of the risk"), context.get("owner", "")),
+            (say("Reviewer"), context.get("reviewer", "")),
+        ),
+    )
+
+
+def cover_result(results: Results) -> Best | None:
+    """Return the reconstruction on the cover: the strongest of the user's own clips, else the strongest of all."""
+    own = own_clips(results)
+    payloads = canaries(results)
+    pictured = [b for b in scored(results) if b.result["probe"] in own and (b.result["pictures"] or {}).get("frames")]
+    return max(pictured, key=lambda b: strength(b.result, payloads), default=best(results))
+
+
+def own_clips(results: Results) -> frozenset[str]:
+    """Return the names of the clips that the user gave."""
+    return frozenset(probe["name"] for probe in results["probes"] if probe["kind"] == "user")
+
+
+def _line(d: Disclosure) -> Line:
+    return Line(kind=d.kind, shown=d.shown, title=_titles()[d.kind], answer=_answers(d), detail=_detail(d))
+
+
+def _titles() -> Mapping[str, str]:
+    return {
+        "copy": say("The clip itself"),
+        "person": say("A person, or what else moves"),
+        "person-with-frames": say("A person, with a picture of the scene"),
+        "face": say("Who the person is, by the face"),
+        "scene": say("The scene"),
+        "inner": say("Inner values of the network"),
+        "bits": say("Hidden test marks"),
+        "label": say("The label"),
+        "frame": say("Was a given picture in it?"),
+    }
+
+
+def _answers(d: Disclosure) -> str:
+    if d.shown == "look":
+        return say("hard to say: look at the picture")
+    if d.shown == "not-tested":
+        return say("not tested")
+    if d.shown == "not-shown":
+        return say("not shown")
+    return {
+        "copy": say("recovered"),
+        "person": say("recognisable"),
+        "person-with-frames": say("recognisable"),
+        "face": say("matched"),
+        "scene": say("recognisable"),
+        "inner": say("recovered"),
+        "bits": say("read"),
+        "label": say("read"),
+        "frame": say("told"),
+    }[d.kind]
+
+
+def _detail(d: Disclosure) -> str:
+    helped = {
+        "none": "",
+        "labels": say("with the label known"),
+        "reference": say("with a picture of the scene"),
+    }[d.needs]
+    told = (sentences.counted(d), helped if d.shown in ("shown", "look") and d.kind != "person-with-frames" else "")
+    return ", ".join(text for text in told if text)
+
+
+def _action(action: Mapping[str, Any]) -> tuple[str, str]:
+    """What to do, and whether it is known to help: the numbers stand in their section."""
+    measured = (action["effect"] or "").endswith("(measured)")
+    effect = say("measured: less leaks") if measured else say("effect not measured")
+    return action_text(action), effect
+
+
+def action_text(action: Mapping[str, Any]) -> str:
+    """Return an action in plain words where there are some, with its full stop."""
+    plain = plainly(action["text"])
+    return f"{plain[:1].upper()}{plain[1:]}."
+
+
+def _not_tested(results: Results) -> Iterator[str]:
+    found = disclosures(results)
+    if not own_clips(results):
+        yield say("Your own clips: the test clips came with the tool")
+    if found["label"].shown == "not-tested":
+        yield say("Whether the label can be read")
+    if found["frame"].shown == "not-tested":
+        yield say("Whether a given picture was part of the clip")
+    if "face" not in found and found["person"].shown in ("shown", "look"):
+        yield say("Who a person is: no faces were compared")
+    cut = sum(skip["because"] in _CUT_SHORT for skip in results["skipped"])
+    if cut:
+        yield say_many(
+            "%(n)s planned part, for lack of time or memory", "%(n)s planned parts, for lack of time or memory", cut
+        )
+    for text in results["protocol"]["threat_model"]["out_of_scope"][:_OUTSIDE]:
+        plain = plainly(text)
+        yield plain[:1].upper() + plain[1:]

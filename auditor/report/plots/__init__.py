@@ -1,0 +1,1 @@
+"""Plots of a report as data: where each mark goes; the templates draw them."""

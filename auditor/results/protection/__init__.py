@@ -1,0 +1,1 @@
+"""Documents about defences: where protection begins, what a filter is, and what a privacy claim is worth."""

@@ -1,0 +1,74 @@
+"""Scans that are interrupted and go on: the same results as of one that was left alone, without doing work twice."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from short_scans import scanning, short
+
+from auditor.journal import Kept, journaling
+from auditor.pipeline import ScanOptions, Silent, scan
+from auditor.results.repeatable import without_times
+
+MODELS = Path(__file__).parent.parent / "models_for_scans.py"
+OPTIONS = ScanOptions(model=f"{MODELS}:flat", input_shape=(3, 8, 32, 32), what_if=True)
+PRESET = dataclasses.replace(short(6, attacks=("least-squares-matching", "least-squares-matching-r1")), diagnose=True)
+
+
+class Interrupting(Silent):
+    """Is interrupted when so many units have begun."""
+
+    def __init__(self, after: int) -> None:
+        self.begun: list[str] = []
+        self.after = after
+
+    @contextmanager
+    def unit(self, title: str, seconds: float) -> Iterator[Callable[[float], None]]:
+        self.begun.append(title)
+        if len(self.begun) > self.after:
+            raise KeyboardInterrupt
+        yield lambda fraction: None
+
+
+def results(display: Silent, folder: Path) -> tuple[dict, Kept]:
+    with scanning(PRESET, enhanced=0), journaling(folder, "program") as parts:
+        return without_times(scan(OPTIONS, display).results), parts
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> tuple[dict, list[str], int]:
+    display = Interrupting(after=10**6)
+    found, parts = results(display, tmp_path_factory.mktemp("alone") / "unfinished")
+    assert parts.taken == 0
+    return found, display.begun, parts.added
+
+
+def test_interrupted_again_and_again_it_comes_to_the_same_results(alone, tmp_path):
+    found, begun, parts = alone
+    kept_before, folder = 0, tmp_path / "unfinished"
+    # A third of the way, two thirds, and in the last unit that is shown.
+    for after in (len(begun) // 3, 2 * len(begun) // 3 - len(begun) // 3, 3):
+        display = Interrupting(after)
+        with pytest.raises(KeyboardInterrupt):
+            results(display, folder)
+        kept_now = len(list(folder.glob("*.json")))
+        assert kept_now > kept_before
+        kept_before = kept_now
+    again, went_on = results(Silent(), folder)
+    assert again == found
+    assert went_on.taken >= kept_before
+    assert kept_before + went_on.added == parts
+
+
+def test_a_finished_audit_is_repeated_without_any_attack(alone, tmp_path):
+    found, _, parts = alone
+    folder = tmp_path / "unfinished"
+    results(Silent(), folder)
+    display = Interrupting(after=10**6)
+    again, went_on = results(display, folder)
+    assert again == found
+    assert went_on.added == 0
+    assert went_on.taken >= parts
+    assert not [title for title in display.begun if "·" in title and "exposure" not in title]
