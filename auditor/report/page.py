@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from auditor.report import charts, depth
+from auditor.report import charts, depth, judgement
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
 from auditor.report.filmstrip import MOST_FRAMES, Filmstrip, filmstrip, strips_of
@@ -32,6 +32,8 @@ from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
 from auditor.report.wording import GRADES
 from auditor.results.scores import VISIBLE_CONTENT
+from auditor.results.seal import SEAL
+from auditor.results.version import __version__
 from auditor.shipped import shipped
 from auditor.text import printable
 
@@ -48,6 +50,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("layers", "Layers: exposed and demonstrated"),
     ("choices", "Architecture choices and defences"),
     ("actions", "Recommended actions"),
+    ("gate", "Gate: what changed, and who answers for it"),
     ("scope", "Scope and threat model"),
     ("method", "Method and controls"),
     ("limitations", "Limitations"),
@@ -105,6 +108,8 @@ def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAME
     annexes = (results.get("context") or {}).get("annexes", ())
     sections = [s for s in SECTIONS if s[0] not in ANNEXES or s[0] in annexes]
     clips = leak_clips(results)
+    decided = judgement.shown(results)
+    sections = [(anchor, title) for anchor, title in SECTIONS if anchor != "gate" or decided is not None]
     return {
         **results,
         "printed": printed,
@@ -115,7 +120,10 @@ def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAME
         "density": density(one),
         "action_text": action_text,
         "number_of": {anchor: number for number, (anchor, _) in enumerate(sections, start=1)},
+        "gate": decided,
         "digest": results_digest(results),
+        "program": __version__,
+        "signature": (results.get(SEAL) or {}).get("signature"),
         "date": started(results),
         "headlines": headlines(results),
         "best": strongest,
