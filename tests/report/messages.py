@@ -34,7 +34,10 @@ def messages() -> Found:
     found |= dict.fromkeys(_texts([title for _, title in (*page.SECTIONS, *study.SECTIONS)]), "sections")
     found |= dict.fromkeys(_texts([title for _, title in study._PICTURES]), "study.py")
     entries = json.loads((ROOT / "report_templates" / "frameworks.json").read_text("utf-8"))["entries"]
-    found |= dict.fromkeys(_texts([[e["title"], e["why"], e["strength"]] for e in entries]), "frameworks.json")
+    found |= dict.fromkeys(
+        _texts([[e[key] for key in ("place", "title", "why", "strength", "date", "source")] for e in entries]),
+        "frameworks.json",
+    )
     return found
 
 
