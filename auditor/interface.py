@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 from auditor.keywords import AttackKeywords, CompareKeywords, DefendKeywords, LoadKeywords, ScanKeywords
 
 if TYPE_CHECKING:
-    from auditor.comparison import Compared
+    from auditor.comparison.run import Compared
     from auditor.pipeline.captured.attack import AttackedCapture
     from auditor.pipeline.documents.audit import Audit
     from auditor.pipeline.documents.defend import Defended
@@ -99,8 +99,8 @@ def compare(*models: str | Path, **options: Unpack[CompareKeywords]) -> "Compare
     Inconclusive
         The time ended before anything was attacked.
     """
-    from auditor.compare_options import ComparedModels
-    from auditor.comparison import compare as run
+    from auditor.comparison.options import ComparedModels
+    from auditor.comparison.run import compare as run
     from auditor.declaring import options_of
     from auditor.option_rules import options_from
     from auditor.options import ScanOptions

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from auditor.compare_options import ComparedModels
+from auditor.comparison.options import ComparedModels
 from auditor.declaring import REQUIRED, Option, options_of
 from auditor.options import COMMANDS, AttackOptions, ClientOptions, DefendOptions, ModelOptions, ScanOptions
 from auditor.terms import (

@@ -14,7 +14,7 @@ import typer
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import check_targets, no_empty_folders
-from auditor.compare_options import ComparedModels, ComparisonFiles
+from auditor.comparison.options import ComparedModels, ComparisonFiles
 from auditor.errors import UsageError
 from auditor.options import ScanOptions
 from auditor.output_formats import COMPARISON_FORMATS
@@ -84,7 +84,7 @@ def _run(options: ScanOptions, models: ComparedModels, quiet: bool, folder: Path
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
-        from auditor.comparison import compare as run
+        from auditor.comparison.run import compare as run
         from auditor.pipeline import Silent
 
     seconds = options.max_time or PRESETS[options.preset].seconds

@@ -14,6 +14,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.ci.verify import verify
 from auditor.cli.clean import clean
 from auditor.cli.compare import compare
 from auditor.cli.defend import defend
@@ -76,6 +77,7 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "verify": verify,
     "explain": explain,
     "config": config,
     "init": init,

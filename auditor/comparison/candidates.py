@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
-from auditor.compare_options import ComparedModels
+from auditor.comparison.options import ComparedModels
 from auditor.errors import UsageError
 from auditor.model.surgery import check_change
 from auditor.named_paths import names_a_factory

@@ -9,9 +9,9 @@ import torch
 
 from auditor import __version__
 from auditor.attack import PRESETS, Preset
-from auditor.compare_options import ComparedModels
 from auditor.comparison.candidates import Candidate, candidates_of
 from auditor.comparison.measured import Measured
+from auditor.comparison.options import ComparedModels
 from auditor.comparison.written import MEASURES, gate_of, ordered_blocks, recommendations, remarks, summary
 from auditor.declaring import plain_values
 from auditor.errors import AuditError, NotAuditable, UsageError

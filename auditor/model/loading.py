@@ -8,6 +8,7 @@ from typing import Any
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.model.joining import compose
 from auditor.model.onnx.from_onnx import load_onnx
+from auditor.model.onnx.surgery import changed_file
 from auditor.model.parts import Part, Role, onnx_part, pytorch_part
 from auditor.model.pytorch.from_pytorch import load_pytorch
 from auditor.model.pytorch.sources import form_of
@@ -48,9 +49,7 @@ def load(source: str, *, weights: Path | None = None, **choices: Any) -> Target:
             raise UsageError("--weights does not apply to an ONNX file, which carries its own", "leave --weights out")
         if options.arg:
             raise UsageError("--arg does not apply to an ONNX file", "leave --arg out")
-        if options.change is not None:
-            raise UsageError("--change does not apply to an ONNX file", "give path/file.py:factory, or two files")
-        target = _load_onnx(Path(source), options)
+        target = _load_onnx(Path(source), options) if options.change is None else _load_changed(Path(source), options)
     elif options.onnx_ops:
         raise UsageError("--onnx-ops applies to ONNX files only", "leave --onnx-ops out")
     else:
@@ -69,6 +68,15 @@ def _load_onnx(path: Path, options: LoadOptions) -> Target:
         raise NotAuditable(
             f"{printable(path.name)} {UNFORESEEN} ({what})", "export the model again, or report this file"
         ) from error
+
+
+def _load_changed(path: Path, options: LoadOptions) -> Target:
+    """Load a changed copy of an ONNX file, and note what was done."""
+    assert options.change is not None
+    with changed_file(path, options.change, options.seed) as (copy, told):
+        target = _load_onnx(copy, replace(options, change=None))
+    fidelity = replace(target.fidelity, notes=(told, *target.fidelity.notes))
+    return replace(target, fidelity=fidelity)
 
 
 def load_two_part(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from auditor.compare_options import ComparedModels
 from auditor.comparison.candidates import candidates_of
+from auditor.comparison.options import ComparedModels
 from auditor.errors import UsageError
 from auditor.option_rules import options_from
 from auditor.options import ScanOptions
