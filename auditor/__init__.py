@@ -13,6 +13,7 @@ from auditor.errors import AuditError, ExitCode, Inconclusive, NotAuditable, Usa
 from auditor.interface import attack, compare, defend, load, scan
 from auditor.interface import attack as _attack
 from auditor.keywords import AttackKeywords
+from auditor.results.version import __version__
 
 if TYPE_CHECKING:
     from auditor.model.onnx.operators import operator
@@ -33,7 +34,6 @@ __all__ = [
     "operator",
     "scan",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

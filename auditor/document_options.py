@@ -25,7 +25,7 @@ class DocumentOptions:
     recipient: str = _document("", Text(), "Who receives updates, e.g. the operator of the server.")
     next_review: str = _document("", Text(), "Day or event of the next audit, e.g. 2027-05-01.")
     language: terms.Language | None = _document(
-        None, one_of(terms.Language), "Language of HTML, PDF and Markdown.", default_words="as the results say, else en"
+        None, one_of(terms.Language), "Language of HTML and PDF.", default_words="as the results say, else en"
     )
     annex: tuple[terms.Annex, ...] = _document(
         (), Listed(one_of(terms.Annex)), "Annex of the report; dpia: for a data protection impact assessment."

@@ -16,6 +16,7 @@ from auditor.gate.waivers import WAIVERS_FILE
 from auditor.output_formats import STDOUT, SUFFIXES
 from auditor.terms import GATE, OUTPUT
 from auditor.values import FilePath, Listed, Pairs, Switch, Text, one_of, shown
+from auditor.verification.verify_options import SigningOptions
 
 _gate = partial(option, panel=GATE)
 _output = partial(option, panel=OUTPUT)
@@ -138,7 +139,7 @@ class InitOptions:
 
 # What each of these commands takes, in the order of its help.
 GATE_COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "gate": (GateFile, GateOptions, ConfigurationOptions),
+    "gate": (GateFile, GateOptions, SigningOptions, ConfigurationOptions),
     "diff": (DiffOptions,),
     "config": (ShownConfiguration, ConfigurationOptions),
     "init": (InitOptions,),

@@ -24,7 +24,7 @@ def names_a_factory(source: str) -> bool:
 
 
 def check_named(options: Any) -> None:
-    """Raise UsageError where options name a model, weights or clips that are not there, or may not be read."""
+    """Raise UsageError where options name a model, weights, clips or code that are not there, or may not be read."""
     for name in ("model", "source", "extractor", "head"):
         source = getattr(options, name, None)
         if source:
@@ -34,6 +34,24 @@ def check_named(options: Any) -> None:
         if path is not None:
             check_readable([path], f"check the path after --{name.replace('_', '-')}")
     check_readable(getattr(options, "probes", ()), "check the path of the probe clips")
+    for name in ("onnx_ops", "sr"):
+        check_readable(getattr(options, name, ()), f"check the path after --{name.replace('_', '-')}")
+    for name in ("loss", "file"):
+        _check_code(getattr(options, name, None))
+    clip = getattr(options, "clip", None)
+    if clip is not None and Path(clip).suffix and not os.path.exists(clip):
+        raise UsageError(
+            f"there is no clip {printable(clip, 300)}",
+            "give --clip a video, a folder of frames, an .npz or .npy, or the name of a shipped clip",
+        )
+
+
+def _check_code(source: str | Path | None) -> None:
+    """Raise UsageError where `path/file.py:name`, or the path of a study, names a file that is not there."""
+    if isinstance(source, Path):
+        check_readable([source], "give a study file, such as examples/rasul2025.toml")
+    elif source and source.rpartition(":")[0].endswith(".py"):
+        check_readable([Path(source.rpartition(":")[0])], "give path/file.py:name")
 
 
 def check_source(source: str) -> None:

@@ -42,6 +42,7 @@ from auditor.values import (
     Whole,
     one_of,
 )
+from auditor.verification.verify_options import SigningOptions, VerifyOptions
 
 _model = partial(option, panel=MODEL, study=True)
 _part = partial(option, panel=PARTS, study=True)
@@ -359,7 +360,7 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, SigningOptions, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
@@ -368,10 +369,11 @@ COMMANDS: Mapping[str, tuple[type, ...]] = {
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),
     "filter": (FilterOptions, FilterFiles),
     "export": (ExportOptions,),
-    "report": (ReportOptions, DocumentOptions, ConfigurationOptions),
+    "report": (ReportOptions, DocumentOptions, SigningOptions, ConfigurationOptions),
     "list": (ListOptions,),
     "schema": (SchemaOptions,),
     "clean": (CleanOptions,),
+    "verify": (VerifyOptions,),
     **GATE_COMMANDS,
 }
 # What describes local training.

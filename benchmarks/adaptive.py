@@ -80,7 +80,7 @@ def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     probes = shipped_probes(SPEC, arguments.clips)
     for clip in probes:
         for net in arguments.nets:
-            target = target_of(SUITE[net]())
+            target = target_of(SUITE[net](), SPEC)
             (bare,) = observe_all(context_of(target, ()), [clip])
             entries = torch.cat([g.double().flatten() for g in bare.update.gradients.values()])
             size = BareSize(norm=float(entries.norm()), entries=len(entries))

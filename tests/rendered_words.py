@@ -61,7 +61,7 @@ ENGLISH = ReportWords(
     recovered_exactly="Recovered exactly",
     shown=("recovered", "recognisable", "matched", "read", "told"),
     copy="The clip itself",
-    label="The label",
+    label="The label (what the clip is filed as)",
     of=" of ",
 )
 GERMAN = ReportWords(
@@ -91,7 +91,7 @@ GERMAN = ReportWords(
     recovered_exactly="Exakt wiederhergestellt",
     shown=("wiederhergestellt", "erkennbar", "zugeordnet", "gelesen", "feststellbar"),
     copy="Der Clip selbst",
-    label="Das Label",
+    label="Das Label (wie der Clip eingeordnet ist)",
     of=" von ",
 )
 WORDS = {"en": ENGLISH, "de": GERMAN}

@@ -1,5 +1,6 @@
 """The command line: the one place that prints, reads the environment and exits."""
 
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from auditor.cli.ci.diff import diff
 from auditor.cli.ci.explain import explain
 from auditor.cli.ci.gate import gate
 from auditor.cli.ci.init import init
+from auditor.cli.ci.verify import verify
 from auditor.cli.clean import clean
 from auditor.cli.compare import compare
 from auditor.cli.defend import defend
@@ -30,6 +32,8 @@ from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
 from auditor.text import printable
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="fl-audit",
@@ -73,6 +77,7 @@ for _name, _command in {
     "report": report,
     "diff": diff,
     "gate": gate,
+    "verify": verify,
     "explain": explain,
     "config": config,
     "init": init,
@@ -154,6 +159,8 @@ def _explain(error: Exception) -> int:
             "room on its disk",
             ExitCode.USAGE,
         )
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # a write tells no name
+        return _tell(f"cannot write ({error.strerror}); make room, or choose another place", ExitCode.USAGE)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
     first = (str(error).strip().splitlines() or [""])[0]

@@ -12,12 +12,15 @@ from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.output_formats import COMPARISON_FORMATS
 from auditor.output_options import ReportOptions
+from auditor.results.seal import UNSEALED
 from auditor.text import printable
+from auditor.verification.verify_options import SigningOptions
 
 
 @takes_options("report")
-def report(options: ReportOptions, document: DocumentOptions) -> None:
+def report(options: ReportOptions, document: DocumentOptions, signing: SigningOptions) -> None:
     """Render a report again from its results, without the model."""
+    from auditor.cli.ci.gating import signed_by
     from auditor.report import check_outputs, read_results
     from auditor.report.study import write_study
     from auditor.report.updates.defend import write_defend
@@ -40,7 +43,11 @@ def report(options: ReportOptions, document: DocumentOptions) -> None:
             typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
         typer.echo(str(folder / f"{name}.html"))
         return
-    found = document.added_to(read_results(results))
+    held = read_results(results)
+    if held.get(UNSEALED):
+        told = "has no digest: whether it was edited cannot be told, and the report says so"
+        typer.echo(f"fl-audit: {printable(str(results), 200)} {told}", err=True)
+    found = signed_by(signing, document.added_to(held))
     targets, printed = split(options.output)
     if printed is not None and not targets and options.out is None:
         print_output(found, printed)

@@ -17,11 +17,17 @@ from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
 from auditor.output_options import ScanFiles
+from auditor.verification.verify_options import SigningOptions
 
 
 @takes_options("scan")
 def scan(
-    options: ScanOptions, gate: GateOptions, document: DocumentOptions, files: ScanFiles, where: ConfigurationOptions
+    options: ScanOptions,
+    gate: GateOptions,
+    document: DocumentOptions,
+    files: ScanFiles,
+    signing: SigningOptions,
+    where: ConfigurationOptions,
 ) -> None:
     """Audit a model: attack its updates, score what leaks, write a report.
 
@@ -33,20 +39,22 @@ def scan(
     targets = [target for target in targets if not to_stdout(target)]
     unfinished = unfinished_folder(targets, folder) if files.resume else None
     with busy("starting"):
-        from auditor.cli.ci.gating import baseline_of, judged, waivers_of
+        from auditor.cli.ci.gating import baseline_of, check_key, judged, signed_by, waivers_of
         from auditor.cli.ci.reuse import outdated, reusable
         from auditor.content_key import content_key
         from auditor.report.outputs import UnwrittenError
 
     with no_empty_folders(targets):
         check_targets(output, folder)
+        check_key(signing)
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
         key = content_key(options)
         held = reusable(key, targets) if files.reuse else None
         found = _results(options, files.quiet, key, unfinished) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
-        results = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
+        judgement = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
+        results = signed_by(signing, judgement)
     code = results["judgement"]["exit_code"]
     unwritten: UnwrittenError | None = None
     try:

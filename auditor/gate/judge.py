@@ -57,16 +57,14 @@ def judge(
     spread, found = _alerts(results, baseline)
     covered = covering(found, waivers, results["model"], today)
     alerts = [replace(alert, waiver=covered.get(n)) for n, alert in enumerate(found)]
-    stops = _undecided(results, policy, baseline, alerts)
-    why = [_stop(alert, policy) if not stops else "" for alert in alerts]
-    failures = [reason for reason in why if reason]
-    code = ExitCode.INCONCLUSIVE if stops else ExitCode.GATE_FAILED if failures else ExitCode.GATE_SATISFIED
+    before = None if baseline is None else str(baseline["verdict"]["word"])
+    code, reasons, decided = decision(results, policy, before, alerts)
     told = waiver_blocks(waivers, alerts, results["model"], today)
     return document(
         JudgementBlock(
             passed=code == ExitCode.GATE_SATISFIED,
             exit_code=int(code),
-            reasons=tuple(stops or failures or [_satisfied(policy)]),
+            reasons=reasons,
             policy=PolicyBlock(
                 fail_on=policy.fail_on,
                 fail_on_regression=policy.fail_on_regression,
@@ -76,15 +74,27 @@ def judge(
             ),
             baseline=None if baseline is None else _baseline(baseline),
             spread=spread,
-            alerts=tuple(
-                replace(alert, fails=bool(reason) or (bool(stops) and alert.rule == "inconclusive"))
-                for alert, reason in zip(alerts, why, strict=True)
-            ),
+            alerts=decided,
             waivers=told,
             warnings=(*(() if baseline is None else differences(baseline, results)), *stale(told)),
             place=place,
         )
     )
+
+
+def decision(
+    results: Results, policy: Policy, before: str | None, alerts: Sequence[AlertBlock]
+) -> tuple[ExitCode, tuple[str, ...], tuple[AlertBlock, ...]]:
+    """Return the gate's exit code, why, and the alerts with those that fail it; `before` is the baseline's verdict."""
+    stops = _undecided(results, policy, before, alerts)
+    why = [_stop(alert, policy) if not stops else "" for alert in alerts]
+    failures = [reason for reason in why if reason]
+    code = ExitCode.INCONCLUSIVE if stops else ExitCode.GATE_FAILED if failures else ExitCode.GATE_SATISFIED
+    decided = tuple(
+        replace(alert, fails=bool(reason) or (bool(stops) and alert.rule == "inconclusive"))
+        for alert, reason in zip(alerts, why, strict=True)
+    )
+    return code, tuple(stops or failures or [_satisfied(policy)]), decided
 
 
 def judgement_of(results: Results) -> dict[str, Any]:
@@ -145,28 +155,28 @@ def _alert(change: Change, known: Mapping[tuple[str, str, str], str], compared: 
     )
 
 
-def _undecided(results: Results, policy: Policy, baseline: Results | None, alerts: Sequence[AlertBlock]) -> list[str]:
+def _undecided(results: Results, policy: Policy, before: str | None, alerts: Sequence[AlertBlock]) -> list[str]:
     """Why the audit cannot tell, as far as the policy minds; empty where it can."""
     if policy.inconclusive == "pass" or policy.off("inconclusive"):
         return []
     verdict, level = results["verdict"], results["confidence"]["level"]
     if policy.fail_on_regression and results.get("machine_cuts"):
         return ["this audit was cut by its machine, and cannot tell whether anything is worse: give it more time"]
-    if verdict["word"] == "INCONCLUSIVE" and not _expected(results, policy, baseline, alerts):
+    if verdict["word"] == "INCONCLUSIVE" and not _expected(results, policy, before, alerts):
         return [f"the audit cannot tell: {reason}" for reason in verdict["reasons"]]
     if verdict["word"] in _TOLD_LESS and _CONFIDENCE.index(level) < _CONFIDENCE.index(policy.least_confidence):
         return [f"confidence is {level}, and the gate asks for {policy.least_confidence}"]
     return []
 
 
-def _expected(results: Results, policy: Policy, baseline: Results | None, alerts: Sequence[AlertBlock]) -> bool:
+def _expected(results: Results, policy: Policy, before: str | None, alerts: Sequence[AlertBlock]) -> bool:
     """Tell whether an audit may be unable to tell: somebody answers for it, or it was no better before.
 
     Never where a control that must hold did not, or did not run: such an audit did not look.
     """
     if any(a.rule == "inconclusive" and a.waiver is not None for a in alerts):
         return True
-    if policy.inconclusive != "new" or baseline is None or baseline["verdict"]["word"] in _TOLD_LESS:
+    if policy.inconclusive != "new" or before is None or before in _TOLD_LESS:
         return False
     needed = [c["passed"] for c in results["controls"] if c["kind"] in ("positive", "simulation")]
     return all(needed) and not results.get("machine_cuts")

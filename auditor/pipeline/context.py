@@ -36,6 +36,7 @@ from auditor.records import (
     View,
     record,
 )
+from auditor.records.free_memory import return_free_memory
 from auditor.text import printable
 
 
@@ -143,6 +144,7 @@ def _observe_probe(context: Context, probe: Probe, label: Label) -> Observed:
     clips = torch.stack([probe.clip, *others]).to(context.device)
     labels = batch_labels(label, batch, classes, distinct=context.protocol.labels == "distinct", kind=kind)
     update = observe(context.client_of(probe), clips, context.client.targets(labels))
+    return_free_memory()
     view = view_with(context, update, None, None)
     return Observed(probe=probe, clips=clips, labels=labels, update=update, guess=restore_labels(view))
 

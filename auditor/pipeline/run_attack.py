@@ -9,6 +9,7 @@ from auditor.federated import LocalClient
 from auditor.journal import kept, parameters_digest
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
+from auditor.records.free_memory import return_free_memory
 
 # What a defect of one attack may raise; being interrupted is not among them.
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
@@ -67,6 +68,8 @@ def run_attack(
             reason=f"{type(error).__name__}: {first}",
             remedy="report this defect with the model",
         )
+    finally:
+        return_free_memory()
 
 
 def _depends_on(attack: Attack, view: View, budget: Budget, seed: int) -> Sequence[object]:

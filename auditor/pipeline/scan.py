@@ -47,6 +47,7 @@ from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Ceiling, Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.records.free_memory import return_free_memory
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
@@ -93,6 +94,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     users = user_enhancers(options.sr)
     display.stage("loading the model")
     target = load_target(options, device) if prepared is None else prepared.target
+    return_free_memory()
     display.stage("making probes")
     preset = _for_size(preset, target, options, display) if prepared is None else prepared.preset
     probes = _probes(options, preset, target.input, () if prepared is None else prepared.clips)

@@ -10,7 +10,7 @@ from auditor.report.language import recorded, say
 from auditor.report.pictures import Picture, PictureGallery
 
 _COLUMNS = 8
-_MOST_FRAMES = 32
+MOST_FRAMES = 32
 _KINDS = ("original", "reconstruction", "enhanced", "reference", "baseline", "null", "enhanced_null")
 
 
@@ -56,9 +56,12 @@ class Filmstrip:
 
 
 def strips_of(
-    finding: Mapping[str, Any], gallery: PictureGallery, payloads: frozenset[str] = frozenset()
+    finding: Mapping[str, Any],
+    gallery: PictureGallery,
+    payloads: frozenset[str] = frozenset(),
+    most: int = MOST_FRAMES,
 ) -> list[Filmstrip]:
-    """Return the strips that stand for a finding.
+    """Return the strips that stand for a finding, of at most `most` frames.
 
     The best run on a scene; where something was shown, the median run and the best run on a canary as well. `payloads`
     names the canaries.
@@ -72,7 +75,7 @@ def strips_of(
     shown: list[Filmstrip] = []
     for which, result in chosen.items():
         if result is not None and all(strip.result is not result for strip in shown):
-            shown.append(filmstrip(finding, result, gallery, which))
+            shown.append(filmstrip(finding, result, gallery, which, most=most))
     return shown
 
 
@@ -86,7 +89,7 @@ def filmstrip(
     gallery: PictureGallery,
     which: str,
     kinds: Sequence[str] = _KINDS,
-    most: int = _MOST_FRAMES,
+    most: int = MOST_FRAMES,
 ) -> Filmstrip:
     """Return the filmstrip of one result, in bands of eight frames; at most `most` frames, evenly chosen."""
     pictures = result["pictures"]

@@ -14,6 +14,7 @@ from auditor.report.atomic import replace_file
 from auditor.report.pdf import PdfUnavailableError
 from auditor.report.plain import plain
 from auditor.results.reading import check_results
+from auditor.results.seal import sealed
 from auditor.text import printable
 
 Results = Mapping[str, Any]
@@ -52,7 +53,7 @@ def write(results: Results, paths: Sequence[Path | str]) -> Warnings:
     PdfUnavailableError
         A PDF was asked for and cannot be drawn here; every other file was written.
     """
-    prepared: Results = plain(results)
+    prepared: Results = sealed(plain(results))
     check_results(prepared)
     complaints: list[str] = []
     unavailable: PdfUnavailableError | None = None
@@ -98,7 +99,7 @@ def rendered(results: Results, path: Path) -> bytes:
     UsageError
         A suffix is unknown.
     """
-    prepared: Results = plain(results)
+    prepared: Results = sealed(plain(results))
     check_results(prepared)
     made = _writer(Path("-.json") if str(path) == "-" else path)(prepared)
     content = made[0] if isinstance(made, tuple) else made

@@ -8,11 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from auditor.report import charts, depth
+from auditor.report import charts, depth, judgement
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows
-from auditor.report.filmstrip import Filmstrip, filmstrip, strips_of
-from auditor.report.front.page_one import action_text, cover_result, own_clips, page_one
+from auditor.report.filmstrip import MOST_FRAMES, Filmstrip, filmstrip, strips_of
+from auditor.report.front.impact_assessment import impact_assessment
+from auditor.report.front.page_one import action_text, cover_result, density, own_clips, page_one
 from auditor.report.headline import Best, best, canaries, demonstrated, headlines, statement
 from auditor.report.language import say, speaking, spoken
 from auditor.report.language.messages import ENGLISH
@@ -26,14 +27,20 @@ from auditor.report.plots.layers import layer_plot
 from auditor.report.plots.leaks import leak_clips, leak_rows
 from auditor.report.plots.matrix import matrices
 from auditor.report.plots.measures import measures
+from auditor.report.plots.moving import moving_picture
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
 from auditor.report.wording import GRADES
 from auditor.results.scores import VISIBLE_CONTENT
+from auditor.results.seal import SEAL
+from auditor.results.version import __version__
 from auditor.shipped import shipped
 from auditor.text import printable
 
 _COVER_FRAMES = 6
+# A page on screen is to be sent by mail: where its pictures are more than that, filmstrips show fewer frames.
+MOST_CHARACTERS = 3_000_000
+_FEWER_FRAMES = (16, 8, 4)
 
 SECTIONS: tuple[tuple[str, str], ...] = (
     ("summary", "Summary"),
@@ -43,14 +50,18 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("layers", "Layers: exposed and demonstrated"),
     ("choices", "Architecture choices and defences"),
     ("actions", "Recommended actions"),
+    ("gate", "Gate: what changed, and who answers for it"),
     ("scope", "Scope and threat model"),
     ("method", "Method and controls"),
     ("limitations", "Limitations"),
     ("frameworks", "Framework mapping"),
     ("integrity", "Reproducibility and integrity"),
     ("glossary", "Glossary"),
+    ("dpia", "Annex: data protection impact assessment"),
     ("appendix", "Technical appendix"),
 )
+# Written where they are asked for.
+ANNEXES = ("dpia",)
 
 
 def render(results: Mapping[str, Any], printed: bool) -> str:
@@ -58,8 +69,14 @@ def render(results: Mapping[str, Any], printed: bool) -> str:
 
     `results` must be valid (see `validate`).
     """
+    template = environment().get_template("report.html.j2")
     with speaking(language_of(results)):
-        return environment().get_template("report.html.j2").render(**_context(results, printed))
+        page = template.render(**_context(results, printed))
+        for frames in () if printed else _FEWER_FRAMES:
+            if len(page) <= MOST_CHARACTERS:
+                break
+            page = template.render(**_context(results, printed, frames))
+    return page
 
 
 def language_of(results: Mapping[str, Any]) -> str:
@@ -81,35 +98,46 @@ def started(results: Mapping[str, Any]) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _context(results: Mapping[str, Any], printed: bool) -> dict[str, Any]:
+def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAMES) -> dict[str, Any]:
     gallery = PictureGallery(printed)
     payloads = canaries(results)
     strongest = best(results)
     score = strongest.result["score"] if strongest else None
     covered = cover_result(results)
+    one = page_one(results)
+    annexes = (results.get("context") or {}).get("annexes", ())
+    sections = [s for s in SECTIONS if s[0] not in ANNEXES or s[0] in annexes]
     clips = leak_clips(results)
+    decided = judgement.shown(results)
+    sections = [(anchor, title) for anchor, title in SECTIONS if anchor != "gate" or decided is not None]
     return {
         **results,
         "printed": printed,
         "language": spoken(),
-        "sections": [(anchor, say(title)) for anchor, title in SECTIONS],
-        "one": page_one(results),
+        "sections": [(anchor, say(title)) for anchor, title in sections],
+        "one": one,
+        "impact": impact_assessment(results, one),
+        "density": density(one),
         "action_text": action_text,
-        "number_of": {anchor: number for number, (anchor, _) in enumerate(SECTIONS, start=1)},
+        "number_of": {anchor: number for number, (anchor, _) in enumerate(sections, start=1)},
+        "gate": decided,
         "digest": results_digest(results),
+        "program": __version__,
+        "signature": (results.get(SEAL) or {}).get("signature"),
         "date": started(results),
         "headlines": headlines(results),
         "best": strongest,
         "worst": demonstrated(results),
         "statement": statement(results),
         "cover_strip": _cover_strip(covered, gallery),
+        "moving": None if printed or covered is None else moving_picture(covered.result, gallery),
         "cover_caption": _cover_caption(results, covered),
         "leak_rows": leak_rows(results),
         "leak_clips": clips,
         "layer_plot": layer_plot(results["layers"], None if score is None else score["psnr"]),
         "course_of": courses,
         "measures": measures(results["what_if"]),
-        "strips": [(finding, strips_of(finding, gallery, payloads)) for finding in results["findings"]],
+        "strips": [(finding, strips_of(finding, gallery, payloads, frames)) for finding in results["findings"]],
         "scaled_strips": _scaled_strips(results, gallery),
         "matrices": matrices(results),
         "fidelity": fidelity_rows(results["model"]["fidelity"], results["model"]["parameters"]),

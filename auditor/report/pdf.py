@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from auditor.report.page import render, started
 from auditor.report.plain import results_digest, to_json
 
 VARIANT = "pdf/a-3a"
+_DRAWING = re.compile(r'(<svg\b[^<>]*? aria-label="([^"]*)"[^<>]*>)')
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 
@@ -80,11 +82,16 @@ def layout(results: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     return _pages(render(results, printed=True))
 
 
+def _described(page: str) -> str:
+    """Give every drawing the title that WeasyPrint takes for its alternate text: it reads no `aria-label`."""
+    return _DRAWING.sub(r"\1<title>\2</title>", page)
+
+
 def _pages(page: str) -> tuple[Any, tuple[str, ...]]:
     weasyprint = _weasyprint()
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=["data"])
     with _complaints() as heard:
-        document = weasyprint.HTML(string=page, url_fetcher=fetcher)
+        document = weasyprint.HTML(string=_described(page), url_fetcher=fetcher)
         return document.render(pdf_variant=VARIANT), tuple(heard)
 
 

@@ -1,10 +1,11 @@
 """Results as plain JSON: one way to write them, and one digest that names them."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from auditor.results.seal import content_digest
 
 
 def plain(value: Any) -> Any:
@@ -31,10 +32,9 @@ def to_json(results: Mapping[str, Any]) -> str:
 
 
 def results_digest(results: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hex) of the canonical JSON: sorted keys, no white space, ASCII.
+    """Return the SHA-256 (hex) of the canonical JSON without the seal: sorted keys, no white space, ASCII.
 
-    >>> results_digest({"b": 1, "a": (2,)}) == results_digest({"a": [2], "b": 1})
+    >>> results_digest({"b": 1, "a": (2,)}) == results_digest({"a": [2], "b": 1, "integrity": None})
     True
     """
-    canonical = json.dumps(plain(results), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return content_digest(plain(results))

@@ -12,9 +12,12 @@ from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
 from auditor.results.replay import ReplayAgreement
 from auditor.results.scores import Exposure, Grade, Interval
+from auditor.results.seal import IntegrityBlock
 from auditor.results.severity import Rated, SeverityBlock
 
 AUDIT: Literal["fl-audit/results/2"] = "fl-audit/results/2"
+# The longest side of frames that are stored, in pixels: smaller clips are shown as they are.
+FRAME_SIDE = 160
 Tenth = Annotated[float, Form(decimals=1, unmeasured=True)]
 # What the user chose, by name; each a value or a list of values.
 Options = Mapping[str, Annotated[Any, Form(cell=True)] | tuple[Annotated[Any, Form(cell=True)], ...]]
@@ -238,7 +241,10 @@ class ScaledDownBlock:
 
 @record
 class AuditDocument:
-    """Everything that a scan found."""
+    """Everything that a scan found.
+
+    `unsealed` tells that it was read from a file without a seal before it was written; `integrity` is the seal.
+    """
 
     schema: Literal["fl-audit/results/2"]
     tool: ToolBlock
@@ -267,3 +273,5 @@ class AuditDocument:
     privacy: Later[PrivacyClaimBlock | None] = None
     replay: Later[ReplayAgreement | None] = None
     context: Later[ContextBlock | None] = None
+    unsealed: Later[bool] = False
+    integrity: Later[IntegrityBlock | None] = None

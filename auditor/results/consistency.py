@@ -18,7 +18,7 @@ Results = Mapping[str, Any]
 
 def contradictions(results: Results) -> tuple[str, ...]:
     """Return every contradiction among the parts of checked results, each as a sentence; none where they agree."""
-    checks = (_verdict, _gate, _severity, _findings, _controls, _what_if, _actions, _fidelity)
+    checks = (_verdict, _inconclusive, _gate, _severity, _findings, _controls, _what_if, _actions, _fidelity)
     return tuple(found for check in checks for found in check(results))
 
 
@@ -54,6 +54,18 @@ def _verdict(results: Results) -> Iterator[str]:
         reached = reason.removeprefix("an attack reached ")
         if reached != reason and reached in GRADES and reached != shown:
             yield f"the verdict's reason is a grade {reached}, and the strongest that counts is {shown}"
+
+
+def _inconclusive(results: Results) -> Iterator[str]:
+    """What was demonstrated is FAIL, whatever else went wrong but a control; and what cannot be told has a reason."""
+    if results["verdict"]["word"] != "INCONCLUSIVE":
+        return
+    needed = [c for c in results["controls"] if c["kind"] in ("positive", "simulation")]
+    grade = demonstrated(results)
+    if grade >= _RECOVERED and all(control["passed"] is not False for control in needed):
+        yield f"the verdict is INCONCLUSIVE, every control held, and the strongest grade that counts is {GRADES[grade]}"
+    if not results["verdict"]["reasons"]:
+        yield "the verdict is INCONCLUSIVE, and no reason is told"
 
 
 def _gate(results: Results) -> Iterator[str]:

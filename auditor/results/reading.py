@@ -1,6 +1,7 @@
 """Read documents of this program: checked down to the last value that a report shows, whoever wrote them."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from auditor.results.comparison import COMPARISON, ComparisonDocument
 from auditor.results.consistency import contradictions
 from auditor.results.protection.defend import DEFEND, DefendDocument
 from auditor.results.refusal import check
+from auditor.results.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.study import STUDY, StudyDocument
 from auditor.results.upgrade import AUDIT_1, upgraded
 from auditor.text import printable
@@ -40,7 +42,8 @@ def read_results(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        The file is missing, not JSON, of another schema, or lacks something.
+        The file is missing, not JSON, of another schema, lacks something, contradicts itself, or is not as it was
+        sealed.
     """
     name = str(path)
     try:
@@ -55,7 +58,13 @@ def read_results(path: Path | str) -> dict[str, Any]:
     if isinstance(results, dict) and results.get("schema") == AUDIT_1:
         results = upgraded(results, AUDIT)
     check_results(results, name)
-    return dict(results)
+    told = broken_seal(results)
+    if told:
+        raise UsageError(
+            f"{printable(name)} was edited after it was written ({printable(told, 300)})",
+            "restore the file, or run the scan again; fl-audit verify tells more",
+        )
+    return dict(results) if results.get(SEAL) else {**results, UNSEALED: True}
 
 
 def check_study(results: Mapping[str, Any], name: str = "the study") -> None:
@@ -104,9 +113,29 @@ def read_comparison(path: Path) -> dict[str, Any] | None:
     return found
 
 
+def parsed(content: bytes) -> Any:
+    """Return JSON as values; ValueError for what readers differ in: a key that is there twice, numbers without end."""
+    return json.loads(content, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_each_once)
+
+
 def _loaded(path: Path | str) -> Any:
-    return json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+    return parsed(Path(path).read_bytes())
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that is there twice: readers differ in which of the two they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found

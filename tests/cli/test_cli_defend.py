@@ -52,17 +52,17 @@ def test_the_weakest_noise_is_that_of_a_grid_by_hand(run, tmp_path):
     assert noise["exposed"]["determined"] > 0.5
     assert noise["advised"]["gone"] is True
     assert noise["advised"]["strength"] > noise["weakest"]["strength"]
-    (advice,) = found["recommendations"]
-    assert advice["specs"] == noise["advised"]["specs"]
-    assert "linear-input, " in advice["text"]
-    assert "found a clip without it and have no form for it" in advice["text"]
+    # A linear net hardly learns under that much noise.
+    assert noise["utility"] < (found["utility"]["bare"] + found["utility"]["chance"]) / 2
+    assert found["recommendations"] == []
+    assert "1 cost more than half of what training gains, and are not recommended" in found["sentence"]
     assert 0.0 < noise["utility"] <= 1.0
     assert found["utility"]["bare"] > 3.0 * found["utility"]["chance"]
     assert json.loads((tmp_path / "d" / "defend.json").read_text()) == found
     page = (tmp_path / "d" / "defend.html").read_text()
     assert page.count("<circle") == len(noise["settings"]) + (len(clip["settings"]) > 1) * len(clip["settings"])
     assert "<script" not in page
-    assert advice["specs"][0] in page
+    assert noise["advised"]["specs"][0] in page
     assert (tmp_path / "d" / "defend.md").read_text().count("| gaussian |") == 1
 
 

@@ -74,7 +74,11 @@ def test_a_file_that_may_not_be_read_is_a_wrong_path(run, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     "arguments",
     [["scan", "gone.onnx"], ["inspect", "gone.py:net"], ["attack", "hf:gone"], ["export", "gone.py:net", "-o", "m"],
-     ["scan", "nets.py:flat", "--weights", "gone.pt"], ["scan", "nets.py:flat", "--probes", "gone"]],
+     ["scan", "nets.py:flat", "--weights", "gone.pt"], ["scan", "nets.py:flat", "--probes", "gone"],
+     ["scan", "nets.py:flat", "--loss", "gone.py:loss"], ["inspect", "nets.py:flat", "--onnx-ops", "gone.py"],
+     ["filter", "gone.py:filter"], ["study", "gone.toml"], ["attack", "nets.py:flat", "--clip", "gone.npz"],
+     ["replay", "nets.py:flat", "--update", "gone.npz"], ["diff", "gone.json", "gone.json"], ["gate", "gone.json"],
+     ["scan", "nets.py:flat", "--baseline", "gone.json"], ["scan", "nets.py:flat", "--config", "gone.toml"]],
 )  # fmt: skip
 def test_a_wrong_path_is_told_before_anything_slow_is_imported(tmp_path, arguments) -> None:
     (tmp_path / "nets.py").write_text(NETS)
@@ -87,7 +91,7 @@ def test_a_wrong_path_is_told_before_anything_slow_is_imported(tmp_path, argumen
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert "there is no " in done.stderr
+    assert re.search("there is no |cannot read ", done.stderr)
     assert "gone" in done.stderr
 
 
@@ -135,6 +139,17 @@ def test_nothing_written_is_an_error_though_the_verdict_is_shown(run, monkeypatc
     monkeypatch.setattr(outputs, "replace_file", full)
     code, out, err = scanned(run, "-o", "r.json")
     assert (code, "FAIL" in out, "No space left" in err) == (2, True, True)
+
+
+def test_a_full_disk_is_no_defect_of_the_program(run, monkeypatch) -> None:
+    """What a write raises names no file."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("auditor.report.atomic.os.fsync", full)
+    code, _, err = run("init", "-o", "new.toml")
+    assert (code, "No space left on device" in err, "internal" in err) == (2, True, False), err
 
 
 def test_errors_speak_of_the_option_that_was_given(run, tmp_path) -> None:

@@ -1,6 +1,8 @@
 """Nets of the story that the gate is tested by: a small state to begin with, and the change that opens its updates."""
 
 import math
+import warnings
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +57,14 @@ def strided(stride: int = 2) -> nn.Module:
     size = 8 * 4 * (16 // stride) ** 2
     conv = nn.Conv3d(3, 8, 3, padding=1, stride=(1, stride, stride))
     return nn.Sequential(conv, nn.Sigmoid(), nn.Flatten(), nn.Linear(size, 10))
+
+
+def exported(net: nn.Module, path: Path) -> Path:
+    """Write a net as a training pipeline does, and return the path: what the seed makes is the same file each time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net.eval(), (torch.zeros(1, 3, 4, 16, 16),), path, dynamo=False, input_names=["clips"],
+            output_names=["logits"], dynamic_axes={"clips": {0: "batch"}}, do_constant_folding=False, opset_version=17,
+        )  # fmt: skip
+    return path

@@ -13,7 +13,10 @@ from auditor.options import COMMANDS
 from auditor.output_formats import suffix_of, to_stdout
 
 ROOT = Path(__file__).parents[2]
-RECIPES = (ROOT / "action.yml", *sorted((ROOT / "examples" / "ci").iterdir()))
+RECIPES = (
+    ROOT / "action.yml",
+    *sorted(p for p in (ROOT / "examples" / "ci").rglob("*") if p.suffix != ".py" and p.is_file()),
+)
 STUB = """#!/usr/bin/env bash
 printf '%s\\n' "$@" >> "$LOG"; echo -- >> "$LOG"
 if [ "$1" = scan ]; then

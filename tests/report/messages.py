@@ -13,7 +13,9 @@ from auditor.report.language.catalogue import Entry
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "auditor" / "report").rglob("*.py"))
-TEMPLATES = sorted((ROOT / "report_templates").rglob("*.j2"))
+# Reports of their own commands are in English alone: no language is given with them.
+ENGLISH = ("comparison.html.j2", "comparison_plot.html.j2", "defend.html.j2")
+TEMPLATES = sorted(path for path in (ROOT / "report_templates").rglob("*.j2") if path.name not in ENGLISH)
 # What ends in `say` of a name: words declared in tables.
 TABLES = (("fidelity.py", "_SEMANTICS"), ("fidelity.py", "UPPER_BOUND"), ("membership.py", "_KINDS"))
 
@@ -32,7 +34,10 @@ def messages() -> Found:
     found |= dict.fromkeys(_texts([title for _, title in (*page.SECTIONS, *study.SECTIONS)]), "sections")
     found |= dict.fromkeys(_texts([title for _, title in study._PICTURES]), "study.py")
     entries = json.loads((ROOT / "report_templates" / "frameworks.json").read_text("utf-8"))["entries"]
-    found |= dict.fromkeys(_texts([[e["title"], e["why"], e["strength"]] for e in entries]), "frameworks.json")
+    found |= dict.fromkeys(
+        _texts([[e[key] for key in ("place", "title", "why", "strength", "date", "source")] for e in entries]),
+        "frameworks.json",
+    )
     return found
 
 

@@ -18,6 +18,7 @@ from auditor.report.membership import membership_sentence
 from auditor.report.page import render
 from auditor.report.plain import plain
 from auditor.results.reading import check_results
+from auditor.results.seal import content_digest
 
 from .sample import VARIANTS, sample_results
 
@@ -26,6 +27,7 @@ def test_json_round_trip(variant, tmp_path):
     results = VARIANTS[variant]()
     write(results, [tmp_path / "results.json"])
     again = read_results(tmp_path / "results.json")
+    assert content_digest(again) == again.pop("integrity")["digest"]
     assert again == results
     assert results_digest(again) == results_digest(results)
 

@@ -1,12 +1,19 @@
 """The HTML report: self-contained, inert, and honest in its words."""
 
+import base64
 import html
+import io
 import itertools
 import re
 from html.parser import HTMLParser
 
+from PIL import Image
+
+from auditor.report.page import render
+from auditor.report.plain import plain
+
 from .conftest import page_of
-from .sample import SENTENCES, VARIANTS, hostile_results
+from .sample import SENTENCES, VARIANTS, hostile_results, sample_results
 
 VOID = {"meta", "img", "br", "link", "path", "rect", "circle"}
 
@@ -52,7 +59,9 @@ def test_nothing_is_fetched_and_nothing_runs(page):
     for _, name, value in reader.attributes:
         assert not name.startswith("on")
         if name in ("src", "href", "srcset", "action", "poster"):
-            assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#"))
+            assert value.startswith(
+                ("data:image/png;base64,", "data:image/jpeg;base64,", "data:image/webp;base64,", "#")
+            )
     style = page[page.index("<style>") : page.index("</style>")]
     assert set(re.findall(r"url\((.{0,20})", style)) == {"data:font/woff2;base"}
     assert "@import" not in style
@@ -135,3 +144,68 @@ def test_long_tables_fold_on_screen():
     assert re.search(r"<details><summary>Table of all 150 layers", page_of("deep"))
     assert set(Reader(page_of("fail")).tags) - VOID
     assert len(VARIANTS) >= 10
+
+
+def test_the_clip_moves_without_a_script_and_rests_for_who_wants_no_motion():
+    page = page_of("fail")
+    (source,) = re.findall(r'<source media="([^"]*)" srcset="data:image/png', page)
+    assert source == "(prefers-reduced-motion: reduce)"
+    (found,) = re.findall(r'<img src="data:image/webp;base64,([^"]+)"', page)
+    with Image.open(io.BytesIO(base64.b64decode(found))) as moving:
+        assert moving.n_frames == 8
+        assert moving.width > 3 * moving.height
+    assert "image/webp" not in page_of("sparse")
+
+
+def test_page_one_tells_person_scene_label_and_single_frames_apart():
+    def lines(variant):
+        found = re.search(r'<table class="learned">.*?</table>', page_of(variant), re.DOTALL)
+        return re.findall(r"<th[^>]*>([^<]*)</th><td><svg.*?<strong>([^<]*)", found[0], re.DOTALL)
+
+    assert (
+        dict(lines("fail")).items()
+        >= {"The clip itself": "recovered", "The label (what the clip is filed as)": "read"}.items()
+    )
+    told = dict(lines("warn"))
+    assert told["A person, or what else moves"] == "not shown"
+    assert told["The scene"] == "recognisable"
+    assert told["Was a given picture in it?"] == "told"
+    assert set(dict(lines("empty")).values()) == {"not tested"}
+
+
+def test_who_signs_and_what_the_user_wrote_stand_on_page_one():
+    empty = dict.fromkeys(("organisation", "system", "purpose", "owner", "reviewer", "recipient", "next_review"), "")
+    given = {
+        "owner": "R. Owner <b>",
+        "organisation": "\u202eClinic",
+        "next_review": "2027-05-01",
+        "recipient": "Cloud Ltd",
+    }
+    context = {**empty, **given, "language": "en", "annexes": []}
+    text = cover(render(plain({**sample_results(findings=1, frames=2), "context": context}), printed=False))
+    for said in ("R. Owner <b>", "Clinic", "2027-05-01", "Cloud Ltd", "not stated"):
+        assert said in text
+    assert "\u202e" not in text
+
+
+def test_the_users_own_clip_is_on_the_cover():
+    results = sample_results("FAIL", frames=2)
+    results["probes"][0] |= {"kind": "user"}
+    own = results["probes"][0]["name"]
+    for finding in results["findings"]:
+        for result in finding["results"]:
+            if result["probe"] == own and result["grade"] != "NOT_SHOWN":
+                result["grade"] = "GIST"
+    text = cover(render(plain(results), printed=False))
+    assert f"Your own clip {own}" in text
+    assert "Your own clips: the test clips came with the tool" not in text
+
+
+def test_a_page_of_many_large_pictures_stays_small_enough_to_be_sent(monkeypatch):
+    from auditor.report import page as pages
+
+    monkeypatch.setattr(pages, "MOST_CHARACTERS", 700_000)
+    results = plain(sample_results("FAIL", frames=24, findings=1))
+    page = render(results, printed=False)
+    assert len(page) < 700_000 < len(render(results, printed=True))
+    assert "more frames are in results.json" in page

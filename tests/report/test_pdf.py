@@ -83,7 +83,8 @@ def test_page_one_stands_alone(variant):
         assert title in shown
 
 
-def test_page_one_stands_alone_with_the_longest_texts():
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_page_one_stands_alone_with_the_longest_texts(language):
     long = "Word after word says what the attack did and what its null control did not, until nothing more fits. "
     results = sample_results()
     results["findings"][0]["summary"] = 4 * long
@@ -91,6 +92,8 @@ def test_page_one_stands_alone_with_the_longest_texts():
     results["actions"] = [{"text": 2 * long, "effect": 2 * long}] * 4
     results["confidence"]["reasons"] = [long] * 3
     results["protocol"]["threat_model"]["out_of_scope"] = [long] * 4
+    texts = ("organisation", "system", "purpose", "owner", "reviewer", "recipient", "next_review")
+    results["context"] = {**dict.fromkeys(texts, 2 * long), "language": language, "annexes": []}
     first, second = layout(plain(results))[0].pages[:2]
     assert {"summary"} == set(first.anchors)
     assert "contents" in second.anchors

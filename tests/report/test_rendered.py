@@ -27,7 +27,7 @@ PLANTED = {
         swap(r"(The clip itself</th>.*?<strong>)recovered", r"\1not shown"),
         "does not say that the clip itself",
     ),
-    "label on page one": (swap(r"(The label</th>.*?<strong>)read", r"\1not shown"), "differ on whether labels"),
+    "label on page one": (swap(r"(The label [^<]*</th>.*?<strong>)read", r"\1not shown"), "differ on whether labels"),
     "finding's grade": (
         swap(r'<span class="tag tag-exact">Exact</span>', '<span class="tag tag-gist">Gist</span>'),
         "and its finding Gist",

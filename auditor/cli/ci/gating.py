@@ -13,6 +13,7 @@ from auditor.gate_options import GateOptions
 from auditor.results.reading import read_results
 from auditor.terms import FailOn
 from auditor.text import printable
+from auditor.verification.verify_options import SigningOptions
 
 
 def policy_of(fail_on: FailOn, gate: GateOptions) -> Policy:
@@ -62,3 +63,21 @@ def judged(
     """Return results with the gate's decision in them; alerts are shown in the configuration, or a factory."""
     place = place_of(results["model"], configuration)
     return {**results, "judgement": judge(results, policy_of(fail_on, gate), baseline, waivers, place=place)}
+
+
+def check_key(signing: SigningOptions) -> None:
+    """Read the key now, if there is one: a scan of hours is not to end in a key that is none."""
+    if signing.sign_key is not None:
+        from auditor.verification.signing import private_key
+
+        private_key(signing.sign_key)
+
+
+def signed_by(signing: SigningOptions, results: dict[str, Any]) -> dict[str, Any]:
+    """Return results signed, where a key was given; else as they are."""
+    if signing.sign_key is None:
+        return results
+    from auditor.report.plain import plain
+    from auditor.verification.signing import signed
+
+    return signed(plain(results), signing.sign_key)

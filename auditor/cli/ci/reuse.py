@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.cli.screen import stderr
 from auditor.errors import UsageError
+from auditor.results.seal import SEAL, UNSEALED
 from auditor.text import printable
 
 
@@ -24,7 +25,7 @@ def reusable(key: str, targets: Sequence[Path]) -> tuple[Path, dict[str, Any]] |
             found = read_results(path)
         except UsageError:
             continue  # it is about to be replaced
-        if found["tool"].get("key") == key and not found.get("machine_cuts"):
+        if found["tool"].get("key") == key and not found.get("machine_cuts") and not found.get(UNSEALED):
             stderr().print(
                 f"nothing changed since {printable(str(path))} was written (audit {found['tool']['audit_id']}): its "
                 "results are taken again; --no-reuse scans anew",
@@ -46,7 +47,8 @@ def outdated(results: Mapping[str, Any], held: tuple[Path, Mapping[str, Any]], t
 
 
 def _decided(results: Mapping[str, Any]) -> str:
-    return json.dumps([results.get("judgement"), results.get("context")], sort_keys=True)
+    signature = (results.get(SEAL) or {}).get("signature")
+    return json.dumps([results.get("judgement"), results.get("context"), signature], sort_keys=True)
 
 
 def _says(path: Path, key: str) -> bool:

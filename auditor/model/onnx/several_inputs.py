@@ -18,6 +18,7 @@ MASKS = re.compile(
     r"(^|[._/])((\w+[._])?masks?([._]?(in|input))?([._]?\d+)?|(is[._])?(valid|padding|padded))$", re.IGNORECASE
 )
 PADDING = re.compile(r"pad", re.IGNORECASE)  # true where there is nothing to see
+WEIGHTS = re.compile(r"(^|[._])(weight|bias|gamma|beta|running_(mean|var))$")
 NUMBERS = (
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL,
 )  # fmt: skip
@@ -65,6 +66,8 @@ def one_clip(model: ModelProto, *, other_masks: bool = False) -> list[str]:
 def _remedy(inputs: Sequence[ValueInfoProto]) -> str:
     """Say how one clip would do: inputs of fewer axes than the first are given fixed values."""
     first, *others = inputs
+    if any(len(value.name) <= LONGEST_NAME and WEIGHTS.search(value.name) for value in others):
+        return "its weights are inputs, so that the file holds none of them: export it with export_params=True"
     clip_axes, axes = len(_dims(first)), [len(_dims(value)) for value in others]
     if not axes or max(axes) >= min(clip_axes, FEWEST_AXES_OF_CLIP):
         return WRAPPER

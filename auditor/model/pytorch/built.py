@@ -1,8 +1,9 @@
 """A network and what its source says about it."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from auditor.records import Layout
 from auditor.text import printable
+
+CONVERTED = "were converted to float32."
+TYPES_APART = re.compile(r"should be the same|same dtype|scalar type|c10::|data ?type", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,12 +62,22 @@ def trained_form(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         {str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.is_floating_point()} - {"float32"}
     )
     if wide:
-        notes.append(f"Weights in {', '.join(wide)} were converted to float32.")
+        notes.append(f"Weights in {', '.join(wide)} {CONVERTED}")
     network = network.float().eval()
     for parameter in network.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
     return network, tuple(notes)
+
+
+def precision_hint(failure: str, notes: Sequence[str]) -> str:
+    """Return what to do where forward casts the clip to a type that the weights no longer have; empty elsewhere."""
+    if not (any(CONVERTED in note for note in notes) and TYPES_APART.search(failure)):
+        return ""
+    return (
+        "the weights are float32 here: let forward take the type from them in place of a fixed one, "
+        "x.to(next(self.parameters()).dtype)"
+    )
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

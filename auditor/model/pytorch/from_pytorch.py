@@ -15,7 +15,7 @@ from auditor.model.clip_input import AXES, deduced_layout, input_spec, model_sha
 from auditor.model.double_backward import NEEDED_FOR, swap_modules
 from auditor.model.pixel_range import assumed_range, with_range
 from auditor.model.pytorch import Built
-from auditor.model.pytorch.built import class_counts, digest, trained_form
+from auditor.model.pytorch.built import class_counts, digest, precision_hint, trained_form
 from auditor.model.pytorch.exported import from_exported
 from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.fitting import CLASSES, fill
@@ -127,7 +127,8 @@ def load_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     except UsageError as error:
         hint = ""
         if "fails on a clip" in error.cause:
-            hint = _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
+            hint = precision_hint(error.cause, opened.notes)
+            hint = hint or _other_layout(model, shape, options.seed) or wrapper_hint(model, options.seed)
         raise UsageError(error.cause, hint or error.remedy) from error
     batch, told = _settled_batch(model, built, options.seed)
     model, seen = _with_substitutes(model, clip)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.text import printable
 
 ELSEWHERE = "give a model of clips or frames; one that reads features of clips goes in as --head, with its --extractor"
 FLOAT = "audit the float model that it was made from: integers have no gradients, and clients train floats"
@@ -17,9 +18,10 @@ def check_not_quantised(network: nn.Module) -> None:
         A layer is of torch's quantised ones.
     """
     for name, module in network.named_modules():
-        home = type(module).__module__
-        if ".quantized" in home and hasattr(module, "_packed_params"):
-            raise NotAuditable(f"layer '{name}' is quantised ({type(module).__name__})", FLOAT)
+        archived = getattr(module, "original_name", "")
+        if (".quantized" in type(module).__module__ or archived) and hasattr(module, "_packed_params"):
+            kind = archived or type(module).__name__
+            raise NotAuditable(f"layer '{printable(name)}' is quantised ({printable(str(kind), 60)})", FLOAT)
 
 
 def unknown_size(network: nn.Module, shown: str) -> AuditError:

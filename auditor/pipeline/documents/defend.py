@@ -23,6 +23,8 @@ from auditor.results.protection.defend import (
 )
 from auditor.results.scores import Grade
 
+# A setting under which a model hardly learns is no advice, whatever it hides.
+_LEAST_GAIN = 0.5
 _NOT_CLAIMED = (
     "A clip that these attacks do not find may be found by another attack, with more steps, or with frames of its "
     "scene.",
@@ -42,7 +44,6 @@ class Defended:
 def defend_document(found: Protection) -> dict[str, Any]:
     """Return the search as plain values."""
     options, first = found.options, found.utility
-    recommended = tuple(_recommended(found))
     made = DefendDocument(
         schema=DEFEND,
         tool=DefendTool(
@@ -67,8 +68,8 @@ def defend_document(found: Protection) -> dict[str, Any]:
         else UtilityBlock(measure=first.measure, bare=first.value, chance=first.chance, rounds=found.rounds),
         utility_reason=first.reason if isinstance(first, Skipped) else "",
         families=tuple(map(_family, found.searches)),
-        recommendations=recommended,
-        sentence=_sentence(found, recommended),
+        recommendations=tuple(_recommended(found)),
+        sentence=_sentence(found),
         not_claimed=_NOT_CLAIMED,
         environment=environment_block(found.context.device),
     )
@@ -114,9 +115,17 @@ def _family(search: FamilySearch) -> FamilyBlock:
 
 def _recommended(found: Protection) -> list[RecommendationBlock]:
     """Return what was measured to hide the finding, the least costly first: by utility, then by what noise is added."""
-    hiding = [(s, s.advised) for s in found.searches if s.advised is not None and s.told]
+    hiding = [(s, s.advised) for s in found.searches if s.advised is not None and s.told and not _ruinous(s, found)]
     hiding.sort(key=lambda pair: (-_worth(pair[0]), -pair[1].judged.snr))
     return [RecommendationBlock(specs=a.judged.specs, text=_advice(s, a, found)) for s, a in hiding]
+
+
+def _ruinous(search: FamilySearch, found: Protection) -> bool:
+    """Tell whether training under the advised setting gains less than half of what it gains without."""
+    bare, under = found.utility, search.utility
+    if under is None or under.chance is None or not isinstance(bare, Utility):
+        return False
+    return under.value - under.chance < _LEAST_GAIN * (bare.value - under.chance)
 
 
 def _worth(search: FamilySearch) -> float:
@@ -150,7 +159,7 @@ def _whose(found: Protection) -> str:
     return " Whose clip it is was told above chance: --until nothing searches for where that ends."
 
 
-def _sentence(found: Protection, recommended: tuple[RecommendationBlock, ...]) -> str:
+def _sentence(found: Protection) -> str:
     if found.bare.gone:
         return (
             "No attack finds a clip in updates without any defence: there is nothing that a defence could be seen to "
@@ -160,9 +169,10 @@ def _sentence(found: Protection, recommended: tuple[RecommendationBlock, ...]) -
     untold = [s.family.name for s in found.searches if not s.told]
     open_ends = f" Not judged to the end: {', '.join(untold)}." if untold else ""
     gone = sum(s.weakest is not None for s in found.searches)
-    hidden = f"{gone} of {len(found.searches)} kinds of defence hide it from these attacks at some setting"
-    if not recommended:
-        still = "; linear analysis calls it exposed at all of these, so that none is recommended" if gone else ""
-        return f"A clip is found{told} without any defence. {hidden}{still}.{open_ends}"
-    agreed = f"linear analysis agrees for {len(recommended)}"
-    return f"A clip is found{told} without any defence. {hidden}, and {agreed}.{open_ends}"
+    ruinous = sum(s.advised is not None and _ruinous(s, found) for s in found.searches)
+    told_all = [f"{gone} of {len(found.searches)} kinds of defence hide it from these attacks at some setting"]
+    if gone:
+        told_all.append(f"linear analysis agrees for {sum(s.advised is not None for s in found.searches)} of them")
+    if ruinous:
+        told_all.append(f"{ruinous} cost more than half of what training gains, and are not recommended")
+    return f"A clip is found{told} without any defence. {'; '.join(told_all)}.{open_ends}"

@@ -10,11 +10,11 @@ from torch.nn import functional
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.records import Clip
+from auditor.results.audit import FRAME_SIDE
 from auditor.results.findings import Pictures
 from auditor.score import reference_copies
 
 FRAMES = 8
-_LONGEST_SIDE = 160
 _THUMBNAIL = 32
 # A report of many large clips stays within a few MB when only the telling results carry pictures.
 PICTURED = 4
@@ -79,8 +79,8 @@ def thumbnail(frame: torch.Tensor) -> str:
 def png(frame: torch.Tensor) -> str:
     """Encode one frame `(channel, height, width)` in [0, 1]; longer sides than 160 px are shrunk for display."""
     longest = max(frame.shape[-2:])
-    if longest > _LONGEST_SIDE:
-        size = [max(1, round(s * _LONGEST_SIDE / longest)) for s in frame.shape[-2:]]
+    if longest > FRAME_SIDE:
+        size = [max(1, round(s * FRAME_SIDE / longest)) for s in frame.shape[-2:]]
         frame = functional.interpolate(frame[None], size, mode="area")[0]
     levels = (frame.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
     image = Image.fromarray(levels[0].numpy() if len(levels) != 3 else levels.permute(1, 2, 0).numpy())

@@ -7,7 +7,7 @@ from auditor.pipeline.context import Context
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
 from auditor.records import FederatedProtocol, Skipped
-from auditor.score import Grade
+from auditor.results.sentences import summary_sentence
 from auditor.text import printable
 
 THREAT_TITLE = "Whoever sees one update: an honest-but-curious server, or an eavesdropper"
@@ -103,22 +103,15 @@ def summary(finding: Finding) -> str:
     best = best_of(finding.results, finding.reference)
     score = best.score
     blind = max(score.baselines, key=lambda n: score.baselines[n])
-    head = {
-        Grade.EXACT: "recovered the client's clip",
-        Grade.RECOGNISABLE: "recovered a recognisable clip",
-        Grade.GIST: "recovered which clip it was, or bits of it, but no recognisable picture",
-        Grade.NOT_SHOWN: "recovered nothing that beats chance",
-    }[finding.grade]
-    numbers = (
-        f"best {score.psnr:.1f} dB on {best.observed.probe.name}, "
-        f"{score.gain:+.1f} dB against the best blind guess ({blind})"
+    return summary_sentence(
+        finding.attack.title,
+        finding.grade,
+        score.psnr,
+        best.observed.probe.name,
+        score.gain,
+        blind,
+        finding.null_at_chance,
     )
-    control = {
-        True: "the same attack on another clip's update stayed at chance",
-        False: "but the same attack on another clip's update did as well: this does not count",
-        None: "no null control could be run, so this does not count",
-    }[finding.null_at_chance]
-    return f"{finding.attack.title} {head}: {numbers}; {control}."
 
 
 def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Skipped]) -> list[dict[str, str]]:

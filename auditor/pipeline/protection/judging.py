@@ -11,6 +11,7 @@ from auditor.attack import Attack, GradientMatching, Preset
 from auditor.federated import BareSize, Loss
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, view_of
+from auditor.pipeline.deep.memory import available_bytes, too_large_to_match
 from auditor.pipeline.deep.planning import deep_attacks
 from auditor.pipeline.findings import Finding, best_of, make_findings
 from auditor.pipeline.progress import Display
@@ -57,8 +58,6 @@ class Judged:
         Of what is sent.
     unadapted
         Attacks that find a clip in the bare update, and have no form for this setting.
-    work
-        Reference seconds.
     """
 
     specs: tuple[str, ...]
@@ -69,7 +68,6 @@ class Judged:
     snr: float
     size: BareSize
     unadapted: tuple[str, ...]
-    work: float
     context: Context
 
     @property
@@ -115,7 +113,6 @@ class Judge:
         UsageError
             The setting does not fit the model or the protocol.
         """
-        clock = Clock(_ENOUGH)
         context = self.set_up(specs)
         observed = observe_all(context, self.probes)
         view = view_of(context, observed[0])
@@ -142,7 +139,6 @@ class Judge:
             snr=snr,
             size=_size([o.update.gradients for o in observed]),
             unadapted=tuple(a.name for a in finding if unmet(a, context.client.defences) is not None),
-            work=clock.used,
             context=context,
         )
 
@@ -151,7 +147,11 @@ class Judge:
     ) -> tuple[tuple[Finding, ...], list[Skipped]]:
         alone = replace(self.preset, attacks=(attack,), seeds=1, diagnose=False)
         deep = deep_attacks(context, observed, alone)
-        ran, skipped = run_units(context, observed, alone, Clock(_ENOUGH), self.pace, 0.0, self.display, deep=deep)
+        too_large = too_large_to_match(context, available_bytes(context.device))
+        clock = Clock(_ENOUGH)
+        ran, skipped = run_units(
+            context, observed, alone, clock, self.pace, 0.0, self.display, deep=deep, too_large=too_large
+        )
         return make_findings(context, observed, ran, self.galleries), [
             s for s in skipped if s.because != "not-applicable"
         ]

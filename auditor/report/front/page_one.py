@@ -13,6 +13,10 @@ from auditor.report.language import say, say_many
 Results = Mapping[str, Any]
 
 _ACTIONS = 3
+# Items of what was not tested that page one lists, and characters that it holds beside large pictures and
+# beside smaller ones: measured on A4, in English and German.
+_LISTED = 8
+_ROOMY, _TIGHT = 1800, 2400
 _OUTSIDE = 4
 # What was planned and had no room, against what does not fit the network at all.
 _CUT_SHORT = ("out-of-budget", "out-of-memory", "failed")
@@ -53,7 +57,7 @@ def page_one(results: Results) -> PageOne:
         headline=sentences.headline(results),
         who=sentences.who_in_full(results),
         recipient=context.get("recipient", ""),
-        lines=tuple(_line(d) for d in disclosures(results).values()),
+        lines=tuple(_line(d) for d in _told(disclosures(results))),
         sure=sentences.sureness(results),
         conclusion=sentences.conclusion(results),
         actions=tuple(_action(a) for a in results["actions"][:_ACTIONS]),
@@ -68,6 +72,22 @@ def page_one(results: Results) -> PageOne:
             (say("Reviewer"), context.get("reviewer", "")),
         ),
     )
+
+
+def _told(found: Mapping[Kind, Disclosure]) -> Iterator[Disclosure]:
+    """Hidden marks are for the engineer, where anything that people care about was shown."""
+    others = any(d.shown == "shown" for kind, d in found.items() if kind != "bits")
+    return (d for kind, d in found.items() if kind != "bits" or not others)
+
+
+def density(page: PageOne) -> int:
+    """Return how far pictures have to shrink to leave room for what page one has to say on one sheet: 0, 1 or 2."""
+    texts = (page.headline, page.who, page.recipient, *page.sure, page.conclusion, *page.not_tested[:_LISTED])
+    texts += tuple(text for action in page.actions for text in action)
+    texts += tuple(f"{line.title}{line.answer}{line.detail}" for line in page.lines)
+    texts += tuple(text for _, text in page.fields)
+    said = sum(map(len, texts))
+    return (said > _ROOMY) + (said > _TIGHT)
 
 
 def cover_result(results: Results) -> Best | None:
@@ -96,7 +116,7 @@ def _titles() -> Mapping[str, str]:
         "scene": say("The scene"),
         "inner": say("Inner values of the network"),
         "bits": say("Hidden test marks"),
-        "label": say("The label"),
+        "label": say("The label (what the clip is filed as)"),
         "frame": say("Was a given picture in it?"),
     }
 

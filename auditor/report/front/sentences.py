@@ -58,8 +58,11 @@ def who_in_full(results: Results) -> str:
         "labels": say("One of the attacks below also had to know the label of the clip."),
         "reference": say("One of the attacks below also had a picture of the scene."),
     }
+    update = say(
+        "An update is what a client sends to the server after it trained on its own clips, which stay with it."
+    )
     known = say("They know the model, as every participant does.")
-    return " ".join((told, known, *(text for needs, text in extra.items() if needs in used)))
+    return " ".join((update, told, known, *(text for needs, text in extra.items() if needs in used)))
 
 
 def sureness(results: Results) -> tuple[str, ...]:

@@ -196,3 +196,11 @@ def test_a_mask_hides_nothing_whichever_way_round_it_is_meant(keep, name, tmp_pa
     target = load(str(path))
     assert torch.allclose(target.model(clip), net(clip, mask), atol=1e-5)
     assert any(f"'{name}' is set to {int(keep)}" in note for note in target.fidelity.notes)
+
+
+def test_a_file_without_its_weights_is_told_as_such(tmp_path) -> None:
+    net, path = nn.Sequential(nn.Flatten(), nn.Linear(768, 5)).eval(), tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.rand(1, 4, 3, 8, 8),), str(path), dynamo=False, export_params=False)
+    fails(NotAuditable, "3 inputs", "export_params=True", source=str(path))

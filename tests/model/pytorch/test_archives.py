@@ -189,6 +189,15 @@ def test_what_a_layer_of_an_archive_reads_is_seen(mode, parameter, archives, cli
     torch.testing.assert_close(x, clips.transpose(1, 2) if parameter == "conv.weight" else hidden.detach())
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_archive_is_told_as_such(tmp_path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 2 * 36, 5)).eval()
+    packed = torch.ao.quantization.quantize_dynamic(net, {torch.nn.Linear})
+    torch.jit.script(packed).save(tmp_path / "packed.ts")
+    source, shape = str(tmp_path / "packed.ts"), (3, 4, 8, 8)
+    fails(NotAuditable, "quantised", "float model", source=source, trust_model=True, input_shape=shape)
+
+
 def test_an_archive_that_fails_by_itself_fails(archives, clips) -> None:
     target = load(str(archives["scripted"]), trust_model=True, input_shape=CLIP)
     with pytest.raises(RuntimeError):

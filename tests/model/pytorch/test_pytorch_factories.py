@@ -221,3 +221,23 @@ def test_a_wrong_order_of_axes_is_told_with_the_right_one(layouts) -> None:
     )  # fmt: skip
     text = fails(UsageError, "fails on a clip", source=f"{layouts}:volume", input_shape=(3, 2, 9, 9))
     assert "--layout NC" not in text
+
+
+CASTS = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    input_shape, layout = (3, 4, 8, 8), "NCTHW"
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.fc = getattr(torch, kind), nn.Linear(768, 5)
+    def forward(self, x): return self.fc(x.to(self.kind).flatten(1))
+def half(): return Net("half").half()
+def double(): return Net("double").double()
+"""
+
+
+@pytest.mark.parametrize("name", ["half", "double"])
+def test_a_forward_that_casts_clips_for_weights_of_another_type_is_told_how(name, tmp_path) -> None:
+    (tmp_path / "net.py").write_text(CASTS)
+    fails(UsageError, "float32 here", "next(self.parameters()).dtype", source=f"{tmp_path}/net.py:{name}")

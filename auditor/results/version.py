@@ -1,0 +1,3 @@
+"""The version of fl-audit, which every document bears."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Verify what was written: digests, whatever follows from other values, and pages against a fresh rendering."""
