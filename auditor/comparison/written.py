@@ -126,7 +126,9 @@ def remarks(measured: Sequence[Measured], blocks: Sequence[CandidateBlock], seed
         )
     drawn = [b.name for b in blocks if "draw" in b.weights]
     if drawn and seeds < _DRAWS:
-        found.append(f"Weights of {drawn[0]} are drawn, and {seeds} of them say little: give --seeds {_DRAWS}.")
+        found.append(
+            f"{drawn[0]} may draw its weights, and fewer than three say little of a network; give --seeds {_DRAWS}."
+        )
     sources = [(m.candidate.options.model, m.candidate.options.arg) for m in measured]
     twice = next(
         (m for i, m in enumerate(measured) if sources[i] in sources[:i] and not m.candidate.variant.get("change")), None
