@@ -12,7 +12,7 @@ from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.output_formats import COMPARISON_FORMATS
 from auditor.output_options import ReportOptions
-from auditor.results.seal import UNSEALED
+from auditor.results.protection.seal import UNSEALED
 from auditor.text import printable
 from auditor.verification.verify_options import SigningOptions
 

@@ -29,7 +29,7 @@ class AlertRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GateSection:
     """What the section on the gate says."""
 
     word: str
@@ -44,7 +44,7 @@ class Shown:
     warnings: tuple[str, ...]
 
 
-def shown(results: Results) -> Shown | None:
+def shown(results: Results) -> GateSection | None:
     """Return what was decided; None where no gate was applied.
 
     Raises
@@ -56,7 +56,7 @@ def shown(results: Results) -> Shown | None:
         return None
     judgement = judgement_of(results)
     compared = judgement["baseline"] is not None
-    return Shown(
+    return GateSection(
         word=say("Gate satisfied") if judgement["passed"] else say("Gate failed"),
         counted=_counted(judgement["alerts"], compared),
         reasons=tuple(judgement["reasons"]),

@@ -13,8 +13,8 @@ from auditor.output_formats import FORMATS, suffix_of
 from auditor.report.atomic import replace_file
 from auditor.report.pdf import PdfUnavailableError
 from auditor.report.plain import plain
+from auditor.results.protection.seal import sealed
 from auditor.results.reading import check_results
-from auditor.results.seal import sealed
 from auditor.text import printable
 
 Results = Mapping[str, Any]

@@ -31,8 +31,8 @@ from auditor.report.plots.moving import moving_picture
 from auditor.report.references import reference_rows
 from auditor.report.remarks import remarks
 from auditor.report.wording import GRADES
+from auditor.results.protection.seal import SEAL
 from auditor.results.scores import VISIBLE_CONTENT
-from auditor.results.seal import SEAL
 from auditor.results.version import __version__
 from auditor.shipped import shipped
 from auditor.text import printable

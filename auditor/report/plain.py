@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from auditor.results.seal import content_digest
+from auditor.results.protection.seal import content_digest
 
 
 def plain(value: Any) -> Any:

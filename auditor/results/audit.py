@@ -10,8 +10,8 @@ from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
+from auditor.results.protection.seal import IntegrityBlock
 from auditor.results.scores import Exposure, Grade, Interval
-from auditor.results.seal import IntegrityBlock
 from auditor.results.severity import Rated, SeverityBlock
 from auditor.results.updates.replay import ReplayAgreement
 

@@ -11,8 +11,8 @@ from auditor.results.audit import AUDIT, AuditDocument
 from auditor.results.comparison import COMPARISON, ComparisonDocument
 from auditor.results.consistency import contradictions
 from auditor.results.protection.defend import DEFEND, DefendDocument
+from auditor.results.protection.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.refusal import check
-from auditor.results.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.study import STUDY, StudyDocument
 from auditor.results.upgrade import AUDIT_1, upgraded
 from auditor.text import printable

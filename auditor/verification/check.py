@@ -9,7 +9,7 @@ _RELATIVE, _ABSOLUTE = 2e-5, 2e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Verified:
     """What was verified; `passed` is None where it could not be told. `told` is a clause for people."""
 
     name: str

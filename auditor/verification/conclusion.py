@@ -7,9 +7,9 @@ from typing import Any
 
 from auditor.errors import ExitCode, UsageError
 from auditor.report.headline import headlines, statement
-from auditor.results.seal import SEAL
+from auditor.results.protection.seal import SEAL
 from auditor.text import printable
-from auditor.verification.check import Check
+from auditor.verification.check import Verified
 from auditor.verification.document import read_unverified, verify_results
 from auditor.verification.pages import verify_pdf, verify_rendering
 from auditor.verification.pdf_objects import PdfFile
@@ -20,10 +20,10 @@ _SCHEMA = b'"fl-audit/results/'
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class FileVerdict:
     """Every check of a file, and the results that it holds or was made from."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Verified, ...]
     results: Results
 
     @property
@@ -42,7 +42,7 @@ class Conclusion:
 
 def verify(
     path: Path, beside: Path | None = None, public: str | None = None, baseline: Results | None = None
-) -> Conclusion:
+) -> FileVerdict:
     """Verify a file by its content, whatever its name is.
 
     Parameters
@@ -61,10 +61,10 @@ def verify(
     if content[:1024].lstrip().startswith(b"%PDF-"):
         pdf = PdfFile.read(content, str(path))
         results = read_unverified(pdf.attached, f"{_RESULTS} in {path.name}")
-        return Conclusion((*verify_results(results, public, baseline), *_drawn(pdf, results)), results)
+        return FileVerdict((*verify_results(results, public, baseline), *_drawn(pdf, results)), results)
     if content.lstrip().startswith(b"{") and _SCHEMA in content:
         results = read_unverified(content, str(path))
-        return Conclusion(tuple(verify_results(results, public, baseline)), results)
+        return FileVerdict(tuple(verify_results(results, public, baseline)), results)
     made_from = beside or path.with_name(_RESULTS)
     if not made_from.exists():
         raise UsageError(
@@ -73,10 +73,10 @@ def verify(
         )
     results = read_unverified(_bytes(made_from), str(made_from))
     checks = verify_results(results, public, baseline)
-    return Conclusion((*checks, *(() if _edited(checks) else verify_rendering(content, path, results))), results)
+    return FileVerdict((*checks, *(() if _edited(checks) else verify_rendering(content, path, results))), results)
 
 
-def lines(path: Path, conclusion: Conclusion) -> list[str]:
+def lines(path: Path, conclusion: FileVerdict) -> list[str]:
     """Return what was found, a line a check, and the headline of the results as they are."""
     marks = {True: "ok", False: "EDITED", None: "?"}
     results = conclusion.results
@@ -96,15 +96,17 @@ def lines(path: Path, conclusion: Conclusion) -> list[str]:
     ]
 
 
-def _drawn(pdf: PdfFile, results: Results) -> list[Check]:
+def _drawn(pdf: PdfFile, results: Results) -> list[Verified]:
     """Hold the pages against fresh ones; values of the right form may still be none that a page can show."""
     try:
         return list(verify_pdf(pdf, results))
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
-        return [Check("pages are those that its results give", False, f"they cannot be drawn ({type(error).__name__})")]
+        return [
+            Verified("pages are those that its results give", False, f"they cannot be drawn ({type(error).__name__})")
+        ]
 
 
-def _edited(checks: Sequence[Check]) -> bool:
+def _edited(checks: Sequence[Verified]) -> bool:
     return any(check.passed is False for check in checks)
 
 

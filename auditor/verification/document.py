@@ -7,13 +7,13 @@ from typing import Any
 from auditor.errors import UsageError
 from auditor.results.audit import AUDIT, AuditDocument
 from auditor.results.consistency import contradictions
+from auditor.results.protection.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.reading import parsed
 from auditor.results.refusal import check
-from auditor.results.seal import SEAL, UNSEALED, broken_seal
 from auditor.results.upgrade import AUDIT_1, upgraded
 from auditor.results.version import __version__
 from auditor.text import printable
-from auditor.verification.check import Check
+from auditor.verification.check import Verified
 from auditor.verification.finding_values import finding_doubts
 from auditor.verification.judgement_values import judgement_doubts
 from auditor.verification.pictures import picture_doubts
@@ -47,7 +47,7 @@ def read_unverified(content: bytes, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def verify_results(results: Results, public: str | None = None, baseline: Results | None = None) -> list[Check]:
+def verify_results(results: Results, public: str | None = None, baseline: Results | None = None) -> list[Verified]:
     """Return what was verified of results of the right form.
 
     Parameters
@@ -66,25 +66,27 @@ def verify_results(results: Results, public: str | None = None, baseline: Result
     ]
 
 
-def _seal(results: Results) -> Check:
+def _seal(results: Results) -> Verified:
     name = "content is as it was written"
     told = broken_seal(results)
     if told:
-        return Check(name, False, told)
+        return Verified(name, False, told)
     if not results.get(SEAL):
-        return Check(name, None, "there is no digest: an earlier version wrote it, or it was taken out")
+        return Verified(name, None, "there is no digest: an earlier version wrote it, or it was taken out")
     if results.get(UNSEALED):
-        return Check(name, None, "its digest was made of a file that had none: what was edited before cannot be told")
+        return Verified(
+            name, None, "its digest was made of a file that had none: what was edited before cannot be told"
+        )
     parts = results[SEAL]["parts"]
-    return Check(name, True, f"SHA-256 {results[SEAL]['digest']}, {len(parts)} parts, pictures among them")
+    return Verified(name, True, f"SHA-256 {results[SEAL]['digest']}, {len(parts)} parts, pictures among them")
 
 
-def _signature(results: Results, public: str | None) -> Iterator[Check]:
+def _signature(results: Results, public: str | None) -> Iterator[Verified]:
     block = (results.get(SEAL) or {}).get("signature")
     name = "signature"
     if block is None:
         if public is not None:
-            yield Check(name, False, "it is not signed, and a key was given")
+            yield Verified(name, False, "it is not signed, and a key was given")
         return
     from auditor.verification.signing import holds
 
@@ -92,19 +94,19 @@ def _signature(results: Results, public: str | None) -> Iterator[Check]:
     try:
         valid = holds(results)
     except UsageError as error:
-        yield Check(name, None, str(error))
+        yield Verified(name, None, str(error))
         return
     if not valid:
-        yield Check(name, False, f"it is not one of this content by the key that it names ({told})")
+        yield Verified(name, False, f"it is not one of this content by the key that it names ({told})")
     elif public is None:
-        yield Check(name, True, f"by the key that it names ({told}); --public-key tells whether that is yours")
+        yield Verified(name, True, f"by the key that it names ({told}); --public-key tells whether that is yours")
     elif block["key"] != public:
-        yield Check(name, False, f"it was signed with another key ({told})")
+        yield Verified(name, False, f"it was signed with another key ({told})")
     else:
-        yield Check(name, True, f"by the key that was given ({told})")
+        yield Verified(name, True, f"by the key that was given ({told})")
 
 
-def _recomputed(results: Results) -> Iterator[Check]:
+def _recomputed(results: Results) -> Iterator[Verified]:
     checks: Iterable[tuple[str, Callable[[Results], Iterable[str]]]] = (
         ("intervals follow from their counts", interval_doubts),
         ("scores follow from their frames and baselines", score_doubts),
@@ -114,13 +116,15 @@ def _recomputed(results: Results) -> Iterator[Check]:
     )
     version = results["tool"]["version"]
     if not results.get(SEAL) or version != __version__:
-        yield Check("what follows from other values", None, f"its rules are those of version {printable(version, 20)}")
+        yield Verified(
+            "what follows from other values", None, f"its rules are those of version {printable(version, 20)}"
+        )
         return
     for name, doubts in checks:
         yield _none(name, _guarded(doubts, results))
 
 
-def _judgement(results: Results, baseline: Results | None) -> Iterator[Check]:
+def _judgement(results: Results, baseline: Results | None) -> Iterator[Verified]:
     held = results.get("judgement")
     if not held:
         return
@@ -129,7 +133,7 @@ def _judgement(results: Results, baseline: Results | None) -> Iterator[Check]:
     check_made = _none(name, doubts)
     if check_made.passed and held["baseline"] is not None and baseline is None:
         told = "as far as can be told without the baseline; give --baseline to compare again"
-        check_made = Check(name, True, told)
+        check_made = Verified(name, True, told)
     yield check_made
 
 
@@ -141,9 +145,9 @@ def _guarded(doubts: Callable[[Results], Iterable[str]], results: Results) -> li
         return [f"it cannot be computed from such values ({type(error).__name__})"]
 
 
-def _none(name: str, doubts: Iterable[str]) -> Check:
+def _none(name: str, doubts: Iterable[str]) -> Verified:
     found = list(doubts)
     if not found:
-        return Check(name, True, "")
+        return Verified(name, True, "")
     more = f" (and {len(found) - _MOST_TOLD} more)" if len(found) > _MOST_TOLD else ""
-    return Check(name, False, printable("; ".join(found[:_MOST_TOLD]), 900) + more)
+    return Verified(name, False, printable("; ".join(found[:_MOST_TOLD]), 900) + more)

@@ -13,7 +13,7 @@ from auditor.report.outputs import rendered
 from auditor.report.pdf import to_pdf
 from auditor.results.version import __version__
 from auditor.text import printable
-from auditor.verification.check import Check
+from auditor.verification.check import Verified
 from auditor.verification.pdf_objects import PdfFile, first_difference
 
 Results = Mapping[str, Any]
@@ -24,24 +24,24 @@ _WORDS = re.compile(r"\s+")
 _TAGS = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
 
 
-def verify_pdf(pdf: PdfFile, results: Results) -> Iterator[Check]:
+def verify_pdf(pdf: PdfFile, results: Results) -> Iterator[Verified]:
     """Hold every page and every object of a PDF against a fresh one of the results that are attached to it."""
     if pdf.creator != _CREATOR:
-        yield Check(_NAME, None, _drawn_by(pdf.creator))
+        yield Verified(_NAME, None, _drawn_by(pdf.creator))
         return
     fresh_bytes, _ = to_pdf(results)
     if pdf.content == fresh_bytes:
-        yield Check(_NAME, True, f"{len(pdf.pages)} pages, byte for byte")
+        yield Verified(_NAME, True, f"{len(pdf.pages)} pages, byte for byte")
         return
     fresh = PdfFile.read(fresh_bytes, "the fresh rendering")
     shown, wanted = list(pdf.pages), list(fresh.pages)
     if len(shown) != len(wanted):
-        yield Check(_NAME, False, f"it has {len(shown)} pages, and its results give {len(wanted)}")
+        yield Verified(_NAME, False, f"it has {len(shown)} pages, and its results give {len(wanted)}")
         return
     for number, (here, there) in enumerate(zip(shown, wanted, strict=True), start=1):
         told = _difference(here, there)
         if told:
-            yield Check(_NAME, False, f"page {number} {told}")
+            yield Verified(_NAME, False, f"page {number} {told}")
             return
     place = first_difference(pdf, fresh)
     if place:
@@ -49,12 +49,12 @@ def verify_pdf(pdf: PdfFile, results: Results) -> Iterator[Check]:
             "the words are those of its results, and the pages are drawn otherwise "
             f"({printable(place, 120)}): by other libraries, or by hand; render it again with fl-audit report"
         )
-        yield Check(_NAME, None, told)
+        yield Verified(_NAME, None, told)
         return
-    yield Check(_NAME, True, f"{len(shown)} pages, object for object")
+    yield Verified(_NAME, True, f"{len(shown)} pages, object for object")
 
 
-def verify_rendering(content: bytes, path: Path, results: Results) -> Iterator[Check]:
+def verify_rendering(content: bytes, path: Path, results: Results) -> Iterator[Verified]:
     """Hold a file of any other format against a fresh one of `results`.
 
     Raises
@@ -69,18 +69,18 @@ def verify_rendering(content: bytes, path: Path, results: Results) -> Iterator[C
         )
     fresh = rendered(results, Path(f"-{suffix}"))
     if content == fresh:
-        yield Check(_NAME, True, "byte for byte")
+        yield Verified(_NAME, True, "byte for byte")
         return
     digest, creator = results_digest(results), _GENERATOR.search(content)
     if suffix == ".html" and creator is not None and creator[1].decode("utf-8", "replace") != _CREATOR:
-        yield Check(_NAME, None, _drawn_by(creator[1].decode("utf-8", "replace")))
+        yield Verified(_NAME, None, _drawn_by(creator[1].decode("utf-8", "replace")))
         return
     here, there = _text(content), _text(fresh)
     if suffix == ".html" and digest not in here:
         told = f"it does not name the digest {digest}: it was made from other results, in another language, or edited"
-        yield Check(_NAME, None, told)
+        yield Verified(_NAME, None, told)
         return
-    yield Check(_NAME, False, _difference(here, there) or "its words are those of its results, and its code is not")
+    yield Verified(_NAME, False, _difference(here, there) or "its words are those of its results, and its code is not")
 
 
 def _drawn_by(creator: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import UsageError
-from auditor.results.seal import SEAL, content_digest, sealed
+from auditor.results.protection.seal import SEAL, content_digest, sealed
 from auditor.text import printable
 
 ALGORITHM = "ed25519"

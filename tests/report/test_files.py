@@ -17,8 +17,8 @@ from auditor.report import (
 from auditor.report.membership import membership_sentence
 from auditor.report.page import render
 from auditor.report.plain import plain
+from auditor.results.protection.seal import content_digest
 from auditor.results.reading import check_results
-from auditor.results.seal import content_digest
 
 from .sample import VARIANTS, sample_results
 

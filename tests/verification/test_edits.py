@@ -12,8 +12,8 @@ from auditor.cli.main import app
 from auditor.errors import AuditError, UsageError
 from auditor.report import write
 from auditor.report.outputs import rendered
+from auditor.results.protection.seal import sealed
 from auditor.results.reading import read_results
-from auditor.results.seal import sealed
 from auditor.verification.conclusion import verify
 
 STORED = Path(__file__).parents[1] / "gate" / "stored"

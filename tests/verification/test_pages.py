@@ -14,7 +14,7 @@ from auditor.errors import UsageError
 from auditor.report import write
 from auditor.report.outputs import rendered
 from auditor.report.plain import to_json
-from auditor.results.seal import sealed
+from auditor.results.protection.seal import sealed
 from auditor.verification.conclusion import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 def small(audited):
     """The audit with the pictures of one run, which draws faster."""
     made = {**audited, "findings": [dict(f) for f in audited["findings"]], "integrity": None}
-    for n, finding in enumerate(made["findings"]):
-        finding["results"] = [{**r, "pictures": r["pictures"] if n == k == 0 else None}
-                              for k, r in enumerate(finding["results"])]  # fmt: skip
+    shown = next(r for finding in made["findings"] for r in finding["results"] if r["pictures"] is not None)
+    for finding in made["findings"]:
+        finding["results"] = [r if r is shown else {**r, "pictures": None} for r in finding["results"]]
     return sealed(made)
 
 
@@ -82,6 +82,7 @@ def repaint(writer):
             held = image.indirect_reference.get_object()
             held._data = held._data[:-8] + b"\0" * 8
             return
+    raise AssertionError("no page has a picture")
 
 
 def note(writer):

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from auditor.cli.main import app
 from auditor.errors import UsageError
+from auditor.results.protection.seal import sealed
 from auditor.results.reading import read_results
-from auditor.results.seal import sealed
 from auditor.verification.conclusion import verify
 
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")

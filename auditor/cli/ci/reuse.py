@@ -7,7 +7,7 @@ from typing import Any
 
 from auditor.cli.screen import stderr
 from auditor.errors import UsageError
-from auditor.results.seal import SEAL, UNSEALED
+from auditor.results.protection.seal import SEAL, UNSEALED
 from auditor.text import printable
 
 
