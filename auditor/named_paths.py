@@ -38,12 +38,6 @@ def check_named(options: Any) -> None:
         check_readable(getattr(options, name, ()), f"check the path after --{name.replace('_', '-')}")
     for name in ("loss", "file"):
         _check_code(getattr(options, name, None))
-    clip = getattr(options, "clip", None)
-    if clip is not None and Path(clip).suffix and not os.path.exists(clip):
-        raise UsageError(
-            f"there is no clip {printable(clip, 300)}",
-            "give --clip a video, a folder of frames, an .npz or .npy, or the name of a shipped clip",
-        )
 
 
 def _check_code(source: str | Path | None) -> None:

@@ -92,7 +92,7 @@ LEAKS = (
     Leak("residual_two_classes", "residual-recursion"),
 )
 
-# Added when nothing more was changed in attacks or verdicts.
+# Added later; no attack and no verdict was changed for them.
 HELD_OUT = (
     Leak("mlp_tanh", PHONG),
     Leak("mlp_tanh", PHONG, {**FEDAVG, "local_epochs": 5}),

@@ -24,7 +24,7 @@ _MAKERS = ("from_numpy", "tensor", "as_tensor", "asarray", "frombuffer", "from_d
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class Rescaling:
     """`scale * x + shift`, one of each for every entry along `axis`; for all values where that is None."""
 
     axis: int | None
@@ -61,7 +61,7 @@ class Detours:
     """
 
     met: bool = False
-    found: list[Line | None] = field(default_factory=list)
+    found: list[Rescaling | None] = field(default_factory=list)
     learned: bool = False
 
 
@@ -127,7 +127,7 @@ class _Follower:
         with torch.no_grad():
             return made.add(_without_slope(source).reshape(-1)[0].to(made), alpha=0)
 
-    def _line(self, source: Tensor, made: Tensor) -> Line | None:
+    def _line(self, source: Tensor, made: Tensor) -> Rescaling | None:
         place, self.made = self.made, self.made + 1
         same = source.numel() == made.numel()
         x, y = (_without_slope(value).double() for value in (source.reshape(made.shape) if same else source, made))
@@ -143,13 +143,13 @@ def _without_slope(tensor: Tensor) -> Tensor:
         return tensor.detach()
 
 
-def _fitted(x: Tensor, y: Tensor) -> Line | None:
+def _fitted(x: Tensor, y: Tensor) -> Rescaling | None:
     """Return the line that leads from `x` to `y`, of one shape and in float64; None where none does."""
     axes = [None, *(axis for axis, extent in enumerate(x.shape) if 1 < extent <= COLOURS)]
     return next((line for axis in axes if (line := _line_along(x, y, axis)) is not None and line.fits(x, y)), None)
 
 
-def _line_along(x: Tensor, y: Tensor, axis: int | None) -> Line | None:
+def _line_along(x: Tensor, y: Tensor, axis: int | None) -> Rescaling | None:
     first, second = (v.reshape(1, -1) if axis is None else v.movedim(axis, 0).flatten(1) for v in (x, y))
     if first.shape[1] < FEWEST:
         return None
@@ -158,4 +158,4 @@ def _line_along(x: Tensor, y: Tensor, axis: int | None) -> Line | None:
     if not bool((spread > 0).all()):
         return None
     scale = (centred * second).sum(1) / spread
-    return Line(axis, scale, second.mean(1) - scale * first.mean(1))
+    return Rescaling(axis, scale, second.mean(1) - scale * first.mean(1))

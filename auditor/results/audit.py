@@ -10,10 +10,10 @@ from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
-from auditor.results.replay import ReplayAgreement
 from auditor.results.scores import Exposure, Grade, Interval
 from auditor.results.seal import IntegrityBlock
 from auditor.results.severity import Rated, SeverityBlock
+from auditor.results.updates.replay import ReplayAgreement
 
 AUDIT: Literal["fl-audit/results/2"] = "fl-audit/results/2"
 # The longest side of frames that are stored, in pixels: smaller clips are shown as they are.

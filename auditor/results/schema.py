@@ -7,12 +7,12 @@ import msgspec
 from auditor.errors import UsageError
 from auditor.results.attack import AttackDocument
 from auditor.results.audit import AuditDocument
-from auditor.results.captured import CapturedDocument
 from auditor.results.comparison import ComparisonDocument
 from auditor.results.inspection import InspectionDocument
 from auditor.results.protection.defend import DefendDocument
-from auditor.results.replay import ReplayDocument
 from auditor.results.study import StudyDocument
+from auditor.results.updates.captured import CapturedDocument
+from auditor.results.updates.replay import ReplayDocument
 from auditor.results.wire import wire
 from auditor.text import printable
 

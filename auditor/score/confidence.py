@@ -4,7 +4,7 @@ from typing import Literal
 
 from auditor.records import Fidelity, Unaccounted
 from auditor.results.audit import Confidence
-from auditor.results.replay import ReplayAgreement
+from auditor.results.updates.replay import ReplayAgreement
 
 # Constants of which nothing is known: below a thousandth they are interpolation tables and offsets; above a twentieth
 # they may be a layer that trains, whose gradient would be missing.

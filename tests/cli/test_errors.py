@@ -76,7 +76,7 @@ def test_a_file_that_may_not_be_read_is_a_wrong_path(run, tmp_path, monkeypatch,
     [["scan", "gone.onnx"], ["inspect", "gone.py:net"], ["attack", "hf:gone"], ["export", "gone.py:net", "-o", "m"],
      ["scan", "nets.py:flat", "--weights", "gone.pt"], ["scan", "nets.py:flat", "--probes", "gone"],
      ["scan", "nets.py:flat", "--loss", "gone.py:loss"], ["inspect", "nets.py:flat", "--onnx-ops", "gone.py"],
-     ["filter", "gone.py:filter"], ["study", "gone.toml"], ["attack", "nets.py:flat", "--clip", "gone.npz"],
+     ["filter", "gone.py:filter"], ["study", "gone.toml"],
      ["replay", "nets.py:flat", "--update", "gone.npz"], ["diff", "gone.json", "gone.json"], ["gate", "gone.json"],
      ["scan", "nets.py:flat", "--baseline", "gone.json"], ["scan", "nets.py:flat", "--config", "gone.toml"]],
 )  # fmt: skip

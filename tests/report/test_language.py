@@ -19,6 +19,8 @@ PO = (ROOT / "report_templates" / "languages" / "de.po").read_text("utf-8")
 ENTRIES = list(entries(PO))
 # Names and units that are the same in every language.
 NAMES = {"fl-audit", "PSNR", "SSIM", "LPIPS", "SHA-256", "Audit", "dB"}
+# Documents of commands for engineers, which are written in English alone.
+ENGLISH_ONLY = {"comparison.html.j2", "comparison_plot.html.j2", "defend.html.j2"}
 CONTEXT = dict.fromkeys(
     ("organisation", "system", "purpose", "owner", "reviewer", "recipient", "next_review"), "Klinikum <b>Süd</b>"
 ) | {"language": "de", "annexes": ["dpia"]}
@@ -47,7 +49,7 @@ def test_german_has_the_places_and_tags_of_english():
 
 
 def test_no_word_of_a_template_stands_outside_a_message():
-    for path in TEMPLATES:
+    for path in (path for path in TEMPLATES if path.name not in ENGLISH_ONLY):
         text = re.sub(r"\{#.*?#\}|<style>.*?</style>|\{%\s*trans.*?endtrans\s*%\}", " ", path.read_text(), flags=re.S)
         text = re.sub(r"<code>[^<]*</code>|\{%.*?%\}|\{\{.*?\}\}", " ", text, flags=re.S)
         text = re.sub(r"<[^>]*>", " ", text)

@@ -10,7 +10,7 @@ from auditor.options import LOCAL
 from auditor.pipeline.context import Context
 from auditor.results.encode import document, encode
 from auditor.results.refusal import check
-from auditor.results.replay import REPLAY, ReplayAgreement, ReplayDocument
+from auditor.results.updates.replay import REPLAY, ReplayAgreement, ReplayDocument
 from auditor.text import printable
 
 _REMEDY = "give what `fl-audit replay ... --json` printed"

@@ -19,7 +19,7 @@ from auditor.pipeline.single_attack.run import inverted, refuse_idle_references
 from auditor.pipeline.threads import threads_for
 from auditor.probe import moving_texture
 from auditor.records import Budget, Ceiling, Clip, Clips, Label, Reconstruction, View, record
-from auditor.results.captured import Proof
+from auditor.results.updates.captured import Proof
 from auditor.update_options import CapturedUpdate
 
 # Made-up clips whose own updates say what an unrelated clip leaves of this one; shipped ones might be the client's.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from auditor.results.replay import ComparedTensor
+from auditor.results.updates.replay import ComparedTensor
 
 
 def inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

@@ -10,7 +10,7 @@ from auditor.errors import UsageError
 from auditor.model.pytorch.fitting import renamed
 from auditor.model.pytorch.weights import Weights
 from auditor.records import Target, record
-from auditor.results.captured import MatchedTensor
+from auditor.results.updates.captured import MatchedTensor
 from auditor.text import printable
 
 _THIS = "give an update of this model"

@@ -19,7 +19,7 @@ from auditor.pipeline.progress import Display
 from auditor.pipeline.single_attack.named import check_clip, clip_named
 from auditor.pipeline.threads import threads_for
 from auditor.records import Ceiling, Clips, Label, LabelGuess, Probe, record
-from auditor.results.replay import ComparedTensor
+from auditor.results.updates.replay import ComparedTensor
 from auditor.update_options import CapturedUpdate, ReplayedClip
 
 # Two float32 clients on one machine agree to 1e-6; sums in another order, and weights that are rounded before their

@@ -17,7 +17,7 @@ from auditor.pipeline.context import Context
 from auditor.pipeline.scan import choose_device, load_target
 from auditor.pipeline.training import loss_of, trained
 from auditor.records import FederatedProtocol, Target, Update, record
-from auditor.results.captured import CapturedBlock, CapturedFile
+from auditor.results.updates.captured import CapturedBlock, CapturedFile
 from auditor.text import printable
 from auditor.update_options import CapturedUpdate
 

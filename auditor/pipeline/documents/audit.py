@@ -46,8 +46,8 @@ from auditor.results.audit import (
 )
 from auditor.results.declare import values_of
 from auditor.results.encode import document
-from auditor.results.replay import ReplayAgreement
 from auditor.results.severity import Rated, SeverityBlock, SeverityInput
+from auditor.results.updates.replay import ReplayAgreement
 from auditor.score import (
     FORMULA,
     Course,

@@ -7,9 +7,9 @@ from auditor.pipeline.documents.attack import model_block, protocol_block, tool_
 from auditor.pipeline.documents.environment import environment_block
 from auditor.results.attack import AttackBlock, KnowledgeBlock
 from auditor.results.attempts import Attempt
-from auditor.results.captured import CAPTURED, CapturedDocument
 from auditor.results.declare import values_of
 from auditor.results.encode import document
+from auditor.results.updates.captured import CAPTURED, CapturedDocument
 
 
 def captured_document(a: AttackedCapture) -> dict[str, Any]:

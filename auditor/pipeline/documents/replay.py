@@ -8,7 +8,7 @@ from auditor.pipeline.documents.attack import model_block, protocol_block
 from auditor.pipeline.documents.environment import environment_block
 from auditor.results.declare import values_of
 from auditor.results.encode import document
-from auditor.results.replay import REPLAY, ExplanationBlock, ReplayDocument, ReplayedBlock, ReplayTool
+from auditor.results.updates.replay import REPLAY, ExplanationBlock, ReplayDocument, ReplayedBlock, ReplayTool
 
 
 def replay_document(found: Comparison) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from auditor.errors import UsageError
 from auditor.records import Clip, record
 from auditor.results.attack import ATTACK, ATTACK_1
-from auditor.results.captured import CAPTURED
+from auditor.results.updates.captured import CAPTURED
 from auditor.text import printable
 
 RESULT = "result.json"

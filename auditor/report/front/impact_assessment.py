@@ -17,7 +17,7 @@ Row = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ClaimMeasured:
     """What one would like to state of an update, what was measured, and whether the measurement bears it out."""
 
     claim: str
@@ -32,7 +32,7 @@ class ImpactAssessment:
 
     artefact: tuple[Row, ...]
     controls: tuple[Row, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[ClaimMeasured, ...]
     tests: tuple[tuple[str, str, str, str], ...]
     failures: tuple[str, ...]
     accountability: tuple[Row, ...]
@@ -103,7 +103,7 @@ def _controls(results: Results) -> Iterator[Row]:
     )
 
 
-def _claims(results: Results, one: PageOne) -> Iterator[Claim]:
+def _claims(results: Results, one: PageOne) -> Iterator[ClaimMeasured]:
     found = disclosures(results)
     lines = {line.kind: line for line in one.lines}
     wanted: tuple[tuple[Kind, str], ...] = (
@@ -117,11 +117,11 @@ def _claims(results: Results, one: PageOne) -> Iterator[Claim]:
         line = lines[kind]
         measured = f"{line.answer} ({line.detail})" if line.detail else line.answer
         met = _met(results, found[kind])
-        yield Claim(claim=claim, measured=measured, met=met, word=_word(met))
+        yield ClaimMeasured(claim=claim, measured=measured, met=met, word=_word(met))
     claim_of_privacy = results.get("privacy")
     if claim_of_privacy:
         held: Met = "met" if claim_of_privacy["holds"] else "not met"
-        yield Claim(
+        yield ClaimMeasured(
             claim=say("The privacy that is claimed holds."),
             measured=recorded(claim_of_privacy["sentence"]),
             met=held,

@@ -23,7 +23,7 @@ _CUT_SHORT = ("out-of-budget", "out-of-memory", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LearnedLine:
     """One thing that an update may tell: its name, the answer in words, how often, and what else the attacker held."""
 
     kind: Kind
@@ -40,7 +40,7 @@ class PageOne:
     headline: str
     who: str
     recipient: str
-    lines: tuple[Line, ...]
+    lines: tuple[LearnedLine, ...]
     sure: tuple[str, ...]
     conclusion: str
     actions: tuple[tuple[str, str], ...]
@@ -103,8 +103,8 @@ def own_clips(results: Results) -> frozenset[str]:
     return frozenset(probe["name"] for probe in results["probes"] if probe["kind"] == "user")
 
 
-def _line(d: Disclosure) -> Line:
-    return Line(kind=d.kind, shown=d.shown, title=_titles()[d.kind], answer=_answers(d), detail=_detail(d))
+def _line(d: Disclosure) -> LearnedLine:
+    return LearnedLine(kind=d.kind, shown=d.shown, title=_titles()[d.kind], answer=_answers(d), detail=_detail(d))
 
 
 def _titles() -> Mapping[str, str]:

@@ -3,9 +3,9 @@
 from typing import Literal
 
 from auditor.results.attack import AttackProtocol
-from auditor.results.captured import CapturedBlock
 from auditor.results.declare import Decibel, Label, LongName, Measured, Name, Paragraph, Seconds, Sentence, record
 from auditor.results.model import AttackedModel, Environment
+from auditor.results.updates.captured import CapturedBlock
 
 REPLAY: Literal["fl-audit/replay/1"] = "fl-audit/replay/1"
 

@@ -1,0 +1,1 @@
+"""What is written of updates that were captured."""
