@@ -65,7 +65,9 @@ class Foreign(enum.Enum):
     ONE = 1
 
 
-@pytest.mark.parametrize("value", [lambda: 0, object(), Foreign.ONE, {1, 2}, print], ids=str)
+@pytest.mark.parametrize(
+    "value", [lambda: 0, object(), Foreign.ONE, {1, 2}, print], ids=["function", "object", "enum", "set", "built-in"]
+)
 def test_what_has_no_content_is_refused(value):
     with pytest.raises(TypeError):
         digest_of(value)
