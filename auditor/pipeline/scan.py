@@ -94,7 +94,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     users = user_enhancers(options.sr)
     display.stage("loading the model")
     target = load_target(options, device) if prepared is None else prepared.target
-    return_free_memory(cycles=True)
+    return_free_memory()
     display.stage("making probes")
     preset = _for_size(preset, target, options, display) if prepared is None else prepared.preset
     probes = _probes(options, preset, target.input, () if prepared is None else prepared.clips)

@@ -1,7 +1,6 @@
 """Memory that tensors took and gave back, returned to the system."""
 
 import ctypes
-import gc
 from collections.abc import Callable
 from functools import cache
 
@@ -12,16 +11,12 @@ def _trim() -> Callable[[int], int] | None:
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
-def return_free_memory(*, cycles: bool = False) -> None:
-    """Return freed memory to the system; with `cycles` also what only Python's collector can free.
-
-    A network that was observed leaves such a cycle around the graph of that pass: 4.2 GB for ViViT-base.
+def return_free_memory() -> None:
+    """Return freed memory to the system.
 
     glibc keeps what the activations of a pass took, in pieces that the next pass does not fit into: after a ViViT for
     32x112x112 clips was loaded, 3.0 GB stayed with a process that held 1.2.
     """
-    if cycles:
-        gc.collect()
     trim = _trim()
     if trim is not None:
         trim(0)

@@ -1,8 +1,11 @@
 """What a training step costs is counted right: operations by hand, bytes against what is really allocated."""
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from auditor.model.training_step import observed_step
 from auditor.model.video import VideoModel
@@ -57,3 +60,15 @@ def test_counting_keeps_nothing_that_the_pass_does_not(model: VideoModel) -> Non
     wanted = torch.autograd.grad(model(clip).logsumexp(1).sum(), parameters)
     for ours, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, plain)
+
+
+def test_what_a_pass_kept_goes_with_it_though_nobody_went_back_through_it():
+    spec = InputSpec(frames=2, channels=3, height=4, width=4, layout="NCTHW")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(96, 5), nn.Tanh(), nn.Softmax(1), nn.Sigmoid())
+    model = VideoModel(net, spec)
+    seen, _ = observed_step(model, torch.rand(1, *spec.clip_shape).requires_grad_())
+    kept = StorageWeakRef(seen.output.untyped_storage())
+    assert not kept.expired()
+    del seen
+    gc.collect()
+    assert kept.expired()
