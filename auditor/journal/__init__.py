@@ -1,7 +1,7 @@
 """What an interrupted audit or study has finished, kept by its content, so that the same command goes on from there."""
 
-from auditor.journal.digest import digest_of, parameters_digest
+from auditor.journal.digest import digest_of, parameters_digest, rounded
 from auditor.journal.folder import Journal, stored
 from auditor.journal.keeping import Kept, clear, journaling, kept
 
-__all__ = ["Journal", "Kept", "clear", "digest_of", "journaling", "kept", "parameters_digest", "stored"]
+__all__ = ["Journal", "Kept", "clear", "digest_of", "journaling", "kept", "parameters_digest", "rounded", "stored"]

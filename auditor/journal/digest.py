@@ -44,3 +44,8 @@ def parameters_digest(model: PublicModel) -> str:
         known = state, digest_of(dict(model.named_parameters()))
         _KNOWN[model] = known
     return known[1]
+
+
+def rounded(seconds: float) -> str:
+    """Return seconds of work as a digest takes them: counts that began elsewhere differ in their last bits."""
+    return f"{seconds:.6g}"

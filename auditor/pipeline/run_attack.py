@@ -6,7 +6,7 @@ from functools import partial
 
 from auditor.attack import CLOSED_FORMS, Attack
 from auditor.federated import LocalClient
-from auditor.journal import kept, parameters_digest
+from auditor.journal import kept, parameters_digest, rounded
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
 from auditor.records.free_memory import return_free_memory
@@ -79,7 +79,8 @@ def _depends_on(attack: Attack, view: View, budget: Budget, seed: int) -> Sequen
         raise TypeError(f"what a {type(client).__name__} computes cannot be told")
     return (
         attack, view.knowledge, view.update, view.target.sha256, view.target.input, view.target.classes,
-        parameters_digest(client.model), client.configuration, budget.seconds, budget.steps, budget.checkpoints, seed,
+        parameters_digest(client.model), client.configuration, rounded(budget.seconds), budget.steps,
+        budget.checkpoints, seed,
     )  # fmt: skip
 
 

@@ -106,10 +106,10 @@ def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAME
     covered = cover_result(results)
     one = page_one(results)
     annexes = (results.get("context") or {}).get("annexes", ())
-    sections = [s for s in SECTIONS if s[0] not in ANNEXES or s[0] in annexes]
     clips = leak_clips(results)
     decided = judgement.shown(results)
-    sections = [(anchor, title) for anchor, title in SECTIONS if anchor != "gate" or decided is not None]
+    absent = {*ANNEXES} - {*annexes} | ({"gate"} if decided is None else set())
+    sections = [(anchor, title) for anchor, title in SECTIONS if anchor not in absent]
     return {
         **results,
         "printed": printed,

@@ -21,6 +21,7 @@ from PIL import Image
 from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
 from auditor.cli import main as cli
 from auditor.cli.catalogue import listing
+from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.gate_options import GateOptions
 from auditor.output_options import ScanFiles
@@ -348,7 +349,9 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
         return set(inspect.signature(command).parameters)
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "output", "sr", "lpips", "faces"}
-    of_the_audit |= {field.name for kind in (GateOptions, ScanFiles) for field in fields(kind)}
+    of_the_audit |= {"replay", "sign_key"} | {
+        f.name for kind in (GateOptions, ScanFiles, DocumentOptions) for f in fields(kind)
+    }
     assert named(cli.scan) - of_the_audit <= named(cli.attack)
 
 

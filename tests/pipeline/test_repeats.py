@@ -33,6 +33,12 @@ SEARCHES = ("least-squares-matching", "feature-inversion")
 
 # A module that reads a clock, and what it may do with it: tell. `Ceiling` alone decides by one, and only what begins.
 READS_A_CLOCK = {
+    "auditor/comparison/run.py": "the date of the comparison",
+    "auditor/pipeline/protection/search.py": "the date of the search",
+    "auditor/report/updates/defend.py": "the date, as it is written",
+    "auditor/report/language/numerals.py": "a date, as a language writes it",
+    "auditor/report/language/templates.py": "a date, as a language writes it",
+    "auditor/verification/judgement_values.py": "the last day of a waiver, against the day that the results state",
     "auditor/records/ceiling.py": "what would end after --max-time is left out whole, and named",
     "auditor/pipeline/scan.py": "the date of the audit",
     "auditor/pipeline/single_attack/run.py": "the date of the attack",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from auditor.attack import as_sent
 from auditor.exposure import Exposed, expose
-from auditor.journal import kept, parameters_digest
+from auditor.journal import kept, parameters_digest, rounded
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.records import Skipped, deviation_of
 
@@ -33,7 +33,7 @@ def expose_update(
 
     def depends_on() -> tuple[object, ...]:
         told = context.target.sha256, parameters_digest(context.target.model), client.configuration
-        return *told, observed.clips, labels, observed.update, pixel_variance, seconds, deviation
+        return *told, observed.clips, labels, observed.update, pixel_variance, rounded(seconds), deviation
 
     def analyse() -> Exposed | Skipped:
         return expose(
