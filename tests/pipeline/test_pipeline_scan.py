@@ -112,6 +112,7 @@ def test_a_bias_carries_no_picture(bias_only):
     assert bias_only["model"]["parameters"]["sent_elements"] == 10
 
 
+@pytest.mark.slow
 def test_with_four_clips_an_update_the_nulls_know_nothing_of_the_truth():
     made = audit("flat", short(attacks=(LEAST_SQUARES, "layer-recursion")), batch=4)
     nulls = [c for c in made["controls"] if c["kind"] == "null"]

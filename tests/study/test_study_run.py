@@ -83,6 +83,7 @@ def test_everything_is_written(whole):
     assert not list(out.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere_it_goes_on_to_the_same_results(whole):
     folder, _ = whole
     out = folder / "interrupted"
