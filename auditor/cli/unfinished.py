@@ -1,7 +1,7 @@
 """Where a scan keeps its finished parts until its report is written, and what an interrupt says of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ def kept_in(folder: Path) -> list[Path]:
 def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
     """Keep what a scan finishes in a folder while active, and take up what is there; do nothing without one."""
     if folder is None:
-        with nullcontext():
-            yield
+        yield
         return
     from auditor.content_key import program_key
     from auditor.journal import journaling

@@ -103,13 +103,9 @@ def check_comparison(results: Mapping[str, Any], name: str = "the comparison") -
 
 def read_comparison(path: Path) -> dict[str, Any] | None:
     """Return the content of a comparison.json, checked; None where the file is none, or cannot be read at all."""
-    try:
-        found = _loaded(path)
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or found.get("schema") != COMPARISON:
-        return None
-    check_comparison(found, str(path))
+    found = _of_schema(path, COMPARISON)
+    if found is not None:
+        check_comparison(found, str(path))
     return found
 
 
