@@ -44,7 +44,7 @@ def within(ours: Mapping[str, Tensor], sent: Mapping[str, Tensor], *, together: 
     in units of what was sent, because a later defence may have scaled it.
     """
     groups = [list(ours)] if together else [[name] for name in ours]
-    made = {}
+    made: dict[str, Tensor] = {}
     for names in groups:
         kept = [(ours[n].detach()[sent[n] != 0.0], sent[n][sent[n] != 0.0]) for n in names]
         mine, theirs = (torch.cat(parts) for parts in zip(*kept, strict=True))
