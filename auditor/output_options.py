@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
@@ -10,6 +11,11 @@ from auditor.terms import OUTPUT
 from auditor.values import FilePath, Listed, Switch, one_of
 
 _output = partial(option, panel=OUTPUT)
+
+
+def resume_option() -> Any:
+    """Return the option of every command that can go on where an earlier run of it was interrupted."""
+    return _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
 
 
 @declaration
@@ -31,7 +37,7 @@ class ScanFiles:
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
     reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
-    resume: bool = _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
+    resume: bool = resume_option()
 
 
 @declaration
@@ -51,6 +57,7 @@ class DefendFiles:
         Path("fl-audit-defend"), FilePath("DIR"), "Folder for defend.json, .html, .pdf and .md.", former=("output",)
     )
     json: bool = _output(False, Switch(), "Print JSON and nothing else, beside the folder.")
+    resume: bool = resume_option()
 
 
 @declaration

@@ -45,10 +45,10 @@ def finished(folder: Path | None) -> None:
         clear(folder)
 
 
-def unfinished_words() -> str:
-    """Say what an interrupted scan leaves behind."""
+def unfinished_words(lost: str = "no report was written") -> str:
+    """Say what an interrupted command leaves behind, and what is `lost`."""
     count = _parts[0].units if _parts else 0
     if not count:
-        return "no report was written"
+        return lost
     parts = "one finished part is" if count == 1 else f"{count} finished parts are"
-    return f"no report was written; {parts} kept, and the same command goes on from there"
+    return f"{lost}; {parts} kept, and the same command goes on from there"
