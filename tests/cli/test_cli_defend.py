@@ -32,6 +32,7 @@ def run(run, tmp_path):
     return functools.partial(run, "defend")
 
 
+@pytest.mark.slow
 def test_the_weakest_noise_is_that_of_a_grid_by_hand(run, tmp_path):
     code, out, _ = run("nets.py:leaking", *SHAPE, "--defence", "gaussian", "--defence", "clip", "--json", "--out", "d")
     found = json.loads(out)
