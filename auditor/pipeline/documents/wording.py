@@ -124,16 +124,16 @@ def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Ski
                 "effect": "not measured",
             }
         )
+    if any(s.because == "out-of-budget" for s in skipped):
+        found.append(
+            {"text": "Repeat with a larger --preset or --max-time: some attacks did not fit.", "effect": "not measured"}
+        )
     if not variants:
         found.append(
             {
                 "text": "Measure what batch size, a frozen backbone and BatchNorm mode change: add --what-if.",
                 "effect": "not measured",
             }
-        )
-    if any(s.because == "out-of-budget" for s in skipped):
-        found.append(
-            {"text": "Repeat with a larger --preset or --max-time: some attacks did not fit.", "effect": "not measured"}
         )
     return found
 

@@ -26,6 +26,7 @@ def _plain() -> tuple[tuple[str, str], ...]:
         (r"1 seeds?; three", _raw("each attack was run once")),
         (r"2 seeds; three", _raw("each attack was run twice")),
         (r"(?P<n>\d+) probe clips; five", _raw("only %(n)s test clips")),
+        (r"no probe clip was attacked", _raw("no attack was carried out on a test clip")),
         (r"1 probe clip; five", _raw("only one test clip")),
         (r"no form for the defences is known of", _raw("some attacks could not be adapted to the protection in place")),
         (r"controls held and the import is faithful", _raw("every control held")),
