@@ -24,6 +24,7 @@ from auditor.output_options import (
     ReportOptions,
     ScanFiles,
     SchemaOptions,
+    WorkOptions,
 )
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, SEARCH, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
@@ -360,7 +361,7 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, SigningOptions, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),

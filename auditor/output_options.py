@@ -1,4 +1,4 @@
-"""Options of what commands write and print."""
+"""Options of what commands write and print, and of who does the work: they change nothing that is found."""
 
 from functools import partial
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
-from auditor.terms import OUTPUT
-from auditor.values import FilePath, Listed, Switch, one_of
+from auditor.terms import OUTPUT, WORK
+from auditor.values import FilePath, Listed, Switch, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
+_work = partial(option, panel=WORK)
 
 
 def resume_option() -> Any:
@@ -38,6 +39,18 @@ class ScanFiles:
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
     reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
     resume: bool = resume_option()
+
+
+@declaration
+class WorkOptions:
+    """Who makes the parts of a scan. `jobs` are processes at a time, one thread each; None is this process alone."""
+
+    jobs: int | None = _work(
+        None,
+        Whole(1, 256),
+        "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
+        default_words="none beside this one",
+    )
 
 
 @declaration

@@ -24,17 +24,17 @@ def kept_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
-    """Keep what a scan finishes in a folder while active, and take up what is there; do nothing without one."""
+def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[Any]:
+    """Keep what a scan finishes in a folder while active, and take up what is there; yield None without a folder."""
     if folder is None:
-        yield
+        yield None
         return
     from auditor.content_key import program_key
     from auditor.journal import journaling
 
     with journaling(folder, program_key(), tell) as parts:
         _parts[:] = [parts]
-        yield
+        yield parts
 
 
 def finished(folder: Path | None) -> None:

@@ -18,7 +18,7 @@ from auditor.cli import main as cli
 from auditor.document_options import DocumentOptions
 from auditor.errors import AuditError
 from auditor.gate_options import GateOptions
-from auditor.output_options import ScanFiles
+from auditor.output_options import ScanFiles, WorkOptions
 from auditor.pipeline import ScanOptions, Silent
 from auditor.pipeline.inspection import inspect
 
@@ -246,6 +246,6 @@ def test_inspect_takes_every_option_of_scan_that_says_what_the_model_and_the_cli
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
     of_the_audit |= {"reference", "sr", "lpips", "faces"}
     of_the_audit |= {"replay", "sign_key"} | {
-        f.name for kind in (GateOptions, ScanFiles, DocumentOptions) for f in fields(kind)
+        f.name for kind in (GateOptions, ScanFiles, WorkOptions, DocumentOptions) for f in fields(kind)
     }
     assert named(cli.scan) - of_the_audit <= named(cli.inspect_model)
