@@ -21,12 +21,14 @@ from auditor.pipeline.documents.baseline_variant import with_own_finding
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
 from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
+from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.machine_cuts import machine_cuts, open_by_time
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.identity import Identity
+from auditor.pipeline.layerwise.study_layers import LayerStudy
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
 from auditor.pipeline.planted.own_net_control import doubt
@@ -95,6 +97,7 @@ class Gathered:
     enhanced: Mapping[int, tuple[Enhancement, ...]]
     identities: Mapping[str, Identity]
     variants: tuple[Variant, ...]
+    single: LayerStudy | Skipped | None
     malicious: MaliciousServer | None
     membership: Membership | Skipped
     references: References
@@ -122,7 +125,9 @@ def assemble(g: Gathered) -> Audit:
         replayed=g.replayed,
         unadapted=tuple(dict.fromkeys(name for names in g.left_out.values() for name in names)),
     )
-    block = _exposure(g)
+    gradients = g.observed[0].update.gradients
+    single = layer_attacks_block(g.single, g.exposed, g.findings)
+    block = _exposure(g, None if single is None or single.ranks is None else single.ranks.exposed)
     compared = with_own_finding(g.variants, g.findings, g.observed[0].probe.name)
     return Audit(
         results=document(
@@ -138,7 +143,10 @@ def assemble(g: Gathered) -> Audit:
                 scaled_down=scaled_down_block(g.smaller),
                 labels=_labels(g),
                 exposure=block,
-                layers=layer_blocks(g.context, g.exposed, block.reason or ""),
+                layers=with_recoveries(
+                    layer_blocks(g.context, g.exposed, block.reason or ""), g.context, gradients, g.single
+                ),
+                layer_attacks=single,
                 what_if=variant_blocks(compared),
                 membership=membership_block(g.membership),
                 references=references_block(g.references, g.copied, any(f.reference for f in g.findings)),
@@ -261,7 +269,7 @@ def _labels(g: Gathered) -> LabelsBlock:
     )
 
 
-def _exposure(g: Gathered) -> ExposureBlock:
+def _exposure(g: Gathered, ranks: float | None) -> ExposureBlock:
     if g.exposed is None:
         reason = next((s.reason for s in g.skipped if s.stage == "expose"), "not measured")
         return ExposureBlock(
@@ -273,6 +281,6 @@ def _exposure(g: Gathered) -> ExposureBlock:
         coverage=g.exposed.coverage,
         sigma=g.exposed.all.sigma,
         reason="",
-        rank_correlation=None,
+        rank_correlation=ranks,
         probe=g.observed[0].probe.name,
     )
