@@ -161,7 +161,10 @@ def assemble(g: Gathered) -> Audit:
                 ),
                 severity=_severity(worst),
                 confidence=sure,
-                actions=tuple(ActionBlock(**a) for a in actions(g.context, compared, g.skipped)),
+                actions=tuple(
+                    ActionBlock(**a)
+                    for a in actions(g.context, compared, g.skipped, None if single is None else single.withholding)
+                ),
                 replay=g.replayed,
                 privacy=None if g.claim is None else judge_claim(g.claim, g.context.protocol, g.findings),
                 environment=environment_block(g.device, g.pace),
@@ -213,6 +216,7 @@ def _course(g: Gathered) -> Course:
         hidden=(
             *unaccounted_for(g.context.target.fidelity),
             *_shown_on_smaller(g.smaller),
+            *_shown_by_layers(g.single),
             *doubt(g.controls),
             *open_by_time(g.ceiling),
             *_differs(g.replayed),
@@ -223,6 +227,12 @@ def _course(g: Gathered) -> Course:
 def _shown_on_smaller(smaller: ScaledDown | Skipped | None) -> tuple[str, ...]:
     shown = isinstance(smaller, ScaledDown) and smaller.shown
     return ("smaller clips were recovered from updates of the same weights",) if shown else ()
+
+
+def _shown_by_layers(single: LayerStudy | Skipped | None) -> tuple[str, ...]:
+    """A part of the update is no more than the update: what comes of it without a null control forbids a PASS."""
+    shown = isinstance(single, LayerStudy) and single.shown
+    return ("an attack on a part of the update recovered a recognisable picture",) if shown else ()
 
 
 def _differs(replayed: ReplayAgreement | None) -> tuple[str, ...]:

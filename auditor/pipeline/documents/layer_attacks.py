@@ -8,6 +8,7 @@ from torch import Tensor
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context
 from auditor.pipeline.documents.model import determined
+from auditor.pipeline.documents.wording import named
 from auditor.pipeline.findings import Finding
 from auditor.pipeline.layerwise.partial_update import PartRecovered
 from auditor.pipeline.layerwise.rank_correlation import LEAST_LAYERS, rank_correlation
@@ -148,8 +149,7 @@ def withholding_block(study: LayerStudy, findings: Sequence[Finding]) -> Withhol
 
 def sentence(names: Sequence[str], share: float, before: PartialRecovery | None, after: PartialRecovery | None) -> str:
     """Return the answer: what to keep back, how much that is, and what it did."""
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more layers" if len(names) > 3 else "")
-    told = f"Keep back {shown} ({share:.1%} of the numbers that are sent)"
+    told = f"Keep back {named(names)} ({share:.1%} of the numbers that are sent)"
     if before is None or after is None:
         return f"{told}: no attack then recovers a recognisable picture."
     told += f": the best picture falls from {before.psnr:.1f} to {after.psnr:.1f} dB"

@@ -4,11 +4,12 @@ from auditor.attack import Preset
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
-from auditor.pipeline.layerwise.partial_update import Subject
+from auditor.pipeline.layerwise.partial_update import PartRecovered, Subject
 from auditor.pipeline.layerwise.single_layers import LayerAttacks, attack_layers
 from auditor.pipeline.layerwise.withholding import Withholding, withhold
 from auditor.pipeline.progress import Display
 from auditor.records import Ceiling, Clips, Clock, Skipped, record
+from auditor.score import Grade
 
 
 @record
@@ -17,6 +18,12 @@ class LayerStudy:
 
     found: LayerAttacks
     withholding: Withholding
+
+    @property
+    def shown(self) -> bool:
+        """Whether a recognisable picture came of the whole update or of any part of it."""
+        made = [self.found.whole, *(part for one in self.found.layers for part in (one.alone, one.without))]
+        return any(isinstance(part, PartRecovered) and part.grade >= Grade.RECOGNISABLE for part in made)
 
 
 def study_layers(

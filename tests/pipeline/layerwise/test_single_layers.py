@@ -13,6 +13,7 @@ from auditor.pipeline import Silent
 from auditor.pipeline.context import observe_probes, set_up
 from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.model import layer_blocks
+from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.layerwise.rank_correlation import rank_correlation
 from auditor.pipeline.layerwise.single_layers import by_promise
 from auditor.pipeline.layerwise.study_layers import study_layers
@@ -121,3 +122,20 @@ def test_a_linear_layer_on_pixels_has_to_be_kept_back_for_it_gives_the_clip_alon
 def test_orders_are_compared_by_ranks(predicted, recovered, expected):
     found = rank_correlation(predicted, recovered)
     assert found is None if expected is None else found == pytest.approx(expected)
+
+
+def test_what_to_keep_back_is_an_action_with_its_measured_effect(tokens):
+    context, _, made = tokens
+    block = layer_attacks_block(made, None, ()).withholding
+    (first, *_) = actions(context, (), (), block)
+    assert first["text"].startswith(f"Keep back {block.layers[0]}")
+    assert f"{block.before.psnr:.1f} dB to {block.after.psnr:.1f} dB" in first["effect"]
+    none = replace(block, layers=(), after=None)
+    assert not any("Keep back" in action["text"] for action in actions(context, (), (), none))
+
+
+def test_a_picture_from_a_part_of_the_update_forbids_a_pass(tokens):
+    _, _, made = tokens
+    assert made.shown
+    dark = replace(made, found=replace(made.found, whole=made.withholding.confirmed.left, layers=()))
+    assert not dark.shown
