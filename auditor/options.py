@@ -30,6 +30,7 @@ from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, SEARC
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
     Choice,
+    Count,
     Duration,
     FilePath,
     FrameSource,
@@ -223,6 +224,12 @@ class ScanOptions(ClientOptions):
         "Measure changes of batch, trained part and BatchNorm.",
         flags=("--what-if/--no-what-if",),
         default_words="in standard and deep",
+    )
+    layers: int | None = _audit(
+        None,
+        Count(),
+        "Layers that are attacked one by one, and left out one by one, most promising first.",
+        default_words="what fits in standard and deep with what-if, else 0",
     )
     malicious_server: bool | None = _audit(
         None,
