@@ -3,13 +3,15 @@
 # make lint   style, types, architecture
 # make slow   tests that take minutes
 # make shapes every annotated tensor shape, checked while the tests run
+# make device every attack's tests with the attack on an emulated accelerator
+# make gpu    what only a GPU can show, in at most ten minutes; exits with 2 where there is none
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint shapes slow clean system
+.PHONY: demo test lint shapes device gpu slow clean system
 
 demo: $(VENV)/.demo
 	@mkdir -p demo
@@ -27,6 +29,14 @@ slow: $(VENV)/.dev
 
 shapes: $(VENV)/.dev
 	FL_AUDIT_CHECK_SHAPES=1 $(BIN)/python -m pytest $(addprefix tests/,probe federated attack enhance exposure score)
+
+device: $(VENV)/.dev
+	FL_AUDIT_EMULATED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+	  $(addprefix tests/attack/,closed_form features fedavg labels malicious matching recursion)
+
+# The Python that is there, with torch and little else: what is missing is told and left out.
+gpu:
+	$(PYTHON) benchmarks/gpu.py --out gpu.json
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

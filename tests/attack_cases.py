@@ -77,9 +77,8 @@ class Imprinted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shift = self.plant(x.flatten(1)).relu().mean(dim=1)
-        return self.head(
-            self.body(x + 1e-3 * shift[:, None, None, None, None] * torch.linspace(-1.0, 1.0, x.shape[-1]))
-        )
+        ramp = torch.linspace(-1.0, 1.0, x.shape[-1], device=x.device)
+        return self.head(self.body(x + 1e-3 * shift[:, None, None, None, None] * ramp))
 
 
 def baited(classes: int, spec: InputSpec) -> nn.Module:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import emulated_device
 import pytest
 import torch
 from rendered import page_contradictions
@@ -18,6 +19,15 @@ if os.environ.get("FL_AUDIT_CHECK_SHAPES"):
 
     stages = ("probe", "federated", "attack", "enhance", "exposure", "score")
     install_import_hook([f"auditor.{stage}" for stage in stages], "beartype.beartype")
+
+# PyTorch makes a thread for every device at the first backward pass, and none for devices that come later.
+emulated_device.device()
+
+if os.environ.get("FL_AUDIT_EMULATED"):
+    # `make device` runs every attack of the attacks' tests on the emulated device; it takes minutes.
+    from emulated_device.moving import run_attacks_on
+
+    run_attacks_on(emulated_device.device())
 
 # Processes that tests start read it. Small nets gain nothing from a second thread, and lose much on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -59,9 +69,13 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of the longest files first; all others keep their order."""
+    """Put tests of the longest files first, all others keep their order; skip those of a GPU where there is none."""
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="no GPU here"))
 
 
 def _read_again(render: Callable[..., str]) -> Callable[..., str]:

@@ -1,19 +1,36 @@
 """What every attack is: a name, a source, a condition, and a way from a view to a reconstruction."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import wraps
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 from auditor.attack.certificate import residual
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clips, Defence, Effect, Label, Reconstruction, Skipped, View, counting
+from auditor.records import Budget, Clips, Defence, Effect, Label, Reconstruction, Skipped, View, counting, placed
 from auditor.results.model import Determinacy
 
 # Left-out parameters and sums over clients are part of the client that every attack simulates.
 IN_CLIENT: frozenset[Effect] = frozenset({"omission", "sum"})
 # An attack that follows directions of gradients needs no size: they survive a scale that nobody knows.
 ANY_SIZE: frozenset[Effect] = IN_CLIENT | {"scale"}
+# Methods of attacks that may make tensors.
+_READ_A_VIEW = frozenset({"invert", "obstacle", "measure", "work", "needless"})
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _where_the_update_is(
+    method: Callable[Concatenate["Attack", View, P], R],
+) -> Callable[Concatenate["Attack", View, P], R]:
+    @wraps(method)
+    def on_device(self: "Attack", view: View, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with placed(view.update.device):
+            return method(self, view, *args, **kwargs)
+
+    return on_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +62,10 @@ class Attack(abc.ABC):
     succeeds: str = ""
 
     def __init_subclass__(cls) -> None:
-        """Count the work of every inversion, whoever asks for it: budgets are told in it."""
+        """Count the work of every inversion, whoever asks for it, and make its tensors where the update is."""
         super().__init_subclass__()
+        for name in _READ_A_VIEW & vars(cls).keys():
+            setattr(cls, name, _where_the_update_is(vars(cls)[name]))
         if "invert" in vars(cls):
             cls.invert = counting()(cls.invert)  # type: ignore[method-assign]
 

@@ -42,18 +42,20 @@ class Spectrum:
         Modes are pooled by frame frequency, colour and rings of spatial frequency. Constant modes are left out.
         """
         shape = tuple(power.shape)
-        t, c, s = (f.expand(shape).flatten() for f in _frequencies((shape[0], shape[1], shape[2], shape[3])))
-        group = _rings(power)
+        waves = _frequencies((shape[0], shape[1], shape[2], shape[3]))
+        t, c, s = (f.to(power.device).expand(shape).flatten() for f in waves)
+        group = _rings(power).to(power.device)
         bins = int(group.max()) + 1
 
         def pooled(value: Tensor) -> Tensor:
-            return torch.zeros(bins, dtype=torch.float64).index_add_(0, group, value.double().cpu())
+            # A few numbers are left, whose fit takes hundreds of small steps: they are taken on the processor.
+            return torch.zeros(bins, dtype=torch.float64).index_add_(0, group, value.double()).cpu()
 
         count = pooled(torch.ones_like(t))
         mean = [pooled(value) / count for value in (power.flatten(), t, c, s)]
         inside = (mean[1] > 0) | (mean[3] > 0)
         observed, t, c, s, count = (value[inside] for value in (*mean, count))
-        start = torch.tensor(self.parameters, dtype=torch.float64)
+        start = torch.tensor(self.parameters, dtype=torch.float64, device="cpu")
         free = start.clone().requires_grad_(True)
         solver = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 

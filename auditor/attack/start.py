@@ -111,9 +111,9 @@ class ReferenceFrame:
         LookupError
             This attacker knows no reference frame.
         """
-        over_time = reference_copy(knowledge, self.count).cpu()
-        shape = (knowledge.batch, *knowledge.clip_shape)
-        return (over_time[None] + self.noise * torch.randn(shape, generator=generator)).clamp(0.0, 1.0)
+        noise = torch.randn((knowledge.batch, *knowledge.clip_shape), generator=generator)
+        over_time = reference_copy(knowledge, self.count).to(noise.device)
+        return (over_time[None] + self.noise * noise).clamp(0.0, 1.0)
 
 
 def reference_copy(knowledge: Knowledge, count: int) -> Clip:

@@ -19,6 +19,7 @@ from auditor.records import (
     PublicModel,
     Update,
     at_client,
+    random_state_kept,
     split_at_sum,
 )
 
@@ -220,8 +221,7 @@ class LocalClient:
             self.model.dropout(False)
             yield
             return
-        devices = [clips.device] if clips.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        with random_state_kept(clips.device):
             torch.manual_seed(self.seed)
             self.model.dropout(True)
             try:

@@ -1,5 +1,6 @@
 """The one model that every other stage sees: clips in [0, 1] go in, logits come out."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -21,10 +22,11 @@ from auditor.model.output import pooled, select
 from auditor.model.parameter_values import with_parameters
 from auditor.model.pytorch.inner import Archived
 from auditor.model.pytorch.unwrapped import uncompiled, without_checkpoints
+from auditor.model.recurrent import StepByStep
 from auditor.model.stochastic_layers import random_modules
 from auditor.model.straight_through import StraightThrough, inference_as_no_grad
 from auditor.model.two_part import TwoPart, trained_part
-from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool
+from auditor.records import BatchNormMode, Clips, InputSpec, NormInput, TemporalPool, as_written
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -131,6 +133,10 @@ class VideoModel(nn.Module):
         other._detours = self._detours
         return other
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "VideoModel":
+        """Return the view of a copy of the network, whose tables of parameters it shares."""
+        return self.over(copy.deepcopy(self.network, memo))
+
     def prepare(self, clips: Clips) -> Tensor:
         """Return clips as the network reads them: rescaled, normalised and in its axis order."""
         if not self._plain:
@@ -166,18 +172,19 @@ class VideoModel(nn.Module):
         x = self.prepare(clips)
         with ExitStack() as stack:
             stack.callback(_restore_gradients, torch.is_grad_enabled())
+            stack.enter_context(as_written())
             if self.sees_through:
                 stack.enter_context(StraightThrough())
             if isinstance(network, OnnxModule):
                 return network(x)
             # Networks may write into what they are given, or view it as one row: a batch of clips is theirs, in order.
             x = x.clone(memory_format=torch.contiguous_format) if self._plain else x.contiguous()
-            # Fused attention and cuDNN's recurrent networks have no second derivative.
+            # Fused attention has no second derivative.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
-            if self._recurrent and x.is_cuda:
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            if self._recurrent and x.device.type != "cpu":
+                stack.enter_context(StepByStep())
             stack.enter_context(inference_as_no_grad())
             stack.enter_context(without_checkpoints())
             stack.enter_context(uncompiled())

@@ -48,6 +48,7 @@ from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest, variants
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Ceiling, Clips, Clock, InputSpec, Probe, Skipped, Target
+from auditor.records.arithmetic import compute_exactly
 from auditor.records.free_memory import return_free_memory
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
@@ -226,13 +227,14 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device; `auto` is a GPU where there is one.
+    """Return the device, told how to compute; `auto` is a GPU where there is one.
 
     Raises
     ------
     UsageError
         The device does not exist here.
     """
+    compute_exactly()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -33,6 +33,7 @@ from auditor.records.forms import (
     TemporalPool,
 )
 from auditor.records.operation_cost import decomposition_seconds, product_seconds
+from auditor.records.placement import as_written, placed, random_state_kept
 from auditor.records.probe import Probe
 from auditor.records.reconstruction import Checkpoint, LabelGuess, Reconstruction, RecoveredActivation, View
 from auditor.records.target import (
@@ -100,13 +101,16 @@ __all__ = [
     "Unaccounted",
     "Update",
     "View",
+    "as_written",
     "at_client",
     "charge",
     "charged",
     "counting",
     "decomposition_seconds",
     "deviation_of",
+    "placed",
     "product_seconds",
+    "random_state_kept",
     "record",
     "repeated",
     "signs_kept",

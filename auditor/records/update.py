@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -151,6 +152,11 @@ class Update:
     algorithm: Algorithm = "FedSGD"
     precision: str = "float32"
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the update is; the processor for one that holds nothing."""
+        return next((g.device for g in self.gradients.values()), torch.device("cpu"))
 
 
 @record

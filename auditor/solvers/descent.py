@@ -106,8 +106,8 @@ def descend(
             matched, score = objective(x, progress)
             loss = matched + weight * priors(x)
             (gradient,) = torch.autograd.grad(loss, z)
-            value = float(score.detach())
-            if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
+            value, height, finite = _read(score, loss, gradient)
+            if not math.isfinite(value) or not finite:
                 outcome = Outcome.DIVERGED
                 break
             taken = step + 1
@@ -120,7 +120,7 @@ def descend(
             if step % every == 0 or step == steps - 1:
                 trace.append(Trace(step=step, seconds=taken * each, objective=value))
                 budget.progress(progress)
-            mover.step(float(loss.detach()), gradient, progress, schedule.step_size(progress))
+            mover.step(height, gradient, progress, schedule.step_size(progress))
             variables.confine(z)
     return Run(
         clips=best.clamp(0.0, 1.0),
@@ -132,6 +132,13 @@ def descend(
         outcome=outcome or plateau(trace, moved(best, halfway), moved(halfway, first)),
         checkpoints=tuple(kept_clips),
     )
+
+
+def _read(score: Tensor, loss: Tensor, gradient: Tensor) -> tuple[float, float, bool]:
+    """Return two numbers, and whether a gradient is finite: a GPU is waited for once a step."""
+    finite = torch.isfinite(gradient).all()
+    value, height, sound = torch.stack([score.detach(), loss.detach().to(score), finite.to(score)]).tolist()
+    return value, height, bool(sound)
 
 
 def _checkpoint_steps(steps: int, count: int) -> frozenset[int]:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from functools import cache
 from types import FunctionType, MethodType, ModuleType
 
+import emulated_device
 import pytest
 import torch
 from attack_cases import BUDGET, CASES, SPEC, case_of, run
 from bench_nets import clip, psnr
+from emulated_device.checking import a_step, difference, on_device
 from torch import Tensor
 
-from auditor.attack import ATTACKS
+from auditor.attack import ATTACKS, BY_NAME
 from auditor.records import FederatedProtocol, Outcome, Reconstruction, Skipped, View
 
 EVERY = pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
@@ -205,6 +207,47 @@ def test_the_update_of_another_clip_shows_nothing(attack):
     gains = [max(psnr(one, other) for one in made.clips) - psnr(torch.full_like(other, 0.5), other) for other in others]
     assert max(gains) < 1.0 + len(made.clips) * 0.5
     assert sum(gains) / len(gains) < 0.5
+
+
+# ------------------------------------------------------------------------------------------------------ other devices
+
+# One of each way of solving or searching, for every test run; the others share their code.
+QUICK = {
+    "linear-input", "patch-embedding", "spear", "token-spans", "residual-recursion", "layer-recursion-rk",
+    "least-squares-matching", "span-inversion", "gradient-matching-r1", "imprint", "unrolled",
+}  # fmt: skip
+# What another order of sums may cost on a GPU; the emulated device gives the clips of the CPU to the bit.
+WITHIN_DB = 0.1
+DEVICES = (emulated_device.NAME, pytest.param("cuda", marks=pytest.mark.gpu))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "attack", [pytest.param(a, id=a.name, marks=() if a.name in QUICK else pytest.mark.slow) for a in ATTACKS]
+)
+def test_another_device_gives_the_same_clips(attack, device):
+    case, expected = solved(attack)
+    made, _ = on_device(attack, case, torch.device(device))
+    assert isinstance(made, Reconstruction), made
+    assert made.clips.device.type == device
+    assert made.labels == expected.labels
+    assert difference(made, expected, case) <= WITHIN_DB
+    assert made.objective == pytest.approx(expected.objective, rel=1e-2, abs=1e-6)
+
+
+# How often a step of matching makes the processor wait for the device at most: once for a copy of three numbers, the
+# objective, what is descended, and whether its slope is finite. DLG's line search reads the objective where it looks.
+WAITS = {"gradient-matching": 1, "least-squares-matching": 5, "dlg": 6}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_step_waits_no_oftener_than_stated(name):
+    attack = BY_NAME[name]
+    case, _ = solved(attack)
+    (_, few), (_, many) = (on_device(attack, case, emulated_device.device(), steps) for steps in (60, 90))
+    waits, copies = a_step(few, many, 30)
+    assert waits <= WAITS[name]
+    assert copies <= 1
 
 
 # ------------------------------------------------------------------------------------------------------- blindness

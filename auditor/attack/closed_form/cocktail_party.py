@@ -27,6 +27,7 @@ from auditor.records import (
     View,
 )
 from auditor.solvers.descent import checkpoint
+from auditor.solvers.least_norm import least_norm
 
 # Singular values below this share of the largest are float32 rounding.
 _RANK = 1e-6
@@ -193,13 +194,13 @@ class _Mixture:
     def unmixed(self, rows: Float[Tensor, "row mixture"]) -> tuple[Clips, Float[Tensor, "row unit"]]:
         """Return clips and slopes: X = S^-1 rows right and D' = left rows^-1 S, with lengths S such that db = D' 1."""
         mixing = self.left @ torch.linalg.inv(rows)
-        lengths = torch.linalg.lstsq(mixing, self.bias[:, None]).solution
+        lengths = least_norm(mixing, self.bias[:, None])
         inputs = (rows @ self.right) / torch.where(lengths.abs() > 1e-300, lengths, 1.0)
         return self._clips(inputs), (mixing * lengths[:, 0]).T
 
     def refined(self, slopes: Float[Tensor, "row unit"]) -> tuple[Clips, Float[Tensor, "row unit"]] | None:
         """Return the clips and slopes of the mixing Q, D' = left Q, nearest to these slopes; None if singular."""
-        mixing = torch.linalg.lstsq(self.left, slopes.T.nan_to_num()).solution
+        mixing = least_norm(self.left, slopes.T.nan_to_num())
         inverse, singular = torch.linalg.inv_ex(mixing)
         if int(singular) or not bool(torch.isfinite(inverse).all()):
             return None

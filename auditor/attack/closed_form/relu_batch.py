@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditor.records import Clock
+from auditor.solvers.least_norm import least_norm
 
 # Entries of a unit direction below this are zeros of the ReLU; float32 gradients leave about 1e-6 there.
 _ZERO = 1e-4
@@ -124,9 +125,9 @@ def _solved(
     q: Tensor, left: Tensor, right: Tensor, dw: Tensor, db: Tensor, weight: Tensor, bias: Tensor
 ) -> BatchInputs:
     """Scale the columns of Q so that the slopes add up to db, and see whether the ReLU agrees with them."""
-    q = q * torch.linalg.lstsq(left @ q, db[:, None]).solution[:, 0]
+    q = q * least_norm(left @ q, db[:, None])[:, 0]
     slopes = (left @ q).T
-    inputs = torch.linalg.lstsq(q, right).solution
+    inputs = least_norm(q, right)
     sloped = slopes.abs() > _ZERO * slopes.abs().amax(dim=1, keepdim=True)
     opened = inputs @ weight.T + bias > 0.0
     return BatchInputs(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from auditor.attack.features.frame_span import FrameSpan, frame_spans
 from auditor.records import Clips, Clock, Label, SplitModel, View
+from auditor.solvers.least_norm import least_norm
 from auditor.solvers.levenberg_marquardt import jacobian, minimise
 
 # Rounding of a float32 update leaves about 1e-7 to 1e-6 of the head's gradient unexplained at the true features; local
@@ -191,7 +192,7 @@ def _bias_level(view: View, span: FrameSpan) -> Tensor | None:
         g = view.update.gradients.get(name)
         if g is None or g.numel() != len(along) or not float(g.abs().max()) > 0.0:
             continue
-        c = torch.linalg.lstsq(along, g.double().reshape(-1, 1)).solution[:, 0]
+        c = least_norm(along, g.double().reshape(-1, 1))[:, 0]
         if float((along @ c - g.double().reshape(-1)).norm()) < 1e-3 * float(g.double().norm()):
             return c
     return None

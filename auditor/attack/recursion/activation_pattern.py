@@ -161,9 +161,9 @@ class _PatternSearch:
         cost = (1.0 / (seen.clamp(min=0.0) / self._scale + _SMALL))[bound]
         inner = basis[bound] @ free
         offset = 1e-6 + (0.0 if start is None else _ZERO * self._scale + basis[bound] @ start)
-        unit = {} if start is not None else {"A_eq": inner.sum(0).numpy()[None], "b_eq": [1.0]}
-        limit = torch.as_tensor(offset).expand(len(inner)).numpy()
-        made = linprog((cost @ inner).numpy(), A_ub=-inner.numpy(), b_ub=limit, bounds=(None, None), **unit)
+        rows, limit = inner.cpu().numpy(), torch.as_tensor(offset).expand(len(inner)).cpu().numpy()
+        unit = {} if start is not None else {"A_eq": inner.sum(0).cpu().numpy()[None], "b_eq": [1.0]}
+        made = linprog((cost @ inner).cpu().numpy(), A_ub=-rows, b_ub=limit, bounds=(None, None), **unit)
         if made.x is None:
             return None
         step = free @ torch.from_numpy(made.x).to(free)
@@ -219,7 +219,7 @@ class _PatternSearch:
 def _solved(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Return the least-squares solution of least norm, and a basis of what it leaves free."""
     if len(matrix) == 0:
-        return right.new_zeros(matrix.shape[1]), torch.eye(matrix.shape[1], dtype=matrix.dtype)
+        return right.new_zeros(matrix.shape[1]), torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     u, s, vh = torch.linalg.svd(matrix, full_matrices=len(matrix) < matrix.shape[1])
     rank = int((s > _INDEPENDENT).sum())
     if vh.shape[0] < vh.shape[1]:

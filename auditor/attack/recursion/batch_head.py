@@ -6,6 +6,7 @@ from torch import Tensor
 
 from auditor.attack.recursion.call_graph import Call, CallGraph
 from auditor.records import View
+from auditor.solvers.least_norm import least_norm
 from auditor.solvers.levenberg_marquardt import minimise
 
 # What rounding leaves of the equations, relative to the gradient: measured 1e-7 to 1e-6, and above 1e-3 where it ends
@@ -36,7 +37,7 @@ def gradients_of_clips(view: View, graph: CallGraph, call: Call) -> Tensor | Non
     wanted = torch.nn.functional.one_hot(torch.tensor(labels), gradient.shape[0]).double().T
 
     def features(mixing: Tensor) -> Float[Tensor, "clip feature"]:
-        return torch.linalg.lstsq(mixing, seen).solution
+        return least_norm(mixing, seen)
 
     def missed(mixing: Tensor) -> Tensor:
         read = features(mixing).reshape(graph.shapes[call.inputs[0]])

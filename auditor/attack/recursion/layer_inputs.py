@@ -15,6 +15,7 @@ from auditor.attack.recursion.weight_system import ROUNDING, WeightSystem, colum
 from auditor.attack.spectrum import Spectrum
 from auditor.modes import CosineTransform
 from auditor.records import Clips, View
+from auditor.solvers.least_norm import least_norm
 
 _AGAIN = 4
 # Clips that are drawn from the prior to learn what a layer usually reads.
@@ -278,6 +279,6 @@ def _decided(operation: Operation, pre: Preimage, gradient: Tensor) -> Tensor:
             units = ambiguous[p].nonzero().flatten()
             if 0 < len(units) <= len(null):
                 change = null[:, units] * (other - first)[p, units].double()
-                share = torch.linalg.lstsq(change, -(null @ first[p].double())[:, None]).solution.flatten()
+                share = least_norm(change, -(null @ first[p].double())[:, None]).flatten()
                 second[p, units] = share > _HALF
     return from_columns(second, operation, pre.ambiguous)

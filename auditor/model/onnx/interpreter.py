@@ -17,7 +17,7 @@ from auditor.model.onnx.operators import OPERATORS, Function, Operators
 from auditor.model.onnx.parameters.trainable_constants import Roles
 from auditor.model.onnx.plan import Plan
 from auditor.model.onnx.tracing import Tracer
-from auditor.records import NormInput
+from auditor.records import NormInput, random_state_kept
 
 DEEPEST_NAME = 64  # torch walks nested modules by recursion
 
@@ -150,7 +150,7 @@ class OnnxModule(nn.Module):
         if plan is None:
             # Tracing runs the graph once more: that must neither be noted nor cost the masks about to be drawn.
             noted, self.norm_inputs = self.norm_inputs, None
-            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=self.drop):
+            with random_state_kept(x.device, enabled=self.drop):
                 plan, result = self._trace(x)
             self._plans[key] = plan
             self.norm_inputs = noted

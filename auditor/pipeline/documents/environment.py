@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from auditor.records.arithmetic import arithmetic_block
+
 _PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "spandrel", "weasyprint")
 
 
@@ -19,6 +21,7 @@ def environment_block(device: torch.device, pace: float | None = None) -> Mappin
         "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 0,
+        **arithmetic_block(device),
     }
     if pace is not None:
         found["seconds_per_step"] = round(pace, 5)

@@ -71,7 +71,8 @@ def _fitting(rows: Float[Tensor, "row image"], gate: Float[Tensor, " row"]) -> F
     mine, scale = rows[loud], gate[loud, None]
     # Least squares among loud rows is well posed in an orthonormal basis of them.
     basis, mixing = torch.linalg.qr(mine)
-    pivots = torch.from_numpy(qr((basis / scale).T.numpy(), mode="r", pivoting=True)[1][:images].copy()).long()
+    order = qr((basis / scale).T.cpu().numpy(), mode="r", pivoting=True)[1]
+    pivots = torch.from_numpy(order[:images].copy()).long().to(basis.device)
     inverse = torch.linalg.inv(basis[pivots])
     generator = torch.Generator().manual_seed(0)
     tried = torch.randperm(len(mine), generator=generator)[:_TRIED]

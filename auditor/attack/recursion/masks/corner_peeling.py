@@ -13,6 +13,7 @@ from auditor.attack.recursion.masks.binary_masks import MOST_IMAGES, masks_among
 from auditor.attack.recursion.pooled_units import tap_positions
 from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.recursion.weight_system import obstacle
+from auditor.solvers.least_norm import least_norm
 
 # Gates below this share of the largest carry no equation worth having.
 _SILENT = 1e-5
@@ -92,7 +93,7 @@ def peel_corners(operation: Operation, gates: Tensor, gradient: Tensor) -> Peele
     if not patches.told_apart:
         return f"the patches that {operation.weight} reads are not told apart by its gradient"
     basis = patches.found()
-    mixed = torch.linalg.lstsq(basis.flatten(1).T, matrix.flatten(1).T, driver="gelsd").solution.T
+    mixed = least_norm(basis.flatten(1).T, matrix.flatten(1).T, "gelsd").T
     mixed = mixed.reshape(len(matrix), -1, walk.images)
     found = masks_among(mixed, spread[audible] / size[audible, None])
     if isinstance(found, str):
@@ -175,7 +176,7 @@ class _CornerPeeling:
             values = torch.cat([self._values, torch.zeros_like(self._values[:1])])
             wanted = values[torch.where(source < 0, self._positions, source)].permute(1, 2, 0).flatten(1)
             space = self._space[:, :, known].flatten(1)
-            share = torch.linalg.lstsq(space.T, wanted.T, driver="gelsd").solution
+            share = least_norm(space.T, wanted.T, "gelsd")
             self._accept(at, torch.einsum("pn,pit->nit", share, self._space))
         return torch.cat([self._blocks[p] for p in range(self._positions)])
 

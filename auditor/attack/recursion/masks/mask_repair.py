@@ -9,6 +9,7 @@ from torch import Tensor
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.pooled_units import tap_positions
 from auditor.attack.recursion.weight_system import ROUNDING, columns, from_columns
+from auditor.solvers.least_norm import least_norm
 
 # Rows of an output channel that miss this many times what a quiet channel misses hold a unit that is wrong.
 _OUTLIER, _QUIET = 3.0, 0.25
@@ -104,7 +105,7 @@ def _wrong(reading: MaskedReading, value: Tensor, missed: Tensor, weight: Tensor
         if len(at) > _UNDECIDED:
             continue
         adds = undecided.adds(channel, at).flatten(1).T
-        share = torch.linalg.lstsq(adds, misfit[channel].flatten()[:, None], driver="gelsd").solution[:, 0]
+        share = least_norm(adds, misfit[channel].flatten()[:, None], "gelsd")[:, 0]
         left = float((misfit[channel].flatten() - adds @ share).norm() / size[channel])
         if 1.0 - left**2 >= _GAIN:
             which[channel, at] = _the_other_way(share, undecided.open[channel, at])

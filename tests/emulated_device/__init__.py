@@ -1,0 +1,44 @@
+"""A second device that every test run has: it computes on the processor, and is as strict as a GPU or stricter."""
+
+from functools import cache
+
+import torch
+from torch.utils import backend_registration
+
+from emulated_device.kernels import NAME, RefusedError, register
+from emulated_device.memory import on_device, on_processor
+from emulated_device.traffic import TRAFFIC, Traffic, counted
+
+__all__ = ["NAME", "TRAFFIC", "RefusedError", "Traffic", "counted", "device"]
+
+
+class _Module(backend_registration._DummyBackendModule):
+    """What `torch.emulated` offers: the random state is the processor's, of which all draws are."""
+
+    def get_rng_state(self, device: object = None) -> torch.Tensor:
+        return torch.random.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: object = None) -> None:
+        torch.random.set_rng_state(state)
+
+
+@cache
+def _installed() -> list[torch.library.Library]:
+    backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
+    clone = torch.UntypedStorage.clone
+
+    def cloned(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+        """PyTorch clones storages by an allocator of the device, and this one has none."""
+        if storage.device.type != NAME:
+            return clone(storage)
+        seen = torch.empty(0, dtype=torch.uint8, device=NAME).set_(storage)
+        return on_device(on_processor(seen).clone()).untyped_storage()
+
+    torch.UntypedStorage.clone = cloned
+    return register()
+
+
+def device() -> torch.device:
+    """Return the emulated device; the first call makes it known to PyTorch, for as long as the process lives."""
+    _installed()
+    return torch.device(NAME)
