@@ -7,7 +7,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT, WORK
-from auditor.values import FilePath, Listed, Switch, Whole, one_of
+from auditor.values import FilePath, Listed, PartOf, Switch, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
 _work = partial(option, panel=WORK)
@@ -37,7 +37,10 @@ class ScanFiles:
 
 @declaration
 class WorkOptions:
-    """Who makes the parts of a scan. `jobs` are processes at a time, one thread each; None is this process alone."""
+    """Who makes the parts of a scan.
+
+    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many).
+    """
 
     jobs: int | None = _work(
         None,
@@ -45,6 +48,19 @@ class WorkOptions:
         "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
         default_words="none beside this one",
     )
+    shard: tuple[int, int] | None = _work(
+        None,
+        PartOf(),
+        "Make one share of the attacks and no report; fl-audit merge puts shares together.",
+        default_words="all of them",
+    )
+
+
+@declaration
+class MergedShards:
+    """Which shares are put together."""
+
+    folders: tuple[Path, ...] = _work(REQUIRED, Listed(FilePath("DIR")), "Folders that shards wrote", argument=True)
 
 
 @declaration

@@ -25,6 +25,7 @@ from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
 from auditor.cli.report import report
+from auditor.cli.scale.merge import merge
 from auditor.cli.scan import scan
 from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
@@ -66,6 +67,7 @@ def _root(
 
 for _name, _command in {
     "scan": scan,
+    "merge": merge,
     "attack": attack,
     "defend": defend,
     "replay": replay,
@@ -122,6 +124,7 @@ def _unfinished(arguments: list[str]) -> str:
     command = next((a for a in arguments if not a.startswith("-")), "")
     left = {
         "scan": unfinished_words(),
+        "merge": unfinished_words(),
         "attack": "no result was written",
         "defend": "nothing was written",
         "replay": "nothing was compared",

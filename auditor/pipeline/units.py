@@ -166,7 +166,7 @@ def run_units(
         searches = []
     run = partial(_run_all, context, observed, display=display, references=references, ceiling=ceiling)
     briefly = Budget(seconds=max(clock.left, 1.0), steps=1)
-    ran = run([Planned(unit=u, budget=briefly) for u in closed])
+    ran = run([Planned(unit=u, budget=briefly) for u in closed], split=False)
     clock = Clock(clock.left - scoring * len(ran))
     share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
     limit = Clock(share)
@@ -309,10 +309,11 @@ def _run_all(
     display: Display,
     references: References,
     ceiling: Ceiling,
+    split: bool = True,
 ) -> list[Ran]:
     run = partial(_run, context, observed, display=display, references=references)
     ahead = [Task(run=partial(run, one, ceiling=Ceiling()), seconds=one.work) for one in planned]
-    make_ahead(ahead, display, ceiling)
+    make_ahead(ahead, display, ceiling, split=split)
     return [run(one, ceiling=ceiling) for one in planned]
 
 
