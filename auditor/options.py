@@ -22,6 +22,7 @@ from auditor.output_options import (
     InspectFiles,
     ListOptions,
     MergedShards,
+    PlanOptions,
     ReportOptions,
     ScanFiles,
     SchemaOptions,
@@ -360,21 +361,15 @@ class StudyFile:
     plan: bool = _study(False, Switch(), "Show what would run, and run nothing.")
 
 
+_REPORTED = (GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions)
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions),
+    "scan": (ScanOptions, *_REPORTED),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
-    "merge": (
-        MergedShards,
-        GateOptions,
-        DocumentOptions,
-        ScanFiles,
-        WorkOptions,
-        SigningOptions,
-        ConfigurationOptions,
-    ),
+    "plan": (ScanOptions, PlanOptions, ConfigurationOptions),
+    "merge": (MergedShards, *_REPORTED),
     "compare": (ScanOptions, ComparedModels, ComparisonFiles, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),

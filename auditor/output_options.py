@@ -57,6 +57,16 @@ class WorkOptions:
 
 
 @declaration
+class PlanOptions:
+    """With how many processes a scan is planned, and what is printed."""
+
+    jobs: int | None = _work(
+        None, Whole(1, 256), "Processes that the scan would have, as its own --jobs.", default_words="none beside it"
+    )
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
 class MergedShards:
     """Which shares are put together."""
 

@@ -26,6 +26,7 @@ from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
 from auditor.cli.report import report
 from auditor.cli.scale.merge import merge
+from auditor.cli.scale.plan import plan
 from auditor.cli.scan import scan
 from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
@@ -67,12 +68,13 @@ def _root(
 
 for _name, _command in {
     "scan": scan,
-    "merge": merge,
     "attack": attack,
     "defend": defend,
     "replay": replay,
     "compare": compare,
     "study": study,
+    "plan": plan,
+    "merge": merge,
     "inspect": inspect_model,
     "filter": examine,
     "export": export,
