@@ -21,6 +21,8 @@ from auditor.output_options import (
     DefendFiles,
     InspectFiles,
     ListOptions,
+    MergedShards,
+    PlanOptions,
     ReportOptions,
     ScanFiles,
     SchemaOptions,
@@ -366,12 +368,15 @@ class StudyFile:
     plan: bool = _study(False, Switch(), "Show what would run, and run nothing.")
 
 
+_REPORTED = (GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions)
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions),
+    "scan": (ScanOptions, *_REPORTED),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),
+    "plan": (ScanOptions, PlanOptions, ConfigurationOptions),
+    "merge": (MergedShards, *_REPORTED),
     "compare": (ScanOptions, ComparedModels, ComparisonFiles, ConfigurationOptions),
     "study": (StudyFile, StudyOptions),
     "inspect": (InspectOptions, InspectFiles, ConfigurationOptions),

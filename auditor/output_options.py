@@ -8,7 +8,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT, WORK
-from auditor.values import FilePath, Listed, Switch, Whole, one_of
+from auditor.values import FilePath, Listed, PartOf, Switch, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
 _work = partial(option, panel=WORK)
@@ -43,7 +43,10 @@ class ScanFiles:
 
 @declaration
 class WorkOptions:
-    """Who makes the parts of a scan. `jobs` are processes at a time, one thread each; None is this process alone."""
+    """Who makes the parts of a scan.
+
+    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many).
+    """
 
     jobs: int | None = _work(
         None,
@@ -51,6 +54,29 @@ class WorkOptions:
         "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
         default_words="none beside this one",
     )
+    shard: tuple[int, int] | None = _work(
+        None,
+        PartOf(),
+        "Make one share of the attacks and no report; fl-audit merge puts shares together.",
+        default_words="all of them",
+    )
+
+
+@declaration
+class PlanOptions:
+    """With how many processes a scan is planned, and what is printed."""
+
+    jobs: int | None = _work(
+        None, Whole(1, 256), "Processes that the scan would have, as its own --jobs.", default_words="none beside it"
+    )
+    json: bool = _output(False, Switch(), "Print JSON and nothing else.")
+
+
+@declaration
+class MergedShards:
+    """Which shares are put together."""
+
+    folders: tuple[Path, ...] = _work(REQUIRED, Listed(FilePath("DIR")), "Folders that shards wrote", argument=True)
 
 
 @declaration

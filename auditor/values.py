@@ -329,6 +329,27 @@ class Listed:
         return tuple(self.of.read(flag, item) for item in given)
 
 
+@dataclass(frozen=True, slots=True)
+class PartOf:
+    """One part of several, counted from 1: `2/8`."""
+
+    metavar: str = "I/N"
+    python: str = "str"
+    told: str = "1/N to N/N"
+
+    def read(self, flag: str, value: Any) -> tuple[int, int]:
+        """Return which part, and of how many.
+
+        >>> PartOf().read("--shard", "2/8")
+        (2, 8)
+        """
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", str(value).strip())
+        index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= index <= count:
+            raise UsageError(f"{flag} {shown(value)} is no part of several", f"give {flag} 1/4, 2/4, 3/4 and 4/4")
+        return index, count
+
+
 def shown(value: Any) -> str:
     """Return a value as an error may show it."""
     if isinstance(value, list | tuple):

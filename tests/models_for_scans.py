@@ -18,6 +18,13 @@ def flat() -> nn.Module:
     )
 
 
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv3d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)
+    )
+
+
 def pooled() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -25,6 +25,8 @@ from auditor.cli.inspect_model import inspect_model
 from auditor.cli.listing import list_known
 from auditor.cli.replay import replay
 from auditor.cli.report import report
+from auditor.cli.scale.merge import merge
+from auditor.cli.scale.plan import plan
 from auditor.cli.scan import scan
 from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
@@ -71,6 +73,8 @@ for _name, _command in {
     "replay": replay,
     "compare": compare,
     "study": study,
+    "plan": plan,
+    "merge": merge,
     "inspect": inspect_model,
     "filter": examine,
     "export": export,
@@ -122,6 +126,7 @@ def _unfinished(arguments: list[str]) -> str:
     command = next((a for a in arguments if not a.startswith("-")), "")
     left = {
         "scan": unfinished_words(),
+        "merge": unfinished_words(),
         "attack": "no result was written",
         "defend": unfinished_words("nothing was written"),
         "replay": "nothing was compared",

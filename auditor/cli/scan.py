@@ -4,10 +4,11 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
+from auditor.cli.scale.shard import make_share
 from auditor.cli.scale.side_by_side import side_by_side
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
@@ -36,6 +37,22 @@ def scan(
     Exits 1 when leakage of the --fail-on severity was demonstrated, or with --fail-on-regression anything is worse than
     in --baseline; 4 when the audit cannot tell.
     """
+    if work.shard is None:
+        audit(options, gate, document, files, work, signing, where)
+    targets, folder = targets_of(files.out, files.output)
+    make_share(options, work, unfinished_folder(targets, folder) if files.resume else None, files.quiet)
+
+
+def audit(
+    options: ScanOptions,
+    gate: GateOptions,
+    document: DocumentOptions,
+    files: ScanFiles,
+    work: WorkOptions,
+    signing: SigningOptions,
+    where: ConfigurationOptions,
+) -> NoReturn:
+    """Run a scan, or take its results in place, judge them, write and show the report, and exit with its code."""
     output, printed = split(files.output, files.json)
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]

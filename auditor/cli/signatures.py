@@ -35,8 +35,10 @@ def takes_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
         def run(**given: Any) -> None:
             if ConfigurationOptions in declared:
                 given = configured(command, given)
-            # These two also tell where the options come from.
-            needed = [cls for cls in declared if cls is not ConfigurationOptions or command in ("scan", "config")]
+            # These also tell where the options come from.
+            needed = [
+                cls for cls in declared if cls is not ConfigurationOptions or command in ("scan", "merge", "config")
+            ]
             records = [_record(cls, given) for cls in needed]
             for record in records:
                 check_named(record)

@@ -22,8 +22,8 @@ _OTHERS = frozenset(("FL_AUDIT_DEBUG", "FL_AUDIT_CHECK_SHAPES", "FL_AUDIT_CONFIG
 _SOURCES = ("model", "extractor", "head")
 # Which model is read is one choice: who names one in one place means none of another place.
 _MODEL_CHOICE = frozenset((*_SOURCES, "weights", "extractor_weights", "head_weights", "join"))
-# What a command prints is said where it is called.
-_NEVER = frozenset(("json", "quiet", "config"))
+# What a command prints, and which of several it is, is said where it is called.
+_NEVER = frozenset(("json", "quiet", "config", "shard"))
 
 
 @dataclass(frozen=True, slots=True)

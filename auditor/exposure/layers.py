@@ -17,7 +17,7 @@ OPTIMISER_NOISE = 3e-2
 # float32 keeps 24 bits; sums inside a gradient lose a few.
 ROUNDING = 1e-6
 _NOTHING: Mapping[str, float] = {}
-_COUNTS = (256, 128, 64, 32, 16)
+COUNTS = (256, 128, 64, 32, 16)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def expose(
     weights: Mapping[str, Tensor] | None = None,
     seen: Seen = dict,
     deviation: Mapping[str, float] = _NOTHING,
-    counts: Sequence[int] = _COUNTS,
+    counts: Sequence[int] = COUNTS,
 ) -> Exposed | Skipped:
     """Predict what the update determines of the clips, in as many modes as `seconds` of work allow.
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 # What damaged files, and those of a program that had other records, raise when they are read.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
 _LOCK = "lock"
+# What a shard says of the scan that its parts are of.
+ORIGIN = "origin"
 
 
 class Crashed(RuntimeError):
@@ -222,7 +224,7 @@ def key_of(unit: Callable[[], object]) -> str | None:
 
 def clear(folder: Path) -> None:
     """Remove what a journal wrote into a folder, and the folder if nothing else is in it."""
-    for pattern in ("*.json", "*.safetensors", ".*.part", _LOCK):
+    for pattern in ("*.json", "*.safetensors", ".*.part", _LOCK, ORIGIN):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
     with suppress(OSError):

@@ -56,9 +56,9 @@ from auditor.score import FaceRecogniser, Lpips
 # For the progress that is shown: controls take about five seconds on an idle core.
 _CONTROL_SECONDS = 6.0
 # Steps that the exposure analysis costs before it can tell how long it takes.
-_STEPS_TO_EXPOSE = 3.0
+STEPS_TO_EXPOSE = 3.0
 # Presets' budgets that exposure takes its share of at most: what comes on top is for deep attacks.
-_MOST_FOR_EXPOSURE = 2.0
+MOST_FOR_EXPOSURE = 2.0
 # Of the preset's budget: what deep attacks take beyond that is told before they begin.
 _WORTH_SAYING = 0.1
 
@@ -98,8 +98,8 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     target = load_target(options, device) if prepared is None else prepared.target
     return_free_memory()
     display.stage("making probes")
-    preset = _for_size(preset, target, options, display) if prepared is None else prepared.preset
-    probes = _probes(options, preset, target.input, () if prepared is None else prepared.clips)
+    preset = for_size(preset, target, options, display) if prepared is None else prepared.preset
+    probes = probes_of(options, preset, target.input, () if prepared is None else prepared.clips)
     references = references_from(options.reference, target.input)
     if references.several:
         preset = preset.with_several_references()
@@ -113,7 +113,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
         seconds = None if prepared is None else prepared.seconds
-        clock = Clock(seconds or _seconds_of_work(options, preset, deep, len(probes) - 1, display))
+        clock = Clock(seconds or seconds_of_work(options, preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
@@ -123,7 +123,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         controls = _controls(context, observed, preset, times.controls * clock.left, display, ceiling)
         without_form = left_out(context, observed[0], preset)
         display.stage("exposure")
-        share = times.exposure * min(clock.left, _MOST_FOR_EXPOSURE * preset.seconds)
+        share = times.exposure * min(clock.left, MOST_FOR_EXPOSURE * preset.seconds)
         exposed = (
             too_large_to_expose(context, memory)
             or ceiling.too_late("expose", "mode exposure", share)
@@ -147,8 +147,10 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         smaller: ScaledDown | Skipped | None = None
         if any(isinstance(one, DeepAttack) for one in deep) and not broken(findings):
             display.stage("smaller clips")
-            probes_of, unused = partial(_probes, options, preset), share - attacking.used
-            smaller = scaled_down(context, preset, probes_of, unused, scoring, display, ceiling)
+            unused = share - attacking.used
+            smaller = scaled_down(
+                context, preset, partial(probes_of, options, preset), unused, scoring, display, ceiling
+            )
     held = [(f.attack, r.observed.probe) for f in findings if f.reference for r in f.results]
     diagnosed = None
     if preset.diagnose and clock.left > 0.0 and not ceiling.too_late("diagnosis", "search from the truth"):
@@ -265,7 +267,7 @@ def load_target(options: ModelOptions, device: torch.device, **variant: Any) -> 
     return load(options.model, weights=options.weights, **choices)
 
 
-def _for_size(preset: Preset, target: Target, options: ScanOptions, display: Display) -> Preset:
+def for_size(preset: Preset, target: Target, options: ScanOptions, display: Display) -> Preset:
     """Return the preset with two clips where a network computes very much; each is the other's null control."""
     large = target.step is not None and target.step.operations > _MOST_FOR_ALL_CLIPS
     if not large or options.probes or preset.probes <= _FEW_CLIPS:
@@ -274,7 +276,9 @@ def _for_size(preset: Preset, target: Target, options: ScanOptions, display: Dis
     return replace(preset, probes=_FEW_CLIPS)
 
 
-def _probes(options: ScanOptions, preset: Preset, spec: InputSpec, others: tuple[Probe, ...] = ()) -> tuple[Probe, ...]:
+def probes_of(
+    options: ScanOptions, preset: Preset, spec: InputSpec, others: tuple[Probe, ...] = ()
+) -> tuple[Probe, ...]:
     """The user's clips if given, else the others or shipped ones, and a canary in any case."""
     if options.probes:
         clips: tuple[Probe, ...] = tuple(p for path in options.probes for p in user_probes(path, spec))
@@ -302,7 +306,7 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(named)
 
 
-def _seconds_of_work(
+def seconds_of_work(
     options: ScanOptions, preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display
 ) -> float:
     """Return the budget: of --max-time, else the preset's, with deep attacks on top as far as it allows.
@@ -344,7 +348,7 @@ def _exposure(
             reason="it follows slopes, and cannot see through what forward rounds or cuts",
             remedy="",
         )
-    if _STEPS_TO_EXPOSE * pace > seconds:
+    if STEPS_TO_EXPOSE * pace > seconds:
         return Skipped(
             stage="expose",
             what="mode exposure",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -25,7 +26,7 @@ _CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
 # Floating-point operations of a forward pass beyond which a step is not tried out: it takes minutes.
-_MOST_TO_TRY = 1e11
+MOST_TO_TRY = 1e11
 # Measured: 2.8 for mvit_v2_s at 16x224x224, 3.1 for r3d_18 at 16x112x112, 3.5 at 8x64x64.
 _STEP_IN_GRADIENTS = 3.0
 _OWN_FRAMES = References()
@@ -67,6 +68,21 @@ class Ran:
     unit: Unit
     result: Reconstruction | Skipped
     curve: tuple[Point, ...] = ()
+
+
+class Runner(Protocol):
+    """Runs a unit, as `run_one` does."""
+
+    def __call__(
+        self,
+        context: Context,
+        observed: Sequence[Observed],
+        planned: Planned,
+        *,
+        display: Display,
+        references: References,
+        ceiling: Ceiling,
+    ) -> Ran: ...
 
 
 def uses_reference(attack: Attack) -> bool:
@@ -131,6 +147,7 @@ def run_units(
     deep: Sequence[DeepAttack | Skipped] = (),
     too_large: str | None = None,
     ceiling: Ceiling | None = None,
+    runner: Runner | None = None,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
     """Run what applies and fits into the work left on `clock`; say of everything else why it did not run.
 
@@ -152,6 +169,8 @@ def run_units(
         Why memory does not hold a step of gradient matching, so that no search runs; None where it does.
     ceiling
         By the wall clock: units that would end later are left out.
+    runner
+        What runs one unit; `run_one` unless given.
     """
     ceiling = ceiling or Ceiling()
     planned = [one for one in deep if isinstance(one, DeepAttack)]
@@ -164,9 +183,11 @@ def run_units(
     if too_large is not None:
         skipped += [not_held(u.attack.name, too_large) for u in searches]
         searches = []
-    run = partial(_run_all, context, observed, display=display, references=references, ceiling=ceiling)
+    run = partial(
+        _run_all, context, observed, display=display, references=references, ceiling=ceiling, runner=runner or run_one
+    )
     briefly = Budget(seconds=max(clock.left, 1.0), steps=1)
-    ran = run([Planned(unit=u, budget=briefly) for u in closed])
+    ran = run([Planned(unit=u, budget=briefly) for u in closed], split=False)
     clock = Clock(clock.left - scoring * len(ran))
     share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
     limit = Clock(share)
@@ -287,7 +308,7 @@ def seconds_per_step(context: Context, observed: Observed) -> float:
     """
     step = context.target.step
     labels = context.client.targets(observed.labels)
-    large = step is not None and step.operations > _MOST_TO_TRY
+    large = step is not None and step.operations > MOST_TO_TRY
     if large or too_large_to_match(context, available_bytes(context.device)) is not None:
         return _STEP_IN_GRADIENTS * work_of(lambda: context.client(observed.clips, labels))
     x = observed.clips.clone().requires_grad_(True)
@@ -309,14 +330,16 @@ def _run_all(
     display: Display,
     references: References,
     ceiling: Ceiling,
+    runner: Runner,
+    split: bool = True,
 ) -> list[Ran]:
-    run = partial(_run, context, observed, display=display, references=references)
+    run = partial(runner, context, observed, display=display, references=references)
     ahead = [Task(run=partial(run, one, ceiling=Ceiling()), seconds=one.work) for one in planned]
-    make_ahead(ahead, display, ceiling)
+    make_ahead(ahead, display, ceiling, split=split)
     return [run(one, ceiling=ceiling) for one in planned]
 
 
-def _run(
+def run_one(
     context: Context,
     observed: Sequence[Observed],
     planned: Planned,
@@ -325,6 +348,7 @@ def _run(
     references: References,
     ceiling: Ceiling,
 ) -> Ran:
+    """Run a unit within its budget, unless it is too late for it."""
     unit, budget = planned.unit, planned.budget
 
     def late() -> Skipped | None:

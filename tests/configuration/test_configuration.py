@@ -220,6 +220,6 @@ def test_a_command_reads_its_configuration(repository):
     assert "did you mean fail_on?" in str(run("gate", str(stored)).exception)
 
 
-def test_every_declared_option_of_a_scan_can_be_configured_or_is_only_printed():
+def test_every_declared_option_of_a_scan_can_be_configured_or_belongs_to_one_call():
     names = {o for cls in COMMANDS["scan"] for o in cls.__dataclass_fields__} - {"command"}
-    assert names - set(configurable()) == {"json", "quiet", "config"}
+    assert names - set(configurable()) == {"json", "quiet", "config", "shard"}

@@ -145,7 +145,13 @@ def test_a_closed_form_that_was_planned_obeys_the_limit_by_the_clock(audit):
     observed = [SimpleNamespace(probe=SimpleNamespace(name="clip", kind="real"))]
     planned = units.Planned(unit=unit, budget=Budget(seconds=60.0, steps=1), work=30.0)
     (ran,) = units._run_all(
-        SimpleNamespace(seed=0), observed, [planned], display=Silent(), references=units._OWN_FRAMES, ceiling=ceiling
+        SimpleNamespace(seed=0),
+        observed,
+        [planned],
+        display=Silent(),
+        references=units._OWN_FRAMES,
+        ceiling=ceiling,
+        runner=units.run_one,
     )
     assert isinstance(ran.result, Skipped)
     assert not attack.got

@@ -19,19 +19,23 @@ def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: A
     parts
         The journal of the scan; without one (None) processes leave their parts in a folder that ends with the scan.
     """
-    if work.jobs is None:
+    if work.jobs is None and work.shard is None:
         yield display
         return
     from auditor.content_key import program_key
     from auditor.journal import journaling
-    from auditor.pipeline.workers import Processes, check_device, working
+    from auditor.pipeline.workers import Processes, Shard, Workers, check_device, working
 
-    check_device(options.device)
     with ExitStack() as stack:
         if parts is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             parts = stack.enter_context(journaling(folder / "parts", program_key()))
-        processes = Processes(parts, work.jobs)
-        shared = stack.enter_context(processes.active(display))
-        stack.enter_context(working(processes))
-        yield shared
+        workers: Workers | None = None
+        if work.jobs is not None:
+            check_device(options.device)
+            workers = processes = Processes(parts, work.jobs)
+            display = stack.enter_context(processes.active(display))
+        if work.shard is not None:
+            workers = Shard(parts, *work.shard, workers)
+        stack.enter_context(working(workers))
+        yield display

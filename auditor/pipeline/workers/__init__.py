@@ -2,5 +2,6 @@
 
 from auditor.pipeline.workers.ahead import Task, Workers, make_ahead, working
 from auditor.pipeline.workers.processes import Processes, check_device
+from auditor.pipeline.workers.shares import Shard, ShareMade
 
-__all__ = ["Processes", "Task", "Workers", "check_device", "make_ahead", "working"]
+__all__ = ["Processes", "Shard", "ShareMade", "Task", "Workers", "check_device", "make_ahead", "working"]

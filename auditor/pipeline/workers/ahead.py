@@ -20,7 +20,7 @@ class Task:
 class Workers(Protocol):
     """Whoever makes parts ahead."""
 
-    def make(self, tasks: Sequence[Task], display: Display, ceiling: Ceiling) -> None:
+    def make(self, tasks: Sequence[Task], display: Display, ceiling: Ceiling, *, split: bool = True) -> None:
         """Make what is missing of the parts that the tasks ask for; the audit itself makes what is left."""
         ...
 
@@ -38,12 +38,13 @@ def working(workers: Workers | None) -> Iterator[None]:
         _WORKERS.reset(token)
 
 
-def make_ahead(tasks: Sequence[Task], display: Display, ceiling: Ceiling) -> None:
+def make_ahead(tasks: Sequence[Task], display: Display, ceiling: Ceiling, *, split: bool = True) -> None:
     """Let the parts of several tasks be made side by side, where somebody can; none may depend on another's result.
 
     Nothing is returned, and nothing that comes of an audit depends on it: the parts are found by their content when the
-    audit asks for them. What would end after the `ceiling` is not begun.
+    audit asks for them. What would end after the `ceiling` is not begun. Several machines share the parts out, unless
+    `split` is False: then each of them makes all, and can go on without the others.
     """
     workers = _WORKERS.get()
     if workers is not None and tasks:
-        workers.make(tasks, display, ceiling)
+        workers.make(tasks, display, ceiling, split=split)

@@ -59,8 +59,8 @@ class Processes:
             self._kept.apart = self._display = None
             torch.set_num_threads(before)
 
-    def make(self, tasks: Sequence[Task], display: Display, ceiling: Ceiling) -> None:
-        """Make the parts that are missing, first ones first."""
+    def make(self, tasks: Sequence[Task], display: Display, ceiling: Ceiling, *, split: bool = True) -> None:
+        """Make the parts that are missing, first ones first; `split` is for several machines."""
         if self._to_parent is not None or self._kept.trouble:
             return
         keyed = [(key_of(task.run), task) for task in tasks]

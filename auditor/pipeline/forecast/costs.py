@@ -1,0 +1,81 @@
+"""What parts of a scan cost that are no steps of a search: measured once, in reference seconds or in steps."""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter, process_time
+
+import torch
+
+from auditor.attack import Attack
+from auditor.exposure import JacobianProducts
+from auditor.exposure.jacobian import seconds_per_product
+from auditor.exposure.layers import COUNTS
+from auditor.pipeline.context import Context, Observed
+from auditor.records import Budget, work_of
+
+# Positive controls on their own small nets, whatever is audited: 2 closed forms, and each search.
+_CLOSED_CONTROLS, _SEARCH_CONTROL = 0.3, 0.8
+# The control in the audited network: its 60 steps and the modes that it chooses among.
+_OWN_NET_STEPS = 110.0
+# Seconds of a core that rendering and writing the report took for audits of 6 to 50 results, and starting Python.
+REPORT_SECONDS = 5.0
+# Of what is kept for scoring a unit, what it takes: networks that look at frames remember what they have seen.
+SCORED = 0.2
+# Work of a whole descent in steps of gradient matching, where the number of steps ends it.
+_STEP = {"feature-inversion": 0.4, "span-inversion": 0.4, "layer-recursion": 1.0, "least-squares-matching": 1.0}
+
+
+def controls(attacks: Sequence[Attack], planted: Sequence[str], pace: float) -> float:
+    """Return the work of the controls, `planted` the searches that known leaks are there for."""
+    searches = {a.name for a in attacks if a.name in planted} | {"gradient-matching"}
+    return _CLOSED_CONTROLS + _SEARCH_CONTROL * len(searches) + _OWN_NET_STEPS * pace
+
+
+def search(attack: Attack, budget: Budget, pace: float) -> float:
+    """Return the work of a search: its share, or all its steps where these are less."""
+    step = next((cost for name, cost in _STEP.items() if attack.name.startswith(name)), 1.0)
+    return min(budget.seconds, budget.steps * pace * step)
+
+
+def exposure(context: Context, observed: Observed, share: float) -> float:
+    """Return the work of the exposure analysis: setting up, and as many products as its share holds."""
+    labels = context.client.targets(observed.labels)
+    made: list[JacobianProducts] = []
+    setting_up = work_of(lambda: made.append(JacobianProducts(context.client, observed.clips, labels)))
+    product = seconds_per_product(made[0], torch.ones_like(observed.clips))
+    batch = len(observed.clips)
+    fitting = [k * batch * product for k in COUNTS if k * batch * product <= share - setting_up]
+    return setting_up + product + (fitting[0] if fitting else 0.0)
+
+
+def seconds_of_step(context: Context, observed: Observed) -> float:
+    """Return the seconds of one step of gradient matching here; the quickest of a few, as other programs interfere."""
+    x = observed.clips.clone().requires_grad_(True)
+    labels = context.client.targets(observed.labels)
+
+    def step() -> None:
+        gradients = context.client(x, labels, create_graph=True)
+        total = torch.stack([g.square().sum() for g in gradients.values()]).sum()
+        if total.requires_grad:
+            torch.autograd.grad(total, x, allow_unused=True)
+
+    return seconds_of(step)
+
+
+def seconds_of_gradient(context: Context, observed: Observed) -> float:
+    """Return the seconds of one gradient here."""
+    labels = context.client.targets(observed.labels)
+    return seconds_of(lambda: context.client(observed.clips, labels))
+
+
+def seconds_of(step: Callable[[], object]) -> float:
+    """Return the least seconds of a few calls: of the processor for one thread, by the clock for several."""
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    least, spent = float("inf"), 0.0
+    for _ in range(20):
+        begun = clock()
+        step()
+        took = clock() - begun
+        least, spent = min(least, took), spent + took
+        if spent > 2.0:
+            break
+    return least

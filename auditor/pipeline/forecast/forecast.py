@@ -1,0 +1,249 @@
+"""The course of a scan, gone through with what parts cost in place of the parts."""
+
+import resource
+from collections.abc import Sequence
+from time import process_time
+from typing import Any
+
+import torch
+
+from auditor.attack import PRESETS, Attack, GradientMatching
+from auditor.enhance import DatLight, Fusion
+from auditor.federated import parse_all
+from auditor.options import ScanOptions
+from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.controls import PLANTED
+from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
+from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
+from auditor.pipeline.deep.scaled_down import seconds_for_smaller
+from auditor.pipeline.findings import SECONDS_TO_SCORE, seconds_to_score
+from auditor.pipeline.forecast import costs
+from auditor.pipeline.progress import Silent
+from auditor.pipeline.references import References, references_from
+from auditor.pipeline.scan import (
+    MOST_FOR_EXPOSURE,
+    STEPS_TO_EXPOSE,
+    choose_device,
+    for_size,
+    load_target,
+    probes_of,
+    seconds_of_work,
+)
+from auditor.pipeline.threads import threads_for
+from auditor.pipeline.time_plan import TimePlan
+from auditor.pipeline.training import loss_of, observe_all, trained
+from auditor.pipeline.units import MOST_TO_TRY, Planned, Ran, run_one, run_units, seconds_per_step
+from auditor.pipeline.what_if import MOST_STEPS
+from auditor.records import Ceiling, Clock, Outcome, Reconstruction, Skipped, record
+from auditor.records.work import charge
+from auditor.results.encode import document
+from auditor.results.forecast import FORECAST, ForecastDocument, PlannedPart
+from auditor.score import Lpips
+
+# Closed forms run where a step is less than this: they decide what else is needed. In reference seconds.
+_BRIEF = 2.0
+# Variants of the protocol that most networks have: as audited, another batch, the head alone.
+_VARIANTS, _RIVALS = 3, 2
+# Descents of the malicious server in steps of one clip: an honest batch of four, fishing and its null.
+_MALICIOUS = 4 + 2
+
+
+@record
+class _Trial:
+    """A unit that was gone through: the attack, and its work."""
+
+    attack: Attack
+    work: float
+
+
+class _Forecasting:
+    """Stands for running units: counts what they would, and returns what says nothing."""
+
+    def __init__(self, pace: float, deep: frozenset[str]) -> None:
+        self._pace, self._deep = pace, deep
+        self.ran: list[_Trial] = []
+
+    def __call__(
+        self,
+        context: Context,
+        observed: Sequence[Observed],
+        planned: Planned,
+        *,
+        display: Any,
+        references: References,
+        ceiling: Ceiling,
+    ) -> Ran:
+        attack = planned.unit.attack
+        if attack.closed_form and not planned.work and self._pace < _BRIEF:
+            return run_one(context, observed, planned, display=display, references=references, ceiling=ceiling)
+        work = self._pace
+        if attack.name in self._deep:
+            work = planned.work
+        elif not attack.closed_form:
+            work = costs.search(attack, planned.budget, self._pace)
+        charge(work)
+        self.ran.append(_Trial(attack=attack, work=work))
+        nothing = Reconstruction(
+            attack=attack.name,
+            clips=torch.zeros(1, 1, 1, 1, 1),
+            labels=(0,),
+            outcome=Outcome.OUT_OF_BUDGET,
+            objective=1.0,
+        )
+        return Ran(unit=planned.unit, result=nothing)
+
+
+def forecast(options: ScanOptions, jobs: int | None = None) -> dict[str, Any]:
+    """Return what a scan with these options would do on this machine, how long it would take, and what it leaves out.
+
+    The model is loaded, its clients compute their updates, and a few steps are timed; no attack searches.
+
+    Raises
+    ------
+    UsageError, NotAuditable
+        See `errors`.
+    """
+    parse_all(options.defence)
+    device = choose_device(options.device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if jobs is None else 1)
+    try:
+        return document(_Course(options, jobs or 1, device).told())
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Course:
+    """A scan as far as it is the same for every budget, and then stage by stage."""
+
+    def __init__(self, options: ScanOptions, jobs: int, device: torch.device) -> None:
+        self._options, self._jobs, self._display = options, jobs, Silent()
+        target = load_target(options, device)
+        self._preset = preset = for_size(PRESETS[options.preset], target, options, self._display)
+        self._references = references_from(options.reference, target.input)
+        if self._references.several:
+            self._preset = preset = preset.with_several_references()
+        self._context = context = trained(target, options, loss_of(options.loss, target))
+        self._memory = available_bytes(device)
+        probes = probes_of(options, preset, target.input)
+        self._parts: list[PlannedPart] = []
+        self._left_out: list[Skipped] = []
+        with threads_for(target):
+            self._observed = observed = observe_all(context, probes)
+            self._begun = process_time()
+            self._deep = deep_attacks(context, observed, preset)
+            self._seconds = seconds_of_work(options, preset, self._deep, len(probes) - 1, self._display)
+            self._pace = seconds_per_step(context, observed[0])
+            self._too_large = too_large_to_match(context, self._memory)
+            step = target.step
+            if self._too_large is None and (step is None or step.operations <= MOST_TO_TRY):
+                self._step = costs.seconds_of_step(context, observed[0])
+                self._speed = self._step / self._pace
+            else:
+                self._speed = 3.0 * costs.seconds_of_gradient(context, observed[0]) / self._pace
+                self._step = self._speed * self._pace
+            self._go()
+
+    def told(self) -> ForecastDocument:
+        """Return the plan."""
+        step = self._context.target.step
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        beside = 0 if step is None or self._too_large else step.matching_bytes(self._context.protocol.batch)
+        memory = held + beside * (self._jobs if self._jobs > 1 else 0)
+        together = sum(p.seconds for p in self._parts if p.side_by_side)
+        alone = sum(p.seconds for p in self._parts if not p.side_by_side)
+        return ForecastDocument(
+            schema=FORECAST,
+            model=self._context.target.name,
+            preset=self._preset.name,
+            jobs=self._jobs,
+            seconds=self._begun + costs.REPORT_SECONDS + alone + together / self._jobs,
+            work=sum(p.work for p in self._parts),
+            step=self._step,
+            memory=memory,
+            free_memory=self._memory,
+            fits=beside * self._jobs <= self._memory and not any(s.because == "out-of-memory" for s in self._left_out),
+            parts=tuple(self._parts),
+            left_out=tuple(self._left_out),
+        )
+
+    def _go(self) -> None:
+        options, preset, observed = self._options, self._preset, self._observed
+        times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
+        left = self._seconds
+        left -= self._add("controls", "controls", 1, costs.controls(preset.attacks, tuple(PLANTED), self._pace))
+        share = times.exposure * min(left, MOST_FOR_EXPOSURE * preset.seconds)
+        left -= self._exposure(share)
+        attacking = times.seconds_to_attack(left)
+        smaller = seconds_for_smaller(self._context.target, self._deep, attacking)
+        used, findings, searches = self._attack(attacking - smaller)
+        if smaller:
+            used += self._add("scaled-down", "smaller clips", 2, smaller, side_by_side=True)
+        left -= used
+        if preset.diagnose and searches and left > 0.0:
+            steps = MOST_STEPS if not searches else max(searches) / max(self._pace, 1e-9) / 2.0
+            left -= self._add(
+                "diagnosis", "search from the truth", 1, min(times.seconds_to_diagnose(left), steps * self._pace)
+            )
+        left -= self._enhancement(times.seconds_to_enhance(left, 0.0), findings, len(observed[0].probe.clip))
+        if times.what_if and left > 0.0:
+            left -= self._variants(times.seconds_for_what_if(left))
+        if times.malicious and left > 0.0:
+            each = self._pace * MOST_STEPS * _MALICIOUS / self._context.protocol.batch
+            self._add("what-if", "malicious server", 3, min(0.6 * left, each))
+
+    def _add(self, stage: str, what: str, runs: int, work: float, *, side_by_side: bool = False) -> float:
+        seconds = self._speed * work
+        self._parts.append(
+            PlannedPart(stage=stage, what=what, runs=runs, work=work, seconds=seconds, side_by_side=side_by_side)
+        )
+        return work
+
+    def _exposure(self, share: float) -> float:
+        too_large = too_large_to_expose(self._context, self._memory)
+        if too_large is not None:
+            self._left_out.append(too_large)
+            return 0.0
+        if self._context.target.fidelity.blind or STEPS_TO_EXPOSE * self._pace > share:
+            return 0.0
+        return self._add("expose", "mode exposure", 1, costs.exposure(self._context, self._observed[0], share))
+
+    def _attack(self, seconds: float) -> tuple[float, int, list[float]]:
+        """Go through the attacks; return their work, how many have findings, and the work of descents."""
+        lpips = None if self._options.lpips is None else Lpips(self._options.lpips)
+        scoring = seconds_to_score(self._observed[0].probe, lpips)
+        deep = frozenset(one.attack.name for one in self._deep if isinstance(one, DeepAttack))
+        runner, clock = _Forecasting(self._pace, deep), Clock(seconds)
+        ran, skipped = run_units(
+            self._context, self._observed, self._preset, clock, self._pace, scoring, self._display, self._references,
+            self._deep, self._too_large, Ceiling(), runner,
+        )  # fmt: skip
+        self._left_out += [s for s in skipped if s.because != "not-applicable"]
+        for name in dict.fromkeys(trial.attack.name for trial in runner.ran):
+            runs = [trial.work for trial in runner.ran if trial.attack.name == name]
+            self._add("invert", name, len(runs), sum(runs), side_by_side=True)
+        self._add("score", "reconstructions", len(ran), costs.SCORED * scoring * len(ran))
+        descents = [t.work / t.attack.restarts for t in runner.ran if isinstance(t.attack, GradientMatching)]
+        return clock.used, len({r.unit.attack.name for r in ran}), descents
+
+    def _enhancement(self, share: float, findings: int, frames: int) -> float:
+        shape = tuple(self._observed[0].probe.clip.shape)
+        enhancers = (DatLight(2), Fusion(2), DatLight(4), Fusion(4))
+        each = {
+            f"{e.name} x{e.scale}": 2.0 * (e.seconds_estimate(shape) + frames * SECONDS_TO_SCORE) for e in enhancers
+        }
+        left, runs = share, dict.fromkeys(each, 0)
+        for _ in range(findings):
+            for name, work in each.items():
+                if work <= left:
+                    left, runs[name] = left - work, runs[name] + 1
+        for name, count in runs.items():
+            if count:
+                self._add("enhance", name, count, count * each[name], side_by_side=True)
+        return share - left
+
+    def _variants(self, share: float) -> float:
+        exposed = next((p.work for p in self._parts if p.stage == "expose"), 0.0)
+        one = _RIVALS * min(0.4 * share / (_VARIANTS * _RIVALS), self._preset.steps * self._pace)
+        one += min(0.25 * share / _VARIANTS, exposed) + min(0.3 * share / _VARIANTS, MOST_STEPS * self._pace)
+        return self._add("what-if", "variants of the protocol", _VARIANTS, _VARIANTS * one, side_by_side=True)
