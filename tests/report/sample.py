@@ -527,7 +527,8 @@ def sample_results(
     grades = [grade, weaker] + ["NOT_SHOWN"] * max(findings - 2, 0)
     value, band = SEVERITIES[verdict]
     rows = [layer(i, layers) for i in range(layers)]
-    for row in rows[: layers if whatif else 0]:
+    attacked = whatif and bool(rows) and verdict == "FAIL"
+    for row in rows if attacked else ():
         row["gradient"], row["recovery"] = 0.01 * (1 + row["index"]), recovery(row)
     if not exposed:
         for row in rows:
@@ -626,7 +627,7 @@ def sample_results(
             "probe": "park_walker" if exposed else None,
         },
         "layers": rows,
-        "layer_attacks": layer_attacks(rows) if whatif and rows else None,
+        "layer_attacks": layer_attacks(rows) if attacked else None,
         "what_if": what_if(grade) if whatif else [],
         "skipped": [
             skipped(
