@@ -221,10 +221,11 @@ class MachineCut:
 
 @record
 class ActionBlock:
-    """What the reader can do, and the measured effect as a sentence."""
+    """What the reader can do, and the measured effect as a sentence; `evidence` is that of the catalogue, or empty."""
 
     text: str
     effect: str | None
+    evidence: Later[LongName] = ""
 
 
 @record

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from auditor.federated import parse_all
 from auditor.pipeline.context import Context
+from auditor.pipeline.documents.architecture_rules import KEEP_BACK, catalogue_evidence
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
 from auditor.records import FederatedProtocol, Skipped
@@ -160,7 +161,8 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
             effect = f"attack gain {base.score.gain:+.1f} dB to {v.score.gain:+.1f} dB on one clip{how}"
             if v.exposed is not None and base.exposed is not None:
                 effect += f", exposure {base.exposed.all.psnr:.1f} dB to {v.exposed.all.psnr:.1f} dB"
-            better.append((change, {"text": v.action, "effect": f"{effect} (measured)"}))
+            told = {"text": v.action, "effect": f"{effect} (measured)", "evidence": catalogue_evidence(v.name)}
+            better.append((change, told))
     return [action for _, action in sorted(better, key=lambda pair: pair[0])]
 
 
@@ -174,7 +176,7 @@ def _kept_back(withholding: WithholdingBlock | None) -> list[dict[str, str]]:
     share = f"{withholding.share:.1%} of the numbers that are sent"
     text = f"Keep back {named(withholding.layers)}: {share}."
     effect = f"the best picture of one clip falls from {before.psnr:.1f} dB to {after.psnr:.1f} dB (measured)"
-    return [{"text": text, "effect": effect}]
+    return [{"text": text, "effect": effect, "evidence": catalogue_evidence(KEEP_BACK)}]
 
 
 def named(layers: Sequence[str]) -> str:

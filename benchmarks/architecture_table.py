@@ -1,0 +1,183 @@
+"""The catalogue of architectures from the lines of its cases: docs/architectures.md, and the data that reports cite."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from auditor.pipeline.layerwise.rank_correlation import rank_correlation
+
+ROOT = Path(__file__).parent.parent
+PAGE, DATA = ROOT / "docs" / "architectures.md", ROOT / "report_templates" / "architectures.json"
+Line = Mapping[str, Any]
+# A change that moves the best attack by less is not told from another seed.
+WORTH_DB = 1.0
+_GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisable", "EXACT": "exact"}
+
+
+def write(lines: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
+    """Write page and data; what was not run stands as not run."""
+    by_case = {(line["net"], line["weights"], line["batch"]): line for line in lines}
+    rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
+    rules["keep back"] = kept_back(lines)
+    data = {
+        "schema": "fl-audit/architectures/1",
+        "date": max(line["date"] for line in lines),
+        "nets": len({line["net"] for line in lines}),
+        "cases": [_row(line) for line in lines],
+        "rules": rules,
+    }
+    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text("\n".join(_page(lines, cases, by_case, rules, data["date"])), encoding="utf-8")
+
+
+def rule(lines: Sequence[Line], name: str) -> dict[str, Any]:
+    """Say of a change of the protocol on how many nets the audit's strongest attacks met it, and what it did there."""
+    changes = [
+        variant["delta_gain"]
+        for line in lines
+        for variant in line["what_if"]
+        if variant["name"] == name and not variant["not_compared"] and variant["delta_gain"] is not None
+    ]
+    tried = sum(any(v["name"] == name and not v["skipped"] for v in line["what_if"]) for line in lines)
+    return _evidence(tried, changes)
+
+
+def kept_back(lines: Sequence[Line]) -> dict[str, Any]:
+    """Say the same of the layers that each audit said to keep back."""
+    found = [line["withholding"] for line in lines if line["withholding"]]
+    changes = [
+        min(0.0, w["after"]["psnr"] - w["before"]["psnr"]) for w in found if w["layers"] and w["before"] and w["after"]
+    ]
+    shown = [w for w in found if w["steps"]]
+    return {**_evidence(len(shown), changes), "share": median([w["share"] for w in found if w["layers"]] or [0.0])}
+
+
+def _evidence(tried: int, changes: Sequence[float]) -> dict[str, Any]:
+    lower = [change for change in changes if change <= -WORTH_DB]
+    return {
+        "tried": tried,
+        "compared": len(changes),
+        "lower": len(lower),
+        "higher": sum(change >= WORTH_DB for change in changes),
+        "median": round(median(changes), 1) if changes else None,
+    }
+
+
+def _row(line: Line) -> dict[str, Any]:
+    keep = ("net", "family", "weights", "batch", "parameters", "verdict", "grade", "best", "attack", "blind", "exposed")
+    return {**{name: line[name] for name in keep}, "determined": line["determined"], "recursion": line["recursion"]}
+
+
+def _page(
+    lines: Sequence[Line],
+    cases: Sequence[tuple[str, str, int]],
+    by_case: Mapping[tuple[str, str, int], Line],
+    rules: Mapping[str, Mapping[str, Any]],
+    date: str,
+) -> Iterator[str]:
+    done = sum(case in by_case for case in cases)
+    seconds = [line["seconds"] for line in lines]
+    yield f"""# What updates of video networks give away, by architecture
+
+`python benchmarks/architectures.py` audits small nets of every family on clips of 8x16x16, one case a line, and goes
+on where it stopped; `--write` makes this page. Last case of {date}; {done} of {len(cases)} cases were run, the others
+stand as not run. Each is one audit of two real clips and a canary with 60 reference seconds of counted work (preset
+`fast`, single layers and what-ifs; {median(seconds):.0f} s of CPU each in the median), one seed, fresh weights unless
+told, BatchNorm in eval mode with the statistics of shipped clips. A longer search may find more: what is low here is
+not protected.
+
+*Determined* counts layers whose input their equations fix; *exposed* is the dB that linear analysis predicts; *alone*
+the best dB that any layer's gradient gave by itself, and which; *depth* counts inner values that a recursion read off
+exactly; *best* is the best picture of the whole update.
+"""
+    for batch in sorted({case[2] for case in cases}):
+        for weights in ("fresh", "trained"):
+            yield from _table(cases, by_case, batch, weights)
+    yield from _correlations(lines)
+    yield from _rules(rules)
+
+
+def _table(
+    cases: Sequence[tuple[str, str, int]], by_case: Mapping[tuple[str, str, int], Line], batch: int, weights: str
+) -> Iterator[str]:
+    here = [case for case in cases if case[1:] == (weights, batch)]
+    made = [by_case[case] for case in here if case in by_case]
+    yield f"## {batch} clip{'s' * (batch > 1)} an update, {weights} weights\n"
+    if not made:
+        yield f"None of {len(here)} cases was run.\n"
+        return
+    yield "| net | parameters | determined | exposed | alone, by layer | depth | best | grade | keep back |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for family in dict.fromkeys(line["family"] for line in made):
+        for line in (one for one in made if one["family"] == family):
+            yield _cells(line)
+    missing = [name for name, *_ in here if (name, weights, batch) not in by_case]
+    yield f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+
+
+def _cells(line: Line) -> str:
+    alone = [(la["alone"]["psnr"], la["name"]) for la in line["layers"] if la["alone"]]
+    most = max(alone, default=None)
+    held = line["withholding"]
+    kept = "—"
+    if held and held["layers"]:
+        names = ", ".join(f"`{name}`" for name in held["layers"][:2]) + " ..." * (len(held["layers"]) > 2)
+        kept = f"{names} ({held['share']:.0%}): {held['after']['psnr']:.1f} dB"
+    elif held and "every layer" in held["sentence"]:
+        kept = "no set but all"
+    best = "—" if line["best"] is None else f"{line['best']:.1f} dB, {line['attack']}"
+    exposed = "—" if line["exposed"] is None else f"{line['exposed']:.1f}"
+    return (
+        f"| {line['net']} | {line['parameters']:,} | {line['determined'][0]} of {line['determined'][1]} | {exposed} | "
+        f"{'—' if most is None else f'{most[0]:.1f}, `{most[1]}`'} | {line['recursion']} | {best} | "
+        f"{_GRADES[line['grade']]} | {kept} |"
+    )
+
+
+def _correlations(lines: Sequence[Line]) -> Iterator[str]:
+    yield """## How well predictions order the layers
+
+Spearman's rank correlation over the single layers of a net with the dB over a blind guess that each alone gave (at
+most 300 steps a search; a failed attack counts as 0). *Numbers* are those of the layer's input that its equations fix,
+for each pixel value.
+
+| net | layers | shown | determined | numbers | exposed | gradient | why it is low |
+|---|---|---|---|---|---|---|---|"""
+    for line in lines:
+        if line["batch"] == 1:
+            yield _correlation(line)
+    yield ""
+
+
+def _correlation(line: Line) -> str:
+    held = [la for la in line["layers"] if la["alone"]]
+    gains = [max(0.0, la["alone"]["gain"]) for la in held]
+    values = [None if la["determined"] is None or not la["values"] else la["determined"] * la["values"] for la in held]
+    columns = (
+        [la["determined"] for la in held], values, [la["exposed"] for la in held], [la["gradient"] for la in held]
+    )  # fmt: skip
+    found = [rank_correlation(column, gains) for column in columns]
+    told = ["—" if rho is None else f"{rho:.2f}" for rho in found]
+    shown = sum(gain >= WORTH_DB for gain in gains)
+    why = ""
+    if max((rho for rho in found[:3] if rho is not None), default=-1.0) < 0.8:
+        why = (line["ranks"] or {}).get("reason") or "the search on one layer alone fell short of what it determines"
+    name = line["net"] if line["weights"] == "fresh" else f"{line['net']}, {line['weights']}"
+    return f"| {name} | {len(held)} | {shown} | {' | '.join(told)} | {why} |"
+
+
+def _rules(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"""## Rules, and on how many nets they held
+
+*Compared* counts the nets on which the audit's strongest attacks met the change as they met the audited protocol; only
+there a difference says something. *Lower* and *higher* are by {WORTH_DB:.0f} dB or more. Reports cite this table beside
+what they recommend.
+
+| change | tried | compared | lower | higher | median |
+|---|---|---|---|---|---|"""
+    for name, held in rules.items():
+        middle = "—" if held["median"] is None else f"{held['median']:+.1f} dB"
+        yield f"| {name} | {held['tried']} | {held['compared']} | {held['lower']} | {held['higher']} | {middle} |"
+    yield ""

@@ -1,0 +1,71 @@
+"""The catalogue of architectures: its page and its data say what its cases say, and recommendations cite it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditor.pipeline.documents.architecture_rules import KEEP_BACK, catalogue_evidence
+from auditor.shipped import shipped
+
+ROOT = Path(__file__).parents[3]
+DATA = json.loads((shipped("report_templates") / "architectures.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield
+    for name in ("architecture_table", "architecture_nets", "depth_nets", "suite", "deep_suite"):
+        sys.modules.pop(name, None)
+
+
+def line(net: str, *changes: tuple[str, float | None, str]) -> dict:
+    keys = ("name", "delta_gain", "not_compared")
+    return {
+        "net": net,
+        "what_if": [{**dict(zip(keys, change, strict=True)), "skipped": change[1] is None} for change in changes],
+    }
+
+
+def test_a_rule_counts_only_where_the_strongest_attacks_met_the_change(benchmarks):
+    from architecture_table import rule
+
+    lines = [
+        line("a", ("batch 4", -9.0, "")),
+        line("b", ("batch 4", -20.0, "the recursion needs one clip")),
+        line("c", ("batch 4", 3.0, "")),
+        line("d", ("batch 4", -0.5, "")),
+        line("e", ("batch 4", None, "")),
+    ]
+    assert rule(lines, "batch 4") == {"tried": 4, "compared": 3, "lower": 1, "higher": 1, "median": -0.5}
+    assert rule(lines, "head only")["median"] is None
+
+
+def test_every_net_of_the_catalogue_gives_ten_logits_of_a_clip(benchmarks):
+    import torch
+    from architecture_nets import CLASSES, CLIP, NETS
+
+    names = [name for family in NETS.values() for name in family]
+    assert len(names) == len(set(names)) >= 30
+    for make in (make for family in NETS.values() for make in family.values()):
+        torch.manual_seed(0)
+        assert make().eval()(torch.rand(1, *CLIP)).shape == (1, CLASSES)
+
+
+def test_recommendations_cite_what_the_data_say():
+    held = DATA["rules"][KEEP_BACK]
+    assert f"on {held['lower']} of {held['compared']} nets" in catalogue_evidence(KEEP_BACK)
+    assert held["lower"] <= held["compared"] <= held["tried"] or not held["compared"]
+    assert catalogue_evidence("a change that nobody measured") == ""
+    unmet = next((name for name, rule in DATA["rules"].items() if not rule["compared"]), None)
+    assert unmet is None or catalogue_evidence(unmet) == ""
+
+
+def test_the_page_has_every_case_of_the_data_and_says_what_was_not_run():
+    page = (ROOT / "docs" / "architectures.md").read_text("utf-8")
+    for case in DATA["cases"]:
+        assert f"| {case['net']} | {case['parameters']:,} | " in page
+    assert DATA["date"] in page
+    assert "not run" in page.lower()
