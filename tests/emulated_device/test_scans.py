@@ -18,9 +18,9 @@ SCANS = {
         CLIPS, model=f"{NETS}:pooled", what_if=True, malicious_server=True, faces=False
     ),
     "tokens": dataclasses.replace(CLIPS, model=f"{NETS}:tokens"),
-    "a recurrent head behind an extractor": dataclasses.replace(CLIPS, **PARTS),
+    "a recurrent head behind an extractor": dataclasses.replace(CLIPS, input_shape=None, layout="NCHW", **PARTS),
     "local steps on two clips, dropout, buffers": dataclasses.replace(
-        CLIPS, model=f"{NETS}:pooled", algorithm="FedAvg", local_epochs=2, send_buffers=True, batch=2, dropout="on"
+        CLIPS, model=f"{NETS}:pooled", algorithm="FedAvg", local_epochs=2, send_buffers=True, batch=2, dropout="on", bn="train"
     ),
 }
 WITHIN_DB = 0.1
