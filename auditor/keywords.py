@@ -61,6 +61,7 @@ class ScanKeywords(ClientKeywords, total=False):
     replay: str | Path | None
     preset: Literal["fast", "standard", "deep"] | None
     what_if: bool | None
+    layers: int | Literal["all"] | None
     malicious_server: bool | None
     sr: str | Path | Sequence[str | Path] | None
     max_time: str | float | None

@@ -24,11 +24,13 @@ from auditor.output_options import (
     ReportOptions,
     ScanFiles,
     SchemaOptions,
+    WorkOptions,
 )
 from auditor.terms import AUDIT, CLIENT, EXPERIMENT, MODEL, OUTPUT, PARTS, SEARCH, STUDY
 from auditor.update_options import CapturedUpdate, ReplayedClip
 from auditor.values import (
     Choice,
+    Count,
     Duration,
     FilePath,
     FrameSource,
@@ -223,6 +225,12 @@ class ScanOptions(ClientOptions):
         flags=("--what-if/--no-what-if",),
         default_words="in standard and deep",
     )
+    layers: int | None = _audit(
+        None,
+        Count(),
+        "Layers that are attacked one by one, and left out one by one, most promising first.",
+        default_words="what fits in standard and deep with what-if, else 0",
+    )
     malicious_server: bool | None = _audit(
         None,
         Switch(),
@@ -360,7 +368,7 @@ class StudyFile:
 
 # What each command takes, in the order of its help.
 COMMANDS: Mapping[str, tuple[type, ...]] = {
-    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, SigningOptions, ConfigurationOptions),
+    "scan": (ScanOptions, GateOptions, DocumentOptions, ScanFiles, WorkOptions, SigningOptions, ConfigurationOptions),
     "attack": (AttackOptions, CapturedUpdate, AttackFiles, ConfigurationOptions),
     "defend": (DefendOptions, DefendFiles),
     "replay": (ClientOptions, CapturedUpdate, ReplayedClip, ConfigurationOptions),

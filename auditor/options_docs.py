@@ -18,6 +18,7 @@ from auditor.terms import (
     PARTS,
     SEARCH,
     STUDY,
+    WORK,
 )  # fmt: skip
 from auditor.update_options import CapturedUpdate
 from auditor.values import Switch
@@ -43,7 +44,7 @@ from typing import Any, Literal, TypedDict
 '''
 # What commands share comes first.
 _SECTIONS = (
-    MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, DOCUMENT, OUTPUT,
+    MODEL, PARTS, CLIENT, AUDIT, GATE, EXPERIMENT, SEARCH, CAPTURED, COMPARISON, STUDY, WORK, DOCUMENT, OUTPUT,
 )  # fmt: skip
 _CLASSES = (
     ("LoadKeywords", "TypedDict, total=False", "What `auditor.load` takes.", ModelOptions, object),

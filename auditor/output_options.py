@@ -1,15 +1,22 @@
-"""Options of what commands write and print."""
+"""Options of what commands write and print, and of who does the work: they change nothing that is found."""
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
-from auditor.terms import OUTPUT
-from auditor.values import FilePath, Listed, Switch, one_of
+from auditor.terms import OUTPUT, WORK
+from auditor.values import FilePath, Listed, Switch, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
+_work = partial(option, panel=WORK)
+
+
+def resume_option() -> Any:
+    """Return the option of every command that can go on where an earlier run of it was interrupted."""
+    return _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
 
 
 @declaration
@@ -31,7 +38,19 @@ class ScanFiles:
     json: bool = _output(False, Switch(), "Print results.json and nothing else: as -o -, beside the folder.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
     reuse: bool = _output(True, Switch(), "Take the results in place again if nothing changed.", flags=(REUSE,))
-    resume: bool = _output(True, Switch(), "Keep finished parts, and go on after an interruption.", flags=(RESUME,))
+    resume: bool = resume_option()
+
+
+@declaration
+class WorkOptions:
+    """Who makes the parts of a scan. `jobs` are processes at a time, one thread each; None is this process alone."""
+
+    jobs: int | None = _work(
+        None,
+        Whole(1, 256),
+        "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
+        default_words="none beside this one",
+    )
 
 
 @declaration
@@ -51,6 +70,7 @@ class DefendFiles:
         Path("fl-audit-defend"), FilePath("DIR"), "Folder for defend.json, .html, .pdf and .md.", former=("output",)
     )
     json: bool = _output(False, Switch(), "Print JSON and nothing else, beside the folder.")
+    resume: bool = resume_option()
 
 
 @declaration

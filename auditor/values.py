@@ -160,6 +160,19 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many of what there is: a whole number from 0, or `all`, which is the largest number."""
+
+    metavar: str = "INT|all"
+    told: str = "0 or more, or all"
+    python: str = 'int | Literal["all"]'
+
+    def read(self, flag: str, value: Any) -> int:
+        """Return the number."""
+        return int(_LARGEST) if value == "all" else Whole(0, int(_LARGEST)).read(flag, value)
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
     """A finite number of which `least` is the smallest, or with `above` is too small, and `below` is too large."""
 

@@ -24,7 +24,7 @@ GENERIC: Mapping[str, tuple[str, ...]] = {
     for name in (
         "", "clip:1", "clamp:0.001", "gaussian:0.001", "gaussian:0.01", "gaussian:0.1", "clip:1+gaussian:0.01",
         "laplace:0.01", "relative-gaussian:0.1,95", "top-k:0.1", "random-k:0.1", "prune:0.9", "exclude:*bias", "sign",
-        "quantise:4", "float16", "fixed-point:8,4194304", "qsgd:32", "kmeans:6", "sparse-ternary:0.1",
+        "quantise:4", "float16", "fixed-point:8,4194304", "qsgd:32", "kmeans:6", "eden:2,100", "sparse-ternary:0.1",
         "secure-aggregation:4", "server:gaussian:1",
     )
 }  # fmt: skip
@@ -50,6 +50,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
         "tff-gaussian-adaptive:noise_multiplier=1,clients_per_round=100",
         "openfl-stc",
         "openfl-kc",
+        "openfl-eden",
     )
 }
 ROWS = {**GENERIC, **PRESETS}

@@ -19,7 +19,7 @@ def page_contradictions(page: str) -> tuple[str, ...]:
     read = re.sub(r"<style>.*?</style>", "", re.sub(r"data:[^\"')]{40,}", "data:", page), flags=re.DOTALL)
     root = tinyhtml5.parse(read, namespace_html_elements=False)
     checks = (_verdict, _learned, _grades, _matrix, _tiles, _cover, _what_if, _actions, _controls, _hashes, _levels)
-    return tuple(found for check in (*checks, _severity) for found in check(root))
+    return tuple(found for check in (*checks, _severity, _layers) for found in check(root))
 
 
 def _words(root: Element) -> ReportWords:
@@ -314,3 +314,18 @@ def _severity(root: Element) -> Iterator[str]:
         yield f"severity on page one is {found[1]}, and a finding that counts has {max(most)}"
     if (found[2] == _words(root).no_band) != (said == 0.0):
         yield f"severity {found[1]} is called {found[2]}"
+
+
+def _layers(root: Element) -> Iterator[str]:
+    """Hold what layers expose against what attacks on each alone recovered: less has its mark and its sentence."""
+    section = _section(root, "layers")
+    table = _one(section, "attacked")
+    marked = False
+    for row in _rows(table) if table is not None else []:
+        name, exposed, shown = _text(row[0]), _number(root, _text(row[4])), _number(root, _text(row[5]))
+        mark = "↑" in _text(row[5])
+        marked |= mark
+        if exposed is not None and shown is not None and mark != (exposed < shown - ROUNDED / 2):
+            yield f"{name} exposes {exposed} and gave {shown}, {'' if mark else 'not '}marked as more than exposed"
+    if marked != bool(_all(section, "layers-below")):
+        yield "layers that gave more than they expose, and the sentence on why, do not go together"

@@ -14,6 +14,7 @@ import typer
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import check_targets, no_empty_folders
+from auditor.cli.unfinished import finished, resuming, unfinished_folder
 from auditor.comparison.options import ComparedModels, ComparisonFiles
 from auditor.errors import UsageError
 from auditor.options import ScanOptions
@@ -39,6 +40,7 @@ def compare(options: ScanOptions, models: ComparedModels, files: ComparisonFiles
         check_source(other)
     folder = files.out or (None if files.output else DEFAULT_FOLDER)
     targets = _targets(files.output, folder)
+    unfinished = unfinished_folder(targets, folder) if files.resume else None
     with no_empty_folders([*targets, *([folder / "audits" / "x"] if folder else [])]):
         with busy("starting"):
             from auditor.report.comparison import comparison_summary, write_comparison
@@ -46,11 +48,12 @@ def compare(options: ScanOptions, models: ComparedModels, files: ComparisonFiles
         check_targets((), folder)
         # Whether files of these names could be written beside them: their own kinds are those of a comparison.
         check_outputs([path.with_name(f"{path.name}.json") for path in files.output])
-        results = _run(options, models, files.quiet, folder)
+        results = _run(options, models, files.quiet, folder, unfinished)
     code = results["gate"]["exit_code"]
     complaints: tuple[str, ...] = ()
     try:
         complaints = write_comparison(results, targets)
+        finished(unfinished)
     except UnwrittenError as error:  # hours of work end in their order, whatever the disk says
         complaints, code = (str(error),), code if error.written else error.exit_code
     for complaint in complaints:
@@ -80,7 +83,9 @@ def _targets(output: Sequence[Path], folder: Path | None) -> list[Path]:
     return [*output, *whole]
 
 
-def _run(options: ScanOptions, models: ComparedModels, quiet: bool, folder: Path | None) -> dict[str, Any]:
+def _run(
+    options: ScanOptions, models: ComparedModels, quiet: bool, folder: Path | None, unfinished: Path | None
+) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
@@ -92,7 +97,8 @@ def _run(options: ScanOptions, models: ComparedModels, quiet: bool, folder: Path
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is in the results.
         warnings.simplefilter("ignore")
-        return dict(run(options, models, display, _kept_in(folder)).results)
+        with resuming(unfinished, display.note):
+            return dict(run(options, models, display, _kept_in(folder)).results)
 
 
 def _kept_in(folder: Path | None) -> Callable[[str, int, Mapping[str, Any]], str]:

@@ -7,6 +7,8 @@ import typer
 
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
+from auditor.cli.targets import no_empty_folders
+from auditor.cli.unfinished import finished, resuming, unfinished_folder
 from auditor.errors import ExitCode
 from auditor.options import DefendOptions
 from auditor.output_options import DefendFiles
@@ -33,11 +35,14 @@ def defend(options: DefendOptions, files: DefendFiles) -> None:
 
     check_words(options)
     check_defend_folder(files.out)
-    with warnings.catch_warnings(), progress_display(stderr(), options.max_time) as display:
+    unfinished = unfinished_folder((), files.out) if files.resume else None
+    with no_empty_folders([files.out / FILES[0]]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        document = defend_document(search(options, display))
+        with progress_display(stderr(), options.max_time) as display, resuming(unfinished, display.note):
+            document = defend_document(search(options, display))
     for complaint in write_defend(document, files.out):
         typer.echo(f"fl-audit: {printable(complaint, 400)}", err=True)
+    finished(unfinished)
     with unheard():
         if files.json:
             typer.echo(json.dumps(document, indent=2, allow_nan=False))

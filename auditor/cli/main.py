@@ -123,11 +123,11 @@ def _unfinished(arguments: list[str]) -> str:
     left = {
         "scan": unfinished_words(),
         "attack": "no result was written",
-        "defend": "nothing was written",
+        "defend": unfinished_words("nothing was written"),
         "replay": "nothing was compared",
         "export": "no file was written",
         "inspect": "the model was not attacked, and nothing was written",
-        "compare": "nothing was compared; audits that were finished are in the folder's audits",
+        "compare": unfinished_words("nothing was compared"),
         "study": "what was finished is kept, and the same command goes on from there",
         "report": "files that were not finished are as they were",
     }

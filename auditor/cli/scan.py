@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from auditor.cli.scale.side_by_side import side_by_side
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
@@ -16,7 +17,7 @@ from auditor.document_options import DocumentOptions
 from auditor.gate_options import ConfigurationOptions, GateOptions
 from auditor.options import ScanOptions
 from auditor.output_formats import to_stdout
-from auditor.output_options import ScanFiles
+from auditor.output_options import ScanFiles, WorkOptions
 from auditor.verification.verify_options import SigningOptions
 
 
@@ -26,6 +27,7 @@ def scan(
     gate: GateOptions,
     document: DocumentOptions,
     files: ScanFiles,
+    work: WorkOptions,
     signing: SigningOptions,
     where: ConfigurationOptions,
 ) -> None:
@@ -50,7 +52,7 @@ def scan(
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
         key = content_key(options)
         held = reusable(key, targets) if files.reuse else None
-        found = _results(options, files.quiet, key, unfinished) if held is None else held[1]
+        found = _results(options, files.quiet, key, unfinished, work) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
         judgement = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
@@ -92,7 +94,7 @@ def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: S
         typer.echo("\n".join(("", *change_lines(results, judgement))))
 
 
-def _results(options: ScanOptions, quiet: bool, key: str, unfinished: Path | None) -> dict[str, Any]:
+def _results(options: ScanOptions, quiet: bool, key: str, unfinished: Path | None, work: WorkOptions) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
@@ -104,6 +106,6 @@ def _results(options: ScanOptions, quiet: bool, key: str, unfinished: Path | Non
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
-        with resuming(unfinished, display.note):
-            found = run_scan(options, display).results
+        with resuming(unfinished, display.note) as parts, side_by_side(options, work, parts, display) as shared:
+            found = run_scan(options, shared).results
     return {**found, "tool": {**found["tool"], "key": key}}

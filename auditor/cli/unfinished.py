@@ -24,17 +24,17 @@ def kept_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
-    """Keep what a scan finishes in a folder while active, and take up what is there; do nothing without one."""
+def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[Any]:
+    """Keep what a scan finishes in a folder while active, and take up what is there; yield None without a folder."""
     if folder is None:
-        yield
+        yield None
         return
     from auditor.content_key import program_key
     from auditor.journal import journaling
 
     with journaling(folder, program_key(), tell) as parts:
         _parts[:] = [parts]
-        yield
+        yield parts
 
 
 def finished(folder: Path | None) -> None:
@@ -45,10 +45,10 @@ def finished(folder: Path | None) -> None:
         clear(folder)
 
 
-def unfinished_words() -> str:
-    """Say what an interrupted scan leaves behind."""
+def unfinished_words(lost: str = "no report was written") -> str:
+    """Say what an interrupted command leaves behind, and what is `lost`."""
     count = _parts[0].units if _parts else 0
     if not count:
-        return "no report was written"
+        return lost
     parts = "one finished part is" if count == 1 else f"{count} finished parts are"
-    return f"no report was written; {parts} kept, and the same command goes on from there"
+    return f"{lost}; {parts} kept, and the same command goes on from there"

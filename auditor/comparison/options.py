@@ -10,6 +10,7 @@ from typing import Any
 from auditor.declaring import declaration, option
 from auditor.errors import UsageError
 from auditor.output_formats import COMPARISON_FORMATS
+from auditor.output_options import resume_option
 from auditor.terms import COMPARISON, MODEL, OUTPUT
 from auditor.values import FilePath, Listed, Pairs, Switch, Text, Whole, shown
 
@@ -110,3 +111,4 @@ class ComparisonFiles:
     )
     json: bool = _output(False, Switch(), "Print comparison.json and nothing else.")
     quiet: bool = _output(False, Switch(), "Print one line, and no progress.")
+    resume: bool = resume_option()

@@ -8,7 +8,7 @@ from typing import Any
 from auditor.configuration.merge import DEFAULT, Given, configurable
 from auditor.declaring import REQUIRED, Option
 from auditor.terms import PANELS
-from auditor.values import Choice, Listed, Number, Numbers, Pairs, Shape, Switch, Whole
+from auditor.values import Choice, Count, Listed, Number, Numbers, Pairs, Shape, Switch, Whole
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = """# fl-audit: what `fl-audit scan` does without options. Uncomment what you change.
@@ -114,7 +114,7 @@ def _of_kind(kind: Any) -> Any:
         return {}
     if isinstance(kind, Switch):
         return False
-    if isinstance(kind, Whole | Number | Numbers | Shape):
+    if isinstance(kind, Count | Whole | Number | Numbers | Shape):
         return 1
     return next(iter(kind.meaning)) if isinstance(kind, Choice) else "..."
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from auditor.federated.sparsification import Sparsification, seen
+from auditor.federated.sparsification import Sparsification, within
 from auditor.records import Defence, Effect, straight_through
 
 
@@ -32,8 +32,8 @@ class TopK(Sparsification):
         return self._sparse(update)
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
-        return self._sparse(ours) if sent is None else seen(ours, sent)
+        """Return the entries of ours that were sent, where that can be seen, and what the others have too much."""
+        return self._sparse(ours) if sent is None else within(ours, sent, together=False)
 
     def _sparse(self, update: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: g * self._largest(g) for name, g in update.items()}

@@ -14,6 +14,7 @@ from auditor.federated.codebooks import Blockwise, Clusters, SparseTernary
 from auditor.federated.compression import Float16, Quantise, Sign, TopK
 from auditor.federated.frameworks import PRESETS, ClientTraining, expanded
 from auditor.federated.noise import GaussianNoise, LaplaceNoise, RelativeGaussian
+from auditor.federated.rotated_quantisation import Eden
 from auditor.federated.sparse_vector import SparseVector
 from auditor.federated.sparsification import Exclude, ExcludeRegex, Prune, RandomK
 from auditor.federated.stochastic_rounding import FixedPoint, Qsgd
@@ -40,6 +41,7 @@ DEFENCES: tuple[type[Defence], ...] = (
     Blockwise,
     FixedPoint,
     Qsgd,
+    Eden,
     PerClip,
     SecureAggregation,
 )

@@ -200,6 +200,11 @@ def openfl_kc(training: ClientTraining, *, n_clusters: float = 6.0) -> Parts:
     return (f"kmeans:{int(n_clusters)}",)
 
 
+def openfl_eden(training: ClientTraining, *, n_bits: float = 8.0, dim_threshold: float = 100.0) -> Parts:
+    """OpenFL, EdenPipeline: tensors of more than dim_threshold entries are rotated and rounded."""
+    return (f"eden:{int(n_bits)},{int(dim_threshold)}",)
+
+
 _BITSANDBYTES = {"blockwise8": "dynamic8", "float4": "float4", "normfloat4": "normal4"}
 _SERVER = "server:"
 PRESETS: Mapping[str, Callable[..., Parts]] = {
@@ -224,6 +229,7 @@ PRESETS: Mapping[str, Callable[..., Parts]] = {
         tff_gaussian_adaptive,
         openfl_stc,
         openfl_kc,
+        openfl_eden,
     )
 }
 

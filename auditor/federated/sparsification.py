@@ -37,6 +37,26 @@ def seen(ours: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> dict[str, Te
     return {name: g * (sent[name] != 0.0) for name, g in ours.items()}
 
 
+def within(ours: Mapping[str, Tensor], sent: Mapping[str, Tensor], *, together: bool) -> dict[str, Tensor]:
+    """Return the entries of ours that were sent, and of the others what exceeds the smallest that was.
+
+    None does at the truth, as the largest are sent: of each parameter, or of all `together`. Magnitudes are compared
+    in units of what was sent, because a later defence may have scaled it.
+    """
+    groups = [list(ours)] if together else [[name] for name in ours]
+    made: dict[str, Tensor] = {}
+    for names in groups:
+        kept = [(ours[n].detach()[sent[n] != 0.0], sent[n][sent[n] != 0.0]) for n in names]
+        mine, theirs = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        if not len(theirs):
+            made |= seen({n: ours[n] for n in names}, sent)
+            continue
+        least = theirs.abs().min() * mine.norm() / theirs.norm()
+        for n in names:
+            made[n] = torch.where(sent[n] != 0.0, ours[n], ours[n] - ours[n].clamp(-least, least))
+    return made
+
+
 @dataclass(frozen=True)
 class RandomK(Sparsification):
     """Send a random share of every parameter's entries as they are, and zero for the rest (Stich et al. 2018).
@@ -95,9 +115,9 @@ class Prune(Sparsification):
         return self.simulate(update, None)
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the entries of ours that were sent: those that are not zero, where that can be seen."""
+        """Return the entries of ours that were sent, where that can be seen, and what the others have too much."""
         if sent is not None:
-            return seen(ours, sent)
+            return within(ours, sent, together=True)
         size = torch.cat([g.detach().abs().flatten() for g in ours.values()])
         # As many as lie below numpy's percentile, which is between two of them.
         left_out = math.ceil(self.share * (len(size) - 1))

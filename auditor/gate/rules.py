@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
         short="The update determines much of a clip, by linear analysis",
         meaning="Linear analysis at one clip says that everything that is sent determines at least half of what such "
         "clips vary in. No attack needs to have recovered it.",
-        why="What is determined is there for a better attack. It is the upper side of what an update gives away.",
+        why="It is there for a better attack: linear analysis predicts it, whether or not an attack got it.",
         remedies=("See which layers expose most, and freeze or pool these first.",),
         evidence="Predicted PSNR of a linear attacker with a prior of natural clips. It is neither a bound nor a "
         "prediction for another clip.",

@@ -14,7 +14,7 @@ from auditor.errors import UsageError
 from auditor.journal.digest import digest_of
 from auditor.journal.folder import Journal
 from auditor.journal.form import plain, whole
-from auditor.records.work import spare, work_so_far
+from auditor.records.work import charged, spare, work_so_far
 from auditor.text import printable
 
 T = TypeVar("T")
@@ -22,6 +22,18 @@ T = TypeVar("T")
 # What damaged files, and those of a program that had other records, raise when they are read.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
 _LOCK = "lock"
+
+
+class Crashed(RuntimeError):
+    """The process that made a unit ended in it, by a signal."""
+
+
+class _Asked(BaseException):
+    """Carries a unit's key out of what would make it; nothing on the way may catch it."""
+
+    def __init__(self, key: str | None) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 class Kept:
@@ -33,12 +45,16 @@ class Kept:
         How many units were taken up, and how many were finished since.
     trouble
         Why units cannot be kept any more; empty as long as they can. A full disk costs the way back, not the audit.
+    apart
+        What makes a unit that is missing in another process, where there is one; called with its key and what makes and
+        keeps it. Afterwards it is here, or it is made in this process.
     """
 
     def __init__(self, folder: Path, program: str, tell: Callable[[str], None]) -> None:
         self.folder = folder
         self.taken = self.added = 0
         self.trouble = ""
+        self.apart: Callable[[str, Callable[[], object]], None] | None = None
         self._journal = Journal(folder)
         self._program = program
         self._tell = tell
@@ -56,10 +72,18 @@ class Kept:
             return None
 
     def read(self, key: str) -> tuple[object, float, float] | None:
-        """Return a unit's result, and the counted work before and after it; None where it is not done."""
+        """Return a unit's result, and the counted work before and after it; None where it is not done.
+
+        Raises
+        ------
+        Crashed
+            The process that made it ended in it.
+        """
         found = self._journal.read(key)
         if found is None:
             return None
+        if "crashed" in found:
+            raise Crashed(found["crashed"])
         try:
             tensors = self._journal.tensors(key) if found["tensors"] else {}
             unit = whole(found["made"], tensors), float(found["begun"]), float(found["ended"])
@@ -88,12 +112,26 @@ class Kept:
             return
         self.added += 1
 
+    def done(self, key: str) -> bool:
+        """Tell whether a unit is finished, or known to crash."""
+        return self._journal.read(key) is not None
+
+    def seconds(self, key: str) -> float:
+        """Return the counted work of a unit; 0 where it is not done."""
+        found = self._journal.read(key) or {}
+        return float(found.get("ended", 0.0)) - float(found.get("begun", 0.0))
+
+    def crash(self, key: str, why: str) -> None:
+        """Keep that the process that made a unit ended in it, so that no other begins it again."""
+        self._journal.write(key, {"crashed": why})
+
     def clear(self) -> None:
         """Remove the folder: the audit came to its end."""
         clear(self.folder)
 
 
 _CURRENT: ContextVar[Kept | None] = ContextVar("kept", default=None)
+_ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 @contextmanager
@@ -136,18 +174,50 @@ def kept(stage: str, parts: Callable[[], Sequence[object]], make: Callable[[], T
         something among it cannot be told: such a unit is made anew each time.
     """
     now = _CURRENT.get()
-    key = None if now is None else now.key(stage, parts)
-    if now is None or key is None:
+    if now is None:
         return make()
-    found = now.read(key)
-    if found is not None:
-        made, begun, ended = found
-        spare(begun, ended)
-        return made  # type: ignore[return-value]
-    begun = work_so_far()
-    fresh = make()
-    now.write(key, fresh, begun, work_so_far())
-    return fresh
+    with charged(0.0):  # telling a unit's name is no work of the audit
+        key = now.key(stage, parts)
+    if _ASKING.get():
+        raise _Asked(key)
+    if key is None:
+        return make()
+
+    def fresh() -> T:
+        begun = work_so_far()
+        made = make()
+        ended = work_so_far()
+        with charged(0.0):
+            now.write(key, made, begun, ended)
+        return made
+
+    with charged(0.0):
+        found = now.read(key)
+    if found is None and now.apart is not None and not now.trouble:
+        now.apart(key, fresh)
+        with charged(0.0):
+            found = now.read(key)
+    if found is None:
+        return fresh()
+    made, begun, ended = found
+    spare(begun, ended)
+    return made  # type: ignore[return-value]
+
+
+def key_of(unit: Callable[[], object]) -> str | None:
+    """Return the key of the first unit that a function would ask the journal for; None where it asks for none.
+
+    The function is run up to there; what it does on the way is not counted.
+    """
+    token = _ASKING.set(True)
+    try:
+        with charged(0.0):
+            unit()
+    except _Asked as asked:
+        return asked.key
+    finally:
+        _ASKING.reset(token)
+    return None
 
 
 def clear(folder: Path) -> None:

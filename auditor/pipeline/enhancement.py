@@ -1,16 +1,19 @@
 """Super-resolution of the best reconstructions, each beside the same on its null, and what it added to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch.nn import functional
 
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
+from auditor.journal import kept
 from auditor.pipeline.enhancement_words import added, sharpness
 from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, Result, best_of
 from auditor.pipeline.progress import Display
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import Galleries
 from auditor.probe.fit import resize
 from auditor.records import Ceiling, Clip, Clips, Clock, Skipped, charged, counting, record
@@ -77,6 +80,8 @@ def enhance_results(
         return done, tuple(_late(enhancer, reason) for enhancer in enhancers)
     first = best_result(findings[0])
     needed, skipped = _needed(enhancers, first.clip)
+    coming = _coming(findings, needed, clock.left)
+    make_ahead([Task(run=partial(_uncounted, enhancer, clip)) for enhancer, clip in coming], display, ceiling)
     failed: dict[Enhancer, str] = {}
     late_for: dict[Enhancer, list[str]] = {}
     reasons: dict[Enhancer, str] = {}
@@ -136,6 +141,33 @@ def _needed(enhancers: Sequence[Enhancer], clip: Clip) -> tuple[dict[Enhancer, f
     return needed, skipped
 
 
+def _coming(
+    findings: Sequence[Finding], needed: Mapping[Enhancer, float], left: float
+) -> Iterator[tuple[Enhancer, Clip]]:
+    """Return what will be enlarged with the seconds that are left: clips and nulls, in their order."""
+    for finding in findings:
+        result = best_result(finding)
+        clips = [clip for clip in (result.clip, result.null_clip) if clip is not None]
+        for enhancer, each in needed.items():
+            if each * len(clips) <= left:
+                left -= each * len(clips)
+                yield from ((enhancer, clip) for clip in clips)
+
+
+def _enlarged(enhancer: Enhancer, clip: Clip) -> Enhanced:
+    def depends_on() -> tuple[object, ...]:
+        if not isinstance(enhancer, DatLight | Fusion):
+            raise TypeError("what a user's network makes of a clip does not follow from its name")
+        return enhancer.name, enhancer.scale, clip
+
+    return kept("enhance", depends_on, lambda: enhancer(clip))
+
+
+def _uncounted(enhancer: Enhancer, clip: Clip) -> None:
+    with charged(0.0):  # what enlarging a clip is, was counted before
+        _enlarged(enhancer, clip)
+
+
 def _title(enhancer: Enhancer) -> str:
     return f"{enhancer.name} x{enhancer.scale}"
 
@@ -147,10 +179,9 @@ def _late(enhancer: Enhancer, reason: str) -> Skipped:
 def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:
     """Run one method, and bicubic at its scale where that has not been run yet."""
     plain = Bicubic(enhancer.scale)
-    simple, learned = plain(result.clip), enhancer(result.clip)
-    null_simple, null_learned = (
-        None if result.null_clip is None else enhance(result.null_clip) for enhance in (plain, enhancer)
-    )
+    simple, learned = plain(result.clip), _enlarged(enhancer, result.clip)
+    null_simple = None if result.null_clip is None else plain(result.null_clip)
+    null_learned = None if result.null_clip is None else _enlarged(enhancer, result.null_clip)
     truth, small = resize(result.observed.probe.native, *simple.clip.shape[-2:]), result.observed.probe.clip
     true_looks = looks(truth)
 

@@ -1,6 +1,6 @@
 """The one way to run an attack on an update: obstacle, inversion, outcome and defects, the same for every caller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,14 @@ from auditor.records.free_memory import return_free_memory
 
 # What a defect of one attack may raise; being interrupted is not among them.
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
+
+
+class _Late(Exception):
+    """Carries why an attack may not begin any more out of what would be kept as its result."""
+
+    def __init__(self, skipped: Skipped) -> None:
+        super().__init__(skipped.reason)
+        self.skipped = skipped
 
 
 def obstacle(attack: Attack, view: View) -> str | None:
@@ -34,6 +42,7 @@ def run_attack(
     display: Display | None = None,
     title: str = "",
     expected: float = 0.0,
+    late: Callable[[], Skipped | None] = lambda: None,
 ) -> Reconstruction | Skipped:
     """Run an attack if it applies; one that breaks on this net does not cost the others' results.
 
@@ -41,6 +50,8 @@ def run_attack(
     ----------
     display, title, expected
         Where progress is shown, as what, and the seconds that it may take; without a title the budget's own is used.
+    late
+        Says why it may not begin any more, if so; not asked where its result is there already.
 
     Returns
     -------
@@ -53,12 +64,17 @@ def run_attack(
             return Skipped(stage="invert", what=attack.name, because="not-applicable", reason=reason)
 
         def invert() -> Reconstruction | Skipped:
+            left_out = late()
+            if left_out is not None:
+                raise _Late(left_out)
             if not title:
                 return attack.invert(view, budget, seed)
             with (display or Silent()).unit(title, expected) as progress:
                 return attack.invert(view, replace(budget, progress=progress), seed)
 
         return kept("attack", partial(_depends_on, attack, view, budget, seed), invert)
+    except _Late as left_out:
+        return left_out.skipped
     except _DEFECTS as error:
         first = (str(error).strip().splitlines() or [""])[0]
         return Skipped(

@@ -35,6 +35,7 @@ from auditor.pipeline.findings import (
     seconds_to_score,
 )
 from auditor.pipeline.identity import recognised
+from auditor.pipeline.layerwise.study_layers import LayerStudy, study_layers
 from auditor.pipeline.malicious import MaliciousServer, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.planted.own_net_control import own_net_control
@@ -104,7 +105,9 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
     replayed = None if replay is None or options.replay is None else agreement(replay, options.replay, context)
-    times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
+    times = TimePlan.of(
+        preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces, layers=options.layers
+    )
     memory = available_bytes(device)
     with threads_for(target):
         observed = observe_all(context, probes)
@@ -166,6 +169,14 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             share = times.seconds_for_what_if(clock.left)
             rivals = strongest(findings)
             changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps, ceiling)
+    single: LayerStudy | Skipped | None = None
+    if times.layers:
+        display.stage("single layers")
+        with threads_for(target):
+            share, measured = times.seconds_for_layers(clock.left), exposed if isinstance(exposed, Exposed) else None
+            single = study_layers(
+                context, observed[0], blind, preset, measured, options.layers, share, pace, display, ceiling
+            )
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
@@ -195,6 +206,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             enhanced=enhanced,
             identities=identities,
             variants=changes,
+            single=single,
             malicious=manipulated,
             membership=membership,
             references=references,
@@ -205,6 +217,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
                 *([smaller] if isinstance(smaller, Skipped) else []),
+                *([single] if isinstance(single, Skipped) else []),
                 *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,

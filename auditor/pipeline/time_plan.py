@@ -17,7 +17,7 @@ class TimePlan:
     ----------
     controls, exposure, membership
         Of what is left when each begins. Membership is a few forward passes a clip, where it applies at all.
-    diagnosis, enhancement, what_if, malicious
+    diagnosis, enhancement, what_if, layers, malicious
         Of what is left when the attacks begin; 0 for what does not run. What earlier parts leave over goes to later
         ones in proportion.
     faces
@@ -30,17 +30,23 @@ class TimePlan:
     diagnosis: float = 0.0
     enhancement: float = 0.1
     what_if: float = 0.0
+    layers: float = 0.0
     malicious: float = 0.0
     faces: bool = False
 
     @classmethod
-    def of(cls, preset: Preset, *, what_if: bool | None, malicious: bool | None, faces: bool) -> "TimePlan":
+    def of(
+        cls, preset: Preset, *, what_if: bool | None, malicious: bool | None, faces: bool, layers: int | None = None
+    ) -> "TimePlan":
         """Return the plan of a preset; None leaves a choice to it. Without what-if no server is malicious unasked."""
         changes = preset.what_if if what_if is None else what_if
         server = preset.what_if and changes if malicious is None else malicious
+        single = _layers(preset.what_if and changes, layers)
         return cls(
             diagnosis=0.05 if preset.diagnose else 0.0,
-            what_if=0.3 if changes else 0.0,
+            # Layers say what to keep back, as what-ifs say what to change: where both run, one share is theirs.
+            what_if=0.3 - single if changes else 0.0,
+            layers=single,
             malicious=0.1 if server else 0.0,
             faces=faces,
         )
@@ -52,7 +58,7 @@ class TimePlan:
 
     @property
     def _later(self) -> float:
-        return self.enhancement + self.what_if + self.malicious + self.diagnosis
+        return self.enhancement + self.what_if + self.layers + self.malicious + self.diagnosis
 
     def seconds_to_recognise(self, left: float) -> float:
         """Return the seconds kept for looking for faces, of those left when the attacks begin."""
@@ -68,11 +74,15 @@ class TimePlan:
 
     def seconds_to_enhance(self, left: float, recognise: float) -> float:
         """Return the enhancement's seconds, of those left when it begins, `recognise` of which are kept for faces."""
-        return max(0.0, left - recognise) * self.enhancement / (self.enhancement + self.what_if + self.malicious)
+        return max(0.0, left - recognise) * self.enhancement / (self._later - self.diagnosis)
 
     def seconds_for_what_if(self, left: float) -> float:
-        """Return the variants' seconds, of those left when they begin; the malicious server takes the rest."""
-        return left * self.what_if / (self.what_if + self.malicious) if self.what_if else 0.0
+        """Return the variants' seconds, of those left when they begin; layers and a malicious server take the rest."""
+        return left * self.what_if / (self.what_if + self.layers + self.malicious) if self.what_if else 0.0
+
+    def seconds_for_layers(self, left: float) -> float:
+        """Return the seconds of single layers, of those left when they begin; the malicious server takes the rest."""
+        return left * self.layers / (self.layers + self.malicious) if self.layers else 0.0
 
     def __str__(self) -> str:
         """Return one line: the share of every part that runs."""
@@ -81,10 +91,18 @@ class TimePlan:
             "diagnosis": self.diagnosis,
             "enhancement": self.enhancement,
             "what-if": self.what_if,
+            "single layers": self.layers,
             "malicious server": self.malicious,
         }
         told = ", ".join(f"{part} {share:.0%}" for part, share in later.items() if share > 0.0)
         return f"exposure {self.exposure:.0%}, membership {self.membership:.0%}; of the rest: {told}"
+
+
+def _layers(unasked: bool, wanted: int | None) -> float:
+    """Return the share of single layers: a small one where nobody asked for any number of them."""
+    if wanted is None:
+        return 0.05 if unasked else 0.0
+    return 0.2 if wanted else 0.0
 
 
 @record

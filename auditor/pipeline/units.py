@@ -1,7 +1,8 @@
 """Units of work: one attack on one update with one seed; planned by the work of a step, then run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -13,6 +14,7 @@ from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_o
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, View, counting, record, work_of
 from auditor.results.attempts import Point
 
@@ -47,6 +49,15 @@ class Unit:
     def is_null(self) -> bool:
         """Whether update and truth belong to different clips."""
         return self.truth != self.update
+
+
+@record
+class Planned:
+    """A unit with its budget, and the work that is expected of it where that decides whether it still begins."""
+
+    unit: Unit
+    budget: Budget
+    work: float = 0.0
 
 
 @record
@@ -124,7 +135,8 @@ def run_units(
     """Run what applies and fits into the work left on `clock`; say of everything else why it did not run.
 
     Closed forms come first, then deep attacks, so that minutes of algebra are not left over from searches that cannot
-    fit; searches share what is left.
+    fit; searches share what is left. Units whose budgets depend on no other's result are made side by side where
+    somebody can.
 
     Parameters
     ----------
@@ -152,17 +164,14 @@ def run_units(
     if too_large is not None:
         skipped += [not_held(u.attack.name, too_large) for u in searches]
         searches = []
-    ran = [
-        _run(context, observed, u, Budget(seconds=max(clock.left, 1.0), steps=1), display, references, ceiling)
-        for u in closed
-    ]
+    run = partial(_run_all, context, observed, display=display, references=references, ceiling=ceiling)
+    briefly = Budget(seconds=max(clock.left, 1.0), steps=1)
+    ran = run([Planned(unit=u, budget=briefly) for u in closed])
     clock = Clock(clock.left - scoring * len(ran))
     share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
     limit = Clock(share)
     for place, one in enumerate(planned):
-        made, left_out = _run_deep(
-            context, observed, one, ran, limit.left / (len(planned) - place), scoring, display, references, ceiling
-        )
+        made, left_out = _run_deep(observed, one, ran, limit.left / (len(planned) - place), scoring, run)
         ran += made
         skipped += left_out
         clock = Clock(clock.left - scoring * len(made))
@@ -173,35 +182,30 @@ def run_units(
     due, waiting = searches[:count], searches[count:]
     scored = 0
     while due:
-        unit = due.pop(0)
-        share = (clock.left - scoring * (scored + len(due) + 1)) / (len(due) + 1)
+        share = (clock.left - scoring * (scored + len(due))) / len(due)
         if share <= 0.0:
-            skipped.append(_no_time(unit.attack, "the work was used up by earlier units"))
-            continue
+            skipped += [_no_time(unit.attack, "the work was used up by earlier units") for unit in due]
+            break
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
         work = min(share, _MARGIN * preset.steps * pace)
-        ran.append(_run(context, observed, unit, budget, display, references, ceiling, work))
-        scored += 1
-        if not due:
-            # Searches that ended before their share leave it to those that there was none for.
-            more = _fitting(clock.left - scoring * scored, pace, scoring)
-            due, waiting = waiting[:more], waiting[more:]
+        ran += run([Planned(unit=unit, budget=budget, work=work) for unit in due])
+        scored += len(due)
+        # Searches that ended before their share leave it to those that there was none for.
+        more = _fitting(clock.left - scoring * scored, pace, scoring)
+        due, waiting = waiting[:more], waiting[more:]
     skipped += [_no_time(unit.attack, why) for unit in waiting]
     skipped += [r.result for r in ran if isinstance(r.result, Skipped)]
     return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
 
 
 def _run_deep(
-    context: Context,
     observed: Sequence[Observed],
     deep: DeepAttack,
     ran: Sequence[Ran],
     seconds: float,
     scoring: float,
-    display: Display,
-    references: References,
-    ceiling: Ceiling,
+    run: Callable[[Sequence[Planned]], list[Ran]],
 ) -> tuple[list[Ran], list[Skipped]]:
     """Run a deep attack on as many clips as the seconds hold, unless closed forms have solved them all."""
     attack, clock = deep.attack, Clock(seconds)
@@ -212,17 +216,18 @@ def _run_deep(
         return [], [_not_needed(attack, f"{by} solved every update")]
     wanted = len(real) if len(real) > 1 or not canaries else 2
     share = share_out(deep, wanted, clock.left - scoring * wanted)
-    made: list[Ran] = []
-    for unit in (*real, *canaries) if share.clips else ():
+    # Steps were planned: the budget ends a run only where they are far more work, and others would lose theirs.
+    each = Budget(seconds=max(clock.left / max(1, share.clips), 1.0), steps=share.steps)
+    certain = real[: share.clips]
+    made = run([Planned(unit=unit, budget=each, work=share.seconds) for unit in certain])
+    for unit in (*real[len(certain) :], *canaries) if share.clips else ():
         count = sum(isinstance(r.result, Reconstruction) for r in made)
         if unit in canaries and count != 1:
             break  # a canary is there for the null control of one clip
         if count >= share.clips and clock.left - scoring < share.seconds:
             break
-        # Steps were planned: the budget ends a run only where they are far more work, and others would lose theirs.
-        each = clock.left / max(1, share.clips - count)
-        budget = Budget(seconds=max(each, 1.0), steps=share.steps)
-        made.append(_run(context, observed, unit, budget, display, references, ceiling, share.seconds))
+        each = Budget(seconds=max(clock.left / max(1, share.clips - count), 1.0), steps=share.steps)
+        made += run([Planned(unit=unit, budget=each, work=share.seconds)])
     need = f"a run is about {deep.first:.0f} s of algebra before its search, {deep.seconds:.0f} s in all"
     why = f"{need}, and {max(0.0, seconds):.0f} s were left for {len(real)} clips"
     tried = {r.unit.update for r in made}
@@ -296,26 +301,45 @@ def seconds_per_step(context: Context, observed: Observed) -> float:
     return max(work_of(matching), _LEAST_PACE)
 
 
-def _run(
+def _run_all(
     context: Context,
     observed: Sequence[Observed],
-    unit: Unit,
-    budget: Budget,
+    planned: Sequence[Planned],
+    *,
     display: Display,
     references: References,
     ceiling: Ceiling,
-    work: float = 0.0,
+) -> list[Ran]:
+    run = partial(_run, context, observed, display=display, references=references)
+    ahead = [Task(run=partial(run, one, ceiling=Ceiling()), seconds=one.work) for one in planned]
+    make_ahead(ahead, display, ceiling)
+    return [run(one, ceiling=ceiling) for one in planned]
+
+
+def _run(
+    context: Context,
+    observed: Sequence[Observed],
+    planned: Planned,
+    *,
+    display: Display,
+    references: References,
+    ceiling: Ceiling,
 ) -> Ran:
-    # Closed forms take moments, and decide more than anything: they run in any case, but for those that were planned.
-    late = None if unit.attack.closed_form and not work else ceiling.too_late("invert", unit.attack.name, work)
-    if late is not None:
-        return Ran(unit=unit, result=late)
+    unit, budget = planned.unit, planned.budget
+
+    def late() -> Skipped | None:
+        # Closed forms take moments, and decide more than anything: they run in any case, but for those that were
+        # planned.
+        if unit.attack.closed_form and not planned.work:
+            return None
+        return ceiling.too_late("invert", unit.attack.name, planned.work)
+
     probe = observed[unit.truth].probe.name
     title = f"{unit.attack.title} · {'null for ' if unit.is_null else ''}{probe}"
     seed = unit_seed(context.seed, unit.attack.name, probe, str(unit.repetition))
     view = unit_view(context, observed, unit, references)
     expected = 0.0 if unit.attack.closed_form else budget.seconds
-    result = run_attack(unit.attack, view, budget, seed, display, title, expected)
+    result = run_attack(unit.attack, view, budget, seed, display, title, expected, late)
     if isinstance(result, Skipped):
         return Ran(unit=unit, result=result)
     # Scored and let go at once: the clips of a whole audit would fill the memory.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from auditor.attack import LEAST_STEPS, Attack, GradientMatching
 from auditor.errors import UsageError
@@ -22,6 +23,7 @@ from auditor.pipeline.findings import Finding
 from auditor.pipeline.progress import Display
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import (
     BatchNormMode,
     Budget,
@@ -109,6 +111,17 @@ def variants(
     paces = [seconds_per_step(b, o) for b, o in runnable]
     steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(sum(paces) * 1.25, 1e-9)))
     each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
+    tasks: list[Task] = []
+    share, limit = _EXPOSURE * seconds / max(1, len(runnable)), seconds / len(plans)
+    work = seconds / max(1, len(runnable) * (len(rivals) + 2))
+    for plan, start in prepared:
+        if not isinstance(start, Skipped):
+            met_by = [partial(_rival, plan, *start, attack, each, display) for attack in rivals]
+            exposing = partial(_exposed, plan, *start, pixel_variance, share, display)
+            tasks += [Task(run=run, seconds=work) for run in met_by]
+            tasks.append(Task(run=exposing, seconds=share))
+            tasks.append(Task(run=partial(_common, plan, *start, steps, limit, display), seconds=work))
+    make_ahead(tasks, display, ceiling)
     results: list[Variant] = []
     base: Mapping[str, Reconstruction] = {}
     for plan, start in prepared:
@@ -119,12 +132,10 @@ def variants(
                 Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)
             )
             continue
-        share = _EXPOSURE * seconds / max(1, len(runnable))
         met = {attack.name: _rival(plan, *ready, attack, each, display) for attack in rivals}
         made = {name: one for name, one in met.items() if isinstance(one, Reconstruction)}
         if plan.baseline:
             base = made
-        limit = max(0.0, clock.left) / max(1, len(plans) - len(results))
         variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, limit, made.values(), display)
         results.append(replace(variant, not_compared="" if plan.baseline else _not_compared(rivals, met, base)))
     return tuple(results)
@@ -301,10 +312,7 @@ def _measure(
     met: Iterable[Reconstruction],
     display: Display,
 ) -> Variant:
-    with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        found = too_large_to_expose(context, available_bytes(context.device)) or expose_update(
-            context, observed, pixel_variance, seconds, progress
-        )
+    found = _exposed(plan, context, observed, pixel_variance, seconds, display)
     exposed = None if isinstance(found, Skipped) else found
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
     common = _common(plan, context, observed, steps, limit, display)
@@ -315,6 +323,15 @@ def _measure(
     best = max(range(len(made)), key=lambda i: scores[i].gain)
     score = scores[best]
     return replace(variant, attack=made[best].attack, score=score, grade=grade_clip(score), steps=made[best].steps)
+
+
+def _exposed(
+    plan: _Plan, context: Context, observed: Observed, pixel_variance: float, seconds: float, display: Display
+) -> Exposed | Skipped:
+    with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
+        return too_large_to_expose(context, available_bytes(context.device)) or expose_update(
+            context, observed, pixel_variance, seconds, progress
+        )
 
 
 def _score(observed: Observed, made: Reconstruction, gallery: Clip) -> ClipScore:

@@ -38,12 +38,7 @@ class Ceiling:
 
     def too_late(self, stage: str, what: str, work: float = 0.0) -> Skipped | None:
         """Say why a part of so many reference seconds may not begin, and note it, or return None where it may."""
-        if self.seconds is None:
-            return None
-        used, done = self.used, work_done()
-        before, begun = self._first = self._first or (used, done)
-        slowness = (used - before) / (done - begun) if done - begun >= _TELLING else 1.0
-        if not self.over and used + slowness * work <= _TOLERANCE * self.seconds:
+        if not self.late(work):
             return None
         cut = Skipped(
             stage=stage,
@@ -54,3 +49,12 @@ class Ceiling:
         )
         self.cuts.append(cut)
         return cut
+
+    def late(self, work: float = 0.0) -> bool:
+        """Tell whether a part of so many reference seconds would end too late at the speed so far."""
+        if self.seconds is None:
+            return False
+        used, done = self.used, work_done()
+        before, begun = self._first = self._first or (used, done)
+        slowness = (used - before) / (done - begun) if done - begun >= _TELLING else 1.0
+        return self.over or used + slowness * work > _TOLERANCE * self.seconds

@@ -54,8 +54,13 @@ def spare(begun: float, ended: float) -> None:
     _WORK.seconds = ended if _WORK.seconds == begun else _WORK.seconds + (ended - begun)
 
 
+def credit(seconds: float) -> None:
+    """Take for this process's own what another one worked for it; the count goes on when its result is taken up."""
+    _WORK.spared -= seconds
+
+
 def work_done() -> float:
-    """Return the reference seconds that this process worked itself."""
+    """Return the reference seconds that this process worked itself, or others for it."""
     return _WORK.seconds - _WORK.spared
 
 

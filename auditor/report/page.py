@@ -18,6 +18,8 @@ from auditor.report.headline import Best, best, canaries, demonstrated, headline
 from auditor.report.language import say, speaking, spoken
 from auditor.report.language.messages import ENGLISH
 from auditor.report.language.templates import TEMPLATES, Words, environment, stylesheet
+from auditor.report.layers.attacked import attacked_layers, kept_back, why_layers_below
+from auditor.report.layers.remarks import remarks
 from auditor.report.machine import machine_line
 from auditor.report.membership import membership_rows, unmeasured
 from auditor.report.pictures import PictureGallery
@@ -29,7 +31,6 @@ from auditor.report.plots.matrix import matrices
 from auditor.report.plots.measures import measures
 from auditor.report.plots.moving import moving_picture
 from auditor.report.references import reference_rows
-from auditor.report.remarks import remarks
 from auditor.report.wording import GRADES
 from auditor.results.protection.seal import SEAL
 from auditor.results.scores import VISIBLE_CONTENT
@@ -151,6 +152,9 @@ def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAME
         "exposure_range": charts.exposure_range(results["layers"]),
         "levels": charts.levels(results, score),
         "why_below": why_below(results),
+        "attacked_layers": attacked_layers(results["layers"]),
+        "layers_below": why_layers_below(results),
+        "kept_back": kept_back(results),
         "frameworks": _frameworks(),
         "charts": charts,
         "visible_content": VISIBLE_CONTENT,

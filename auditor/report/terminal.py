@@ -13,6 +13,7 @@ from auditor.report.depth import depth_line, scaled_line
 from auditor.report.exposed import why_below
 from auditor.report.fidelity import in_short
 from auditor.report.headline import best, headlines, statement
+from auditor.report.layers.attacked import layer_lines
 from auditor.report.machine import machine_line
 from auditor.report.membership import membership_sentence
 from auditor.report.references import reference_rows
@@ -95,6 +96,7 @@ def _findings(results: Mapping[str, Any], width: int, ascii_only: bool) -> Itera
     if results.get("replay"):
         yield "label", _labelled("Replay", printable(results["replay"]["sentence"], 400))
     yield "label", _labelled("Exposed", _exposed(results))
+    yield from (("label", _labelled("" if n else "Layers", line)) for n, line in enumerate(layer_lines(results)))
     yield "label", _labelled("Controls", _controls(results))
     for index, line in enumerate(in_short(results["model"]["fidelity"])):
         yield "label", _labelled("" if index else "Fidelity", line)

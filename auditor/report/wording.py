@@ -121,12 +121,14 @@ LIMITATIONS: tuple[tuple[str, str], ...] = (
     (
         "Exposure is linear and local",
         "The exposure of a layer is what a linear attacker with a simple picture prior could know around one probe "
-        "clip. It ranks layers and changes well; it is neither a bound nor a prediction for another clip.",
+        "clip (a Bayesian Cramer-Rao quantity at a stated noise, in a limited number of modes). A closed form or a "
+        "search that follows the curvature of the model may recover more; it is neither a bound nor a prediction for "
+        "another clip.",
     ),
     (
         "Weights move",
-        "Results hold for the weights in the audited file. Fresh weights usually leak more than trained ones, and a "
-        "federation passes through every state in between. Audit the first round and a late round.",
+        "Results hold for the weights in the audited file. A federation passes through many states from fresh to "
+        "trained. Audit the first round and a late round.",
     ),
     (
         "The simulation is ours",
@@ -158,7 +160,8 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Confidence", "how far the audit itself can be trusted: fidelity of the import, seeds, budget, controls"),
     ("Demonstrated", "recovered by an attack in this audit: the lower side of what an update gives away"),
     ("Embedding", "what a public image network makes of frames: a search by it needs no equal pixels"),
-    ("Exposed", "determined by the update by linear analysis, whether or not an attack got it: the upper side"),
+    ("Exposed", "predicted by linear analysis at a stated noise, whether or not an attack got it; attacks may "
+     "get more"),
     ("Gain", "PSNR of a reconstruction less that of the best blind baseline, in dB"),
     ("Gradient, update", "what a client sends after training on its clips; the clips themselves stay where they are"),
     ("Null control", "the same attack on the update of another clip: shows what the attack invents"),

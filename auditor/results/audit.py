@@ -8,6 +8,7 @@ from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
+from auditor.results.layer_attacks import LayerAttacksBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
 from auditor.results.protection.seal import IntegrityBlock
@@ -272,6 +273,7 @@ class AuditDocument:
     judgement: Later[JudgementBlock | None] = None
     privacy: Later[PrivacyClaimBlock | None] = None
     replay: Later[ReplayAgreement | None] = None
+    layer_attacks: Later[LayerAttacksBlock | None] = None
     context: Later[ContextBlock | None] = None
     unsealed: Later[bool] = False
     integrity: Later[IntegrityBlock | None] = None

@@ -18,7 +18,7 @@ Results = Mapping[str, Any]
 
 def contradictions(results: Results) -> tuple[str, ...]:
     """Return every contradiction among the parts of checked results, each as a sentence; none where they agree."""
-    checks = (_verdict, _inconclusive, _gate, _severity, _findings, _controls, _what_if, _actions, _fidelity)
+    checks = (_verdict, _inconclusive, _gate, _severity, _findings, _controls, _what_if, _actions, _fidelity, _parts)
     return tuple(found for check in checks for found in check(results))
 
 
@@ -160,3 +160,17 @@ def _fidelity(results: Results) -> Iterator[str]:
     word = results["verdict"]["word"]
     if word in ("PASS", "WARN") and results["model"]["fidelity"].get("blind"):
         yield f"the verdict is {word}, and derivatives do not see the clip"
+
+
+def _parts(results: Results) -> Iterator[str]:
+    """Hold the layers against the verdict, and the set to keep back against its numbers."""
+    recoveries = [layer["recovery"] for layer in results["layers"] if layer.get("recovery")]
+    parts = [part for made in recoveries for part in (made["alone"], made["without"]) if part is not None]
+    if results["verdict"]["word"] == "PASS" and any(part["grade"] in ("RECOGNISABLE", "EXACT") for part in parts):
+        yield "the verdict is PASS, and a part of the update gave a recognisable picture"
+    held = (results.get("layer_attacks") or {}).get("withholding")
+    names = {layer["name"] for layer in results["layers"]}
+    if held and not names.issuperset(held["layers"]):
+        yield "layers are to be kept back that the model does not have"
+    if held and held["layers"] and held["after"] and held["after"]["grade"] in ("RECOGNISABLE", "EXACT"):
+        yield "a picture is recognisable without the layers that are to be kept back"

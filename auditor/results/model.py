@@ -5,6 +5,7 @@ from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from auditor.results.declare import Form, Later, LongName, Measured, Name, Paragraph, Seconds, Share, derived, record
+from auditor.results.layer_attacks import LayerRecovery
 from auditor.results.scores import Exposure
 from auditor.terms import Layout
 
@@ -231,7 +232,8 @@ class LayerBlock:
     `flags` are sentences on what its gradient gives away by structure; `reason` says why there is no exposure. `rows`
     are rows of input that one clip sends through a linear weight. `determinacy` counts the equations that its weight's
     gradient, and that of layers which read the same value, gives for its input; None for other kinds and where nothing
-    of it is sent.
+    of it is sent. `gradient` is the norm of what the first clip's update holds of it, `recovery` what attacks made of
+    it alone and of the rest; None where it was not attacked.
     """
 
     index: int
@@ -247,6 +249,8 @@ class LayerBlock:
     flags: tuple[str, ...]
     reason: str | None
     determinacy: Later[Determinacy | None] = None
+    gradient: Later[Measured | None] = None
+    recovery: Later[LayerRecovery | None] = None
 
 
 Environment = Mapping[str, Annotated[Any, Form(cell=True)]]

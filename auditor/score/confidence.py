@@ -55,7 +55,8 @@ def confidence(
         if seeds < 3:
             doubts.append(f"{seeds} seed{'s' if seeds > 1 else ''}; three or more show the spread")
         if probes < 5:
-            doubts.append(f"{probes} probe clip{'s' if probes != 1 else ''}; five or more show the reach")
+            clips = "no probe clip was attacked" if not probes else f"{probes} probe clip{'s' if probes != 1 else ''}"
+            doubts.append(f"{clips}; five or more show the reach")
     level: Literal["high", "medium", "low"] = "low" if grave or len(doubts) > 2 else "medium" if doubts else "high"
     fine = ["controls held and the import is faithful"]
     if exact:

@@ -24,7 +24,7 @@ from auditor.cli.catalogue import listing
 from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.gate_options import GateOptions
-from auditor.output_options import ScanFiles
+from auditor.output_options import ScanFiles, WorkOptions
 from auditor.pipeline.single_attack.files import FILES, FRAMES, RESULT
 from auditor.pipeline.single_attack.named import label_of
 from auditor.probe.video import read_video
@@ -350,7 +350,7 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "output", "sr", "lpips", "faces"}
     of_the_audit |= {"replay", "sign_key"} | {
-        f.name for kind in (GateOptions, ScanFiles, DocumentOptions) for f in fields(kind)
+        f.name for kind in (GateOptions, ScanFiles, WorkOptions, DocumentOptions) for f in fields(kind)
     }
     assert named(cli.scan) - of_the_audit <= named(cli.attack)
 

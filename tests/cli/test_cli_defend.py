@@ -32,6 +32,7 @@ def run(run, tmp_path):
     return functools.partial(run, "defend")
 
 
+@pytest.mark.slow
 def test_the_weakest_noise_is_that_of_a_grid_by_hand(run, tmp_path):
     code, out, _ = run("nets.py:leaking", *SHAPE, "--defence", "gaussian", "--defence", "clip", "--json", "--out", "d")
     found = json.loads(out)
@@ -93,11 +94,21 @@ def test_a_net_that_leaks_nothing_gets_no_advice(run, tmp_path):
     assert "there is no finding to hide" in (tmp_path / "d" / "defend.html").read_text()
 
 
-def test_ones_own_utility_is_measured(run, tmp_path):
+def test_ones_own_utility_is_measured_and_an_interrupted_search_goes_on(run, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("def bytes_sent(defence):\n    return 7.0 - len(defence.specs)\n")
-    code, out, _ = run(
-        "nets.py:leaking", *SHAPE, "--defence", "gaussian:1000", "--utility", "mine.py:bytes_sent", "--json"
-    )
+    command = ("nets.py:leaking", *SHAPE, "--defence", "gaussian:1000", "--utility", "mine.py:bytes_sent", "--json")
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("auditor.pipeline.protection.search._utility", interrupted)
+        code, out, err = run(*command)
+    assert (code, out) == (130, "")
+    assert "kept, and the same command goes on" in " ".join(err.split())
+    code, out, err = run(*command)
+    assert "going on with" in err
+    assert not (tmp_path / "fl-audit-defend" / "unfinished").exists()
     found = json.loads(out)
     assert code == 0
     assert found["utility"] == {"measure": "bytes_sent", "bare": 7.0, "chance": None, "rounds": 0}

@@ -186,3 +186,19 @@ def test_o_is_a_file_in_every_command_that_has_it(run) -> None:
         assert lines, command
         assert all("FILE" in line for line in lines), lines
     assert not [line for line in run("attack", "--help")[1].splitlines() if re.match(r"│[ *]+(--\S+ +)?-o  ", line)]
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line() -> None:
+    script = (
+        "import sys, importlib.abc\n"
+        "class Interrupted(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from auditor.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "fl-audit: interrupted; nothing had begun\n"

@@ -18,7 +18,7 @@ from auditor.cli import main as cli
 from auditor.document_options import DocumentOptions
 from auditor.errors import AuditError
 from auditor.gate_options import GateOptions
-from auditor.output_options import ScanFiles
+from auditor.output_options import ScanFiles, WorkOptions
 from auditor.pipeline import ScanOptions, Silent
 from auditor.pipeline.inspection import inspect
 
@@ -67,7 +67,7 @@ def nets(tmp_path):
     return path
 
 
-def run(*arguments, cwd):
+def apart(*arguments, cwd):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     return subprocess.run(
         [sys.executable, "-m", "auditor", *map(str, arguments)],
@@ -80,7 +80,7 @@ def looked(model, **options):
 
 
 def test_json_is_all_that_goes_to_stdout_and_a_frame_is_written(nets, tmp_path) -> None:
-    done = run("inspect", f"{nets}:net", "--json", "--frame", "f.png", "--trainable", "head*", cwd=tmp_path)
+    done = apart("inspect", f"{nets}:net", "--json", "--frame", "f.png", "--trainable", "head*", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout, parse_constant=pytest.fail)
     assert list(found) == KEYS
@@ -104,13 +104,14 @@ def test_json_is_all_that_goes_to_stdout_and_a_frame_is_written(nets, tmp_path) 
     assert not (tmp_path / "fl-audit-report").exists()
 
 
-def test_the_view_for_people_fits_a_narrow_terminal(nets, tmp_path) -> None:
-    done = run("inspect", f"{nets}:net", cwd=tmp_path)
-    assert done.returncode == 0
+def test_the_view_for_people_fits_a_narrow_terminal(run, nets, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("inspect", f"{nets}:net")
+    assert code == 0
     for word in ("Fidelity", "Input, as guessed", "Operators", "Layers with parameters (3)", "conv3d", "BatchNorm"):
-        assert word in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "\x1b" not in done.stdout
+        assert word in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize(
@@ -135,20 +136,20 @@ def test_errors_have_a_documented_code_and_leave_stdout_alone(
     assert capsys.readouterr().out == ""
 
 
-def test_export_verifies_what_it_writes_and_inspect_reads_it_as_kept(nets, tmp_path) -> None:
-    done = run("export", "nets.py:net", "-o", "m.onnx", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "6 of 6 under their own names" in done.stdout
-    assert "21 of 62" in done.stdout
-    assert done.stdout.splitlines()[-1] == "next: fl-audit scan m.onnx"
+def test_export_verifies_what_it_writes_and_inspect_reads_it_as_kept(run, nets, tmp_path) -> None:
+    code, out, err = run("export", "nets.py:net", "-o", "m.onnx")
+    assert (code, err) == (0, "")
+    assert "6 of 6 under their own names" in out
+    assert "21 of 62" in out
+    assert out.splitlines()[-1] == "next: fl-audit scan m.onnx"
     found = looked(tmp_path / "m.onnx").document
     assert found["fidelity"]["batchnorm"] == "kept"
     assert found["fidelity"]["batch"] == "dynamic"
     assert set(found["fidelity"]["parity"]) == {"1", "2"}
     assert {p["name"] for p in found["parameters"]} >= {"conv.weight", "norm.weight", "head.bias"}
-    again = run("export", "nets.py:net", "-o", "m.onnx", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "--force" in again.stderr
+    code, _, err = run("export", "nets.py:net", "-o", "m.onnx")
+    assert code == 2
+    assert "--force" in err
 
 
 FRAME_NET = """
@@ -163,21 +164,21 @@ def net():
 """
 
 
-def test_the_next_line_repeats_what_the_file_does_not_say_and_quotes_it(tmp_path) -> None:
+def test_the_next_line_repeats_what_the_file_does_not_say_and_quotes_it(run, tmp_path) -> None:
     import shlex
 
     (tmp_path / "frames.py").write_text(FRAME_NET)
-    done = run(
+    code, out, err = run(
         "export", "frames.py:net", "-o", "my net.onnx", "--layout", "NCHW", "--input-shape", "4,3,16,16",
-        "--temporal-pool", "max", "--mean", "0.5,0.5,0.5", cwd=tmp_path,
+        "--temporal-pool", "max", "--mean", "0.5,0.5,0.5",
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    words = shlex.split(done.stdout.splitlines()[-1])
+    assert (code, err) == (0, "")
+    words = shlex.split(out.splitlines()[-1])
     assert words[:4] == ["next:", "fl-audit", "scan", "my net.onnx"]
     assert words[words.index("--temporal-pool") + 1] == "max"
-    again = run("inspect", *words[3:], "--json", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    found = json.loads(again.stdout)
+    code, out, err = run("inspect", *words[3:], "--json")
+    assert code == 0, err
+    found = json.loads(out)
     assert (found["input"]["frames"], found["input"]["layout"], found["input"]["mean"]) == (4, "NCHW", [0.5] * 3)
 
 
@@ -245,6 +246,6 @@ def test_inspect_takes_every_option_of_scan_that_says_what_the_model_and_the_cli
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
     of_the_audit |= {"reference", "sr", "lpips", "faces"}
     of_the_audit |= {"replay", "sign_key"} | {
-        f.name for kind in (GateOptions, ScanFiles, DocumentOptions) for f in fields(kind)
+        f.name for kind in (GateOptions, ScanFiles, WorkOptions, DocumentOptions) for f in fields(kind)
     }
     assert named(cli.scan) - of_the_audit <= named(cli.inspect_model)

@@ -8,6 +8,7 @@ from short_scans import scanning, short
 
 import auditor
 from auditor.errors import UsageError
+from auditor.pipeline.scan import scan
 
 NETS = """
 import torch
@@ -42,10 +43,29 @@ def nets(tmp_path):
     return tmp_path / "nets.py"
 
 
-def test_a_flattened_head_leaks_clearly_more_than_an_averaged_one(run, nets, tmp_path):
+def test_a_flattened_head_leaks_clearly_more_than_an_averaged_one(run, nets, tmp_path, monkeypatch):
+    """The comparison is interrupted once, after the first audit, and goes on from there."""
+    command = ("compare", f"{nets}:pooled", f"{nets}:flat", *SHAPE, "--out", tmp_path / "out")
+    done = []
+
+    def until_the_second(*given):
+        if done:
+            raise KeyboardInterrupt
+        done.append(given)
+        return scan(*given)
+
     with scanning(short(20, ("layer-recursion",), probes=3)):
-        code, out, err = run("compare", f"{nets}:pooled", f"{nets}:flat", *SHAPE, "--out", tmp_path / "out")
+        with monkeypatch.context() as patched:
+            patched.setattr("auditor.comparison.run.scan", until_the_second)
+            code, out, err = run(*command)
+        assert (code, out) == (130, "")
+        assert "nothing was compared; " in err
+        parts = len(list((tmp_path / "out" / "unfinished").glob("*.json")))
+        assert parts > 2
+        code, out, err = run(*command)
     assert code == 1, err
+    assert f"going on with an audit that was interrupted: {parts} of its parts are done" in " ".join(err.split())
+    assert not (tmp_path / "out" / "unfinished").exists()
     results = json.loads((tmp_path / "out" / "comparison.json").read_text())
     conforms(results, "comparison")
     assert results["kind"] == "comparison"

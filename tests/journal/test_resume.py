@@ -1,6 +1,9 @@
 """Scans that are interrupted and go on: the same results as of one that was left alone, without doing work twice."""
 
 import dataclasses
+import faulthandler
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +11,10 @@ from pathlib import Path
 import pytest
 from short_scans import scanning, short
 
+from auditor.attack.matching.least_squares_matching import LeastSquaresMatching
 from auditor.journal import Kept, journaling
 from auditor.pipeline import ScanOptions, Silent, scan
+from auditor.pipeline.workers import Processes, working
 from auditor.results.repeatable import without_times
 
 MODELS = Path(__file__).parent.parent / "models_for_scans.py"
@@ -71,3 +76,46 @@ def test_a_finished_audit_is_repeated_without_any_attack(alone):
     assert went_on.added <= REMEMBERED
     assert went_on.taken >= parts - REMEMBERED
     assert len(display.begun) <= REMEMBERED
+
+
+def in_processes(display: Silent, folder: Path, jobs: int = 2) -> tuple[dict, Kept]:
+    with scanning(PRESET, enhanced=0), journaling(folder, "program") as parts:
+        processes = Processes(parts, jobs)
+        with processes.active(display) as shared, working(processes):
+            return without_times(scan(OPTIONS, shared).results), parts
+
+
+class InCopies:
+    """Lets a signal end the process that searches by least squares, unless it is this one; `most` times at most."""
+
+    def __init__(self, number: int, folder: Path, most: int = 1000) -> None:
+        self._number, self._folder, self._most = number, folder, most
+        self._here, self._whole = os.getpid(), LeastSquaresMatching.invert
+
+    def __call__(self, attack, view, budget, seed):
+        ended = len(list(self._folder.glob("ended.*")))
+        if os.getpid() != self._here and attack.name == "least-squares-matching" and ended < self._most:
+            (self._folder / f"ended.{os.getpid()}").touch()
+            faulthandler.disable()  # of pytest: what it would print is no news
+            os.kill(os.getpid(), self._number)
+        return self._whole(attack, view, budget, seed)
+
+
+def test_two_processes_come_to_the_same_results_though_one_is_killed_on_its_way(alone, tmp_path, monkeypatch):
+    killing = InCopies(signal.SIGKILL, tmp_path, most=1)
+    monkeypatch.setattr(LeastSquaresMatching, "invert", lambda *given: killing(*given))
+    found, parts = in_processes(Silent(), tmp_path / "unfinished")
+    assert len(list(tmp_path.glob("ended.*"))) == 1
+    assert found == alone[0]
+    assert parts.added == 0
+
+
+def test_an_attack_that_ends_its_process_costs_itself_alone(alone, tmp_path, monkeypatch):
+    crashing = InCopies(signal.SIGSEGV, tmp_path)
+    monkeypatch.setattr(LeastSquaresMatching, "invert", lambda *given: crashing(*given))
+    found, _ = in_processes(Silent(), tmp_path / "unfinished")
+    (told,) = [s for s in found["skipped"] if s["what"] == "least-squares-matching"]
+    assert (told["stage"], told["because"]) == ("invert", "failed")
+    assert "signal 11, SIGSEGV" in told["reason"]
+    others = [f for f in alone[0]["findings"] if f["attack"] != "least-squares-matching"]
+    assert [f["attack"] for f in found["findings"]] == [f["attack"] for f in others]

@@ -7,25 +7,27 @@ from auditor.pipeline.identity import SECONDS_TO_RECOGNISE
 from auditor.pipeline.time_plan import TimePlan
 
 
-def plan(preset="standard", what_if=None, malicious=None, faces=False):
-    return TimePlan.of(PRESETS[preset], what_if=what_if, malicious=malicious, faces=faces)
+def plan(preset="standard", what_if=None, malicious=None, faces=False, layers=None):
+    return TimePlan.of(PRESETS[preset], what_if=what_if, malicious=malicious, faces=faces, layers=layers)
 
 
 @pytest.mark.parametrize(
-    ("preset", "what_if", "malicious", "expected"),
+    ("preset", "what_if", "malicious", "layers", "expected"),
     [
-        # diagnosis, what-if, malicious server, and what is left for attacks
-        ("fast", None, None, (0.0, 0.0, 0.0, 0.9)),
-        ("fast", True, None, (0.0, 0.3, 0.0, 0.6)),
-        ("fast", None, True, (0.0, 0.0, 0.1, 0.8)),
-        ("standard", None, None, (0.05, 0.3, 0.1, 0.45)),
-        ("standard", False, None, (0.05, 0.0, 0.0, 0.85)),
-        ("deep", None, False, (0.05, 0.3, 0.0, 0.55)),
+        # diagnosis, what-if, single layers, malicious server, and what is left for attacks
+        ("fast", None, None, None, (0.0, 0.0, 0.0, 0.0, 0.9)),
+        ("fast", True, None, None, (0.0, 0.3, 0.0, 0.0, 0.6)),
+        ("fast", None, True, None, (0.0, 0.0, 0.0, 0.1, 0.8)),
+        ("fast", None, None, 3, (0.0, 0.0, 0.2, 0.0, 0.7)),
+        ("standard", None, None, None, (0.05, 0.25, 0.05, 0.1, 0.45)),
+        ("standard", None, None, 0, (0.05, 0.3, 0.0, 0.1, 0.45)),
+        ("standard", False, None, None, (0.05, 0.0, 0.0, 0.0, 0.85)),
+        ("deep", None, False, None, (0.05, 0.25, 0.05, 0.0, 0.55)),
     ],
 )
-def test_what_runs_gets_its_share_and_the_attacks_the_rest(preset, what_if, malicious, expected):
-    times = plan(preset, what_if, malicious)
-    got = (times.diagnosis, times.what_if, times.malicious, times.attacks)
+def test_what_runs_gets_its_share_and_the_attacks_the_rest(preset, what_if, malicious, layers, expected):
+    times = plan(preset, what_if, malicious, layers=layers)
+    got = (times.diagnosis, times.what_if, times.layers, times.malicious, times.attacks)
     assert got == pytest.approx(expected)
 
 
@@ -42,10 +44,12 @@ def test_parts_that_use_their_whole_share_use_the_whole_time(faces):
     enhancement = times.seconds_to_enhance(left, recognise)
     left -= enhancement + recognise
     what_if = times.seconds_for_what_if(left)
-    assert what_if / (left - what_if) == pytest.approx(3.0)
-    assert enhancement / what_if == pytest.approx(1 / 3)
+    left -= what_if
+    single = times.seconds_for_layers(left)
+    assert (what_if / single, what_if / (left - single)) == pytest.approx((5.0, 2.5))
+    assert enhancement / what_if == pytest.approx(0.4)
     if not faces:
-        assert (diagnosis, enhancement, what_if) == pytest.approx((50.0, 100.0, 300.0))
+        assert (diagnosis, enhancement, what_if, single) == pytest.approx((50.0, 100.0, 250.0, 50.0))
 
 
 def test_faces_take_at_most_a_fifth_of_a_short_time():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from auditor.attack import BY_NAME, PRESETS, Attack, Preset
+from auditor.attack import PRESETS, Attack, Preset
 from auditor.pipeline import units
 from auditor.pipeline.progress import Silent
 from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, charge
@@ -59,14 +59,13 @@ def test_closed_forms_come_first_whatever_their_place_in_the_preset(audit):
     assert [name for name, _ in got] == ["closed", "closed", "search", "search"]
 
 
-def test_time_given_back_makes_the_shares_of_later_units_larger(audit):
+@pytest.mark.parametrize("used", [0.0, 0.5, 1.2])
+def test_searches_that_fit_share_alike_whatever_others_use(audit, used):
     got = []
-    ran, skipped = audit([Sleeper(name="quick", title="q", got=got)], 10.0, clips=5)
+    ran, skipped = audit([Sleeper(name="search", title="s", share=used, got=got)], 10.0, clips=5)
     assert len(ran) == 5
     assert not skipped
-    shares = [seconds for _, seconds in got]
-    # Nobody used anything: 10/5, 10/4, ... 10/1.
-    assert shares == pytest.approx([2.0, 2.5, 10 / 3, 5.0, 10.0], rel=0.05)
+    assert [seconds for _, seconds in got] == pytest.approx([2.0] * 5, rel=0.05)
 
 
 def test_time_given_back_is_used_by_units_that_there_was_no_time_for(audit):
@@ -140,10 +139,14 @@ def test_without_a_limit_no_machine_is_too_slow(audit):
     assert not ceiling.cuts
 
 
-def test_a_closed_form_that_was_planned_obeys_the_limit_by_the_clock():
-    unit = units.Unit(attack=BY_NAME["token-spans"], truth=0, update=0, repetition=0)
-    ceiling = Ceiling(0.0)
-    budget, planned = Budget(seconds=60.0, steps=1), 30.0
-    ran = units._run(None, (), unit, budget, Silent(), units._OWN_FRAMES, ceiling, planned)
+def test_a_closed_form_that_was_planned_obeys_the_limit_by_the_clock(audit):
+    attack = Sleeper(name="planned", title="p", closed_form=True, got=[])
+    unit, ceiling = units.Unit(attack=attack, truth=0, update=0, repetition=0), Ceiling(0.0)
+    observed = [SimpleNamespace(probe=SimpleNamespace(name="clip", kind="real"))]
+    planned = units.Planned(unit=unit, budget=Budget(seconds=60.0, steps=1), work=30.0)
+    (ran,) = units._run_all(
+        SimpleNamespace(seed=0), observed, [planned], display=Silent(), references=units._OWN_FRAMES, ceiling=ceiling
+    )
     assert isinstance(ran.result, Skipped)
-    assert [cut.what for cut in ceiling.cuts] == ["token-spans"]
+    assert not attack.got
+    assert [cut.what for cut in ceiling.cuts] == ["planned"]

@@ -468,6 +468,46 @@ def _labels_read(told: bool) -> dict[str, Any]:
     return {"interval": interval(6 if told else 0, 6, 0.1), "grade": "GIST" if told else "NOT_SHOWN"}
 
 
+def recovery(row: dict[str, Any]) -> dict[str, Any]:
+    """What attacks made of a layer; the third gave more than it exposes."""
+    exposed = (row["exposure"] or {}).get("psnr", 20.0)
+    shown = exposed + 9.0 if row["index"] == 2 else max(14.0, exposed - 6.0)
+    return {
+        "alone": _part("least-squares-matching", shown, "RECOGNISABLE" if row["index"] == 2 else "NOT_SHOWN"),
+        "without": None if row["index"] == 1 else _part("layer-recursion", 30.0 - row["index"], "RECOGNISABLE"),
+        "reason": "nothing else is sent" if row["index"] == 1 else "",
+    }
+
+
+def _part(attack: str, psnr: float, grade: str, lowest: str = "") -> dict[str, Any]:
+    return {"attack": attack, "psnr": psnr, "gain": psnr - 14.0, "grade": grade, "steps": 200, "lowest": lowest}
+
+
+def layer_attacks(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the layers of a sample were attacked, and the two that are worth keeping back."""
+    names = [row["name"] for row in rows[:2]]
+    after = _part("least-squares-matching", 17.2, "NOT_SHOWN")
+    return {
+        "probe": "park_walker",
+        "steps": 200,
+        "attacked": len(rows),
+        "of": len(rows) + 3,
+        "whole": _part("layer-recursion", 33.0, "RECOGNISABLE"),
+        "ranks": {"determined": None, "exposed": 0.66, "gradient": -0.2, "reason": "shares order nothing"},
+        "withholding": {
+            "layers": names,
+            "elements": 4000,
+            "share": 0.04,
+            "before": _part("layer-recursion", 35.0, "RECOGNISABLE", "layer1.0.conv1.weight"),
+            "after": after,
+            "steps": [{"layers": names[:1], "left": _part("layer-recursion", 28.0, "RECOGNISABLE")},
+                      {"layers": names, "left": after}],
+            "sentence": f"Keep back {', '.join(names)}.",
+        },
+        "reason": "the work held some of them",
+    }  # fmt: skip
+
+
 def sample_results(
     verdict: str = "FAIL",
     layers: int = 12,
@@ -487,6 +527,9 @@ def sample_results(
     grades = [grade, weaker] + ["NOT_SHOWN"] * max(findings - 2, 0)
     value, band = SEVERITIES[verdict]
     rows = [layer(i, layers) for i in range(layers)]
+    attacked = whatif and bool(rows) and verdict == "FAIL"
+    for row in rows if attacked else ():
+        row["gradient"], row["recovery"] = 0.01 * (1 + row["index"]), recovery(row)
     if not exposed:
         for row in rows:
             row["exposure"], row["reason"] = None, "the model has an operator without a second derivative"
@@ -584,6 +627,7 @@ def sample_results(
             "probe": "park_walker" if exposed else None,
         },
         "layers": rows,
+        "layer_attacks": layer_attacks(rows) if attacked else None,
         "what_if": what_if(grade) if whatif else [],
         "skipped": [
             skipped(

@@ -167,9 +167,9 @@ def test_page_one_tells_person_scene_label_and_single_frames_apart():
         >= {"The clip itself": "recovered", "The label (what the clip is filed as)": "read"}.items()
     )
     told = dict(lines("warn"))
-    assert told["A person, or what else moves"] == "not shown"
+    assert told["People, or whatever else moves"] == "not visible"
     assert told["The scene"] == "recognisable"
-    assert told["Was a given picture in it?"] == "told"
+    assert told["Whether a given picture was in the clip"] == "can be told"
     assert set(dict(lines("empty")).values()) == {"not tested"}
 
 

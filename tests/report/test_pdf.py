@@ -18,6 +18,9 @@ from .sample import VARIANTS, sample_results
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+# Two to five seconds each; the others differ from them in words and numbers.
+LAID_OUT = ("fail", "deep", "hostile", "sparse", "empty")
+
 
 @lru_cache
 def drawn(variant):
@@ -38,6 +41,7 @@ def texts(page):
     return [box for box in page._page_box.descendants() if type(box).__name__ == "TextBox" and box.text.strip()]
 
 
+@pytest.mark.parametrize("variant", [v if v in LAID_OUT else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS])
 def test_every_variant_is_laid_out_without_a_word(variant, capfd):
     assert drawn(variant)[1] == ()
     assert capfd.readouterr() == ("", "")
@@ -54,7 +58,7 @@ def test_drawing_is_quiet_too(variant, capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("variant", ["fail", "deep", "hostile", "sparse", "empty"])
+@pytest.mark.parametrize("variant", LAID_OUT)
 def test_text_stays_inside_the_margins_and_no_page_is_empty(variant):
     document = laid_out(variant)
     for number, page in enumerate(document.pages, start=1):
@@ -86,7 +90,7 @@ def test_page_one_stands_alone(variant):
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_page_one_stands_alone_with_the_longest_texts(language):
     long = "Word after word says what the attack did and what its null control did not, until nothing more fits. "
-    results = sample_results()
+    results = sample_results(findings=1, frames=4, layers=2)
     results["findings"][0]["summary"] = 4 * long
     results["verdict"]["sentence"] = "FAIL: leakage demonstrated"
     results["actions"] = [{"text": 2 * long, "effect": 2 * long}] * 4

@@ -155,7 +155,7 @@ def test_exposure_and_severity_of_an_audit():
     exposed = Exposed(all=sample(Exposure), layers={}, modes=64, coverage=0.75, seconds=1.0)
     observed = SimpleNamespace(probe=SimpleNamespace(name="p"))
     gathered = SimpleNamespace(exposed=exposed, observed=(observed,), started=datetime.datetime.now(datetime.UTC))
-    written = document(audit._exposure(gathered))
+    written = document(audit._exposure(gathered, None))
     assert differences(exposed.all, written["all"]) == []
     assert (written["modes"], written["coverage"], written["sigma"]) == (64, 0.75, exposed.all.sigma)
     severity = document(audit._severity(SEVERITY))

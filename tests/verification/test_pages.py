@@ -13,6 +13,7 @@ from pypdf.generic import DecodedStreamObject, NameObject
 from auditor.errors import UsageError
 from auditor.report import write
 from auditor.report.outputs import rendered
+from auditor.report.pdf import to_pdf
 from auditor.report.plain import to_json
 from auditor.results.protection.seal import sealed
 from auditor.verification.conclusion import verify
@@ -28,6 +29,22 @@ def small(audited):
     for finding in made["findings"]:
         finding["results"] = [r if r is shown else {**r, "pictures": None} for r in finding["results"]]
     return sealed(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Draw the pages of one audit once: the same results give the same bytes (tests/report/test_pdf.py)."""
+    held = {}
+
+    def remembered(results):
+        key = to_json(results)
+        if key not in held:
+            held[key] = to_pdf(results)
+        return held[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditor.verification.pages.to_pdf", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from auditor.attack import as_sent
 from auditor.exposure import Exposed, expose
-from auditor.journal import kept, parameters_digest, rounded
+from auditor.journal import Crashed, kept, parameters_digest, rounded
 from auditor.pipeline.context import Context, Observed, public_weights
 from auditor.records import Skipped, deviation_of
 
@@ -41,4 +41,13 @@ def expose_update(
             public_weights(context), seen, deviation,
         )  # fmt: skip
 
-    return kept("exposure", depends_on, analyse)
+    try:
+        return kept("exposure", depends_on, analyse)
+    except Crashed as error:
+        return Skipped(
+            stage="expose",
+            what="mode exposure",
+            because="failed",
+            reason=str(error),
+            remedy="report this defect with the model",
+        )

@@ -21,12 +21,14 @@ from auditor.pipeline.documents.baseline_variant import with_own_finding
 from auditor.pipeline.documents.course import course_of
 from auditor.pipeline.documents.environment import environment_block
 from auditor.pipeline.documents.findings import feature_map_blocks, finding_blocks, scaled_down_block
+from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.machine_cuts import machine_cuts, open_by_time
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.identity import Identity
+from auditor.pipeline.layerwise.study_layers import LayerStudy
 from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
 from auditor.pipeline.planted.own_net_control import doubt
@@ -95,6 +97,7 @@ class Gathered:
     enhanced: Mapping[int, tuple[Enhancement, ...]]
     identities: Mapping[str, Identity]
     variants: tuple[Variant, ...]
+    single: LayerStudy | Skipped | None
     malicious: MaliciousServer | None
     membership: Membership | Skipped
     references: References
@@ -122,7 +125,9 @@ def assemble(g: Gathered) -> Audit:
         replayed=g.replayed,
         unadapted=tuple(dict.fromkeys(name for names in g.left_out.values() for name in names)),
     )
-    block = _exposure(g)
+    gradients = g.observed[0].update.gradients
+    single = layer_attacks_block(g.single, g.exposed, g.findings)
+    block = _exposure(g, None if single is None or single.ranks is None else single.ranks.exposed)
     compared = with_own_finding(g.variants, g.findings, g.observed[0].probe.name)
     return Audit(
         results=document(
@@ -138,7 +143,10 @@ def assemble(g: Gathered) -> Audit:
                 scaled_down=scaled_down_block(g.smaller),
                 labels=_labels(g),
                 exposure=block,
-                layers=layer_blocks(g.context, g.exposed, block.reason or ""),
+                layers=with_recoveries(
+                    layer_blocks(g.context, g.exposed, block.reason or ""), g.context, gradients, g.single
+                ),
+                layer_attacks=single,
                 what_if=variant_blocks(compared),
                 membership=membership_block(g.membership),
                 references=references_block(g.references, g.copied, any(f.reference for f in g.findings)),
@@ -153,7 +161,10 @@ def assemble(g: Gathered) -> Audit:
                 ),
                 severity=_severity(worst),
                 confidence=sure,
-                actions=tuple(ActionBlock(**a) for a in actions(g.context, compared, g.skipped)),
+                actions=tuple(
+                    ActionBlock(**a)
+                    for a in actions(g.context, compared, g.skipped, None if single is None else single.withholding)
+                ),
                 replay=g.replayed,
                 privacy=None if g.claim is None else judge_claim(g.claim, g.context.protocol, g.findings),
                 environment=environment_block(g.device, g.pace),
@@ -205,6 +216,7 @@ def _course(g: Gathered) -> Course:
         hidden=(
             *unaccounted_for(g.context.target.fidelity),
             *_shown_on_smaller(g.smaller),
+            *_shown_by_layers(g.single),
             *doubt(g.controls),
             *open_by_time(g.ceiling),
             *_differs(g.replayed),
@@ -215,6 +227,12 @@ def _course(g: Gathered) -> Course:
 def _shown_on_smaller(smaller: ScaledDown | Skipped | None) -> tuple[str, ...]:
     shown = isinstance(smaller, ScaledDown) and smaller.shown
     return ("smaller clips were recovered from updates of the same weights",) if shown else ()
+
+
+def _shown_by_layers(single: LayerStudy | Skipped | None) -> tuple[str, ...]:
+    """A part of the update is no more than the update: what comes of it without a null control forbids a PASS."""
+    shown = isinstance(single, LayerStudy) and single.shown
+    return ("an attack on a part of the update recovered a recognisable picture",) if shown else ()
 
 
 def _differs(replayed: ReplayAgreement | None) -> tuple[str, ...]:
@@ -261,7 +279,7 @@ def _labels(g: Gathered) -> LabelsBlock:
     )
 
 
-def _exposure(g: Gathered) -> ExposureBlock:
+def _exposure(g: Gathered, ranks: float | None) -> ExposureBlock:
     if g.exposed is None:
         reason = next((s.reason for s in g.skipped if s.stage == "expose"), "not measured")
         return ExposureBlock(
@@ -273,6 +291,6 @@ def _exposure(g: Gathered) -> ExposureBlock:
         coverage=g.exposed.coverage,
         sigma=g.exposed.all.sigma,
         reason="",
-        rank_correlation=None,
+        rank_correlation=ranks,
         probe=g.observed[0].probe.name,
     )

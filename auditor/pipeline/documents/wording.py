@@ -7,6 +7,7 @@ from auditor.pipeline.context import Context
 from auditor.pipeline.findings import Finding, best_of
 from auditor.pipeline.what_if import Variant
 from auditor.records import FederatedProtocol, Skipped
+from auditor.results.layer_attacks import WithholdingBlock
 from auditor.results.sentences import summary_sentence
 from auditor.text import printable
 
@@ -21,6 +22,8 @@ _OTHER_DEFENCES = "other defences than those named"
 _GENERATIVE = "attackers with generative models trained on clips like the clients'"
 # A change that moves the attack by less than this is not worth acting on: seeds differ by as much.
 _WORTH_DB = 1.0
+# More names make no sentence.
+_NAMED = 3
 
 
 def out_of_scope(protocol: FederatedProtocol) -> list[str]:
@@ -114,9 +117,14 @@ def summary(finding: Finding) -> str:
     )
 
 
-def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+def actions(
+    context: Context,
+    variants: Sequence[Variant],
+    skipped: Sequence[Skipped],
+    withholding: WithholdingBlock | None = None,
+) -> list[dict[str, str]]:
     """What the reader can do: changes whose effect was measured first, then what would tell more."""
-    found = _measured(variants)
+    found = [*_measured(variants), *_kept_back(withholding)]
     if context.target.fidelity.upper_bound:
         found.append(
             {
@@ -124,16 +132,16 @@ def actions(context: Context, variants: Sequence[Variant], skipped: Sequence[Ski
                 "effect": "not measured",
             }
         )
+    if any(s.because == "out-of-budget" for s in skipped):
+        found.append(
+            {"text": "Repeat with a larger --preset or --max-time: some attacks did not fit.", "effect": "not measured"}
+        )
     if not variants:
         found.append(
             {
                 "text": "Measure what batch size, a frozen backbone and BatchNorm mode change: add --what-if.",
                 "effect": "not measured",
             }
-        )
-    if any(s.because == "out-of-budget" for s in skipped):
-        found.append(
-            {"text": "Repeat with a larger --preset or --max-time: some attacks did not fit.", "effect": "not measured"}
         )
     return found
 
@@ -154,6 +162,25 @@ def _measured(variants: Sequence[Variant]) -> list[dict[str, str]]:
                 effect += f", exposure {base.exposed.all.psnr:.1f} dB to {v.exposed.all.psnr:.1f} dB"
             better.append((change, {"text": v.action, "effect": f"{effect} (measured)"}))
     return [action for _, action in sorted(better, key=lambda pair: pair[0])]
+
+
+def _kept_back(withholding: WithholdingBlock | None) -> list[dict[str, str]]:
+    """The layers without which the full battery found no recognisable picture."""
+    if withholding is None or not withholding.layers or withholding.before is None or withholding.after is None:
+        return []
+    before, after = withholding.before, withholding.after
+    if before.psnr - after.psnr < _WORTH_DB:
+        return []
+    share = f"{withholding.share:.1%} of the numbers that are sent"
+    text = f"Keep back {named(withholding.layers)}: {share}."
+    effect = f"the best picture of one clip falls from {before.psnr:.1f} dB to {after.psnr:.1f} dB (measured)"
+    return [{"text": text, "effect": effect}]
+
+
+def named(layers: Sequence[str]) -> str:
+    """Return the first few of several layers, and how many more there are."""
+    more = f" and {len(layers) - _NAMED} more layers" if len(layers) > _NAMED else ""
+    return ", ".join(printable(name, 60) for name in layers[:_NAMED]) + more
 
 
 def _exposes_more(variant: Variant, base: Variant) -> bool:

@@ -165,7 +165,7 @@ def _accountability(results: Results, one: PageOne) -> Iterator[Row]:
     yield say("Residual risk"), one.residual_risk
     yield say("Conclusion"), one.conclusion
     yield from ((title, held or say("not stated")) for title, held in one.fields)
-    event = say("When the model, its training, the protection of updates or their recipients change.")
+    event = say("When the model or its training changes, or how updates are protected, or who receives them.")
     yield say("Trigger of the next test"), event
     held = (results.get("context") or {}).get("next_review")
     yield say("Date of the next test"), held or say("not stated")

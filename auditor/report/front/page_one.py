@@ -1,5 +1,6 @@
 """Page one as data: who, what, how sure, what to do, what was not tested, and who signs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ _ACTIONS = 3
 _LISTED = 8
 _ROOMY, _TIGHT = 1800, 2400
 _OUTSIDE = 4
+# What makes an audit tell more has no effect on leakage that could be measured.
+_TELLS_MORE = re.compile(r"Measure |Repeat |Export ")
 # What was planned and had no room, against what does not fit the network at all.
 _CUT_SHORT = ("out-of-budget", "out-of-memory", "failed")
 
@@ -52,12 +55,12 @@ class PageOne:
 
 def page_one(results: Results) -> PageOne:
     """Return page one of an audit."""
-    context = results.get("context") or {}
+    context, found = results.get("context") or {}, disclosures(results)
     return PageOne(
         headline=sentences.headline(results),
         who=sentences.who_in_full(results),
         recipient=context.get("recipient", ""),
-        lines=tuple(_line(d) for d in _told(disclosures(results))),
+        lines=tuple(_line(d, _copied(found)) for d in _told(found)),
         sure=sentences.sureness(results),
         conclusion=sentences.conclusion(results),
         actions=tuple(_action(a) for a in results["actions"][:_ACTIONS]),
@@ -103,21 +106,29 @@ def own_clips(results: Results) -> frozenset[str]:
     return frozenset(probe["name"] for probe in results["probes"] if probe["kind"] == "user")
 
 
-def _line(d: Disclosure) -> LearnedLine:
+def _line(d: Disclosure, copied: bool) -> LearnedLine:
+    if d.kind == "frame" and d.shown == "not-tested" and copied:
+        follows = say("follows: the clip itself came back")
+        return LearnedLine(kind=d.kind, shown="shown", title=_titles()[d.kind], answer=follows, detail="")
     return LearnedLine(kind=d.kind, shown=d.shown, title=_titles()[d.kind], answer=_answers(d), detail=_detail(d))
+
+
+def _copied(found: Mapping[Kind, Disclosure]) -> bool:
+    """Whether a clip came back as it is: then it is known whether a picture was part of it."""
+    return found["copy"].shown == "shown" and found["copy"].needs != "reference"
 
 
 def _titles() -> Mapping[str, str]:
     return {
         "copy": say("The clip itself"),
-        "person": say("A person, or what else moves"),
+        "person": say("People, or whatever else moves"),
         "person-with-frames": say("A person, with a picture of the scene"),
         "face": say("Who the person is, by the face"),
         "scene": say("The scene"),
         "inner": say("Inner values of the network"),
         "bits": say("Hidden test marks"),
         "label": say("The label (what the clip is filed as)"),
-        "frame": say("Was a given picture in it?"),
+        "frame": say("Whether a given picture was in the clip"),
     }
 
 
@@ -127,18 +138,34 @@ def _answers(d: Disclosure) -> str:
     if d.shown == "not-tested":
         return say("not tested")
     if d.shown == "not-shown":
-        return say("not shown")
+        return _absent()[d.kind]
     return {
         "copy": say("recovered"),
-        "person": say("recognisable"),
-        "person-with-frames": say("recognisable"),
+        "person": say("visible"),
+        "person-with-frames": say("visible"),
         "face": say("matched"),
         "scene": say("recognisable"),
         "inner": say("recovered"),
         "bits": say("read"),
         "label": say("read"),
-        "frame": say("told"),
+        "frame": say("can be told"),
     }[d.kind]
+
+
+def _absent() -> Mapping[str, str]:
+    """The answers where an attack did not succeed, which says nothing of other attacks."""
+    unread, unfound = say("not read"), say("not recovered")
+    return {
+        "copy": unfound,
+        "person": say("not visible"),
+        "person-with-frames": say("not visible"),
+        "face": say("not matched"),
+        "scene": say("not recognised"),
+        "inner": unfound,
+        "bits": unread,
+        "label": unread,
+        "frame": say("could not be told"),
+    }
 
 
 def _detail(d: Disclosure) -> str:
@@ -153,8 +180,10 @@ def _detail(d: Disclosure) -> str:
 
 def _action(action: Mapping[str, Any]) -> tuple[str, str]:
     """What to do, and whether it is known to help: the numbers stand in their section."""
+    if _TELLS_MORE.match(action["text"]):
+        return action_text(action), ""
     measured = (action["effect"] or "").endswith("(measured)")
-    effect = say("measured: less leaks") if measured else say("effect not measured")
+    effect = say("measured: attacks find less") if measured else say("effect not measured")
     return action_text(action), effect
 
 
@@ -170,7 +199,7 @@ def _not_tested(results: Results) -> Iterator[str]:
         yield say("Your own clips: the test clips came with the tool")
     if found["label"].shown == "not-tested":
         yield say("Whether the label can be read")
-    if found["frame"].shown == "not-tested":
+    if found["frame"].shown == "not-tested" and not _copied(found):
         yield say("Whether a given picture was part of the clip")
     if "face" not in found and found["person"].shown in ("shown", "look"):
         yield say("Who a person is: no faces were compared")

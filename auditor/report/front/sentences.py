@@ -23,7 +23,7 @@ def headline(results: Results) -> str:
     shown = [kind for kind in _LEADING if kind in found and found[kind].shown == "shown"]
     if word == "INCONCLUSIVE":
         return " ".join(
-            (say("This audit cannot tell what an update gives away."), *_all_the_same(results, found, shown))
+            (say("This audit cannot tell how much an update gives away."), *_all_the_same(results, found, shown))
         )
     if not shown:
         return " ".join(_nothing(results, found))
@@ -48,20 +48,20 @@ def who(results: Results, needs: Needs) -> str:
 def who_in_full(results: Results) -> str:
     """Return who the attacker is, and what it was given in this audit."""
     threat = results["protocol"]["threat_model"]
-    told = (
-        say("Whoever sees what a client sends: the operator of the server, or someone who reads the connection.")
-        if threat["id"] == "C"
-        else f"{recorded(threat['title'])}."
+    anyone = say(
+        "Whoever sees it can learn from it: the operator of the server, or someone who listens in on the connection."
     )
+    told = anyone if threat["id"] == "C" else f"{recorded(threat['title'])}."
     used = {d.needs for d in disclosures(results).values() if d.shown in ("shown", "look")}
     extra = {
         "labels": say("One of the attacks below also had to know the label of the clip."),
         "reference": say("One of the attacks below also had a picture of the scene."),
     }
     update = say(
-        "An update is what a client sends to the server after it trained on its own clips, which stay with it."
+        "An update is what a participant (a client) sends to the server after training on its own clips; the clips "
+        "themselves are not sent."
     )
-    known = say("They know the model, as every participant does.")
+    known = say("All they need besides is the model, which every participant has.")
     return " ".join((update, told, known, *(text for needs, text in extra.items() if needs in used)))
 
 
@@ -74,12 +74,12 @@ def sureness(results: Results) -> tuple[str, ...]:
         return (say("The audit itself says that it is not sure enough for a conclusion (confidence %(level)s: "
                     "%(reasons)s).", level=level, reasons=reasons),)  # fmt: skip
     if word == "PASS":
-        return (say("That nothing was found is known with %(level)s confidence: %(reasons)s. Another attack may find "
+        return (say("The confidence that there is nothing to find is %(level)s: %(reasons)s. Another attack may find "
                     "more.", level=level, reasons=reasons),)  # fmt: skip
     return (
         say("What is shown is certain for these clips: it was recovered and compared with the original and with the "
             "update of another clip."),
-        say("How much more can be recovered, and from other clips, is known with %(level)s confidence: %(reasons)s.",
+        say("For other clips and for stronger attacks, the audit's confidence is %(level)s: %(reasons)s.",
             level=level, reasons=reasons),
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def residual_risk(results: Results) -> str:
         return say("Low as far as was tested. What was not tested remains.")
     return {
         "low": say("Low: single facts about a clip can be read, not its picture."),
-        "medium": say("Medium: a clip can be told from others; no picture of it was recovered."),
+        "medium": say("Medium: a clip can be told from others; no clear picture of it was recovered."),
         "high": say("High: pictures of private clips can be recovered from updates."),
         "critical": say("Critical: private clips can be recovered as they are."),
     }.get(severity["band"], say("Not rated."))
@@ -116,7 +116,7 @@ def conclusion(results: Results) -> str:
 def next_review(results: Results) -> str:
     """Return the day or event of the next audit."""
     held = (results.get("context") or {}).get("next_review")
-    event = say("When the model, its training, the protection of updates or their recipients change.")
+    event = say("When the model or its training changes, or how updates are protected, or who receives them.")
     return held or say("%(event)s No date was set.", event=event)
 
 
@@ -157,6 +157,8 @@ def _beside(found: Found, first: Kind) -> Iterator[str]:
         yield say("The scene cannot be recognised.")
     if first == "inner" and _of(found, "scene") == "shown":
         yield say("The scene can be recognised.")
+    if first not in ("copy", "frame") and _of(found, "frame") == "shown":
+        yield say("It can be told whether a given picture was part of it.")
     if first != "label" and _of(found, "label") == "shown":
         yield say("The label can be read too.")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.report.charts import exposure_range, place
 from auditor.report.figures import real
+from auditor.report.layers.attacked import alone
 
 WIDTH, HEIGHT, SHARE_HEIGHT = 640.0, 110.0, 46.0
 # Room above the most exposed layer, so that a line of what was demonstrated fits.
@@ -14,12 +15,13 @@ _ROOM_DB = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerBar:
-    """One layer: its box, how high its exposure and its determined share are drawn (None where not measured)."""
+    """One layer: its box, and how high its exposure, its determined share and what it alone gave are drawn, or None."""
 
     x: float
     width: float
     exposed: float | None
     determined: float | None
+    alone: float | None
     sent: bool
 
 
@@ -42,7 +44,8 @@ def layer_plot(layers: Sequence[Mapping[str, Any]], demonstrated: Any) -> LayerP
     prior, most = exposure_range(layers)
     shown = real(demonstrated)
     low = min(prior, shown if shown is not None else prior) - _ROOM_DB
-    high = max(most, min(60.0, shown if shown is not None else most)) + _ROOM_DB
+    single = [gave for layer in layers if (gave := alone(layer)) is not None]
+    high = max(most, min(60.0, max((*single, shown if shown is not None else most)))) + _ROOM_DB
     step = WIDTH / len(layers)
     gap = min(2.0, step * 0.2)
     measured = any(layer["exposure"] is not None for layer in layers)
@@ -52,6 +55,7 @@ def layer_plot(layers: Sequence[Mapping[str, Any]], demonstrated: Any) -> LayerP
             width=round(step - gap, 2),
             exposed=None if layer["exposure"] is None else place(layer["exposure"]["psnr"], low, high, HEIGHT),
             determined=None if share is None else place(share, 0, 1, SHARE_HEIGHT),
+            alone=None if (gave := alone(layer)) is None else place(gave, low, high, HEIGHT),
             sent=layer["sent"],
         )
         for i, (layer, share) in enumerate(zip(layers, shares, strict=True))

@@ -1,0 +1,50 @@
+"""Single layers and the sets worth keeping back, in the work that a scan has for them."""
+
+from auditor.attack import Preset
+from auditor.exposure import Exposed
+from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
+from auditor.pipeline.layerwise.partial_update import PartRecovered, Subject
+from auditor.pipeline.layerwise.single_layers import LayerAttacks, attack_layers
+from auditor.pipeline.layerwise.withholding import Withholding, withhold
+from auditor.pipeline.progress import Display
+from auditor.records import Ceiling, Clips, Clock, Skipped, record
+from auditor.score import Grade
+
+
+@record
+class LayerStudy:
+    """What single layers gave away, and what came of looking for a set to keep back."""
+
+    found: LayerAttacks
+    withholding: Withholding
+
+    @property
+    def shown(self) -> bool:
+        """Whether a recognisable picture came of the whole update or of any part of it."""
+        made = [self.found.whole, *(part for one in self.found.layers for part in (one.alone, one.without))]
+        return any(isinstance(part, PartRecovered) and part.grade >= Grade.RECOGNISABLE for part in made)
+
+
+def study_layers(
+    context: Context,
+    observed: Observed,
+    gallery: Clips,
+    preset: Preset,
+    exposed: Exposed | None,
+    wanted: int | None,
+    seconds: float,
+    pace: float,
+    display: Display,
+    ceiling: Ceiling,
+) -> LayerStudy | Skipped:
+    """Attack single layers of one clip's update, then look for the layers that are worth keeping back."""
+    clock = Clock(seconds)
+    too_large = too_large_to_match(context, available_bytes(context.device))
+    if too_large is not None:
+        return not_held("single layers", too_large, stage="layers")
+    subject = Subject(context=context, probe=observed.probe, gallery=gallery)
+    found = attack_layers(subject, preset, exposed, observed.update.gradients, wanted, seconds, pace, display, ceiling)
+    if isinstance(found, Skipped):
+        return found
+    return LayerStudy(found=found, withholding=withhold(found, preset, clock.left, display, ceiling))

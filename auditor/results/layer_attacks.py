@@ -1,0 +1,87 @@
+"""What attacks recovered from single layers, from the update without them, and which layers are worth keeping back."""
+
+from auditor.results.declare import Decibel, Later, LongName, Measured, Name, Share, record
+from auditor.results.scores import Grade
+
+
+@record
+class PartialRecovery:
+    """What the strongest attack recovered from a part of an update: dB, and dB over the best blind guess.
+
+    `lowest` is the lowest weight whose input a recursion read off, empty for none; `steps` those of the attack.
+    """
+
+    attack: Name
+    psnr: Decibel
+    gain: Decibel
+    grade: Grade
+    steps: int
+    lowest: Name = ""
+
+
+@record
+class LayerRecovery:
+    """One layer under attack: `alone` its gradient and nothing else, `without` all else that is sent.
+
+    `reason` says why a number is missing.
+    """
+
+    alone: PartialRecovery | None
+    without: PartialRecovery | None
+    reason: LongName = ""
+
+
+@record
+class RankCorrelations:
+    """Spearman's rank correlation over the layers that were attacked, with what each alone gave in dB over a guess.
+
+    Of what equations determine, of exposure, and of the gradient's size; None where it cannot be told. `reason` says
+    what the numbers do not: why they are missing or low.
+    """
+
+    determined: Measured | None
+    exposed: Measured | None
+    gradient: Measured | None
+    reason: LongName = ""
+
+
+@record
+class WithholdingStep:
+    """One set of layers that was kept back on the way, and what was recovered from the rest; None where nothing was."""
+
+    layers: tuple[Name, ...]
+    left: PartialRecovery | None
+
+
+@record
+class WithholdingBlock:
+    """The smallest set that a greedy search found without which no attack recovered a recognisable picture.
+
+    `layers` is empty where there is none, and `sentence` then says why. `share` is that of the numbers which are sent.
+    `before` is the strongest attack on the whole update, `after` the strongest of the full battery on the rest.
+    """
+
+    layers: tuple[Name, ...]
+    elements: int
+    share: Share
+    before: PartialRecovery | None
+    after: PartialRecovery | None
+    steps: tuple[WithholdingStep, ...]
+    sentence: LongName
+
+
+@record
+class LayerAttacksBlock:
+    """How single layers were attacked: `attacked` of the `of` layers that are sent, with `steps` for each search.
+
+    `whole` is the whole update at the same effort; `reason` says why layers were left out, or all of them.
+    """
+
+    probe: Name | None
+    steps: int
+    attacked: int
+    of: int
+    whole: PartialRecovery | None
+    ranks: RankCorrelations | None
+    withholding: Later[WithholdingBlock | None] = None
+    reason: LongName = ""

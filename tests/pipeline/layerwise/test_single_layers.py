@@ -1,0 +1,141 @@
+"""Single layers: attacked alone and left out, in the order of their promise, and which of them to keep back."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from bench_nets import SPEC, Transformer, flat, seeded, target_of
+from torch import nn
+
+from auditor.attack import PRESETS
+from auditor.pipeline import Silent
+from auditor.pipeline.context import observe_probes, set_up
+from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
+from auditor.pipeline.documents.model import layer_blocks
+from auditor.pipeline.documents.wording import actions
+from auditor.pipeline.layerwise.rank_correlation import rank_correlation
+from auditor.pipeline.layerwise.single_layers import by_promise
+from auditor.pipeline.layerwise.study_layers import study_layers
+from auditor.pipeline.units import seconds_per_step
+from auditor.probe import Galleries, shipped_probes
+from auditor.records import Ceiling, FederatedProtocol, Skipped
+from auditor.score import Grade
+
+
+def quick(*names: str):
+    """Few steps, and of the searches those that are named."""
+    fast = PRESETS["fast"]
+    return replace(fast, steps=60, attacks=tuple(a for a in fast.attacks if a.closed_form or a.name in names))
+
+
+def studied(net, wanted=None, seconds=9.0, attacks=("least-squares-matching",)):
+    target = target_of(net)
+    context = set_up(target, FederatedProtocol(), torch.device("cpu"), 0)
+    probes = shipped_probes(SPEC, 3)
+    observed = observe_probes(context, probes[:1])[0]
+    gallery = Galleries(SPEC, probes)[probes[0].name]
+    pace = seconds_per_step(context, observed)
+    made = study_layers(context, observed, gallery, quick(*attacks), None, wanted, seconds, pace, Silent(), Ceiling())
+    return context, observed, made
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return studied(seeded(Transformer))
+
+
+def test_a_table_of_positions_gives_nothing_alone_and_everything_beside_its_embedding(tokens):
+    _, _, made = tokens
+    whole = made.found.whole
+    assert (whole.attack, whole.grade) == ("patch-embedding", Grade.EXACT)
+    layers = {one.layer.name: one for one in made.found.layers}
+    assert len(layers) == 9
+    for name in ("embed", "position"):
+        own = next(one for one in made.found.layers if name in one.layer.parameters[0])
+        assert own.alone.grade is Grade.NOT_SHOWN
+        assert own.without.score.psnr < 25.0 < whole.score.psnr
+    assert layers["head"].without.score.psnr == pytest.approx(whole.score.psnr, abs=0.5)
+
+
+def test_what_is_worth_keeping_back_is_found_and_holds_against_the_battery(tokens):
+    context, _, made = tokens
+    held = made.withholding
+    assert held.holds
+    kept = {name for layer in held.confirmed.layers for name in layer.parameters}
+    assert kept & {"position", "embed.weight"}
+    assert held.confirmed.left.score.psnr < 25.0
+    block = layer_attacks_block(made, None, ()).withholding
+    share = sum(p.numel() for n, p in context.target.parameters.items() if n in kept)
+    assert block.share == pytest.approx(share / sum(p.numel() for p in context.target.parameters.values()))
+    assert f"{block.before.psnr:.1f} to {block.after.psnr:.1f} dB" in block.sentence
+
+
+def test_results_say_of_every_layer_what_it_gave_and_how_large_its_gradient_is(tokens):
+    context, observed, made = tokens
+    blocks = with_recoveries(layer_blocks(context, None, "not asked"), context, observed.update.gradients, made)
+    head = next(b for b in blocks if b.name == "head")
+    gradients = [observed.update.gradients[n] for n in ("head.weight", "head.bias")]
+    assert head.gradient == pytest.approx(float(torch.cat([g.flatten() for g in gradients]).norm()), rel=1e-5)
+    assert head.recovery.without.attack == "patch-embedding"
+    told = layer_attacks_block(made, None, ())
+    assert told.attacked == told.of == len(blocks)
+    # Exposure was not measured, so that there is no order of it; few layers gave anything away, and that is said.
+    assert told.ranks.exposed is None
+    assert -1.0 <= told.ranks.gradient <= 1.0
+    assert "the rest are ties" in told.ranks.reason or "no layer alone" in told.ranks.reason
+
+
+def test_layers_that_the_work_does_not_hold_are_left_out_least_promising_first():
+    context, observed, made = studied(seeded(flat), wanted=2)
+    order = [layer.index for layer in by_promise(made.found.subject, None, observed.update.gradients)]
+    assert [one.layer.index for one in made.found.layers] == order[:2]
+    assert made.found.left_out == "2 of 3 layers were asked for"
+    tired = study_layers(
+        context, observed, made.found.subject.gallery, quick(), None, None, 1e-3, 0.01, Silent(), Ceiling()
+    )
+    assert isinstance(tired, Skipped)
+    assert tired.because == "out-of-budget"
+
+
+def test_a_linear_layer_on_pixels_has_to_be_kept_back_for_it_gives_the_clip_alone():
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 24), nn.ReLU(), nn.Linear(24, 10)))
+    _, _, made = studied(net, attacks=("least-squares-matching",))
+    first = next(one for one in made.found.layers if one.layer.index == 0)
+    assert (first.alone.attack, first.alone.grade) == ("linear-input", Grade.EXACT)
+    assert made.withholding.confirmed.layers[0] is first.layer
+
+
+@pytest.mark.parametrize(
+    ("predicted", "recovered", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [0.0, 0.1, 5.0, 9.0], 1.0),
+        ([1.0, 2.0, 3.0, 4.0], [9.0, 5.0, 0.1, 0.0], -1.0),
+        # 1 - 6 * 2 / (4 * 15): neighbours that changed places.
+        ([1.0, 2.0, 3.0, 4.0], [0.1, 0.0, 5.0, 9.0], 0.8),
+        ([1.0, None, 3.0, 4.0, 5.0], [0.0, 99.0, 1.0, 2.0, 3.0], 1.0),
+        ([1.0, None, 3.0, math.nan], [0.0, 99.0, 1.0, 2.0], None),
+        ([1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 2.0, 3.0], None),
+        ([1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0], None),
+    ],
+)
+def test_orders_are_compared_by_ranks(predicted, recovered, expected):
+    found = rank_correlation(predicted, recovered)
+    assert found is None if expected is None else found == pytest.approx(expected)
+
+
+def test_what_to_keep_back_is_an_action_with_its_measured_effect(tokens):
+    context, _, made = tokens
+    block = layer_attacks_block(made, None, ()).withholding
+    (first, *_) = actions(context, (), (), block)
+    assert first["text"].startswith(f"Keep back {block.layers[0]}")
+    assert f"{block.before.psnr:.1f} dB to {block.after.psnr:.1f} dB" in first["effect"]
+    none = replace(block, layers=(), after=None)
+    assert not any("Keep back" in action["text"] for action in actions(context, (), (), none))
+
+
+def test_a_picture_from_a_part_of_the_update_forbids_a_pass(tokens):
+    _, _, made = tokens
+    assert made.shown
+    dark = replace(made, found=replace(made.found, whole=made.withholding.confirmed.left, layers=()))
+    assert not dark.shown
