@@ -122,7 +122,7 @@ class ModelOptions(ReadOptions):
     extractor_weights: Path | None = _part(None, FilePath(), "Weights for a PyTorch extractor.")
     head_weights: Path | None = _part(None, FilePath(), "Weights for a PyTorch head.")
     join: terms.Join | None = _part(None, one_of(terms.Join), "How features enter the head, if it is not certain.")
-    device: str = _audit("auto", Text("DEVICE"), "auto, cpu, cuda, cuda:1, mps.")
+    device: str = _audit("auto", Text("DEVICE"), "auto, cpu, cuda, cuda:1.")
 
 
 @declaration

@@ -11,12 +11,16 @@ Results = Mapping[str, Any]
 _NOT_TRIED = frozenset(
     ("model", "weights", "arg", "extractor", "head", "extractor_weights", "head_weights", "device", "fail_on")
 )
+# What decides how numbers are rounded; the same work on another machine ends within rounding, or where a search
+# amplified it, within what seeds differ by, which `spread` covers.
+_ROUNDING = ("device", "threads", "cpu_capability", "blas", "cuda", "cudnn", "tf32", "torch")
 _PROTOCOL = ("algorithm", "batch", "loss", "labels", "bn", "trainable", "dropout", "local", "output")
 
 
 def differences(old: Results, new: Results) -> tuple[str, ...]:
     """Return what differs between two audits other than the model: a change may come from there."""
-    return tuple(found for check in (_tool, _options, _protocol, _input, _probes, _cuts) for found in check(old, new))
+    checks = (_tool, _options, _protocol, _input, _probes, _cuts, _rounding)
+    return tuple(found for check in checks for found in check(old, new))
 
 
 def _tool(old: Results, new: Results) -> Iterator[str]:
@@ -70,6 +74,14 @@ def _cuts(old: Results, new: Results) -> Iterator[str]:
         cuts = results.get("machine_cuts") or ()
         if cuts:
             yield f"{which} was cut by its machine ({_shown(cuts[0]['what'])}): what it lacks may be there"
+
+
+def _rounding(old: Results, new: Results) -> Iterator[str]:
+    before, now = old.get("environment") or {}, new.get("environment") or {}
+    other = [name for name in _ROUNDING if name in before and name in now and before[name] != now[name]]
+    if other:
+        told = ", ".join(f"{name} {_shown(before[name])} and {_shown(now[name])}" for name in other)
+        yield f"the two audits rounded differently ({told}): small changes may come from there"
 
 
 def _shown(value: Any) -> str:

@@ -15,6 +15,10 @@ __all__ = ["NAME", "TRAFFIC", "RefusedError", "Traffic", "counted", "device"]
 class _Module(backend_registration._DummyBackendModule):
     """What `torch.emulated` offers: the random state is the processor's, of which all draws are."""
 
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        """`torch.autocast` asks; it changes nothing here."""
+        return [torch.bfloat16, torch.float16]
+
     def get_rng_state(self, device: object = None) -> torch.Tensor:
         return torch.random.get_rng_state()
 

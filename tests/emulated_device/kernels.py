@@ -134,6 +134,7 @@ def register() -> list[torch.library.Library]:
     """Register `run` for every operator that would not be split into others; the registration lives as what returns."""
     everything, aten = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     everything.fallback(run, "PrivateUse1")
+    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # mixed precision is not emulated
     for op in filter(_computes, map(_overload, torch._C._dispatch_get_all_op_names())):
         aten.impl(op, _kernel(op), "PrivateUse1")
     for op, kernel in _RECURRENT.items():

@@ -38,7 +38,9 @@ def tokens() -> nn.Module:
 def shades() -> nn.Module:
     """A frozen extractor of frames."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Flatten())
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Flatten())
+    net.input_shape = (4, 3, 16, 16)
+    return net
 
 
 class Recurrent(nn.Module):

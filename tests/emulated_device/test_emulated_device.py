@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 import emulated_device
-from emulated_device import NAME, RefusedError, counted
+from auditor.errors import UsageError
+from auditor.pipeline.scan import choose_device
+from emulated_device import NAME, RefusedError, counted, kernels
+from emulated_device.memory import on_device
 
 DEVICE = emulated_device.device()
 
@@ -122,3 +125,15 @@ def test_what_crosses_and_what_waits_is_counted():
         with counted() as traffic:
             wait()
         assert traffic.waits == 1, wait
+
+
+def test_a_device_without_float64_is_refused(monkeypatch):
+    def short(tensor):
+        if tensor.dtype == torch.float64:  # in MPS's words
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return on_device(tensor)
+
+    assert choose_device(NAME) == DEVICE
+    monkeypatch.setattr(kernels, "on_device", short)
+    with pytest.raises(UsageError, match="has no float64, which most attacks need; use --device cpu"):
+        choose_device(NAME)

@@ -13,14 +13,22 @@ NETS = Path(__file__).parent / "nets.py"
 SHORT = dataclasses.replace(short(60, probes=2), diagnose=True)
 CLIPS = ScanOptions(model="", input_shape=(3, 4, 16, 16), preset="fast")
 PARTS = {"extractor": f"{NETS}:shades", "head": f"{NETS}:recurrent"}
+TRAINING = {"send_buffers": True, "dropout": "on", "bn": "train"}
 SCANS = {
     "BatchNorm and dropout, what-if, a malicious server": dataclasses.replace(
         CLIPS, model=f"{NETS}:pooled", what_if=True, malicious_server=True, faces=False
     ),
     "tokens": dataclasses.replace(CLIPS, model=f"{NETS}:tokens"),
-    "a recurrent head behind an extractor": dataclasses.replace(CLIPS, **PARTS),
+    "a recurrent head behind an extractor": dataclasses.replace(CLIPS, input_shape=None, layout="NCHW", **PARTS),
     "local steps on two clips, dropout, buffers": dataclasses.replace(
-        CLIPS, model=f"{NETS}:pooled", algorithm="FedAvg", local_epochs=2, send_buffers=True, batch=2, dropout="on"
+        CLIPS,
+        model=f"{NETS}:pooled",
+        algorithm="FedAvg",
+        local_epochs=2,
+        send_buffers=True,
+        batch=2,
+        dropout="on",
+        bn="train",
     ),
 }
 WITHIN_DB = 0.1

@@ -211,12 +211,20 @@ def test_a_renamed_layer_keeps_its_fingerprint_through_a_chain_of_baselines():
         ("probes.0.sha256", "0" * 64, "is another clip under the same name"),
         ("probes.0.name", "mine", "only one of the two audits attacked mine, park_walker"),
         ("machine_cuts", [{"stage": "invert", "what": "spear", "limit": "time", "times": 2}], "was cut by its machine"),
+        ("environment.device", "NVIDIA H200", "rounded differently (device cpu and NVIDIA H200)"),
     ],
 )
 def test_what_makes_audits_hard_to_compare_is_said(place, value, says):
     old = audit("pooled")
     warnings = compared(old, changed(old, (place, value)))["warnings"]
     assert [text for text in warnings if says in text], warnings
+
+
+def test_what_another_machine_rounds_is_no_regression():
+    old = audit("flat")
+    found = compared(old, changed(shifted(old, 0.5), ("environment.device", "NVIDIA H200")))
+    assert not set(states(found).values()) & {"new", "worse"}
+    assert any("rounded differently" in text for text in found["warnings"])
 
 
 def test_what_does_not_change_what_is_tried_is_no_warning():

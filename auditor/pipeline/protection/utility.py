@@ -107,7 +107,7 @@ def _average(
         picked = rng.integers(len(clips.trained), size=batch)
         client = context.client.at(weights).with_seed(unit_seed(context.seed, "client", str(number), str(sender)))
         labels = client.targets(tuple(clips.trained_as[k] for k in picked))
-        update = client.update(clips.trained[torch.from_numpy(picked)], labels).gradients
+        update = client.update(clips.trained[torch.from_numpy(picked).to(clips.trained.device)], labels).gradients
         total = {name: g / senders + total.get(name, 0.0) for name, g in update.items()}
     return total
 
@@ -119,7 +119,9 @@ def _told(context: Context, weights: dict[str, Tensor], clips: Clips) -> list[in
     model.dropout(False)
     with torch.no_grad(), model.with_parameters(weights):
         return [
-            int(row.argmax()) for start in range(0, len(clips), _CLIPS) for row in model(clips[start : start + _CLIPS])
+            told
+            for start in range(0, len(clips), _CLIPS)
+            for told in model(clips[start : start + _CLIPS]).argmax(1).tolist()
         ]
 
 
