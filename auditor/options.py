@@ -273,10 +273,7 @@ class AttackOptions(ClientOptions):
         None, Whole(1, 64), "Descents from different seeds.", default_words="the attack's own"
     )
     label: str | None = _attack(
-        None,
-        Text("LABEL", numbers=True),
-        "Class of the clip, several as 1,4, or its value.",
-        default_words="drawn",
+        None, Text("LABEL", numbers=True), "Class of the clip, several as 1,4, or its value.", default_words="drawn"
     )
     known_label: bool | None = _attack(
         None,
