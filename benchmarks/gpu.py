@@ -90,7 +90,20 @@ def machine(section: Section, device: str, small: bool) -> dict[str, Any]:
 def tests(section: Section, device: str, small: bool) -> dict[str, Any]:
     """Run the tests that need a GPU; on the CPU all of them are skipped."""
     # A machine with little but torch lacks what other tests' configuration asks for.
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-o", "addopts="]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-W",
+        "default",
+    ]
     command += ["-o", "timeout=0"] if importlib.util.find_spec("pytest_timeout") else []
     done = subprocess.run([*command, "tests/attack/test_contract.py"], cwd=ROOT, capture_output=True, text=True)
     last = (done.stdout.strip().splitlines() or [""])[-1]

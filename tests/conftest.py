@@ -20,14 +20,13 @@ if os.environ.get("FL_AUDIT_CHECK_SHAPES"):
     stages = ("probe", "federated", "attack", "enhance", "exposure", "score")
     install_import_hook([f"auditor.{stage}" for stage in stages], "beartype.beartype")
 
-# PyTorch makes a thread for every device at the first backward pass, and none for devices that come later.
-emulated_device.device()
-
-if os.environ.get("FL_AUDIT_EMULATED"):
-    # `make device` runs every attack of the attacks' tests on the emulated device; it takes minutes.
+# `make device` runs every attack of the attacks' tests on the emulated device; it takes minutes.
+EMULATED = bool(os.environ.get("FL_AUDIT_EMULATED"))
+DEVICE = emulated_device.device(threads=EMULATED)
+if EMULATED:
     from emulated_device.moving import run_attacks_on
 
-    run_attacks_on(emulated_device.device())
+    run_attacks_on(DEVICE)
 
 # Processes that tests start read it. Small nets gain nothing from a second thread, and lose much on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -244,8 +244,8 @@ WAITS = {"gradient-matching": 1, "least-squares-matching": 5, "dlg": 6}
 def test_a_step_waits_no_oftener_than_stated(name):
     attack = BY_NAME[name]
     case, _ = solved(attack)
-    (_, few), (_, many) = (on_device(attack, case, emulated_device.device(), steps) for steps in (60, 90))
-    waits, copies = a_step(few, many, 30)
+    (_, few), (_, many) = (on_device(attack, case, emulated_device.device(), steps) for steps in (60, 72))
+    waits, copies = a_step(few, many, 12)
     assert waits <= WAITS[name]
     assert copies <= 1
 

@@ -1,7 +1,5 @@
 """A second device that every test run has: it computes on the processor, and is as strict as a GPU or stricter."""
 
-from functools import cache
-
 import torch
 from torch.utils import backend_registration
 
@@ -26,8 +24,12 @@ class _Module(backend_registration._DummyBackendModule):
         torch.random.set_rng_state(state)
 
 
-@cache
-def _installed() -> list[torch.library.Library]:
+def _installed(threads: bool) -> list[torch.library.Library]:
+    if not threads:
+        # The first backward pass makes a thread for every device that is known by then, and a process with such threads
+        # cannot be forked. Without them backward passes run where they were asked for.
+        torch.ones(1, requires_grad=True).sum().backward()
+        torch.autograd.set_multithreading_enabled(False)
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     clone = torch.UntypedStorage.clone
 
@@ -42,7 +44,15 @@ def _installed() -> list[torch.library.Library]:
     return register()
 
 
-def device() -> torch.device:
-    """Return the emulated device; the first call makes it known to PyTorch, for as long as the process lives."""
-    _installed()
+def device(threads: bool = False) -> torch.device:
+    """Return the emulated device; the first call makes it known to PyTorch, for as long as the process lives.
+
+    With `threads` in that call backward passes run in a thread of the device, as on a GPU, where the modes of this one
+    do not reach; nothing may have run backwards before, and the process cannot be forked.
+    """
+    if not _known:
+        _known.extend(_installed(threads))
     return torch.device(NAME)
+
+
+_known: list[torch.library.Library] = []
