@@ -1,15 +1,18 @@
 """Single layers and the sets worth keeping back, in the work that a scan has for them."""
 
+from collections.abc import Sequence
+
 from auditor.attack import Preset
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.layerwise.partial_update import PartRecovered, Subject
 from auditor.pipeline.layerwise.single_layers import LayerAttacks, attack_layers
-from auditor.pipeline.layerwise.withholding import Withholding, withhold
+from auditor.pipeline.layerwise.withholding import Audited, Withholding, withhold
 from auditor.pipeline.progress import Display
 from auditor.records import Ceiling, Clips, Clock, Skipped, record
-from auditor.score import Grade
+from auditor.score import Grade, grade_clip
 
 
 @record
@@ -29,6 +32,7 @@ class LayerStudy:
 def study_layers(
     context: Context,
     observed: Observed,
+    findings: Sequence[Finding],
     gallery: Clips,
     preset: Preset,
     exposed: Exposed | None,
@@ -47,4 +51,26 @@ def study_layers(
     found = attack_layers(subject, preset, exposed, observed.update.gradients, wanted, seconds, pace, display, ceiling)
     if isinstance(found, Skipped):
         return found
-    return LayerStudy(found=found, withholding=withhold(found, preset, clock.left, display, ceiling))
+    return LayerStudy(
+        found=found, withholding=withhold(found, audited(findings, observed), preset, clock.left, display, ceiling)
+    )
+
+
+def audited(findings: Sequence[Finding], observed: Observed) -> Audited:
+    """Return how hard the audit tried on a clip, and whether it found a recognisable picture of it."""
+    runs = [
+        (finding, result)
+        for finding in findings
+        if not finding.reference
+        for result in finding.results
+        if result.observed.probe.name == observed.probe.name
+    ]
+    seconds: dict[str, float] = {}
+    for finding, result in runs:
+        used = result.reconstruction.seconds
+        seconds[finding.attack.name] = max(seconds.get(finding.attack.name, 0.0), used)
+    shown = any(
+        finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
+        for finding, result in runs
+    )
+    return Audited(seconds=seconds, shown=shown)

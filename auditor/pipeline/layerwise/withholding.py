@@ -1,6 +1,6 @@
 """Which layers to keep back: a greedy search for a set without which no attack finds a recognisable picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditor.attack import Preset
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, recover
@@ -11,8 +11,14 @@ from auditor.score import Grade
 
 # How many layers are tried at each growth of the set: those without which least was left.
 _TRIED = 3
-# Share of the work that each search may take which confirms a set: about two of them meet it.
-_CONFIRMING = 0.25
+
+
+@record
+class Audited:
+    """What the audit itself did on this clip: the seconds of each attack, and whether a picture was recognisable."""
+
+    seconds: Mapping[str, float]
+    shown: bool
 
 
 @record
@@ -48,39 +54,48 @@ class Withholding:
 
 
 @counting()
-def withhold(found: LayerAttacks, preset: Preset, seconds: float, display: Display, ceiling: Ceiling) -> Withholding:
+def withhold(
+    found: LayerAttacks, audited: Audited, preset: Preset, seconds: float, display: Display, ceiling: Ceiling
+) -> Withholding:
     """Grow a set of layers until attacks on the rest of the update recover no recognisable picture.
 
     Every layer whose gradient alone gives one away belongs to any such set. The others are added one by one, each time
-    the one of a few without which attacks recover least. A set that passes is attacked by the full battery of the
-    audit, and grows on where that finds more.
+    the one of a few without which attacks recover least. A set that passes is attacked by the full battery with the
+    work that the audit had for this clip, whatever is left here, and grows on where that finds more. Where the effort
+    of single layers shows no picture of the whole update, and the audit did, every set meets the audit's.
     """
     clock = Clock(seconds)
-    if not _shown(found.whole):
-        return Withholding(reason="no attack of this effort recovered a recognisable picture from the whole update")
+    if not _shown(found.whole) and not audited.shown:
+        return Withholding(reason="no attack recovered a recognisable picture from the whole update")
+    full = EqualEffort(
+        preset=preset,
+        seconds=max(found.effort.seconds, *audited.seconds.values(), 0.0),
+        steps=preset.steps,
+        own=audited.seconds,
+    )
+    effort, order, tries = (found.effort, _cost, _TRIED) if _shown(found.whole) else (full, _least, 1)
     chosen = [one for one in found.layers if _shown(one.alone)]
-    others = sorted((one for one in found.layers if one not in chosen), key=lambda one: _cost(one, one.without))
+    others = sorted((one for one in found.layers if one not in chosen), key=lambda one: order(one, one.without))
     if not chosen and others:
         chosen, others = others[:1], others[1:]
-    full = EqualEffort(preset=preset, seconds=max(_CONFIRMING * seconds, found.effort.seconds), steps=preset.steps)
     steps: list[Withheld] = []
-    left = _attack(found, chosen, found.effort, display)
+    left = _attack(found, chosen, effort, display)
     while left is not None:
         steps.append(left)
         if not _shown(left.left):
-            confirmed = _attack(found, chosen, full, display)
+            confirmed = left if effort is full else _attack(found, chosen, full, display)
             if confirmed is None or isinstance(confirmed.left, Skipped):
                 return Withholding(steps=tuple(steps), reason="the full battery could not be run on the rest")
             if not _shown(confirmed.left):
                 return Withholding(steps=tuple(steps), confirmed=confirmed)
-        late = ceiling.too_late("layers", "layers to keep back", found.effort.seconds * _TRIED)
+        late = ceiling.too_late("layers", "layers to keep back", effort.seconds * tries)
         if clock.left <= 0.0 or late is not None:
             return Withholding(steps=tuple(steps), reason="the work ended before a set was found")
-        tried = [(one, _attack(found, [*chosen, one], found.effort, display)) for one in others[:_TRIED]]
+        tried = [(one, _attack(found, [*chosen, one], effort, display)) for one in others[:tries]]
         grown = [(one, made) for one, made in tried if made is not None]
         if not grown:
             break
-        best, left = min(grown, key=lambda pair: _cost(pair[0], pair[1].left))
+        best, left = min(grown, key=lambda pair: order(pair[0], pair[1].left))
         chosen, others = [*chosen, best], [one for one in others if one is not best]
     return Withholding(steps=tuple(steps), reason=_no_set(found))
 
@@ -111,6 +126,11 @@ def _cost(one: LayerAttack, left: PartRecovered | Skipped | None) -> tuple[bool,
     """Order layers by what is left without them: where no picture is, the smallest first, else the least picture."""
     shown = _shown(left)
     return shown, _left(left) if shown else float(one.layer.elements)
+
+
+def _least(one: LayerAttack, left: PartRecovered | Skipped | None) -> tuple[float, float]:
+    """Order layers by how little is left without them, for efforts at which nothing of it is a picture."""
+    return _left(left), float(one.layer.elements)
 
 
 def _no_set(found: LayerAttacks) -> str:
