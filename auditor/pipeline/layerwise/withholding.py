@@ -1,9 +1,10 @@
 """Which layers to keep back: a greedy search for a set without which no attack finds a recognisable picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from auditor.attack import Preset
-from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, recover
+from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.layerwise.single_layers import LayerAttack, LayerAttacks
 from auditor.pipeline.progress import Display
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
@@ -15,10 +16,14 @@ _TRIED = 3
 
 @record
 class Audited:
-    """What the audit itself did on this clip: the seconds of each attack, and whether a picture was recognisable."""
+    """What the audit itself did: the seconds of each attack, and whether a picture of the clip was recognisable.
+
+    `others` are further clips that have to hold for a set which ends pictures of the first.
+    """
 
     seconds: Mapping[str, float]
     shown: bool
+    others: tuple[Subject, ...] = ()
 
 
 @record
@@ -38,14 +43,18 @@ class Withholding:
     steps
         Every set that was tried and kept, growing, each attacked with the effort that single layers were.
     confirmed
-        The last set under the full battery of the audit; None where no set came so far.
+        The last set under the full battery of the audit, on the clip of which most was left; None where no set came so
+        far.
     reason
         Why there is no answer; empty where there is one.
+    probes
+        The clips that were attacked under the full battery.
     """
 
     steps: tuple[Withheld, ...] = ()
     confirmed: Withheld | None = None
     reason: str = ""
+    probes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -61,8 +70,9 @@ def withhold(
 
     Every layer whose gradient alone gives one away belongs to any such set. The others are added one by one, each time
     the one of a few without which attacks recover least. A set that passes is attacked by the full battery with the
-    work that the audit had for this clip, whatever is left here, and grows on where that finds more. Where the effort
-    of single layers shows no picture of the whole update, and the audit did, every set meets the audit's.
+    work that the audit had for a clip, whatever is left here, on the other clips too, and grows on where that finds
+    more. Where the effort of single layers shows no picture of the whole update, and the audit did, every set meets
+    the audit's.
     """
     clock = Clock(seconds)
     if not _shown(found.whole) and not audited.shown:
@@ -83,11 +93,13 @@ def withhold(
     while left is not None:
         steps.append(left)
         if not _shown(left.left):
-            confirmed = left if effort is full else _attack(found, chosen, full, display)
-            if confirmed is None or isinstance(confirmed.left, Skipped):
+            first = left if effort is full else _attack(found, chosen, full, display)
+            confirmed = _worst(found, first, audited.others, chosen, full, display)
+            if confirmed is None:
                 return Withholding(steps=tuple(steps), reason="the full battery could not be run on the rest")
             if not _shown(confirmed.left):
-                return Withholding(steps=tuple(steps), confirmed=confirmed)
+                clips = (found.subject.probe.name, *(subject.probe.name for subject in audited.others))
+                return Withholding(steps=tuple(steps), confirmed=confirmed, probes=clips)
         late = ceiling.too_late("layers", "layers to keep back", effort.seconds * tries)
         if clock.left <= 0.0 or late is not None:
             return Withholding(steps=tuple(steps), reason="the work ended before a set was found")
@@ -111,6 +123,28 @@ def _attack(
         return None
     title = f"without {', '.join(layer.name for layer in layers)}"
     return Withheld(layers=layers, left=recover(found.subject, rest, effort, display, title))
+
+
+def _worst(
+    found: LayerAttacks,
+    first: Withheld | None,
+    others: Sequence[Subject],
+    kept_back: Sequence[LayerAttack],
+    effort: EqualEffort,
+    display: Display,
+) -> Withheld | None:
+    """Return what was left of the clip that came back best; None where attacks could not be run on one of them."""
+    worst = first
+    for subject in () if _shown(None if first is None else first.left) else others:
+        one = _attack(replace(found, subject=subject), kept_back, effort, display)
+        if worst is None or one is None or not _ran(worst) or not _ran(one):
+            return None
+        worst = max(worst, one, key=lambda held: (_shown(held.left), _left(held.left)))
+    return worst if worst is not None and _ran(worst) else None
+
+
+def _ran(held: Withheld) -> bool:
+    return isinstance(held.left, PartRecovered)
 
 
 def _shown(made: PartRecovered | Skipped | None) -> bool:
