@@ -163,7 +163,7 @@ Where an audit named layers to keep back, another audit of all clips followed, w
             f"| {line['net']} | {names} | {first['withholding']['share']:.1%} | {first['best']:.1f} dB, "
             f"{first['attack']} | {best} | {_GRADES[line['grade']]} |"
         )
-    none = [line["net"] for line in lines if line["batch"] == 1 and not (line["withholding"] or {}).get("layers")]
+    none = [line["net"] for line in lines if line["withholding"] and not line["withholding"]["layers"]]
     yield f"\nNo set was found for {', '.join(none)}.\n" if none else ""
 
 
