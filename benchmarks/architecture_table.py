@@ -13,14 +13,18 @@ PAGE, DATA = ROOT / "docs" / "architectures.md", ROOT / "report_templates" / "ar
 Line = Mapping[str, Any]
 # A change that moves the best attack by less is not told from another seed.
 WORTH_DB = 1.0
+# Beyond the error of rounding pixels to 8 bits two pictures do not differ.
+MOST_DB = 58.9
+_ENDS = {"inf": MOST_DB, "-inf": -MOST_DB}
 _GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisable", "EXACT": "exact"}
 
 
-def write(lines: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
-    """Write page and data; what was not run stands as not run."""
+def write(lines: Sequence[Line], followed: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
+    """Write page and data; what was not run stands as not run. `followed` are audits without the layers kept back."""
+    lines, followed = [_finite(line) for line in lines], [_finite(line) for line in followed]
     by_case = {(line["net"], line["weights"], line["batch"]): line for line in lines}
     rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
-    rules["keep back"] = kept_back(lines)
+    rules["keep back"] = kept_back(lines, followed)
     data = {
         "schema": "fl-audit/architectures/1",
         "date": max(line["date"] for line in lines),
@@ -29,7 +33,18 @@ def write(lines: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
         "rules": rules,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text("\n".join(_page(lines, cases, by_case, rules, data["date"])), encoding="utf-8")
+    PAGE.write_text("\n".join(_page(lines, followed, cases, by_case, rules, data["date"])), encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Return a line with infinite decibels, which JSON writes as words, as the most that means anything."""
+    if isinstance(value, dict):
+        return {name: _finite(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_finite(held) for held in value]
+    if isinstance(value, str):
+        return _ENDS.get(value, value)
+    return min(value, 200.0) if isinstance(value, float) else value
 
 
 def rule(lines: Sequence[Line], name: str) -> dict[str, Any]:
@@ -44,14 +59,15 @@ def rule(lines: Sequence[Line], name: str) -> dict[str, Any]:
     return _evidence(tried, changes)
 
 
-def kept_back(lines: Sequence[Line]) -> dict[str, Any]:
-    """Say the same of the layers that each audit said to keep back."""
-    found = [line["withholding"] for line in lines if line["withholding"]]
+def kept_back(lines: Sequence[Line], followed: Sequence[Line]) -> dict[str, Any]:
+    """Say the same of the layers that audits said to keep back, by the audits without them that followed."""
+    before = {(line["net"], line["weights"]): line["best"] for line in lines if line["batch"] == 1}
     changes = [
-        min(0.0, w["after"]["psnr"] - w["before"]["psnr"]) for w in found if w["layers"] and w["before"] and w["after"]
+        min(line["best"], MOST_DB) - min(before[line["net"], line["weights"]], MOST_DB)
+        for line in followed
+        if line["best"] is not None
     ]
-    shown = [w for w in found if w["steps"]]
-    return {**_evidence(len(shown), changes), "share": median([w["share"] for w in found if w["layers"]] or [0.0])}
+    return _evidence(sum(bool((line["withholding"] or {}).get("layers")) for line in lines), changes)
 
 
 def _evidence(tried: int, changes: Sequence[float]) -> dict[str, Any]:
@@ -72,6 +88,7 @@ def _row(line: Line) -> dict[str, Any]:
 
 def _page(
     lines: Sequence[Line],
+    followed: Sequence[Line],
     cases: Sequence[tuple[str, str, int]],
     by_case: Mapping[tuple[str, str, int], Line],
     rules: Mapping[str, Mapping[str, Any]],
@@ -95,6 +112,7 @@ exactly; *best* is the best picture of the whole update.
     for batch in sorted({case[2] for case in cases}):
         for weights in ("fresh", "trained"):
             yield from _table(cases, by_case, batch, weights)
+    yield from _confirmed(lines, followed)
     yield from _correlations(lines)
     yield from _rules(rules)
 
@@ -108,8 +126,8 @@ def _table(
     if not made:
         yield f"None of {len(here)} cases was run.\n"
         return
-    yield "| net | parameters | determined | exposed | alone, by layer | depth | best | grade | keep back |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| net | parameters | determined | exposed | alone, by layer | depth | best | grade |"
+    yield "|---|---|---|---|---|---|---|---|"
     for family in dict.fromkeys(line["family"] for line in made):
         for line in (one for one in made if one["family"] == family):
             yield _cells(line)
@@ -120,20 +138,33 @@ def _table(
 def _cells(line: Line) -> str:
     alone = [(la["alone"]["psnr"], la["name"]) for la in line["layers"] if la["alone"]]
     most = max(alone, default=None)
-    held = line["withholding"]
-    kept = "—"
-    if held and held["layers"]:
-        names = ", ".join(f"`{name}`" for name in held["layers"][:2]) + " ..." * (len(held["layers"]) > 2)
-        kept = f"{names} ({held['share']:.0%}): {held['after']['psnr']:.1f} dB"
-    elif held and "every layer" in held["sentence"]:
-        kept = "no set but all"
     best = "—" if line["best"] is None else f"{line['best']:.1f} dB, {line['attack']}"
     exposed = "—" if line["exposed"] is None else f"{line['exposed']:.1f}"
     return (
         f"| {line['net']} | {line['parameters']:,} | {line['determined'][0]} of {line['determined'][1]} | {exposed} | "
         f"{'—' if most is None else f'{most[0]:.1f}, `{most[1]}`'} | {line['recursion']} | {best} | "
-        f"{_GRADES[line['grade']]} | {kept} |"
+        f"{_GRADES[line['grade']]} |"
     )
+
+
+def _confirmed(lines: Sequence[Line], followed: Sequence[Line]) -> Iterator[str]:
+    yield """## Layers that were kept back, and the audits that followed
+
+Where an audit named layers to keep back, another audit of all clips followed, with `--trainable` of the other layers.
+
+| net | kept back | of the parameters | best before | best in the audit that followed | grade |
+|---|---|---|---|---|---|"""
+    by_net = {(line["net"], line["weights"]): line for line in lines if line["batch"] == 1}
+    for line in followed:
+        first = by_net[line["net"], line["weights"]]
+        names = ", ".join(f"`{name}`" for name in line["layers"])
+        best = "—" if line["best"] is None else f"{line['best']:.1f} dB, {line['attack']}"
+        yield (
+            f"| {line['net']} | {names} | {first['withholding']['share']:.1%} | {first['best']:.1f} dB, "
+            f"{first['attack']} | {best} | {_GRADES[line['grade']]} |"
+        )
+    none = [line["net"] for line in lines if line["withholding"] and not line["withholding"]["layers"]]
+    yield f"\nNo set was found for {', '.join(none)}.\n" if none else ""
 
 
 def _correlations(lines: Sequence[Line]) -> Iterator[str]:
@@ -163,7 +194,8 @@ def _correlation(line: Line) -> str:
     shown = sum(gain >= WORTH_DB for gain in gains)
     why = ""
     if max((rho for rho in found[:3] if rho is not None), default=-1.0) < 0.8:
-        why = (line["ranks"] or {}).get("reason") or "the search on one layer alone fell short of what it determines"
+        reasons = (line["ranks"] or {}).get("reason"), "searches on one layer alone fell short of what it exposes"
+        why = "; ".join(reason for reason in reasons if reason)
     name = line["net"] if line["weights"] == "fresh" else f"{line['net']}, {line['weights']}"
     return f"| {name} | {len(held)} | {shown} | {' | '.join(told)} | {why} |"
 

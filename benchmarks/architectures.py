@@ -1,12 +1,15 @@
 """What updates of video nets of every family give away: the catalogue of architectures.
 
 Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
+       python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
 
 Each case is one audit with counted work, of two clips: a net, its weights (fresh, or trained on shipped clips and
 textures) and the clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done
 again; --write makes docs/architectures.md and report_templates/architectures.json of it. Cases of one clip attack
 every layer alone and left out, look for layers to keep back, and measure changes of the protocol as a what-if does.
+--confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
+DIR/confirmed.jsonl.
 """
 
 import argparse
@@ -31,7 +34,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from auditor import __version__  # noqa: E402
-from auditor.attack import PRESETS  # noqa: E402
+from auditor.attack import PRESETS, Preset  # noqa: E402
 from auditor.options import ScanOptions  # noqa: E402
 from auditor.pipeline.progress import Silent  # noqa: E402
 from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
@@ -81,8 +84,7 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
         malicious_server=False, layers=10**6 if batch == 1 else 0,
     )  # fmt: skip
     target = load_target(options, choose_device("cpu"))
-    fast = PRESETS["fast"]
-    preset = replace(fast, probes=2, attacks=tuple(a for a in fast.attacks if not uses_reference(a)))
+    preset = _preset()
     begun = time.process_time()
     prepared = Prepared(target=target, preset=preset, seconds=SECONDS if batch == 1 else OF_BATCHES)
     results = scan(options, Silent(), prepared).results
@@ -95,7 +97,7 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(), "version": __version__,
         "parameters": sum(p.numel() for p in target.parameters.values()),
         "verdict": results["verdict"]["word"], "best": best, "attack": attack, "blind": _blind(results),
-        "grade": max((f["grade"] for f in results["findings"] if f["counts"]), key=_GRADES.index, default="NOT_SHOWN"),
+        "grade": _grade(results),
         "determined": [sum(share >= 1.0 for share in counted), len(counted)],
         "exposed": None if exposed is None else exposed["psnr"],
         "exposed_share": None if exposed is None else exposed["determined"],
@@ -108,6 +110,15 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
 
 
 _GRADES = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
+
+
+def _preset() -> Preset:
+    fast = PRESETS["fast"]
+    return replace(fast, probes=2, attacks=tuple(a for a in fast.attacks if not uses_reference(a)))
+
+
+def _grade(results: Mapping[str, Any]) -> str:
+    return max((f["grade"] for f in results["findings"] if f["counts"]), key=_GRADES.index, default="NOT_SHOWN")
 
 
 def _number(value: Any) -> float | None:
@@ -165,11 +176,38 @@ def _what_if(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in results["what_if"]]
 
 
+def confirmation(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Audit a case again where the layers to keep back are neither trained nor sent; return what was found then."""
+    gone = set(line["withholding"]["layers"])
+    source = (("name", line["net"]), ("weights", line["weights"]))
+    options = ScanOptions(
+        model=f"{Path(__file__)}:net", arg=source, device="cpu", what_if=False, malicious_server=False, layers=0
+    )
+    target = load_target(options, choose_device("cpu"))
+    kept = [name for layer in target.layers if layer.name not in gone for name in layer.parameters]
+    prepared = Prepared(target=target, preset=_preset(), seconds=SECONDS)
+    results = scan(replace(options, trainable=tuple(kept)), Silent(), prepared).results
+    best, attack = _best(results)
+    return {
+        "net": line["net"], "weights": line["weights"], "layers": sorted(gone), "verdict": results["verdict"]["word"],
+        "best": best, "attack": attack, "grade": _grade(results),
+    }  # fmt: skip
+
+
 def cases(names: Sequence[str], weights: Sequence[str], batches: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     """Yield every case, the ones that tell most first: fresh with one clip, then trained, then several clips."""
     for batch in batches:
         for state in weights:
             yield from ((name, state, batch) for name in names)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _add(path: Path, made: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(made) + "\n")
 
 
 def main() -> None:
@@ -180,22 +218,29 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--confirm", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     kept = given.out / "catalogue.jsonl"
-    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    confirmed = given.out / "confirmed.jsonl"
+    lines, followed = _read(kept), _read(confirmed)
     if given.write:
-        write(lines, [*cases(names, WEIGHTS, BATCHES)])
+        write(lines, followed, [*cases(names, WEIGHTS, BATCHES)])
         return
     torch.set_num_threads(1)
+    if given.confirm:
+        known = {(line["net"], line["weights"]) for line in followed}
+        found = [line for line in lines if line["withholding"] and line["withholding"]["layers"]]
+        for line in (one for one in found if one["net"] in given.nets and (one["net"], one["weights"]) not in known):
+            _add(confirmed, confirmation(line))
+        return
     done = {(line["net"], line["weights"], line["batch"]) for line in lines}
     for one in cases(given.nets, given.weights, given.batches):
         if one in done:
             continue
         made = case(*one)
-        with kept.open("a") as file:
-            file.write(json.dumps(made) + "\n")
+        _add(kept, made)
         print(f"{one}: {made['verdict']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
 

@@ -177,7 +177,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         with threads_for(target):
             share, measured = times.seconds_for_layers(clock.left), exposed if isinstance(exposed, Exposed) else None
             single = study_layers(
-                context, observed[0], blind, preset, measured, options.layers, share, pace, display, ceiling
+                context, observed, findings, galleries, preset, measured, options.layers, share, pace, display, ceiling
             )
     manipulated: MaliciousServer | None = None
     if times.malicious:

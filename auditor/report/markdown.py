@@ -9,6 +9,7 @@ from auditor.report import figures, wording
 from auditor.report.ci.changes import counted
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
 from auditor.report.headline import headlines
+from auditor.report.layers.attacked import kept_back
 from auditor.report.membership import membership_sentence
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
@@ -62,6 +63,7 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         "",
         *_table(("Control", "State"), [(c["name"], _state(c)) for c in results["controls"]]),
         "",
+        *_layers(results),
         *_defences(results),
         *_privacy(results.get("privacy")),
         *_replay(results.get("replay")),
@@ -106,6 +108,12 @@ def _told(fidelity: Mapping[str, Any]) -> list[str]:
     told = [f"**{_inert(UPPER_BOUND, 300)}** Export again: `{RECIPE}`"] if fidelity["upper_bound"] else []
     told += [f"- {_inert(text, 300)}" for text in not_seen(fidelity)]
     return [*told, ""] if told else []
+
+
+def _layers(results: Mapping[str, Any]) -> list[str]:
+    """What came of looking for layers to keep back."""
+    told = kept_back(results)
+    return [f"**Layers:** {_inert(told, 600)}", ""] if told else []
 
 
 def _defences(results: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,8 @@ class WithholdingBlock:
     """The smallest set that a greedy search found without which no attack recovered a recognisable picture.
 
     `layers` is empty where there is none, and `sentence` then says why. `share` is that of the numbers which are sent.
-    `before` is the strongest attack on the whole update, `after` the strongest of the full battery on the rest.
+    `before` is the strongest attack on the whole update, `after` the strongest of the full battery on the rest, both
+    over the clips `probes`.
     """
 
     layers: tuple[Name, ...]
@@ -68,6 +69,7 @@ class WithholdingBlock:
     after: PartialRecovery | None
     steps: tuple[WithholdingStep, ...]
     sentence: LongName
+    probes: Later[tuple[Name, ...]] = ()
 
 
 @record

@@ -121,7 +121,7 @@ def _why(gains: Sequence[float], shares: Sequence[float | None]) -> str:
 def withholding_block(study: LayerStudy, findings: Sequence[Finding]) -> WithholdingBlock:
     """Return what came of looking for a set, as a sentence that may be quoted, with its numbers."""
     search, found = study.withholding, study.found
-    before = _own(findings, found.subject.probe.name) or _part(found.whole)
+    before = _own(findings, search.probes or (found.subject.probe.name,)) or _part(found.whole)
     steps = tuple(
         WithholdingStep(layers=tuple(layer.name for layer in step.layers), left=_part(step.left))
         for step in search.steps
@@ -144,6 +144,7 @@ def withholding_block(study: LayerStudy, findings: Sequence[Finding]) -> Withhol
         after=after,
         steps=steps,
         sentence=sentence(names, share, before, after),
+        probes=search.probes,
     )
 
 
@@ -167,14 +168,14 @@ def _layer(weight: str) -> str:
     return weight.removesuffix(".weight")
 
 
-def _own(findings: Sequence[Finding], probe: str) -> PartialRecovery | None:
-    """Return the audit's own best picture of the clip without frames of the scene, where its null control held."""
+def _own(findings: Sequence[Finding], probes: Sequence[str]) -> PartialRecovery | None:
+    """Return the audit's own best picture of the clips without frames of the scene, where its null control held."""
     results = [
         (result, finding)
         for finding in findings
         if finding.counts and not finding.reference
         for result in finding.results
-        if result.observed.probe.name == probe
+        if result.observed.probe.name in probes
     ]
     if not results:
         return None

@@ -175,7 +175,7 @@ def _kept_back(withholding: WithholdingBlock | None) -> list[dict[str, str]]:
         return []
     share = f"{withholding.share:.1%} of the numbers that are sent"
     text = f"Keep back {named(withholding.layers)}: {share}."
-    effect = f"the best picture of one clip falls from {before.psnr:.1f} dB to {after.psnr:.1f} dB (measured)"
+    effect = f"the best picture of the clips falls from {before.psnr:.1f} dB to {after.psnr:.1f} dB (measured)"
     return [{"text": text, "effect": effect, "evidence": catalogue_evidence(KEEP_BACK)}]
 
 

@@ -1,7 +1,7 @@
 """A part of the update under attack: what comes back from some parameters alone, by the strongest attack on them."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 
 from auditor.attack import Attack, Preset
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
@@ -26,11 +26,15 @@ class Subject:
 
 @record
 class EqualEffort:
-    """What every part is attacked with, so that parts compare; `seconds` of work and `steps` are those of a search."""
+    """What every part is attacked with, so that parts compare; `seconds` of work and `steps` are those of a search.
+
+    `own` are the seconds of attacks by name that have others.
+    """
 
     preset: Preset
     seconds: float
     steps: int
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -92,7 +96,9 @@ def _battery(context: Context, observed: Observed, effort: EqualEffort) -> list[
     view = view_of(context, observed)
     applying = [a for a in effort.attacks if a.name not in idle and obstacle(a, view) is None]
     fitting = [a for a in applying if a.name not in deep or deep[a.name].first <= effort.seconds]
-    return sorted(((a, effort.seconds) for a in fitting), key=lambda one: not one[0].closed_form)
+    return sorted(
+        ((a, effort.own.get(a.name, effort.seconds)) for a in fitting), key=lambda one: not one[0].closed_form
+    )
 
 
 def _nearest(subject: Subject, observed: Observed, made: Sequence[Reconstruction]) -> PartRecovered:

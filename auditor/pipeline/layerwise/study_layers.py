@@ -1,15 +1,22 @@
 """Single layers and the sets worth keeping back, in the work that a scan has for them."""
 
+from collections.abc import Sequence
+
 from auditor.attack import Preset
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.layerwise.partial_update import PartRecovered, Subject
 from auditor.pipeline.layerwise.single_layers import LayerAttacks, attack_layers
-from auditor.pipeline.layerwise.withholding import Withholding, withhold
+from auditor.pipeline.layerwise.withholding import Audited, Withholding, withhold
 from auditor.pipeline.progress import Display
-from auditor.records import Ceiling, Clips, Clock, Skipped, record
-from auditor.score import Grade
+from auditor.probe import Galleries
+from auditor.records import Ceiling, Clock, Skipped, record
+from auditor.score import Grade, grade_clip
+
+# Clips of which none may come back for a set to hold: those that every attack meets first.
+_CLIPS = 2
 
 
 @record
@@ -28,8 +35,9 @@ class LayerStudy:
 
 def study_layers(
     context: Context,
-    observed: Observed,
-    gallery: Clips,
+    observed: Sequence[Observed],
+    findings: Sequence[Finding],
+    galleries: Galleries,
     preset: Preset,
     exposed: Exposed | None,
     wanted: int | None,
@@ -38,13 +46,37 @@ def study_layers(
     display: Display,
     ceiling: Ceiling,
 ) -> LayerStudy | Skipped:
-    """Attack single layers of one clip's update, then look for the layers that are worth keeping back."""
+    """Attack single layers of the first clip's update, then look for the layers that are worth keeping back."""
     clock = Clock(seconds)
     too_large = too_large_to_match(context, available_bytes(context.device))
     if too_large is not None:
         return not_held("single layers", too_large, stage="layers")
-    subject = Subject(context=context, probe=observed.probe, gallery=gallery)
-    found = attack_layers(subject, preset, exposed, observed.update.gradients, wanted, seconds, pace, display, ceiling)
+    real = [o for o in observed if o.probe.kind != "canary"][:_CLIPS] or observed[:1]
+    subject, *others = (Subject(context=context, probe=o.probe, gallery=galleries[o.probe.name]) for o in real)
+    found = attack_layers(subject, preset, exposed, real[0].update.gradients, wanted, seconds, pace, display, ceiling)
     if isinstance(found, Skipped):
         return found
-    return LayerStudy(found=found, withholding=withhold(found, preset, clock.left, display, ceiling))
+    return LayerStudy(
+        found=found,
+        withholding=withhold(found, audited(findings, real[0], tuple(others)), preset, clock.left, display, ceiling),
+    )
+
+
+def audited(findings: Sequence[Finding], observed: Observed, others: tuple[Subject, ...]) -> Audited:
+    """Return how hard the audit tried on a clip, and whether it found a recognisable picture of it."""
+    runs = [
+        (finding, result)
+        for finding in findings
+        if not finding.reference
+        for result in finding.results
+        if result.observed.probe.name == observed.probe.name
+    ]
+    seconds: dict[str, float] = {}
+    for finding, result in runs:
+        used = result.reconstruction.seconds
+        seconds[finding.attack.name] = max(seconds.get(finding.attack.name, 0.0), used)
+    shown = any(
+        finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
+        for finding, result in runs
+    )
+    return Audited(seconds=seconds, shown=shown, others=others)

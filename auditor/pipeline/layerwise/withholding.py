@@ -1,9 +1,10 @@
 """Which layers to keep back: a greedy search for a set without which no attack finds a recognisable picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from auditor.attack import Preset
-from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, recover
+from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.layerwise.single_layers import LayerAttack, LayerAttacks
 from auditor.pipeline.progress import Display
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
@@ -11,8 +12,18 @@ from auditor.score import Grade
 
 # How many layers are tried at each growth of the set: those without which least was left.
 _TRIED = 3
-# Share of the work that each search may take which confirms a set: about two of them meet it.
-_CONFIRMING = 0.25
+
+
+@record
+class Audited:
+    """What the audit itself did: the seconds of each attack, and whether a picture of the clip was recognisable.
+
+    `others` are further clips that have to hold for a set which ends pictures of the first.
+    """
+
+    seconds: Mapping[str, float]
+    shown: bool
+    others: tuple[Subject, ...] = ()
 
 
 @record
@@ -32,14 +43,18 @@ class Withholding:
     steps
         Every set that was tried and kept, growing, each attacked with the effort that single layers were.
     confirmed
-        The last set under the full battery of the audit; None where no set came so far.
+        The last set under the full battery of the audit, on the clip of which most was left; None where no set came so
+        far.
     reason
         Why there is no answer; empty where there is one.
+    probes
+        The clips that were attacked under the full battery.
     """
 
     steps: tuple[Withheld, ...] = ()
     confirmed: Withheld | None = None
     reason: str = ""
+    probes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -48,39 +63,51 @@ class Withholding:
 
 
 @counting()
-def withhold(found: LayerAttacks, preset: Preset, seconds: float, display: Display, ceiling: Ceiling) -> Withholding:
+def withhold(
+    found: LayerAttacks, audited: Audited, preset: Preset, seconds: float, display: Display, ceiling: Ceiling
+) -> Withholding:
     """Grow a set of layers until attacks on the rest of the update recover no recognisable picture.
 
     Every layer whose gradient alone gives one away belongs to any such set. The others are added one by one, each time
-    the one of a few without which attacks recover least. A set that passes is attacked by the full battery of the
-    audit, and grows on where that finds more.
+    the one of a few without which attacks recover least. A set that passes is attacked by the full battery with the
+    work that the audit had for a clip, whatever is left here, on the other clips too, and grows on where that finds
+    more. Where the effort of single layers shows no picture of the whole update, and the audit did, every set meets
+    the audit's.
     """
     clock = Clock(seconds)
-    if not _shown(found.whole):
-        return Withholding(reason="no attack of this effort recovered a recognisable picture from the whole update")
+    if not _shown(found.whole) and not audited.shown:
+        return Withholding(reason="no attack recovered a recognisable picture from the whole update")
+    full = EqualEffort(
+        preset=preset,
+        seconds=max(found.effort.seconds, *audited.seconds.values(), 0.0),
+        steps=preset.steps,
+        own=audited.seconds,
+    )
+    effort, order, tries = (found.effort, _cost, _TRIED) if _shown(found.whole) else (full, _least, 1)
     chosen = [one for one in found.layers if _shown(one.alone)]
-    others = sorted((one for one in found.layers if one not in chosen), key=lambda one: _cost(one, one.without))
+    others = sorted((one for one in found.layers if one not in chosen), key=lambda one: order(one, one.without))
     if not chosen and others:
         chosen, others = others[:1], others[1:]
-    full = EqualEffort(preset=preset, seconds=max(_CONFIRMING * seconds, found.effort.seconds), steps=preset.steps)
     steps: list[Withheld] = []
-    left = _attack(found, chosen, found.effort, display)
+    left = _attack(found, chosen, effort, display)
     while left is not None:
         steps.append(left)
         if not _shown(left.left):
-            confirmed = _attack(found, chosen, full, display)
-            if confirmed is None or isinstance(confirmed.left, Skipped):
+            first = left if effort is full else _attack(found, chosen, full, display)
+            confirmed = _worst(found, first, audited.others, chosen, full, display)
+            if confirmed is None:
                 return Withholding(steps=tuple(steps), reason="the full battery could not be run on the rest")
             if not _shown(confirmed.left):
-                return Withholding(steps=tuple(steps), confirmed=confirmed)
-        late = ceiling.too_late("layers", "layers to keep back", found.effort.seconds * _TRIED)
+                clips = (found.subject.probe.name, *(subject.probe.name for subject in audited.others))
+                return Withholding(steps=tuple(steps), confirmed=confirmed, probes=clips)
+        late = ceiling.too_late("layers", "layers to keep back", effort.seconds * tries)
         if clock.left <= 0.0 or late is not None:
             return Withholding(steps=tuple(steps), reason="the work ended before a set was found")
-        tried = [(one, _attack(found, [*chosen, one], found.effort, display)) for one in others[:_TRIED]]
+        tried = [(one, _attack(found, [*chosen, one], effort, display)) for one in others[:tries]]
         grown = [(one, made) for one, made in tried if made is not None]
         if not grown:
             break
-        best, left = min(grown, key=lambda pair: _cost(pair[0], pair[1].left))
+        best, left = min(grown, key=lambda pair: order(pair[0], pair[1].left))
         chosen, others = [*chosen, best], [one for one in others if one is not best]
     return Withholding(steps=tuple(steps), reason=_no_set(found))
 
@@ -98,6 +125,28 @@ def _attack(
     return Withheld(layers=layers, left=recover(found.subject, rest, effort, display, title))
 
 
+def _worst(
+    found: LayerAttacks,
+    first: Withheld | None,
+    others: Sequence[Subject],
+    kept_back: Sequence[LayerAttack],
+    effort: EqualEffort,
+    display: Display,
+) -> Withheld | None:
+    """Return what was left of the clip that came back best; None where attacks could not be run on one of them."""
+    worst = first
+    for subject in () if _shown(None if first is None else first.left) else others:
+        one = _attack(replace(found, subject=subject), kept_back, effort, display)
+        if worst is None or one is None or not _ran(worst) or not _ran(one):
+            return None
+        worst = max(worst, one, key=lambda held: (_shown(held.left), _left(held.left)))
+    return worst if worst is not None and _ran(worst) else None
+
+
+def _ran(held: Withheld) -> bool:
+    return isinstance(held.left, PartRecovered)
+
+
 def _shown(made: PartRecovered | Skipped | None) -> bool:
     return isinstance(made, PartRecovered) and made.grade >= Grade.RECOGNISABLE
 
@@ -111,6 +160,11 @@ def _cost(one: LayerAttack, left: PartRecovered | Skipped | None) -> tuple[bool,
     """Order layers by what is left without them: where no picture is, the smallest first, else the least picture."""
     shown = _shown(left)
     return shown, _left(left) if shown else float(one.layer.elements)
+
+
+def _least(one: LayerAttack, left: PartRecovered | Skipped | None) -> tuple[float, float]:
+    """Order layers by how little is left without them, for efforts at which nothing of it is a picture."""
+    return _left(left), float(one.layer.elements)
 
 
 def _no_set(found: LayerAttacks) -> str:

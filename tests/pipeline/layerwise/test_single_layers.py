@@ -14,9 +14,11 @@ from auditor.pipeline.context import observe_probes, set_up
 from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.model import layer_blocks
 from auditor.pipeline.documents.wording import actions
+from auditor.pipeline.layerwise import withholding
 from auditor.pipeline.layerwise.rank_correlation import rank_correlation
 from auditor.pipeline.layerwise.single_layers import by_promise
 from auditor.pipeline.layerwise.study_layers import study_layers
+from auditor.pipeline.layerwise.withholding import Audited, withhold
 from auditor.pipeline.units import seconds_per_step
 from auditor.probe import Galleries, shipped_probes
 from auditor.records import Ceiling, FederatedProtocol, Skipped
@@ -34,9 +36,11 @@ def studied(net, wanted=None, seconds=9.0, attacks=("least-squares-matching",)):
     context = set_up(target, FederatedProtocol(), torch.device("cpu"), 0)
     probes = shipped_probes(SPEC, 3)
     observed = observe_probes(context, probes[:1])[0]
-    gallery = Galleries(SPEC, probes)[probes[0].name]
+    galleries = Galleries(SPEC, probes)
     pace = seconds_per_step(context, observed)
-    made = study_layers(context, observed, gallery, quick(*attacks), None, wanted, seconds, pace, Silent(), Ceiling())
+    made = study_layers(
+        context, (observed,), (), galleries, quick(*attacks), None, wanted, seconds, pace, Silent(), Ceiling()
+    )
     return context, observed, made
 
 
@@ -92,7 +96,17 @@ def test_layers_that_the_work_does_not_hold_are_left_out_least_promising_first()
     assert [one.layer.index for one in made.found.layers] == order[:2]
     assert made.found.left_out == "2 of 3 layers were asked for"
     tired = study_layers(
-        context, observed, made.found.subject.gallery, quick(), None, None, 1e-3, 0.01, Silent(), Ceiling()
+        context,
+        (observed,),
+        (),
+        Galleries(SPEC, shipped_probes(SPEC, 1)),
+        quick(),
+        None,
+        None,
+        1e-3,
+        0.01,
+        Silent(),
+        Ceiling(),
     )
     assert isinstance(tired, Skipped)
     assert tired.because == "out-of-budget"
@@ -139,3 +153,33 @@ def test_a_picture_from_a_part_of_the_update_forbids_a_pass(tokens):
     assert made.shown
     dark = replace(made, found=replace(made.found, whole=made.withholding.confirmed.left, layers=()))
     assert not dark.shown
+
+
+def test_sets_meet_the_work_of_the_audit_where_only_that_showed_a_picture(tokens):
+    _, _, made = tokens
+    weak = replace(made.found, whole=made.withholding.confirmed.left)
+    preset = quick("least-squares-matching")
+    nothing = withhold(weak, Audited(seconds={}, shown=False), preset, 1.0, Silent(), Ceiling())
+    assert "from the whole update" in nothing.reason
+    held = withhold(weak, Audited(seconds={"patch-embedding": 1.0}, shown=True), preset, 1.0, Silent(), Ceiling())
+    assert held.steps[-1].left is held.confirmed.left  # attacked once: its effort was the audit's already
+    assert held.steps[0].layers[0].name in ("", "embed", "position")
+
+
+def test_a_set_that_another_clip_breaks_does_not_hold(tokens, monkeypatch):
+    _, _, made = tokens
+    other = replace(made.found.subject, probe=replace(made.found.subject.probe, name="another"))
+    clear, dark = made.found.whole, made.withholding.confirmed.left
+    tried = []
+
+    def recover(subject, names, effort, display, title):
+        tried.append((subject.probe.name, len(names)))
+        return clear if subject is other and len(names) > 5 else dark
+
+    monkeypatch.setattr(withholding, "recover", recover)
+    audited = Audited(seconds={}, shown=True, others=(other,))
+    held = withhold(made.found, audited, quick(), 1.0, Silent(), Ceiling())
+    assert held.holds
+    assert held.probes == (made.found.subject.probe.name, "another")
+    # It grew until the other clip did not come back either.
+    assert min(left for name, left in tried if name == "another") <= 5
