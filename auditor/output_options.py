@@ -7,7 +7,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT, WORK
-from auditor.values import FilePath, Listed, PartOf, Switch, Whole, one_of
+from auditor.values import FilePath, Listed, PartOf, Switch, Text, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
 _work = partial(option, panel=WORK)
@@ -39,7 +39,8 @@ class ScanFiles:
 class WorkOptions:
     """Who makes the parts of a scan.
 
-    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many).
+    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many). With
+    an `engine`, `jobs` are shards.
     """
 
     jobs: int | None = _work(
@@ -53,6 +54,12 @@ class WorkOptions:
         PartOf(),
         "Make one share of the attacks and no report; fl-audit merge puts shares together.",
         default_words="all of them",
+    )
+    engine: str | None = _work(
+        None,
+        Text("ENGINE"),
+        "Who makes shards: ray, or ray://HOST:PORT; --jobs says how many. Needs fl-audit[ray].",
+        default_words="none",
     )
 
 

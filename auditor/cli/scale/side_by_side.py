@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from auditor.errors import UsageError
 from auditor.options import ScanOptions
 from auditor.output_options import WorkOptions
 
@@ -19,6 +20,14 @@ def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: A
     parts
         The journal of the scan; without one (None) processes leave their parts in a folder that ends with the scan.
     """
+    if work.engine is not None:
+        from auditor.cli.scale.cluster import make_on_cluster
+
+        if parts is None or work.shard is not None:
+            raise UsageError("--engine makes shards by itself, in a folder", "leave --shard and --no-resume out")
+        make_on_cluster(options, work.engine, work.jobs, parts.folder, display.note)
+        yield display
+        return
     if work.jobs is None and work.shard is None:
         yield display
         return
