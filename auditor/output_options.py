@@ -36,12 +36,8 @@ class ScanFiles:
 
 
 @declaration
-class WorkOptions:
-    """Who makes the parts of a scan.
-
-    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many). With
-    an `engine`, `jobs` are shards.
-    """
+class JobsOption:
+    """How many processes make the parts of audits, one thread each; None is this process alone."""
 
     jobs: int | None = _work(
         None,
@@ -49,6 +45,12 @@ class WorkOptions:
         "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
         default_words="none beside this one",
     )
+
+
+@declaration
+class WorkOptions(JobsOption):
+    """Who makes the parts of a scan: `shard` is (which, of how many); with an `engine`, `jobs` are shards."""
+
     shard: tuple[int, int] | None = _work(
         None,
         PartOf(),

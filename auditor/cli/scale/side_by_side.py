@@ -8,11 +8,11 @@ from typing import Any
 
 from auditor.errors import UsageError
 from auditor.options import ScanOptions
-from auditor.output_options import WorkOptions
+from auditor.output_options import JobsOption, WorkOptions
 
 
 @contextmanager
-def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: Any) -> Iterator[Any]:
+def side_by_side(options: ScanOptions, work: JobsOption, parts: Any, display: Any) -> Iterator[Any]:
     """Let processes make the parts of a scan while active, as the options say; yield the display to scan with.
 
     Parameters
@@ -20,6 +20,7 @@ def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: A
     parts
         The journal of the scan; without one (None) processes leave their parts in a folder that ends with the scan.
     """
+    work = work if isinstance(work, WorkOptions) else WorkOptions(jobs=work.jobs)
     if work.engine is not None:
         from auditor.cli.scale.cluster import make_on_cluster
 
