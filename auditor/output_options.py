@@ -8,7 +8,7 @@ from auditor import terms
 from auditor.declaring import REQUIRED, declaration, option
 from auditor.output_formats import RESUME, REUSE, STDOUT, SUFFIXES
 from auditor.terms import OUTPUT, WORK
-from auditor.values import FilePath, Listed, PartOf, Switch, Whole, one_of
+from auditor.values import FilePath, Listed, PartOf, Switch, Text, Whole, one_of
 
 _output = partial(option, panel=OUTPUT)
 _work = partial(option, panel=WORK)
@@ -42,11 +42,8 @@ class ScanFiles:
 
 
 @declaration
-class WorkOptions:
-    """Who makes the parts of a scan.
-
-    `jobs` are processes at a time, one thread each; None is this process alone. `shard` is (which, of how many).
-    """
+class JobsOption:
+    """How many processes make the parts of audits, one thread each; None is this process alone."""
 
     jobs: int | None = _work(
         None,
@@ -54,11 +51,23 @@ class WorkOptions:
         "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
         default_words="none beside this one",
     )
+
+
+@declaration
+class WorkOptions(JobsOption):
+    """Who makes the parts of a scan: `shard` is (which, of how many); with an `engine`, `jobs` are shards."""
+
     shard: tuple[int, int] | None = _work(
         None,
         PartOf(),
         "Make one share of the attacks and no report; fl-audit merge puts shares together.",
         default_words="all of them",
+    )
+    engine: str | None = _work(
+        None,
+        Text("ENGINE"),
+        "Who makes shards: ray, or ray://HOST:PORT; --jobs says how many. Needs fl-audit[ray].",
+        default_words="none",
     )
 
 

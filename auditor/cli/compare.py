@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from auditor.cli.scale.side_by_side import side_by_side
 from auditor.cli.screen import busy, stderr, unheard
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import check_targets, no_empty_folders
@@ -19,6 +20,7 @@ from auditor.comparison.options import ComparedModels, ComparisonFiles
 from auditor.errors import UsageError
 from auditor.options import ScanOptions
 from auditor.output_formats import COMPARISON_FORMATS
+from auditor.output_options import JobsOption
 from auditor.text import printable
 
 DEFAULT_FOLDER = Path("fl-audit-comparison")
@@ -26,7 +28,7 @@ _LONGEST_SLUG = 48
 
 
 @takes_options("compare")
-def compare(options: ScanOptions, models: ComparedModels, files: ComparisonFiles) -> None:
+def compare(options: ScanOptions, models: ComparedModels, work: JobsOption, files: ComparisonFiles) -> None:
     """Audit several models in the same way and order them by what leaks; MODEL is the baseline.
 
     Every model meets the same clips, attacks, seeds and budget of work. Models whose intervals overlap are ties; a
@@ -48,7 +50,7 @@ def compare(options: ScanOptions, models: ComparedModels, files: ComparisonFiles
         check_targets((), folder)
         # Whether files of these names could be written beside them: their own kinds are those of a comparison.
         check_outputs([path.with_name(f"{path.name}.json") for path in files.output])
-        results = _run(options, models, files.quiet, folder, unfinished)
+        results = _run(options, models, work, files.quiet, folder, unfinished)
     code = results["gate"]["exit_code"]
     complaints: tuple[str, ...] = ()
     try:
@@ -84,7 +86,12 @@ def _targets(output: Sequence[Path], folder: Path | None) -> list[Path]:
 
 
 def _run(
-    options: ScanOptions, models: ComparedModels, quiet: bool, folder: Path | None, unfinished: Path | None
+    options: ScanOptions,
+    models: ComparedModels,
+    work: JobsOption,
+    quiet: bool,
+    folder: Path | None,
+    unfinished: Path | None,
 ) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
@@ -97,8 +104,8 @@ def _run(
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is in the results.
         warnings.simplefilter("ignore")
-        with resuming(unfinished, display.note):
-            return dict(run(options, models, display, _kept_in(folder)).results)
+        with resuming(unfinished, display.note) as parts, side_by_side(options, work, parts, display) as shared:
+            return dict(run(options, models, shared, _kept_in(folder)).results)
 
 
 def _kept_in(folder: Path | None) -> Callable[[str, int, Mapping[str, Any]], str]:

@@ -50,10 +50,18 @@ class Ceiling:
         self.cuts.append(cut)
         return cut
 
-    def late(self, work: float = 0.0) -> bool:
-        """Tell whether a part of so many reference seconds would end too late at the speed so far."""
+    def late(self, work: float = 0.0, slowness: float | None = None) -> bool:
+        """Tell whether a part of so many reference seconds would end too late.
+
+        Parameters
+        ----------
+        slowness
+            Seconds that a reference second takes where the part is made; at the speed so far if None.
+        """
         if self.seconds is None:
             return False
+        if slowness is not None:
+            return self.over or self.used + slowness * work > _TOLERANCE * self.seconds
         used, done = self.used, work_done()
         before, begun = self._first = self._first or (used, done)
         slowness = (used - before) / (done - begun) if done - begun >= _TELLING else 1.0

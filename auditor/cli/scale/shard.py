@@ -65,7 +65,7 @@ def write_origin(folder: Path, options: ScanOptions) -> None:
     from auditor.journal.keeping import ORIGIN
     from auditor.report.atomic import replace_file
 
-    told = {"program": program_key(), "options": _plain(options)}
+    told = {"program": program_key(), "options": plain_options(options)}
     replace_file(folder / ORIGIN, json.dumps(told, sort_keys=True).encode())
 
 
@@ -139,7 +139,7 @@ def _copy(parts: Path, journal: Any) -> None:
         replace_file(journal.folder / told.name, told.read_bytes())
 
 
-def _plain(options: ScanOptions) -> dict[str, Any]:
+def plain_options(options: ScanOptions) -> dict[str, Any]:
     """Return what was given, as plain values that read as the same options again."""
     from auditor.declaring import options_of
 

@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from auditor.errors import UsageError
 from auditor.options import ScanOptions
-from auditor.output_options import WorkOptions
+from auditor.output_options import JobsOption, WorkOptions
 
 
 @contextmanager
-def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: Any) -> Iterator[Any]:
+def side_by_side(options: ScanOptions, work: JobsOption, parts: Any, display: Any) -> Iterator[Any]:
     """Let processes make the parts of a scan while active, as the options say; yield the display to scan with.
 
     Parameters
@@ -19,6 +20,15 @@ def side_by_side(options: ScanOptions, work: WorkOptions, parts: Any, display: A
     parts
         The journal of the scan; without one (None) processes leave their parts in a folder that ends with the scan.
     """
+    work = work if isinstance(work, WorkOptions) else WorkOptions(jobs=work.jobs)
+    if work.engine is not None:
+        from auditor.cli.scale.cluster import make_on_cluster
+
+        if parts is None or work.shard is not None:
+            raise UsageError("--engine makes shards by itself, in a folder", "leave --shard and --no-resume out")
+        make_on_cluster(options, work.engine, work.jobs, parts.folder, display.note)
+        yield display
+        return
     if work.jobs is None and work.shard is None:
         yield display
         return

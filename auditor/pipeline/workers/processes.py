@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,7 @@ class Processes:
         self._display: Display | None = None
         self._to_parent: Connection | None = None
         self._parent = os.getpid()
+        self._worked = self._took = 0.0
 
     @contextmanager
     def active(self, display: Display) -> Iterator[Display]:
@@ -77,7 +79,9 @@ class Processes:
         running: dict[Connection, _Running] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.jobs and not ceiling.late(tasks[waiting[0]].seconds):
+                while (
+                    waiting and len(running) < self.jobs and not ceiling.late(tasks[waiting[0]].seconds, self._slowness)
+                ):
                     key = waiting.popleft()
                     tries[key] += 1
                     begun = self._begin(key, tasks[key])
@@ -96,6 +100,11 @@ class Processes:
             for one in running.values():
                 one.stop()
 
+    @property
+    def _slowness(self) -> float | None:
+        """Seconds that a reference second takes in one of the copies, beside the others; None before any has ended."""
+        return self._took / self._worked if self._worked else None
+
     def _begin(self, key: str, task: Task) -> "_Running":
         reports, to_parent = self._forking.Pipe(duplex=False)
         process = self._forking.Process(target=self._work, args=(task.run, to_parent), daemon=True)
@@ -111,7 +120,11 @@ class Processes:
         """Take up that a process ended; return whether its part has to be tried again."""
         code = one.join()
         if self._kept.done(one.key):
-            credit(self._kept.seconds(one.key))
+            worked = self._kept.seconds(one.key)
+            credit(worked)
+            if worked > 0.0:
+                self._worked += worked
+                self._took += one.seconds
             return False
         if code >= 0:
             return False  # it raised something: the audit meets that itself when it asks for the part, and tells it
@@ -150,9 +163,15 @@ class _Running:
 
     def __init__(self, key: str, process: ForkProcess, reports: Connection, display: Display) -> None:
         self.key, self.reports = key, reports
+        self._begun = time.monotonic()
         self._process, self._display = process, display
         self._shown = ExitStack()
         self._advance: Callable[[float], None] = lambda fraction: None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._begun
 
     def listen(self) -> bool:
         """Show what the copy told; return whether it may tell more."""

@@ -71,7 +71,7 @@ def kept_back(results: Mapping[str, Any]) -> str:
         return ""
     before, after = held["before"], held["after"]
     if not held["layers"] or before is None or after is None:
-        return say("No set of layers was found without which attacks recover no recognisable picture.")
+        return say("No set of layers to keep back was found.")
     names = ", ".join(printable(name, 40) for name in held["layers"][:_NAMES])
     more = len(held["layers"]) - _NAMES
     told = say(
