@@ -151,9 +151,10 @@ def _confirmed(lines: Sequence[Line], followed: Sequence[Line]) -> Iterator[str]
     yield """## Layers that were kept back, and the audits that followed
 
 Where an audit named layers to keep back, another audit of all clips followed, with `--trainable` of the other layers.
-
-| net | kept back | of the parameters | best before | best in the audit that followed | grade |
-|---|---|---|---|---|---|"""
+"""
+    if followed:
+        yield "| net | kept back | of the parameters | best before | best in the audit that followed | grade |"
+        yield "|---|---|---|---|---|---|"
     by_net = {(line["net"], line["weights"]): line for line in lines if line["batch"] == 1}
     for line in followed:
         first = by_net[line["net"], line["weights"]]
@@ -164,7 +165,7 @@ Where an audit named layers to keep back, another audit of all clips followed, w
             f"{first['attack']} | {best} | {_GRADES[line['grade']]} |"
         )
     none = [line["net"] for line in lines if line["withholding"] and not line["withholding"]["layers"]]
-    yield f"\nNo set was found for {', '.join(none)}.\n" if none else ""
+    yield f"\nNo set was found in the work of these audits for {', '.join(none)}.\n" if none else ""
 
 
 def _correlations(lines: Sequence[Line]) -> Iterator[str]:
