@@ -1,6 +1,7 @@
 """Controls: cases whose outcome is known, run in every audit."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from auditor.model.forward_pass import observe as read
 from auditor.model.layers import find_layers
 from auditor.model.video import VideoModel
 from auditor.pipeline.context import Context, Observed
+from auditor.pipeline.progress import Silent
 from auditor.pipeline.run_attack import run_attack
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import moving_texture
 from auditor.records import (
     Budget,
@@ -113,15 +116,18 @@ def positive_controls(
     matching in any case. Searches take a fixed number of steps; where `seconds` of work do not hold them, or they would
     end after the `ceiling`, `passed` is None.
     """
-    clock = Clock(seconds)
+    clock, ceiling = Clock(seconds), ceiling or Ceiling()
+    searches = {a.name: a for a in (GradientMatching(), *attacks) if a.name in PLANTED}
+    tried = [partial(_searched, device, a, PLANTED[n], clock, lambda fraction: None) for n, a in searches.items()]
+    ahead = [Task(run=partial(form, device)) for form in (_closed_form, _batch)] + [Task(run=run) for run in tried]
+    make_ahead(ahead, Silent(), ceiling, split=False)
     closed = (_closed_form(device), _batch(device))
     progress(0.2)
-    searches = {a.name: a for a in (GradientMatching(), *attacks) if a.name in PLANTED}
     made = []
     share = 0.8 / len(searches)
     for k, (name, attack) in enumerate(searches.items()):
         part = _part(progress, 0.2 + k * share, share)
-        made.append(_search(device, attack, PLANTED[name], clock, part, ceiling or Ceiling()))
+        made.append(_search(device, attack, PLANTED[name], clock, part, ceiling))
     return (*closed, *made)
 
 
