@@ -122,11 +122,17 @@ class Quantise(Defence):
         return {name: self._rounded(g, _largest(g)) for name, g in update.items()}
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return ours at the nearest of the levels that were used, straight through."""
-        return {
-            name: straight_through(g, self._rounded(g, _largest(g if sent is None else sent[name])))
-            for name, g in ours.items()
-        }
+        """Return what was sent where ours rounds to it, and beside it what of ours lies outside that interval.
+
+        Where it cannot be seen, ours at the nearest level, straight through.
+        """
+        if sent is None:
+            return {name: straight_through(g, self._rounded(g, _largest(g))) for name, g in ours.items()}
+        made = {}
+        for name, g in ours.items():
+            half = self._step(_largest(sent[name])) / 2.0
+            made[name] = sent[name] + (g - torch.minimum(torch.maximum(g, sent[name] - half), sent[name] + half))
+        return made
 
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
         """Return that of an error uniform within half a step."""
@@ -134,9 +140,12 @@ class Quantise(Defence):
         return {name: float(_largest(g)) / levels / math.sqrt(12.0) for name, g in sent.items()}
 
     def _rounded(self, g: Tensor, largest: Tensor) -> Tensor:
-        levels = 2 ** (self.bits - 1) - 1
-        step = (largest / levels).clamp(min=1e-30)
+        levels, step = 2 ** (self.bits - 1) - 1, self._step(largest)
         return (g / step).round().clamp(-levels, levels) * step
+
+    def _step(self, largest: Tensor) -> Tensor:
+        """Return the distance of two levels."""
+        return (largest / (2 ** (self.bits - 1) - 1)).clamp(min=1e-30)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.bits}"
