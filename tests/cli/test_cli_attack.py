@@ -349,6 +349,7 @@ def test_attack_takes_every_option_of_scan_that_says_what_the_model_and_the_clie
         return set(inspect.signature(command).parameters)
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "fail_on", "output", "sr", "lpips", "faces"}
+    of_the_audit |= {"layers"}
     of_the_audit |= {"replay", "sign_key"} | {
         f.name for kind in (GateOptions, ScanFiles, WorkOptions, DocumentOptions) for f in fields(kind)
     }

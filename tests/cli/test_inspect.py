@@ -244,7 +244,7 @@ def test_inspect_takes_every_option_of_scan_that_says_what_the_model_and_the_cli
         return set(introspection.signature(command).parameters)
 
     of_the_audit = {"probes", "preset", "what_if", "malicious_server", "max_time", "fail_on", "out", "output"}
-    of_the_audit |= {"reference", "sr", "lpips", "faces"}
+    of_the_audit |= {"reference", "sr", "lpips", "faces", "layers"}
     of_the_audit |= {"replay", "sign_key"} | {
         f.name for kind in (GateOptions, ScanFiles, WorkOptions, DocumentOptions) for f in fields(kind)
     }

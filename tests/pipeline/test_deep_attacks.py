@@ -21,6 +21,8 @@ from auditor.records import work_of as counted
 HEAD = nn.Linear(8, 10)
 RECURSION, SPANS = BY_NAME["residual-recursion"], BY_NAME["token-spans"]
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scripted(Attack):
@@ -57,7 +59,11 @@ def work_of(attack, net, spec=None):
 @pytest.fixture
 def audit(monkeypatch):
     """Run a preset of these attacks on some clips and a canary, those of `deep` planned apart."""
-    monkeypatch.setattr(units, "unit_view", lambda *args: SimpleNamespace(knowledge=SimpleNamespace(defences=())))
+    monkeypatch.setattr(
+        units,
+        "unit_view",
+        lambda *args: SimpleNamespace(knowledge=SimpleNamespace(defences=()), update=SimpleNamespace(device=CPU)),
+    )
 
     def call(attacks, deep, seconds, clips=3, pace=0.001):
         observed = [SimpleNamespace(probe=SimpleNamespace(name=f"clip {i}", kind="real")) for i in range(clips)]

@@ -11,7 +11,7 @@ import torch
 from auditor.attack import PRESETS
 from auditor.pipeline.deep import memory
 from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
-from auditor.pipeline.scan import _for_size
+from auditor.pipeline.scan import for_size
 from auditor.records import TrainingStep
 
 GIB = 2**30
@@ -63,10 +63,10 @@ def test_nets_that_compute_much_are_attacked_on_two_clips_unless_the_user_gave_s
     small, large = (SimpleNamespace(step=TrainingStep(operations=n, kept=1, weights=1)) for n in (10**11, 9 * 10**11))
     chosen, given = (SimpleNamespace(probes=p) for p in ((), ("clip.mp4",)))
     fast = PRESETS["fast"]
-    assert _for_size(fast, small, chosen, display) is fast
-    assert _for_size(fast, large, given, display) is fast
+    assert for_size(fast, small, chosen, display) is fast
+    assert for_size(fast, large, given, display) is fast
     assert not said
-    assert _for_size(fast, large, chosen, display).probes == 2
+    assert for_size(fast, large, chosen, display).probes == 2
     assert "2 clips are attacked, not 3" in said[0]
 
 

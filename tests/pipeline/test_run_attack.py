@@ -13,7 +13,7 @@ from auditor.pipeline.run_attack import run_attack, solve
 from auditor.records import Budget, Outcome, Reconstruction, Skipped
 
 BUDGET = Budget(seconds=1.0, steps=1)
-VIEW = SimpleNamespace(knowledge=SimpleNamespace(defences=()))
+VIEW = SimpleNamespace(knowledge=SimpleNamespace(defences=()), update=SimpleNamespace(device=torch.device("cpu")))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Ski
 PACE = 0.001
 LEAST = PACE * units.LEAST_STEPS * units._MARGIN
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sleeper(Attack):
@@ -37,7 +39,7 @@ class Sleeper(Attack):
 @pytest.fixture
 def audit(monkeypatch):
     """Run a preset of these attacks on some clips and a canary, in so many seconds."""
-    view = SimpleNamespace(knowledge=SimpleNamespace(defences=()))
+    view = SimpleNamespace(knowledge=SimpleNamespace(defences=()), update=SimpleNamespace(device=CPU))
     monkeypatch.setattr(units, "unit_view", lambda *args: view)
 
     def call(attacks, seconds, clips=2, scoring=0.0, ceiling=None):

@@ -120,6 +120,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_results(whole):
     assert without_times(out) == without_times(folder / "whole")
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
     folder, _ = whole
     out = folder / "whole"
@@ -134,6 +135,7 @@ def test_what_is_done_is_not_done_again_and_what_is_damaged_is(whole):
     assert without_times(out) == before
 
 
+@pytest.mark.slow
 def test_out_of_time_is_told_and_ends_with_four(whole):
     folder, _ = whole
     ran = subprocess.run(

@@ -78,6 +78,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     _check_shaped(built.module)
     frozen, told = frozen_parameters(built.module)
     network, notes = trained_form(built.module)
+    _fetch(network)
     notes = (*built.notes, *notes, *([told] if told else []))
     if given is not None and form != "hf" and options.partly:
         notes = (*notes, *fill_in_part(network, given))
@@ -86,6 +87,13 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     elif not built.weighted:
         notes = (*notes, "The weights are random: give --weights to audit a trained model.")
     return Opened(built, network, notes, frozen)
+
+
+def _fetch(network: nn.Module) -> None:
+    """Bring a network that its factory put on an accelerator, as DataParallel does, to where models are loaded."""
+    places = {tensor.device.type for tensor in (*network.parameters(), *network.buffers())}
+    if places - {"cpu", "meta"}:
+        network.to("cpu")
 
 
 def _build(source: str, form: str, given: Weights | None, options: LoadOptions) -> Built:

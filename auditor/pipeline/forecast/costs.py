@@ -18,6 +18,8 @@ _CLOSED_CONTROLS, _SEARCH_CONTROL = 0.3, 0.8
 _OWN_NET_STEPS = 110.0
 # Seconds of a core that rendering and writing the report took for audits of 6 to 50 results, and starting Python.
 REPORT_SECONDS = 5.0
+# Seconds of a core to import what a scan needs.
+START_SECONDS = 3.0
 # Of what is kept for scoring a unit, what it takes: networks that look at frames remember what they have seen.
 SCORED = 0.2
 # Work of a whole descent in steps of gradient matching, where the number of steps ends it.

@@ -118,6 +118,7 @@ class _Course:
 
     def __init__(self, options: ScanOptions, jobs: int, device: torch.device) -> None:
         self._options, self._jobs, self._display = options, jobs, Silent()
+        started = process_time()
         target = load_target(options, device)
         self._preset = preset = for_size(PRESETS[options.preset], target, options, self._display)
         self._references = references_from(options.reference, target.input)
@@ -130,7 +131,7 @@ class _Course:
         self._left_out: list[Skipped] = []
         with threads_for(target):
             self._observed = observed = observe_all(context, probes)
-            self._begun = process_time()
+            self._begun = costs.START_SECONDS + process_time() - started
             self._deep = deep_attacks(context, observed, preset)
             self._seconds = seconds_of_work(options, preset, self._deep, len(probes) - 1, self._display)
             self._pace = seconds_per_step(context, observed[0])
