@@ -13,8 +13,8 @@ from auditor.pipeline import ScanOptions, Silent, scan
 from auditor.results.repeatable import without_times
 
 MODELS = Path(__file__).parent.parent / "models_for_scans.py"
-OPTIONS = ScanOptions(model=f"{MODELS}:flat", input_shape=(3, 8, 32, 32))
-PRESET = dataclasses.replace(short(6, attacks=("least-squares-matching", "least-squares-matching-r1")), diagnose=True)
+OPTIONS = ScanOptions(model=f"{MODELS}:tiny", input_shape=(3, 4, 16, 16))
+PRESET = dataclasses.replace(short(50, attacks=("least-squares-matching", "least-squares-matching-r1")), diagnose=True)
 # Scans of one process: what an earlier one left remembered is not counted again, so that some budgets may differ.
 REMEMBERED = 3
 
@@ -44,6 +44,7 @@ def alone(tmp_path_factory) -> tuple[dict, list[str], int, Path]:
     display, folder = Interrupting(after=10**6), tmp_path_factory.mktemp("alone") / "unfinished"
     found, parts = results(display, folder)
     assert parts.taken == 0
+    assert {"least-squares-matching", "least-squares-matching-r1"} <= {f["attack"] for f in found["findings"]}
     return found, display.begun, parts.added, folder
 
 
