@@ -6,9 +6,9 @@ Usage: python benchmarks/peers.py [--seconds 10] [--nets NAME ...] [--clips NAME
 
 breaching 0.1.2 (Geiping et al.; MIT) knows images, not clips: a clip is folded to a tall image, all frames one under
 the other, and the net unfolds it. Its two attacks keep their own defaults but for the number of iterations, which is
-set from 20 measured ones to fill the seconds; so is the work that ours may count, from a trial with a tenth of it.
-Seconds are the processor's: every attack runs in a process of its own, on one thread, one after the other, case by
-case, and is given the true label. Ours is the first attack that goes all the way: token spans that
+set from 20 measured ones to fill the seconds; so is the work that ours may count, from a trial with as much work as
+there are seconds. Seconds are the processor's: every attack runs in a process of its own, on one thread, one after the
+other, case by case, and is given the true label. Ours is the first attack that goes all the way: token spans that
 their certificate confirms; layer recursion, or else the residual recursion, where it finds the exact input of a layer
 below the head; and least squares matching elsewhere, a choice that needs no truth; without a reference frame. On small
 nets it also runs with a twentieth, a tenth, a fifth and half of the seconds, to tell how soon it reaches what the peer
@@ -75,7 +75,6 @@ SPEC = InputSpec(frames=8, channels=3, height=32, width=32, layout="NCTHW")
 # breaching's progress is silenced by a callback that never comes.
 _NEVER = 10**9
 _TRIAL = 20
-_SHARE_OF_TRIAL = 0.1
 
 
 def net_of(name: str) -> nn.Module:
@@ -141,7 +140,7 @@ def attacked(view: View, seconds: float) -> tuple[Reconstruction | Skipped, floa
         if isinstance(made, Reconstruction) and made.outcome is not Outcome.UNVERIFIED:
             return made, time.process_time() - begun
     left = seconds - (time.process_time() - begun)
-    budget = Budget(seconds=max(left, 0.0) * counted_in_a_second(view, _SHARE_OF_TRIAL * seconds), steps=10**6)
+    budget = Budget(seconds=max(left, 0.0) * counted_in_a_second(view, seconds), steps=10**6)
     searched = time.process_time()
     made = LEAST_SQUARES.invert(view, budget, seed=0)
     return made, seconds - left + time.process_time() - searched
