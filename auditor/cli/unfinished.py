@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from auditor.output_formats import to_stdout
+
 _FOLDER = "unfinished"
 _SUFFIX = ".unfinished"
 # What the scan at work has finished, for the line that ends it.
@@ -15,7 +17,8 @@ def unfinished_folder(targets: Sequence[Path], folder: Path | None) -> Path | No
     """Return the folder for finished parts: in the report folder, else beside the first file; None without files."""
     if folder is not None:
         return folder / _FOLDER
-    return targets[0].with_name(targets[0].name + _SUFFIX) if targets else None
+    files = (target for target in targets if not to_stdout(target))
+    return next((path.with_name(path.name + _SUFFIX) for path in files), None)
 
 
 def kept_in(folder: Path) -> list[Path]:

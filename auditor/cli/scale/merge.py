@@ -8,7 +8,6 @@ from auditor.cli.unfinished import unfinished_folder
 from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
 from auditor.gate_options import ConfigurationOptions, GateOptions
-from auditor.output_formats import to_stdout
 from auditor.output_options import MergedShards, ScanFiles, WorkOptions
 from auditor.verification.verify_options import SigningOptions
 
@@ -30,7 +29,7 @@ def merge(
     if work.shard is not None:
         raise UsageError("--shard makes a share; merge puts shares together", "leave --shard out")
     targets, folder = targets_of(files.out, files.output)
-    into = unfinished_folder([target for target in targets if not to_stdout(target)], folder)
+    into = unfinished_folder(targets, folder)
     if into is None or not files.resume:
         raise UsageError("merge needs a folder for the parts", "leave --no-resume out, and name a folder with --out")
     audit(put_together(shards.folders, into), gate, document, files, work, signing, where)
