@@ -1,6 +1,7 @@
 """Gradient matching as least squares: it recovers clips, keeps its budget, and knows nothing of the truth."""
 
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -81,3 +82,17 @@ def test_rows_weigh_half_way_between_their_own_size_and_the_whole():
     rows = gradient.square().mean(1) + (1e-2 * whole) ** 2
     torch.testing.assert_close(_scale(gradient, True)[:, 0], (rows.sqrt() * whole).sqrt())
     assert float(_scale(gradient, False)) == pytest.approx(whole)
+
+
+def test_under_noise_levels_end_where_the_noise_begins(monkeypatch):
+    net, clip = seeded(lambda: flat(nn.ReLU)), CLIPS[0]
+    bare = view_of(net, clip[None], [3])
+    size = torch.cat([g.flatten() for g in bare.update.gradients.values()]).square().mean().sqrt()
+    client = bare.client.under(replace(bare.client.protocol, defence=(f"gaussian:{0.3 * float(size):.6g}",)))
+    update = client.update(clip[None], client.targets([3]))
+    seen = replace(bare, client=client, update=update, knowledge=replace(bare.knowledge, defences=client.defences))
+    few = Budget(seconds=600.0, steps=100)
+    ends = psnr(LEAST_SQUARES.invert(seen, few, 0).clips[0], clip)
+    monkeypatch.setattr(sys.modules[type(LEAST_SQUARES).__module__], "_OF_NOISE", 0.0)
+    # Levels that ask for agreement far below the noise take the steps of those that could still move the clip.
+    assert ends > psnr(LEAST_SQUARES.invert(seen, few, 0).clips[0], clip) + 2.0
