@@ -8,7 +8,19 @@ from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 from auditor.attack.certificate import residual
 from auditor.attack.cost import AttackCost
-from auditor.records import Budget, Clips, Defence, Effect, Label, Reconstruction, Skipped, View, counting, placed
+from auditor.records import (
+    Budget,
+    Clips,
+    Defence,
+    Effect,
+    Label,
+    Reconstruction,
+    Skipped,
+    TrainingStep,
+    View,
+    counting,
+    placed,
+)
 from auditor.results.model import Determinacy
 
 # Left-out parameters and sums over clients are part of the client that every attack simulates.
@@ -16,7 +28,7 @@ IN_CLIENT: frozenset[Effect] = frozenset({"omission", "sum"})
 # An attack that follows directions of gradients needs no size: they survive a scale that nobody knows.
 ANY_SIZE: frozenset[Effect] = IN_CLIENT | {"scale"}
 # Methods of attacks that may make tensors.
-_READ_A_VIEW = frozenset({"invert", "obstacle", "measure", "work", "needless"})
+_READ_A_VIEW = frozenset({"invert", "obstacle", "measure", "work", "needless", "memory"})
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,6 +106,13 @@ class Attack(abc.ABC):
         `layers` are equations and unknowns of every layer, in the order of the forward pass.
         """
         return None
+
+    def memory(self, view: View, step: TrainingStep, clips: int) -> int:
+        """Count the bytes that a step of it takes at its peak, where one simulation of the client holds so many clips.
+
+        Of most attacks it is a step of gradient matching.
+        """
+        return step.matching_bytes(clips)
 
     def needless(self, view: View) -> str | None:
         """Say in one clause which attack of a battery does all of this one's work, or None: only audits ask."""

@@ -10,7 +10,7 @@ import torch
 from auditor.attack import LEAST_STEPS, Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
-from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match
+from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match, too_large_to_search
 from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_out
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
@@ -180,9 +180,14 @@ def run_units(
     skipped += [one for one in deep if isinstance(one, Skipped)]
     closed = [u for u in units if u.attack.closed_form]
     searches = [u for u in units if not u.attack.closed_form]
-    if too_large is not None:
-        skipped += [not_held(u.attack.name, too_large) for u in searches]
-        searches = []
+    one_of_each = {u.attack.name: u for u in reversed(searches)}
+    memory = available_bytes(context.device)
+    too_large_of = {
+        name: too_large or too_large_to_search(u.attack, context, unit_view(context, observed, u, references), memory)
+        for name, u in one_of_each.items()
+    }
+    skipped += [not_held(u.attack.name, why) for u in searches if (why := too_large_of[u.attack.name]) is not None]
+    searches = [u for u in searches if too_large_of[u.attack.name] is None]
     run = partial(
         _run_all, context, observed, display=display, references=references, ceiling=ceiling, runner=runner or run_one
     )

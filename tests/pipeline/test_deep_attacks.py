@@ -69,7 +69,12 @@ def audit(monkeypatch):
         observed = [SimpleNamespace(probe=SimpleNamespace(name=f"clip {i}", kind="real")) for i in range(clips)]
         observed.append(SimpleNamespace(probe=SimpleNamespace(name="canary", kind="canary")))
         preset = replace(PRESETS["fast"], attacks=(*attacks, *(one.attack for one in deep)))
-        context = SimpleNamespace(seed=0, device="cpu")
+        context = SimpleNamespace(
+            seed=0,
+            device=torch.device("cpu"),
+            target=SimpleNamespace(step=None),
+            protocol=SimpleNamespace(batch=1, steps=1),
+        )
         return units.run_units(context, observed, preset, Clock(seconds), pace, 0.0, Silent(), deep=deep)
 
     return call

@@ -7,10 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench_nets import clip, flat, seeded, view_of
+from torch import nn
 
 from auditor.attack import PRESETS
 from auditor.pipeline.deep import memory
-from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
+from auditor.pipeline.deep.memory import (
+    available_bytes,
+    too_large_to_expose,
+    too_large_to_match,
+    too_large_to_search,
+)
 from auditor.pipeline.scan import for_size
 from auditor.records import TrainingStep
 
@@ -49,6 +56,19 @@ def test_exposure_never_takes_far_more_than_training() -> None:
     assert found.because == "out-of-memory"
     # Weights weigh in training too.
     assert too_large_to_expose(context(0.3, 2.0), 64 * GIB) is None
+
+
+def test_least_squares_needs_more_than_a_step_of_matching_where_rectifiers_are_smoothed() -> None:
+    attacks = {a.name: a for a in PRESETS["fast"].attacks}
+    least_squares, inversion = attacks["least-squares-matching"], attacks["feature-inversion"]
+    kinked, smooth = (view_of(seeded(lambda a=a: flat(a)), clip(0)[None], [3]) for a in (nn.ReLU, nn.GELU))
+    large = context(0.25)  # 31, 9 and 3 times: 7.8, 2.3 and 0.8 GiB
+    told = too_large_to_search(least_squares, large, kinked, 64 * GIB)
+    assert told is not None
+    assert "7.8 GiB, 31 times what training takes" in told
+    assert too_large_to_search(least_squares, large, smooth, 64 * GIB) is None
+    assert too_large_to_search(inversion, large, kinked, 64 * GIB) is None
+    assert too_large_to_search(least_squares, context(0.05), kinked, 64 * GIB) is None
 
 
 def test_exposure_never_takes_what_is_not_there() -> None:
@@ -94,7 +114,9 @@ from auditor.model.pytorch.torchvision_models import from_torchvision
 from auditor.model.training_step import observed_step
 from auditor.model.video import VideoModel
 from auditor.exposure.jacobian import JacobianProducts
+from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
 from auditor.records import InputSpec
+from auditor.solvers.gauss_newton import Linearised
 
 torch.manual_seed(0)
 net = from_torchvision("r3d_18", 10, {}).module.eval()
@@ -116,13 +138,20 @@ _, step = observed_step(model, torch.rand(1, *spec.clip_shape))
 del _
 kind = sys.argv[1]
 base = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() - step.weights
-planned = {"gradient": step.gradient_bytes, "matching": step.matching_bytes, "jacobian": step.jacobian_bytes}[kind]()
+planned = {
+    "gradient": step.gradient_bytes, "matching": step.matching_bytes, "jacobian": step.jacobian_bytes,
+    "smoothed": step.smoothed_bytes,
+}[kind]()
 if kind == "gradient":
     client(clip, label, False)
 elif kind == "matching":
     matching(clip, label)
-else:
+elif kind == "jacobian":
     JacobianProducts(client, clip, label)(torch.rand_like(clip))
+else:
+    with SmoothRectifiers(1.0):
+        about = Linearised(lambda x: list(client(x, label, True).values()), clip)
+    about.gram(torch.rand_like(clip))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print((peak - base) / planned)
 """
@@ -130,7 +159,7 @@ print((peak - base) / planned)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("kind", ["gradient", "matching", "jacobian"])
+@pytest.mark.parametrize("kind", ["gradient", "matching", "jacobian", "smoothed"])
 def test_bytes_that_are_planned_are_those_that_are_taken(kind: str) -> None:
     """r3d_18 at 16x112x112: within a factor, the fixed part of the libraries included."""
     done = subprocess.run(

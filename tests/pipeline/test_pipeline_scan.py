@@ -27,12 +27,12 @@ def audit(name: str, preset: Preset | None = None, enhanced: int = 0, **change):
 
 @pytest.fixture(scope="module")
 def flat():
-    return audit("flat", short(), enhanced=1)
+    return audit("flat", short(attacks=("layer-recursion", LEAST_SQUARES, FROM_ONE)))
 
 
 @pytest.fixture(scope="module")
 def pooled():
-    return audit("pooled", what_if=True)
+    return audit("pooled", what_if=True, input_shape=(3, 4, 16, 16))
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,10 @@ def audit(monkeypatch):
         observed = [SimpleNamespace(probe=SimpleNamespace(name=f"clip {i}", kind="real")) for i in range(clips)]
         preset: Preset = replace(PRESETS["fast"], attacks=tuple(attacks))
         return units.run_units(
-            SimpleNamespace(seed=0, device="cpu"), observed, preset, Clock(seconds), PACE, scoring, Silent(),
+            SimpleNamespace(
+            seed=0, device=torch.device("cpu"), target=SimpleNamespace(step=None),
+            protocol=SimpleNamespace(batch=1, steps=1),
+        ), observed, preset, Clock(seconds), PACE, scoring, Silent(),
             ceiling=ceiling,
         )  # fmt: skip
 

@@ -44,6 +44,7 @@ def drawn_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("auditor.verification.pages.to_pdf", remembered)
+        patch.setattr("auditor.report.pdf.to_pdf", remembered)
         yield
 
 

@@ -27,6 +27,7 @@ from auditor.records import (
     Reconstruction,
     Skipped,
     Trace,
+    TrainingStep,
     View,
     deviation_of,
 )
@@ -122,6 +123,10 @@ class LeastSquaresMatching(Attack):
         if all(float(g.abs().max()) == 0.0 for g in gradients):
             return "the update is zero"
         return None
+
+    def memory(self, view: View, step: TrainingStep, clips: int) -> int:
+        """Count products with the gradient's Jacobian, of rectifiers' averages where the net has rectifiers."""
+        return step.jacobian_bytes(clips) if smooth(view) else step.smoothed_bytes(clips)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Search once or several times, keep the clips whose update is nearest, and polish them."""

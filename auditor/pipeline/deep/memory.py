@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from auditor.attack import Attack
 from auditor.pipeline.context import Context
-from auditor.records import Skipped
+from auditor.records import Skipped, View
 
 # Of the memory that is free: other programs and what a step holds for a moment take the rest.
 _SHARE = 0.75
@@ -33,18 +34,21 @@ def too_large_to_match(context: Context, limit: int) -> str | None:
     return None if needed <= limit else f"a step of gradient matching {_held(needed, limit)}"
 
 
+def too_large_to_search(attack: Attack, context: Context, view: View, limit: int) -> str | None:
+    """Say why an attack's steps do not fit into `limit` bytes, or take far more than training does; None where not."""
+    step, clips = context.target.step, _clips(context)
+    if step is None or step.smoothed_bytes(clips) <= min(limit, _NEVER_MUCH):
+        return None
+    why = _too_much(attack.memory(view, step, clips), step.gradient_bytes(clips), limit)
+    return None if why is None else f"a step of {attack.name} {why}"
+
+
 def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
     """Say why products with the Jacobian do not fit into `limit` bytes, or take far more than training does."""
-    step = context.target.step
-    if step is None:
+    step, clips = context.target.step, _clips(context)
+    why = None if step is None else _too_much(step.jacobian_bytes(clips), step.gradient_bytes(clips), limit)
+    if why is None:
         return None
-    clips = _clips(context)
-    needed, training = step.jacobian_bytes(clips), step.gradient_bytes(clips)
-    if needed <= min(limit, max(_NEVER_MUCH, _MOST_STEPS * training)):
-        return None
-    why = _held(needed, limit)
-    if needed <= limit:
-        why = f"would take about {needed / _GIB:.1f} GiB, {needed / training:.0f} times what training takes"
     return Skipped(
         stage="expose",
         what="mode exposure",
@@ -57,6 +61,14 @@ def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
 def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     """Return the record of a search that memory does not hold."""
     return Skipped(stage=stage, what=what, because="out-of-memory", reason=why, remedy=_REMEDY)
+
+
+def _too_much(needed: int, training: int, limit: int) -> str | None:
+    if needed <= min(limit, max(_NEVER_MUCH, _MOST_STEPS * training)):
+        return None
+    if needed > limit:
+        return _held(needed, limit)
+    return f"would take about {needed / _GIB:.1f} GiB, {needed / training:.0f} times what training takes"
 
 
 def _held(needed: int, limit: int) -> str:
