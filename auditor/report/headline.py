@@ -38,6 +38,12 @@ class Best:
     finding: Mapping[str, Any]
     result: Mapping[str, Any]
 
+    @property
+    def grade(self) -> str:
+        """The run's grade; its finding's, where only all runs together tell which clip it was."""
+        alone, together = str(self.result["grade"]), str(self.finding["grade"])
+        return together if (alone, together) == ("NOT_SHOWN", "GIST") else alone
+
 
 def scored(results: Mapping[str, Any]) -> Iterator[Best]:
     """Yield every single result that has a score, with its finding, where the finding counts as evidence."""

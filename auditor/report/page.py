@@ -175,7 +175,7 @@ def _cover_caption(results: Mapping[str, Any], shown: Best | None) -> str:
     """Name the clip on the cover, and what it stands for."""
     if shown is None:
         return ""
-    probe, grade = printable(shown.result["probe"], 40), say(GRADES[shown.result["grade"]]).lower()
+    probe, grade = printable(shown.result["probe"], 40), say(GRADES[shown.grade]).lower()
     if shown.result["probe"] in own_clips(results):
         return say("Your own clip %(probe)s, its strongest reconstruction: %(grade)s", probe=probe, grade=grade)
     return say("Test clip %(probe)s, the strongest reconstruction of this audit: %(grade)s", probe=probe, grade=grade)

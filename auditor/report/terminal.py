@@ -150,7 +150,7 @@ def _best(results: Mapping[str, Any]) -> str:
     score, finding = strongest.result["score"], strongest.finding
     rank = f", rank {score['rank']} of {score['gallery']}" if score["rank"] is not None else ""
     return (
-        f"{wording.GRADES[strongest.result['grade']].lower()}: {figures.decibels(score['psnr'])}, "
+        f"{wording.GRADES[strongest.grade].lower()}: {figures.decibels(score['psnr'])}, "
         f"SSIM {figures.fixed(score['ssim_median'])}{rank} by {printable(finding['attack'], 40)}"
     )
 

@@ -13,6 +13,7 @@ from auditor.pipeline.deep import feature_maps
 from auditor.records import Exposure, Reconstruction
 from auditor.report import write
 from auditor.report.depth import depth_line
+from auditor.report.front.sentences import residual_risk
 from auditor.report.headline import statement
 from auditor.results.consistency import contradictions
 from auditor.score import Course, Grade, decide
@@ -66,6 +67,7 @@ def test_the_verdict_follows_from_it_where_pixels_fall_short(results):
     short_of = {**results, "findings": [{**f, "grade": "GIST"} for f in results["findings"]]}
     assert statement(short_of) == results["feature_maps"][0]["summary"]
     assert statement(results) == results["findings"][0]["summary"]
+    assert residual_risk(results) == "High: pictures of private clips can be recovered from updates."
 
 
 def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tmp_path):
@@ -83,6 +85,7 @@ def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tm
     assert results["verdict"]["word"] == "FAIL"
     assert "recovered exactly" in results["verdict"]["reasons"][0]
     assert results["severity"]["band"] == "high"
+    assert residual_risk(results).startswith("High: inner values of the network")
     write(results, [tmp_path / "results.json"])
     assert contradictions({**results, "feature_maps": ()})
     (found,) = results["feature_maps"]

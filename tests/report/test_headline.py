@@ -1,6 +1,8 @@
-"""The three numbers of page one agree with one another."""
+"""What page one says at a glance agrees with the findings, and its numbers with one another."""
 
-from auditor.report.headline import headlines
+import pytest
+
+from auditor.report.headline import Best, headlines
 
 from .sample import VARIANTS
 
@@ -18,3 +20,13 @@ def test_the_best_gain_lies_in_the_range_beside_it_when_a_canary_has_it() -> Non
     assert picture.value.startswith("+2.5")
     assert picture.low == -2.0
     assert picture.high == 2.5
+
+
+@pytest.mark.parametrize(
+    ("run", "finding", "shown"),
+    [("NOT_SHOWN", "GIST", "GIST"), ("GIST", "EXACT", "GIST"), ("NOT_SHOWN", "NOT_SHOWN", "NOT_SHOWN")],
+)
+def test_a_clip_that_only_all_runs_together_identify_is_not_called_not_shown(
+    run: str, finding: str, shown: str
+) -> None:
+    assert Best(finding={"grade": finding}, result={"grade": run}).grade == shown

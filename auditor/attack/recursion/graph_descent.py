@@ -12,6 +12,7 @@ from auditor.attack.recursion.grouped_system import solve_value
 from auditor.attack.recursion.head_gradient import gradient_at_head
 from auditor.attack.recursion.joint_completion import complete_jointly
 from auditor.attack.recursion.known_above import KnownAbove
+from auditor.attack.recursion.layer_inputs import NO_HEAD
 from auditor.attack.recursion.masked_system import Solved, recovered_input, split
 from auditor.attack.recursion.masks.corner_peeling import PeeledMasks, peel_corners
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
@@ -83,7 +84,7 @@ def descend_graph(view: View, clock: Clock, order: Sequence[int] | None = None) 
         return "the model's calls do not repeat its answer"
     head = gradient_at_head(view, graph)
     if head is None:
-        return "no Linear layer through which alone the clip reaches the logits gives its input away"
+        return NO_HEAD
     return _Descent(view, graph, clock, order).run(*head)
 
 

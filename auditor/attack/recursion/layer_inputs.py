@@ -17,6 +17,7 @@ from auditor.modes import CosineTransform
 from auditor.records import Clips, View
 from auditor.solvers.least_norm import least_norm
 
+NO_HEAD = "no Linear layer through which alone the clip reaches the logits gives its input away"
 _AGAIN = 4
 # Clips that are drawn from the prior to learn what a layer usually reads.
 _DRAWS = 32
@@ -92,7 +93,7 @@ def descend(view: View, guess: Clips | None = None) -> Descent | str:
     held = chain(model, clip, weights)
     start = _start(view, held)
     if start is None:
-        return "no Linear layer through which alone the clip reaches the logits gives its input away"
+        return NO_HEAD
     place, found = start
     head = held[place]
     if not bool(found.value.any()):

@@ -13,7 +13,7 @@ from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
-from auditor.attack.recursion.layer_inputs import Descent, descend
+from auditor.attack.recursion.layer_inputs import NO_HEAD, Descent, descend
 from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
 from auditor.attack.recursion.subnetwork import run
@@ -138,6 +138,9 @@ class LayerRecursion(Attack):
         """Need one clip, one gradient, no unknown masks, and finite values that are not all zero."""
         if self.references and view.knowledge.reference is None:
             return "this attacker has no reference frame"
+        # To follow the chain of a large net down to find that out takes minutes.
+        if not any(layer.kind == "linear" and (layer.rows or 1) == 1 for layer in view.target.layers):
+            return NO_HEAD
         return no_single_gradient(view)
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:

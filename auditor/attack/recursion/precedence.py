@@ -2,7 +2,7 @@
 
 from auditor.attack.recursion.call_graph import CallGraph, trace_client
 from auditor.attack.recursion.head_gradient import gradient_at_head
-from auditor.attack.recursion.layer_inputs import descend
+from auditor.attack.recursion.layer_inputs import NO_HEAD, descend
 from auditor.records import View
 
 
@@ -18,7 +18,7 @@ def in_the_way(view: View) -> str | None:
         return "layer-recursion passes this net and uses more of the update"
     head = gradient_at_head(view, graph)
     if head is None:
-        return "no Linear layer through which alone the clip reaches the logits gives its input away"
+        return NO_HEAD
     mixes = _ends_with(graph, head[0])
     return None if mixes is None else f"nothing below the head follows exactly: {mixes} mixes values that are not known"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from auditor.report.front.disclosures import Disclosure, Kind, Needs, disclosures
 from auditor.report.front.plain_words import plainly
+from auditor.report.headline import counts, inverted
 from auditor.report.language import recorded, say, say_many
 
 Results = Mapping[str, Any]
@@ -91,6 +92,9 @@ def residual_risk(results: Results) -> str:
         return say("Unknown. Treat it as high until an audit can tell.")
     if word == "PASS":
         return say("Low as far as was tested. What was not tested remains.")
+    pictured = any(counts(f) and f["grade"] in ("RECOGNISABLE", "EXACT") for f in results["findings"])
+    if severity["band"] in ("high", "critical") and not pictured and inverted(results) is not None:
+        return say("High: inner values of the network can be computed from updates, and may hold as much as the clip.")
     return {
         "low": say("Low: single facts about a clip can be read, not its picture."),
         "medium": say("Medium: a clip can be told from others; no clear picture of it was recovered."),

@@ -353,3 +353,10 @@ def test_long_matrices_are_decomposed_alike(shape):
     torch.testing.assert_close((u * s) @ v, matrix)
     torch.testing.assert_close(s, torch.linalg.svdvals(matrix))
     torch.testing.assert_close(v @ v.T, torch.eye(12, dtype=torch.float64))
+
+
+def test_a_net_whose_head_is_a_convolution_is_told_before_anything_is_computed(monkeypatch):
+    net = nn.Sequential(nn.Conv3d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Conv3d(8, 10, 1), nn.Flatten())
+    view = view_of(seeded(lambda: net), clip(0)[None], [3])
+    monkeypatch.setattr(type(view.target.model), "forward", lambda *_: pytest.fail("the net was run"))
+    assert ATTACK.obstacle(view).startswith("no Linear layer")
