@@ -79,7 +79,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     frozen, told = frozen_parameters(built.module)
     network, notes = trained_form(built.module)
     _fetch(network)
-    notes = (*built.notes, *notes, *([told] if told else []))
+    notes = tuple(dict.fromkeys((*built.notes, *notes, *([told] if told else []))))
     if given is not None and form != "hf" and options.partly:
         notes = (*notes, *fill_in_part(network, given))
     elif given is not None and form != "hf":
