@@ -31,6 +31,7 @@ FUSED = frozenset(
     f"aten::_scaled_dot_product_{kernel}_attention{device}"
     for kernel, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
 )
+HALVES = (torch.bfloat16, torch.float16)
 PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
 ELEMENTWISE = frozenset(
     f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
@@ -95,6 +96,8 @@ class Observation:
         Bytes of attention scores that the pass did not keep for its gradient.
     constants
         What it brings to the clip and the network does not own.
+    halves
+        In which types of 16 bits it computes something of the clip.
     """
 
     readings: tuple[Reading, ...]
@@ -103,6 +106,7 @@ class Observation:
     operations: int = 0
     scores: int = 0
     constants: tuple[ForwardConstant, ...] = ()
+    halves: frozenset[str] = frozenset()
 
 
 def observe(
@@ -131,6 +135,7 @@ def observe(
         watcher.operations,
         watcher.scores_not_kept,
         () if watcher.constants is None else watcher.constants.met,
+        frozenset(watcher.halves),
     )
 
 
@@ -188,6 +193,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
         self.constants: ForwardConstants | None = None
+        self.halves: set[str] = set()
         self.operations = self.scores_not_kept = 0
         self.clip = _Colour()
         self.clip.add(clips)
@@ -227,6 +233,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
         )
         if alive:
+            self.halves.update(str(v.dtype).removeprefix("torch.") for v in outputs if v.dtype in HALVES)
             behind = any(value in self.features for value in alive)
             if weights and outputs:
                 largest = max(alive, key=Tensor.numel)

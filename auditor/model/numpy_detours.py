@@ -7,7 +7,7 @@ times a number plus a number, for all or for each colour, it has that slope too,
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,23 +89,20 @@ def followed(detours: Detours, *, slopes: bool) -> Iterator[None]:
     With `slopes` they have one where what lies between is known; without they have none, as in training.
     """
     follower = _Follower(detours, slopes)
-    kept = {name: vars(torch)[name] for name in _MAKERS}
-    for name, function in kept.items():
-        setattr(torch, name, follower.maker(function))
-    for name in _TAKERS:
-        setattr(torch.Tensor, name, follower.taker(getattr(torch._C.TensorBase, name)))
-    for name in _MAKING_METHODS:
-        setattr(torch.Tensor, name, follower.method(getattr(torch._C.TensorBase, name)))
-    torch.Tensor.__new__ = follower.legacy(torch._C.TensorBase.__new__)  # type: ignore[method-assign]
-    try:
-        yield
-        follower.close()
-    finally:
-        for name, function in kept.items():
-            setattr(torch, name, function)
-        for name in (*_TAKERS, *_MAKING_METHODS, "__new__"):
-            delattr(torch.Tensor, name)
-        detours.learned |= slopes
+    with ExitStack() as places:
+        for name in _MAKERS:
+            places.callback(setattr, torch, name, vars(torch)[name])
+            setattr(torch, name, follower.maker(vars(torch)[name]))
+        for name in (*_TAKERS, *_MAKING_METHODS):
+            places.callback(delattr, torch.Tensor, name)
+            kind = follower.taker if name in _TAKERS else follower.method
+            setattr(torch.Tensor, name, kind(getattr(torch._C.TensorBase, name)))
+        follower.places = places
+        try:
+            yield
+            follower.close()
+        finally:
+            detours.learned |= slopes
 
 
 class _Follower:
@@ -114,12 +111,23 @@ class _Follower:
         self.taken: list[Tensor] = []
         self.others: dict[str, ForwardConstant] = {}
         self.made = 0
+        self.places = ExitStack()
+
+    def watch(self) -> None:
+        """Follow `torch.Tensor(data)` too until the pass ends, from when numbers were taken out on.
+
+        Not before: torch's compiler, which a forward pass may import, cannot be imported while this is in place.
+        """
+        self.places.callback(delattr, torch.Tensor, "__new__")
+        torch.Tensor.__new__ = self.legacy(torch._C.TensorBase.__new__)  # type: ignore[method-assign]
 
     def taker(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method that hands out a tensor's numbers, and notes the tensor."""
 
         def take(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
             if tensor.is_floating_point():
+                if not self.taken:
+                    self.watch()
                 self.taken.append(tensor)
                 self.detours.met = True
             # Modes would call what is called in its place here.

@@ -116,4 +116,6 @@ def test_archives_bring_such_weights_along(source, tmp_path) -> None:
     exec(NETS, namespace)
     torch.jit.trace(namespace["net"]("attribute").eval(), torch.rand(1, 3, 4, 16, 16)).save(tmp_path / "m.pt")
     target = load(str(tmp_path / "m.pt"), trust_model=True, input_shape=(3, 4, 16, 16))
-    assert target.fidelity.unaccounted.numbers == 648
+    assert (
+        target.fidelity.unaccounted.numbers == 648 + 656
+    )  # the convolution, which this form of the network passes over

@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from auditor.model.checks.slopes import Unseen
+from auditor.model.checks.unread_parameters import UnreadParameters
 from auditor.model.forward_constants import ForwardConstant
 from auditor.model.pixel_range import pixel_factors, told_of
 from auditor.model.video import BATCH_NORMS, VideoModel
@@ -38,14 +39,19 @@ def accounted(
     )
 
 
-def with_constants(model: VideoModel, file: Unaccounted, constants: Sequence[ForwardConstant]) -> Unaccounted:
-    """Return what was counted in a file; of a module, what it holds and what its forward pass reads besides."""
+def with_constants(
+    model: VideoModel, file: Unaccounted, constants: Sequence[ForwardConstant], idle: UnreadParameters
+) -> Unaccounted:
+    """Return what was counted in a file; of a module, what it holds and what its forward pass reads besides.
+
+    Parameters that nothing reads are accounted for by nothing either.
+    """
     if file.of_numbers:
-        return file
+        return replace(file, numbers=file.numbers + idle.doubtful)
     own = _of_module(model.network)
     return replace(
         file,
-        numbers=own.numbers + sum(constant.numbers for constant in constants),
+        numbers=own.numbers + idle.doubtful + sum(constant.numbers for constant in constants),
         fixed=own.fixed + sum(constant.numbers for constant in constants if constant.fixed),
         of_numbers=own.of_numbers + sum(constant.numbers for constant in constants),
     )

@@ -13,8 +13,10 @@ from auditor.model.checks.affordable import affordable
 from auditor.model.checks.checked import checked, slopes_told
 from auditor.model.checks.cuts import Closed, closed_by_forward, seen_through
 from auditor.model.checks.derivatives import smaller_clip
+from auditor.model.checks.half_precision import rounded_notes
 from auditor.model.checks.other_outputs import check_last, elsewhere_notes, read_elsewhere
 from auditor.model.checks.output_axes import axis_notes, settled_axis
+from auditor.model.checks.unread_parameters import unread_parameters
 from auditor.model.clip_input import model_shape, questions, single_picture
 from auditor.model.forward_constants import told_of
 from auditor.model.forward_pass import Observation, observe
@@ -131,6 +133,9 @@ def described(
     notes, missing = [*questions(spec), *single_picture(spec), *fidelity.notes], list(fidelity.missing)
     clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
     constants = observation.constants
+    notes += rounded_notes(observation.halves)
+    idle = unread_parameters(model, clip.detach(), observation.readings)
+    notes += [idle.note] if idle.note else []
     parameters = dict(model.named_parameters())
     # An extractor of two parts is closed by this package.
     closed = Closed() if isinstance(model.network, TwoPart) else closed_by_forward(parameters)
@@ -176,7 +181,7 @@ def described(
     del logits
     found = checked(model, clip.detach(), (first, opened.logits), told, checks, form, options.seed)
     constants += model.constants_behind_numbers
-    counted = with_constants(model, fidelity.unaccounted or Unaccounted(), constants)
+    counted = with_constants(model, fidelity.unaccounted or Unaccounted(), constants, idle)
     return Target(
         name=printable(name),
         source="",
