@@ -5,7 +5,7 @@ alone (views, transposes, concatenations, table lookups). The operation where th
 needs no list of layer types, so it holds for PyTorch models and imported graphs alike.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from auditor.model.forward_constants import ForwardConstant, ForwardConstants
 from auditor.model.long_attention import scores_between
 from auditor.records import Convolution
 
@@ -30,6 +31,7 @@ FUSED = frozenset(
     f"aten::_scaled_dot_product_{kernel}_attention{device}"
     for kernel, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
 )
+HALVES = (torch.bfloat16, torch.float16)
 PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
 ELEMENTWISE = frozenset(
     f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
@@ -92,6 +94,10 @@ class Observation:
         Floating-point ones of convolutions and matrix products.
     scores
         Bytes of attention scores that the pass did not keep for its gradient.
+    constants
+        What it brings to the clip and the network does not own.
+    halves
+        In which types of 16 bits it computes something of the clip.
     """
 
     readings: tuple[Reading, ...]
@@ -99,21 +105,37 @@ class Observation:
     output: Any
     operations: int = 0
     scores: int = 0
+    constants: tuple[ForwardConstant, ...] = ()
+    halves: frozenset[str] = frozenset()
 
 
 def observe(
-    model: nn.Module, clips: Tensor, run: Callable[[Tensor], Any] | None = None, *, slopes: bool = True
+    model: nn.Module,
+    clips: Tensor,
+    run: Callable[[Tensor], Any] | None = None,
+    *,
+    slopes: bool = True,
+    own: Iterable[Tensor] | None = None,
 ) -> Observation:
     """Run a model once and watch it; with `slopes`, gradients stay attached to what the readings hold.
 
-    `run` is what is called with the clips; None calls the model.
+    `run` is what is called with the clips; None calls the model. `own` are constants that are known, beside parameters,
+    buffers and the clips; where it is None, constants are not looked for.
     """
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     watcher = _Watcher(parameters, clips)
+    if own is not None:
+        watcher.constants = ForwardConstants((*parameters.values(), *model.buffers(), clips, *own))
     with torch.set_grad_enabled(slopes), watcher:
         output = (run or model)(clips)
     return Observation(
-        tuple(watcher.readings), frozenset(watcher.operators), output, watcher.operations, watcher.scores_not_kept
+        tuple(watcher.readings),
+        frozenset(watcher.operators),
+        output,
+        watcher.operations,
+        watcher.scores_not_kept,
+        () if watcher.constants is None else watcher.constants.met,
+        frozenset(watcher.halves),
     )
 
 
@@ -170,6 +192,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.found = False  # the operation waited for has run
         self.readings: list[Reading] = []
         self.operators: set[str] = set()
+        self.constants: ForwardConstants | None = None
+        self.halves: set[str] = set()
         self.operations = self.scores_not_kept = 0
         self.clip = _Colour()
         self.clip.add(clips)
@@ -201,10 +225,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = list(_tensors((args, kwargs)))
         outputs = list(_tensors(result))
         alive = [value for value in operands if value in self.clip]
+        if self.constants is not None:
+            pixels = not any(value in self.features for value in alive)
+            read = () if name in BLANK else operands
+            self.constants.follow(name, read, args, outputs, clip=bool(alive), pixels=pixels)
         weights = tuple(
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
         )
         if alive:
+            self.halves.update(str(v.dtype).removeprefix("torch.") for v in outputs if v.dtype in HALVES)
             behind = any(value in self.features for value in alive)
             if weights and outputs:
                 largest = max(alive, key=Tensor.numel)

@@ -7,12 +7,15 @@ times a number plus a number, for all or for each colour, it has that slope too,
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from auditor.model.forward_constants import ForwardConstant, digest
 
 # A scale and a shift in float32, or by way of float64; any other function is nowhere near on noise.
 SAME = 1e-5
@@ -21,6 +24,9 @@ FEWEST = 8
 COLOURS = 4
 _TAKERS = ("numpy", "tolist")
 _MAKERS = ("from_numpy", "tensor", "as_tensor", "asarray", "frombuffer", "from_dlpack")
+_MAKING_METHODS = ("new_tensor", "new")
+# A tensor that holds the same after two different clips were taken out is none of the clip: a weight in a list.
+CLIPS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +64,22 @@ class Detours:
         looks through them, on noise: a clip of one colour tells no scale.
     learned
         Whether that pass is over.
+    passes
+        By a digest of what was taken out, tensors of another size that were made then, for two different clips.
     """
 
     met: bool = False
     found: list[Rescaling | None] = field(default_factory=list)
     learned: bool = False
+    passes: dict[str, dict[str, ForwardConstant]] = field(default_factory=dict)
+
+    @property
+    def constants(self) -> tuple[ForwardConstant, ...]:
+        """What forward made of numbers that do not depend on the clip, after it took values of the clip out."""
+        if len(self.passes) < CLIPS:
+            return ()
+        first, second = self.passes.values()
+        return tuple(first[key] for key in first if key in second)
 
 
 @contextmanager
@@ -72,32 +89,45 @@ def followed(detours: Detours, *, slopes: bool) -> Iterator[None]:
     With `slopes` they have one where what lies between is known; without they have none, as in training.
     """
     follower = _Follower(detours, slopes)
-    kept = {name: vars(torch)[name] for name in _MAKERS}
-    for name, function in kept.items():
-        setattr(torch, name, follower.maker(function))
-    for name in _TAKERS:
-        setattr(torch.Tensor, name, follower.taker(getattr(torch._C.TensorBase, name)))
-    try:
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(torch, name, function)
-        for name in _TAKERS:
-            delattr(torch.Tensor, name)
-        detours.learned |= slopes
+    with ExitStack() as places:
+        for name in _MAKERS:
+            places.callback(setattr, torch, name, vars(torch)[name])
+            setattr(torch, name, follower.maker(vars(torch)[name]))
+        for name in (*_TAKERS, *_MAKING_METHODS):
+            places.callback(delattr, torch.Tensor, name)
+            kind = follower.taker if name in _TAKERS else follower.method
+            setattr(torch.Tensor, name, kind(getattr(torch._C.TensorBase, name)))
+        follower.places = places
+        try:
+            yield
+            follower.close()
+        finally:
+            detours.learned |= slopes
 
 
 class _Follower:
     def __init__(self, detours: Detours, slopes: bool) -> None:
         self.detours, self.slopes = detours, slopes
         self.taken: list[Tensor] = []
+        self.others: dict[str, ForwardConstant] = {}
         self.made = 0
+        self.places = ExitStack()
+
+    def watch(self) -> None:
+        """Follow `torch.Tensor(data)` too until the pass ends, from when numbers were taken out on.
+
+        Not before: torch's compiler, which a forward pass may import, cannot be imported while this is in place.
+        """
+        self.places.callback(delattr, torch.Tensor, "__new__")
+        torch.Tensor.__new__ = self.legacy(torch._C.TensorBase.__new__)  # type: ignore[method-assign]
 
     def taker(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method that hands out a tensor's numbers, and notes the tensor."""
 
         def take(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
             if tensor.is_floating_point():
+                if not self.taken:
+                    self.watch()
                 self.taken.append(tensor)
                 self.detours.met = True
             # Modes would call what is called in its place here.
@@ -111,15 +141,44 @@ class _Follower:
         """Return a function that makes a tensor of numbers, and ties it to what these may be made of."""
 
         def make(data: Any, *args: Any, **kwargs: Any) -> Any:
-            made = function(data, *args, **kwargs)
-            if isinstance(data, Tensor) or not self.taken or not made.numel():
-                return made
-            return self._tied(made)
+            return self._after(function(data, *args, **kwargs), data)
 
         return make
 
+    def method(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method of another tensor that makes one of numbers, as `maker` does."""
+
+        def make(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            with torch._C.DisableTorchFunction():
+                made = function(tensor, *args, **kwargs)
+            return self._after(made, args[0] if args else None)
+
+        return make
+
+    def legacy(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what makes a `torch.Tensor(data)`, as `maker` does; subclasses are made as before."""
+
+        def make(kind: type, *args: Any, **kwargs: Any) -> Any:
+            made = function(kind, *args, **kwargs)
+            return self._after(made, args[0] if args else None) if kind is torch.Tensor else made
+
+        return make
+
+    def close(self) -> None:
+        """End a pass."""
+        if self.taken and len(self.detours.passes) < CLIPS:
+            self.detours.passes.setdefault(digest(self.taken[0]), self.others)
+
+    def _after(self, made: Tensor, data: Any) -> Tensor:
+        if data is None or isinstance(data, (Tensor, int, torch.Size)) or not self.taken or not made.numel():
+            return made
+        return self._tied(made)
+
     def _tied(self, made: Tensor) -> Tensor:
         source = next((taken for taken in reversed(self.taken) if taken.numel() == made.numel()), self.taken[-1])
+        made = _known(made)
+        if source.numel() != made.numel() and len(self.detours.passes) < CLIPS:
+            self.others[digest(made)] = ForwardConstant.of(made)
         line = self._line(source, made) if self.slopes and made.is_floating_point() else None
         if line is not None and source.requires_grad:
             slope = line.of(source.reshape(made.shape)).to(made)
@@ -135,6 +194,13 @@ class _Follower:
             self.detours.found.append(_fitted(x, y) if same else None)
         line = self.detours.found[place] if place < len(self.detours.found) else None
         return line if line is not None and same and line.fits(x, y) else None
+
+
+def _known(made: Tensor) -> Tensor:
+    """Return a copy that what watches operations takes for a blank, which is then tied to the clip."""
+    blank = torch.empty_like(made)
+    with _disable_current_modes(), torch.no_grad():
+        return blank.copy_(made)
 
 
 def _without_slope(tensor: Tensor) -> Tensor:

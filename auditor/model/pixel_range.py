@@ -23,7 +23,7 @@ MEANS = (50.0, 220.0)
 # With a factor below this one, pixels in [0, 1] would hardly differ for the first layer.
 SMALL_FACTOR = 0.05
 # The ends of a range and a value between them; rounding and casts leave whole numbers as they are.
-PROBES = (0.0, 1.0, 0.5)
+PROBES = (0.0, 1.0, 0.2)
 WHOLE_PROBES = (0.0, 255.0, 51.0)
 # Of colours mixed to brightness and differences one in three moves with grey; padding does not.
 MOVED = 0.25
@@ -69,7 +69,10 @@ def with_range(
         note = f"{what}: it was written for values 0 to 255, and clips enter so. Give --range if clients' differ."
         return _entering(model, replace(spec, value_range=BYTES)), [note]
     if max(map(abs, found.factors)) < SMALL_FACTOR:
-        return model, [f"{what}: values 0 to 1, as taken here, would hardly differ. Give --range, e.g. --range 0,255."]
+        top = _top_of_range(max(map(abs, found.factors)))
+        return model, [
+            f"{what}: values 0 to 1, as taken here, would hardly differ. Give --range, e.g. --range 0,{top}."
+        ]
     return model, []
 
 
@@ -185,7 +188,11 @@ def told_of(found: PixelFactors) -> str:
     """Return the formula of a pixel x; empty where pixels enter the first layer as they are."""
     if (found.factors, found.zeros) == ((1.0,), (0.0,)):
         return ""
-    return f"{_shown(found.factors)} (x - {_shown(found.zeros)})" if any(found.zeros) else f"{_shown(found.factors)} x"
+    if not any(found.zeros):
+        return f"{_shown(found.factors)} x"
+    if all(zero < 0 for zero in found.zeros):
+        return f"{_shown(found.factors)} (x + {_shown(tuple(-zero for zero in found.zeros))})"
+    return f"{_shown(found.factors)} (x - {_shown(found.zeros)})"
 
 
 def _entering(model: VideoModel, spec: InputSpec) -> VideoModel:
@@ -209,6 +216,16 @@ def _implies_bytes(found: PixelFactors) -> bool:
         return True
     close = [any(abs(factor / wanted - 1) <= CLOSE for wanted in FACTORS) for factor in found.factors]
     return all(close) and all(abs(zero) < 1 for zero in found.zeros)
+
+
+def _top_of_range(factor: float) -> int:
+    """Return the largest value of a depth of 8 to 16 bits that a factor brings near 1; 255 where none is.
+
+    >>> [_top_of_range(factor) for factor in (1.53e-05, 0.000244, 0.00098, 0.002)]
+    [65535, 4095, 1023, 255]
+    """
+    tops = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
+    return next((top for top in tops if abs(top * factor - 1) <= CLOSE), tops[0])
 
 
 def _shown(values: tuple[float, ...]) -> str:

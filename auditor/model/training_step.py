@@ -36,7 +36,7 @@ def observed_step(model: VideoModel, clips: Clips) -> tuple[Observation, Trainin
     """
     kept = _Kept(model.network)
     with saved_tensors_hooks(kept, _back):
-        seen = observe(model, clips, model.outputs)
+        seen = observe(model, clips, model.outputs, own=model.constants)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return seen, TrainingStep(operations=seen.operations, kept=kept.bytes, weights=weights, scores=seen.scores)
 

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auditor.errors import UsageError
 from auditor.model.class_axis import arranged
 from auditor.model.double_backward import Substitutes
+from auditor.model.forward_constants import ForwardConstant
 from auditor.model.forward_pass import first_reading, observe
 from auditor.model.long_attention import LongSequences
 from auditor.model.numpy_detours import Detours, followed
@@ -106,6 +107,11 @@ class VideoModel(nn.Module):
         return self._spec
 
     @property
+    def constants(self) -> tuple[Tensor, ...] | None:
+        """What this view brings to the clip itself; None for a file, whose numbers are counted where it is read."""
+        return None if isinstance(self.network, OnnxModule) else (self._scale, self._shift)
+
+    @property
     def substitutes(self) -> bool:
         """Whether functions without second derivative are replaced while the network runs."""
         return self._substitutes
@@ -114,6 +120,11 @@ class VideoModel(nn.Module):
     def leaves_torch(self) -> bool:
         """Whether a pass so far took values out of PyTorch as numbers, see `numpy_detours`."""
         return self._detours.met
+
+    @property
+    def constants_behind_numbers(self) -> tuple[ForwardConstant, ...]:
+        """What forward made of numbers that are none of the clip, after it took values of the clip out."""
+        return self._detours.constants
 
     @property
     def wanted_output(self) -> str | None:

@@ -143,7 +143,7 @@ def _origins(options: ClientOptions, target: Target) -> dict[str, str]:
     spec, published = target.input, target.input.origin
     return {
         "size": "given by --input-shape" if options.input_shape else published,
-        "layout": "given by --layout" if options.layout else "deduced from the only axis that can hold colour",
+        "layout": "given by --layout" if options.layout else _layout_origin(spec),
         "mean": _origin("--mean", options.mean, spec.mean != (0.0,), published, "taken as 0: the source states none"),
         "std": _origin("--std", options.std, spec.std != (1.0,), published, "taken as 1: the source states none"),
         "value_range": _origin(
@@ -154,6 +154,14 @@ def _origins(options: ClientOptions, target: Target) -> dict[str, str]:
             "taken as [0, 1]: it is not stated",
         ),
     }
+
+
+def _layout_origin(spec: InputSpec) -> str:
+    if spec.origin.startswith("stated"):
+        return f"{spec.origin}, or deduced where it is not"
+    if spec.channels in (1, 3):
+        return "deduced from the only axis that can hold colour"
+    return "deduced from the channels that the first convolution reads"
 
 
 def _origin(option: str, given: object, stated: bool, published: str, otherwise: str) -> str:

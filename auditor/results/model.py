@@ -40,7 +40,8 @@ class Unaccounted:
     Attributes
     ----------
     numbers
-        Float numbers of the file that are neither parameter nor running statistic.
+        Float numbers of the file that are neither parameter nor running statistic, and those in parameters that nothing
+        reads though training may.
     fixed
         How many of these are known to be fixed: buffers of a module, tables and masks by their contents.
     of_numbers

@@ -85,7 +85,7 @@ def _unaccounted(counted: Unaccounted | None) -> list[str]:
 
 def _uncounted(counted: Unaccounted) -> str:
     return (
-        f"{counted.numbers - counted.fixed:,} of the file's {counted.of_numbers:,} float numbers are not accounted for"
+        f"{counted.numbers - counted.fixed:,} of the model's {counted.of_numbers:,} float numbers are not accounted for"
     )
 
 

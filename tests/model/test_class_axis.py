@@ -50,6 +50,8 @@ class Net(nn.Module):
             return self.linear(f.mean(2)).T
         if self.form == "time-clip-class":
             return self.linear(f.transpose(1, 2)).transpose(0, 1)
+        if self.form == "a loss":
+            return self.linear(f.mean(2)).mean()
         if self.form == "no batch":
             return self.linear(f.mean(2)).mean(0)
         if self.form == "one layer for all":
@@ -112,6 +114,7 @@ def test_one_value_a_step_is_no_class(source) -> None:
     [
         ("class-clip", ("(5, 1)", "classes come before clips")),
         ("no batch", ("(5,)", "no axis of clips")),
+        ("a loss", ("a single number",)),
         ("time-clip-class", (f"({STEPS}, 1, 5)", "return clips first")),
     ],
 )

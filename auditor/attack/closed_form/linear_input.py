@@ -11,12 +11,15 @@ from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import pixel_map
 from auditor.records import Budget, Clock, Effect, Layer, Reconstruction, Skipped, View
 
+# A gradient of one row is of rank one to the precision that it was computed in: bfloat16 keeps 8 bits.
+_ONE_ROW = 2.0**-8
+
 
 @dataclass(frozen=True)
 class LinearInput:
     """The recovered input of a Linear layer and how well it explains the layer's gradient.
 
-    `rank_one_residual` is ||dW - db x^T|| / ||dW||: about 1e-6 when the layer saw exactly one row.
+    `rank_one_residual` is ||dW - db x^T|| / ||dW||: about 1e-6 when the layer saw exactly one row, 2e-3 in bfloat16.
     """
 
     layer: Layer
@@ -43,7 +46,7 @@ def recover_linear_input(view: View, layer: Layer) -> LinearInput | None:
         dw = dw.T
     x = (dw.T @ db) / db.square().sum()
     off = float((dw - torch.outer(db, x)).norm() / dw.norm().clamp(min=1e-300))
-    return LinearInput(layer=layer, weight=matrices[0], value=x, rank_one_residual=off) if off < 1e-3 else None
+    return LinearInput(layer=layer, weight=matrices[0], value=x, rank_one_residual=off) if off < _ONE_ROW else None
 
 
 def input_moves(view: View, layer: Layer) -> bool:
@@ -58,7 +61,7 @@ def input_moves(view: View, layer: Layer) -> bool:
 
 def _rank_one(dw: Tensor, db: Tensor) -> bool:
     x = (dw.T @ db) / db.square().sum()
-    return float((dw - torch.outer(db, x)).norm()) < 1e-3 * float(dw.norm())
+    return float((dw - torch.outer(db, x)).norm()) < _ONE_ROW * float(dw.norm())
 
 
 def bias_gradient(view: View, layer: Layer, dw: Tensor) -> Tensor | None:

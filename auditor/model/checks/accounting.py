@@ -6,6 +6,8 @@ from dataclasses import replace
 from torch import nn
 
 from auditor.model.checks.slopes import Unseen
+from auditor.model.checks.unread_parameters import UnreadParameters
+from auditor.model.forward_constants import ForwardConstant
 from auditor.model.pixel_range import pixel_factors, told_of
 from auditor.model.video import BATCH_NORMS, VideoModel
 from auditor.records import Unaccounted
@@ -19,22 +21,39 @@ def accounted(
     Parameters
     ----------
     file
-        What was counted in a file, and assumed to read it; a module's tensors are counted here.
+        What was counted in a file or a module, and assumed to read it.
     questions
         What is to be asked about an input that hardly holds pictures.
     axis_told
         Whether the axis of the classes was told by the network's layers.
     """
-    counted = file if file.of_numbers else _of_module(model.network)
     assumed = [*file.assumed, *(["that the input holds pictures"] if questions else [])]
     if axis_told:
         assumed.append(f"classes along axis {model.class_axis}")
     factors = pixel_factors(model)
     return replace(
-        counted,
+        file,
         without_gradient=hidden.without_gradient,
         pixels="" if factors is None else told_of(factors),
         assumed=tuple(assumed),
+    )
+
+
+def with_constants(
+    model: VideoModel, file: Unaccounted, constants: Sequence[ForwardConstant], idle: UnreadParameters
+) -> Unaccounted:
+    """Return what was counted in a file; of a module, what it holds and what its forward pass reads besides.
+
+    Parameters that nothing reads are accounted for by nothing either.
+    """
+    if file.of_numbers:
+        return replace(file, numbers=file.numbers + idle.doubtful)
+    own = _of_module(model.network)
+    return replace(
+        file,
+        numbers=own.numbers + idle.doubtful + sum(constant.numbers for constant in constants),
+        fixed=own.fixed + sum(constant.numbers for constant in constants if constant.fixed),
+        of_numbers=own.of_numbers + sum(constant.numbers for constant in constants),
     )
 
 

@@ -112,7 +112,8 @@ def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tenso
     off = _apart(first, second)
     if off > SAME_ANSWER:
         raise NotAuditable(
-            f"the model answers differently each time: two runs on one clip differ by {off:.1%} of the largest logit",
+            f"the model answers differently each time: two runs on one clip differ by {_percent(off)} of the largest "
+            "logit",
             "switch off what draws random numbers or counts runs in forward, and begin every clip from the same state "
             "(a hidden state that is kept between calls); dropout is --dropout's matter",
         )
@@ -124,9 +125,19 @@ def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tenso
     off = _apart(first, third)
     if off > SAME_ANSWER:
         raise NotAuditable(
-            f"the model remembers earlier clips: after another clip its logits differ by {off:.1%} of the largest",
+            f"the model remembers earlier clips: after another clip its logits differ by {_percent(off)} of the "
+            "largest",
             "begin every clip from the same state in forward (a hidden state that is kept between calls)",
         )
+
+
+def _percent(share: float) -> str:
+    """Return a share that may be small in percent, to two digits.
+
+    >>> _percent(0.00013), _percent(0.034), _percent(1.331)
+    ('0.013%', '3.4%', '130%')
+    """
+    return f"{float(f'{share * 100:.2g}'):g}%"
 
 
 def _apart(first: Tensor, other: Tensor) -> float:

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
-from auditor.model.checks.accounting import accounted
+from auditor.model.checks.accounting import accounted, with_constants
 from auditor.model.checks.affordable import affordable
 from auditor.model.checks.checked import checked, slopes_told
 from auditor.model.checks.cuts import Closed, closed_by_forward, seen_through
 from auditor.model.checks.derivatives import smaller_clip
+from auditor.model.checks.half_precision import rounded_notes
 from auditor.model.checks.other_outputs import check_last, elsewhere_notes, read_elsewhere
 from auditor.model.checks.output_axes import axis_notes, settled_axis
+from auditor.model.checks.unread_parameters import unread_parameters
 from auditor.model.clip_input import model_shape, questions, single_picture
+from auditor.model.forward_constants import told_of
 from auditor.model.forward_pass import Observation, observe
 from auditor.model.layers import find_layers
 from auditor.model.onnx.support import WAYS_FORWARD
@@ -129,6 +132,10 @@ def described(
     """
     notes, missing = [*questions(spec), *single_picture(spec), *fidelity.notes], list(fidelity.missing)
     clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
+    constants = observation.constants
+    notes += rounded_notes(observation.halves)
+    idle = unread_parameters(model, clip.detach(), observation.readings)
+    notes += [idle.note] if idle.note else []
     parameters = dict(model.named_parameters())
     # An extractor of two parts is closed by this package.
     closed = Closed() if isinstance(model.network, TwoPart) else closed_by_forward(parameters)
@@ -173,6 +180,8 @@ def described(
     told += elsewhere_notes(elsewhere)
     del logits
     found = checked(model, clip.detach(), (first, opened.logits), told, checks, form, options.seed)
+    constants += model.constants_behind_numbers
+    counted = with_constants(model, fidelity.unaccounted or Unaccounted(), constants, idle)
     return Target(
         name=printable(name),
         source="",
@@ -192,11 +201,9 @@ def described(
             fidelity,
             gradient_check=found.gradient,
             double_backward=found.second,
-            notes=(*notes, *found.notes),
+            notes=(*notes, *told_of(constants), *found.notes),
             missing=(*missing, *found.missing),
             blind=(*hidden.blind, *opened.blind),
-            unaccounted=accounted(
-                model, fidelity.unaccounted or Unaccounted(), hidden, questions=questions(spec), axis_told=bool(axis)
-            ),
+            unaccounted=accounted(model, counted, hidden, questions=questions(spec), axis_told=bool(axis)),
         ),
     )

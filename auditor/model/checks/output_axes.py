@@ -21,10 +21,15 @@ def settled_axis(model: VideoModel, clip: Tensor, output: Tensor, wanted: int | 
     Raises
     ------
     NotAuditable
-        Classes stand where clips belong.
+        Classes stand where clips belong, or there is a single number.
     UsageError
         Nothing tells which axis it is.
     """
+    if not output.dim():
+        raise NotAuditable(
+            "the model returns a single number for a clip, as a loss is, not logits",
+            "return the logits (clip, class) from forward; the audit computes the loss",
+        )
     rows = output.shape[0]
     travelling = len(AXES[model.spec.layout]) == 3 and rows == model.spec.frames  # frames in the batch
     misplaced = rows > 1 and not travelling

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import Tensor
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.checks.channel_axis import layout_of
 from auditor.model.checks.describe import count_classes, described, sample_clips
 from auditor.model.checks.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeError, difference, runtime
 from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
@@ -71,8 +72,8 @@ def load_onnx(path: Path, options: LoadOptions, *, other_masks: bool = False) ->
     file, graph, found, told = understood(path, operators, options.model_output, other_masks=other_masks)
     check_modality(file.model)
     shape, batch, layout = declared_input(file.model, options)
-    spec = options.spec(shape, "read from the model file", layout=layout)
     module = OnnxModule(graph, found, batch, operators).eval()
+    spec = options.spec(shape, "read from the model file", layout=layout or layout_of(module, shape, batch or 1))
     model = VideoModel(module, spec, pool=options.temporal_pool)
     model, ranged = with_range(model, options, integers=integer_input(file.model))
     counted = replace(found.unaccounted, assumed=assumed_range(spec, model.spec))

@@ -49,6 +49,7 @@ def fill(network: nn.Module, weights: Weights, classes_remedy: str = CLASSES) ->
     missing, unexpected, shapes = differences(own, given)
     if missing or unexpected or shapes:
         cause, remedy = told(own, given, missing, unexpected, shapes, classes_remedy)
+        remedy = (not weights.in_order and one_of_several(own, weights.state)) or remedy
         raise UsageError(f"{weights.name} does not fit the model: {cause}", remedy)
     network.load_state_dict(given, strict=False)
     return (*weights.notes, *notes)
@@ -215,6 +216,20 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple
     unexpected = sorted(given.keys() - own.keys())
     shapes = sorted(key for key in own.keys() & given.keys() if own[key].shape != given[key].shape)
     return missing, unexpected, shapes
+
+
+def one_of_several(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return how to save one of several networks that are all there under prefixes; empty where there is none."""
+    whole = [prefix for prefix in _prefixes(state, own) if all(prefix + name in state for name in own)]
+    if not whole:
+        return ""
+    prefix = printable(whole[0], 60)
+    others = f" (or of {', '.join(printable(other, 60) for other in whole[1:SHOWN])})" if whole[1:] else ""
+    return (
+        f"save the tensors of '{prefix}'{others} alone, where state is what holds the names above: "
+        f"torch.save({{k.removeprefix('{prefix}'): v for k, v in state.items() if k.startswith('{prefix}')}}, "
+        "'weights.pt')"
+    )
 
 
 def told(

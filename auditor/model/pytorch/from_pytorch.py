@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.errors import AuditError, NotAuditable, UsageError
+from auditor.model.checks.channel_axis import layout_of
 from auditor.model.checks.derivatives import smaller_clip
 from auditor.model.checks.describe import Seen, count_classes, described, sample_clips, seen_once
 from auditor.model.checks.parity import TOLERANCE, difference
@@ -79,7 +80,7 @@ def open_pytorch(source: str, form: str, weights: Path | None, options: LoadOpti
     frozen, told = frozen_parameters(built.module)
     network, notes = trained_form(built.module)
     _fetch(network)
-    notes = (*built.notes, *notes, *([told] if told else []))
+    notes = tuple(dict.fromkeys((*built.notes, *notes, *([told] if told else []))))
     if given is not None and form != "hf" and options.partly:
         notes = (*notes, *fill_in_part(network, given))
     elif given is not None and form != "hf":
@@ -185,10 +186,11 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
     if shape is None:
         raise unknown_size(built.module, printable(source))
     shape = without_batch(shape, None)
+    layout = options.layout or layout or layout_of(built.module, shape)
     spec = options.spec(
         shape,
         origin,
-        layout=options.layout or layout,
+        layout=layout,
         mean=built.mean,
         std=built.std,
         value_range=built.value_range,

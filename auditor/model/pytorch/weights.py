@@ -20,6 +20,7 @@ from auditor.model.pytorch.data_exchange import stated, stated_in_header
 from auditor.model.pytorch.resave import pickle_line, resave_line
 from auditor.model.pytorch.unread import left_out, read_tensors
 from auditor.model.sandbox.contents import PICKLE, ZIP, Content, identify, is_safetensors
+from auditor.model.sandbox.foreign_formats import UNPACK
 from auditor.model.sandbox.untrusted_paths import read_beside
 from auditor.records import record
 from auditor.text import printable
@@ -32,9 +33,9 @@ DEEPEST = 5
 SHOWN = 5
 # What is said of files that are given as a model.
 NO_MODEL = re.compile(r"give a model|a model here|model inside|name it \.py")
-# What to take out of a folder, the whole before its parts.
 # What stands beside the adapters that PEFT saves.
 ADAPTER = "adapter_config.json"
+# What to take out of a folder, the whole before its parts.
 FILES = ("*.index.json", "*.safetensors", "*.npz", "*.pt", "*.pth", "*.bin", "*.ckpt")
 
 
@@ -154,6 +155,10 @@ def _remedy(path: Path, content: Content) -> str:
     line = resave_line(path, content.kind)
     if line:
         return f"if you know where it comes from, save its state_dict alone: {line}, and give that to --weights"
+    if content.remedy == UNPACK:
+        return "unpack it and give the weights inside to --weights"
+    if content.what == "a NumPy array":
+        return "save all arrays in one file, numpy.savez('weights.npz', *arrays), and give that to --weights"
     return SAVE_AGAIN if NO_MODEL.search(content.remedy) else content.remedy or SAVE_AGAIN
 
 

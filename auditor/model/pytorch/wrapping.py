@@ -21,8 +21,32 @@ WAYS: Mapping[str, Callable[[Tensor], Any]] = {
     "x.transpose(1, 2).flatten(1, 2)": lambda x: x.transpose(1, 2).flatten(1, 2),
     "[x[:, :, ::4], x]": lambda x: [x[:, :, ::4], x],
     "[x[:, :, ::8], x]": lambda x: [x[:, :, ::8], x],
-    "{'x': x}": lambda x: {"x": x},
+    "x[..., None]": lambda x: x[..., None],
 }
+# The same, whatever the order of axes.
+ANY_ORDER: Mapping[str, Callable[[Tensor], Any]] = {
+    "[x]": WAYS["[x]"],
+    "(255 * x).to(torch.uint8)": lambda x: (255 * x).to(torch.uint8),
+}
+
+
+class _ClipByName(dict[str, Tensor]):
+    """A clip under whatever name it is asked for; keeps the names."""
+
+    def __init__(self, clip: Tensor) -> None:
+        super().__init__()
+        self.clip, self.names = clip, dict[str, None]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.names[name] = None
+        return self.clip
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the clip; for a second name what was offered instead."""
+        return self[name] if not self.names or name in self.names else default
+
+    def __contains__(self, name: object) -> bool:
+        return not self.names or name in self.names
 
 
 def check_forward(network: nn.Module, shown: str) -> None:
@@ -61,11 +85,21 @@ def check_forward(network: nn.Module, shown: str) -> None:
 def wrapper_hint(model: VideoModel, seed: int) -> str:
     """Return what to do where the network runs on something made of clips; where on nothing known, what it may want."""
     x = model.prepare(sample_clips(model.spec, 2, seed))
-    ways = WAYS if model.spec.layout == "NCTHW" else {"[x]": WAYS["[x]"]}
-    text = next((text for text, way in ways.items() if _runs(model, way, x)), "")
+    if model.spec.value_range == (0.0, 1.0) and _runs(model, lambda x: 255 * x, x):
+        return "it runs on pixels from 0 to 255: give --range 0,255"
+    ways = {**ANY_ORDER, **(WAYS if model.spec.layout == "NCTHW" else {})}
+    text = next((text for text, way in ways.items() if _runs(model, way, x)), "") or _by_name(model, x)
     if not text:
         return f"check --input-shape and --layout; for what reads a dict, a list or states as well, {SEE}"
     return f"it runs on {text}: return a module with def forward(self, x): return self.net({text}); {SEE}"
+
+
+def _by_name(model: VideoModel, x: Tensor) -> str:
+    """Return the dict that the network runs on, where it asks for one clip by one name; empty where it does not."""
+    asked = _ClipByName(x)
+    if not _runs(model, lambda _: asked, x) or len(asked.names) != 1:
+        return ""
+    return "{" + repr(printable(str(*asked.names), 40)) + ": x}"
 
 
 def _runs(model: VideoModel, way: Callable[[Tensor], Any], x: Tensor) -> bool:

@@ -194,3 +194,27 @@ def test_states_and_slices_of_a_scan_are_parameters(tmp_path, clip) -> None:
     assert set(names) <= set(target.parameters)
     assert set(target.parameters) <= {*names, "zeros"}  # added to what depends on the clip: a bias for all that is told
     torch.testing.assert_close(gradients(target.model, names, clip), expected(names, clip, steps=True))
+
+
+def test_weights_that_a_round_takes_from_a_sequence_are_parameters(tmp_path, clip) -> None:
+    nodes = [
+        node("Gather", ["frames", "round"], ["x"], axis=1),
+        node("SequenceAt", ["weights", "round"], ["u"]),
+        node("MatMul", ["x", "W"], ["a"]),
+        node("MatMul", ["s", "u"], ["b"]),
+        node("Add", ["a", "b"], ["sum"]),
+        node("Tanh", ["sum"], ["next"]),
+        node("Identity", ["go"], ["go_on"]),
+    ]
+    inputs = [value("round", TensorProto.INT64, []), value("go", TensorProto.BOOL, [])]
+    outputs = [value("go_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, None)]
+    rounds = helper.make_graph(nodes, "rounds", [*inputs, value("s", TensorProto.FLOAT, None)], outputs)
+    loop = node("Loop", ["count", "yes", "zeros"], ["h"], body=rounds)
+    # The file's own reader of names looks at the outer nodes only.
+    shown = node("Identity", ["W"], ["unread"])
+    target = load(
+        written(tmp_path / "m.onnx", [node("SequenceConstruct", ["U"] * FRAMES, ["weights"]), loop, shown], "h")
+    )
+    names = ("W", "U", *HEAD)
+    assert set(target.parameters) == set(names)
+    torch.testing.assert_close(gradients(target.model, names, clip), expected(names, clip))

@@ -224,6 +224,15 @@ def test_several_sets_of_weights_are_a_question(state, factory, tmp_path) -> Non
     fails(NotAuditable, "2 sets", "['student']", source=factory, weights=tmp_path / "w.pt")
 
 
+def test_two_networks_under_prefixes_get_the_line_that_saves_one(state, factory, trained, tmp_path) -> None:
+    both = prefixed(state, "student.") | prefixed(state, "teacher.")
+    torch.save({"state_dict": both}, tmp_path / "w.pt")
+    text = fails(UsageError, "'student.' (or of teacher.)", source=factory, weights=tmp_path / "w.pt")
+    line = text[text.index("torch.save(") :].replace("'weights.pt'", "path")
+    exec(line, {"torch": torch, "state": both, "path": tmp_path / "one.pt"})
+    assert load(factory, weights=tmp_path / "one.pt").sha256 == trained.sha256
+
+
 def test_the_line_for_a_pickled_model_works_for_a_checkpoint_too(state, factory, trained, tmp_path) -> None:
     torch.save({"epoch": 1, "model": nn.Sequential(nn.Conv3d(3, 4, 3))}, tmp_path / "w.pt")
     text = fails(NotAuditable, "python -c", source=factory, weights=tmp_path / "w.pt")
@@ -303,9 +312,18 @@ def test_arrays_inside_a_checkpoint_are_weights(state, factory, trained, tmp_pat
 
 
 def test_what_is_no_weights_file_is_told_so(factory, tmp_path) -> None:
-    for name, content in (("w.txt", b"lr = 0.1"), ("w.npy", b"\x93NUMPY\x01\x00")):
+    files = {
+        "w.txt": b"lr = 0.1",
+        "w.npy": b"\x93NUMPY\x01\x00",
+        "w.gz": b"\x1f\x8b\x08",
+        "w.tar": b"0" * 257 + b"ustar",
+    }
+    words = {"w.npy": "numpy.savez", "w.gz": "unpack it and give the weights", "w.tar": "unpack it"}
+    for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        text = fails(NotAuditable, "state dict", source=factory, weights=tmp_path / name)
+        text = fails(
+            NotAuditable, "state dict", words.get(name, "save it again"), source=factory, weights=tmp_path / name
+        )
         assert "give a model" not in text
 
 

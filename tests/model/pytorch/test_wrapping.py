@@ -27,6 +27,18 @@ class Net(nn.Module):
         if self.form == "list":
             assert isinstance(x, list)
             return self.head(x[0].flatten(1))
+        if self.form == "bytes":
+            assert x.dtype is torch.uint8
+            return self.head(x.float().flatten(1) / 255)
+        if self.form == "dict":
+            return self.head(x["video"].flatten(1))
+        if self.form == "dict with a choice":
+            return self.head((x["frames"] if "frames" in x else x["video"]).flatten(1))
+        if self.form == "trailing axis":
+            return self.head(x.squeeze(-1).flatten(1) + 0 * x.shape[5])
+        if self.form == "checked":
+            assert bool(x.max() > 1)
+            return self.head(x.flatten(1) / 255)
         slow, fast = x
         return self.slow(slow.flatten(1)) + self.head(fast.flatten(1))
 
@@ -51,7 +63,7 @@ class Named(Net):
 
 class Dictionary(Net):
     def forward(self, batch):
-        return self.head(batch["video"].flatten(1))
+        return self.head(batch["video"].flatten(1)) * batch["mask"].mean()
 
 class Nothing(nn.Module):
     def __init__(self):
@@ -69,9 +81,10 @@ def dictionary(): return Dictionary("plain")
 def nothing(): return Nothing()
 """
 SHAPE = (3, 8, 8, 8)
+CLIPS = ("crops", "stacked", "pathways", "list")
 
 
-@pytest.mark.parametrize("form", ["crops", "stacked", "pathways", "list"])
+@pytest.mark.parametrize("form", [*CLIPS, "bytes", "dict", "dict with a choice", "trailing axis"])
 def test_the_module_that_is_shown_works(form, tmp_path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     given = {"input_shape": SHAPE, "layout": "NCTHW", "arg": (("form", form),)}
@@ -80,6 +93,13 @@ def test_the_module_that_is_shown_works(form, tmp_path) -> None:
     assert way is not None
     (tmp_path / "nets.py").write_text(NETS.replace("WAY", way[1]))
     assert load(f"{tmp_path / 'nets.py'}:wrapped", **given).classes == 5
+
+
+def test_a_network_that_refuses_pixels_below_one_gets_the_range_that_works(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    given = {"source": f"{tmp_path / 'nets.py'}:bare", "layout": "NCTHW", "arg": (("form", "checked"),)}
+    fails(UsageError, "give --range 0,255", **given, input_shape=SHAPE)
+    assert load(**given, input_shape=SHAPE, range=(0.0, 255.0)).classes == 5
 
 
 def test_inputs_beside_the_clip_are_named(tmp_path) -> None:

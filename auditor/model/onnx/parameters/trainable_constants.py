@@ -49,6 +49,7 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "RNN": (1, 2, 3, 5),
     "PRelu": (1,),
     "Gather": (0,),
+    "SequenceAt": (0,),
     "Attention": (0, 1, 2),
 }
 STATES: Mapping[str, tuple[int, ...]] = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
@@ -56,7 +57,10 @@ ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Where", "Div", "Pow", "Max", "Min", 
 MOVEMENT = (
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand",
     "Cast", "CastLike", "Gather", "GatherND", "GatherElements", "Tile", "Pad", "SplitToSequence", "SequenceAt",
+    "ConcatFromSequence",
 )  # fmt: skip
+# What puts several values side by side.
+COLLECTING = ("Concat", "SequenceConstruct", "SequenceInsert")
 # What leaves pixels pixels: a scale, a shift, a rounding.
 RESCALING = ("Add", "Sub", "Mul", "Div", "Round", "Floor", "Ceil", "Mod", "Clip", "BitShift", "BitwiseAnd")
 # What is made of constants before the clip comes in: learned queries go through norms and products first.
@@ -185,7 +189,7 @@ class _ConstantSearch:
             if node is None or node.domain:
                 continue
             inner = computed or node.operator in COMPUTED or node.operator in COMPUTED_FROM_FIRST
-            if node.operator in ("Concat", *COMPUTED):
+            if node.operator in (*COLLECTING, *COMPUTED):
                 waiting += [(source, inner) for source in reversed(node.inputs)]
             elif node.operator in (*MOVEMENT, *COMPUTED_FROM_FIRST):
                 waiting += [(source, inner) for source in node.inputs[:1]]
