@@ -153,7 +153,7 @@ def journaling(folder: Path, program: str, tell: Callable[[str], None] = lambda 
         Another process keeps its units there, or nothing can be written there.
     """
     Journal(folder).check()
-    with _alone(folder):
+    with alone(folder):
         now = Kept(folder, program, tell)
         token = _CURRENT.set(now)
         try:
@@ -232,8 +232,14 @@ def clear(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process, however it ends."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process, however it ends.
+
+    Raises
+    ------
+    UsageError
+        Another process holds it.
+    """
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
