@@ -7,6 +7,7 @@ before training.
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -33,7 +34,7 @@ from auditor.pipeline.progress import Display, Silent
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.what_if import MOST_STEPS
-from auditor.pipeline.workers import Task
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import moving_texture
 from auditor.records import Budget, Ceiling, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
 from auditor.records.work import charged, counting
@@ -60,6 +61,8 @@ _SURELY = 1.3
 # Gradients of a whole batch that everything but the descents costs: two clients of each of three models, their clips
 # one by one, and the certificates.
 _STEPS_TO_PREPARE = 20.0
+# What a recipe raises that breaks on a net.
+_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, AuditError)
 Because = Literal["not-applicable", "out-of-budget", "failed"]
 
 
@@ -97,16 +100,18 @@ def malicious_server(
     steps = min(MOST_STEPS, int(_DESCENTS * clock.left / (_MARGIN * three)))
     limit = min(_CLOSED_SECONDS, max(1.0, clock.left))
     case = _Case(context=honest, observed=observed, gallery=gallery, steps=steps, limit=limit, display=display)
+    ceiling = ceiling or Ceiling()
+    make_ahead(_tasks(honest, probes, gallery, steps, limit, pace), display, ceiling)
     base = _honest(case)
     made = []
     for plan, measure in zip(plans, (_imprint, _fishing), strict=True):
-        late = (ceiling or Ceiling()).too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
+        late = ceiling.too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
         if late is not None:
             made.append(replace(plan, skipped=late))
             continue
         try:
             made.append(measure(plan, case, base))
-        except (RuntimeError, ValueError, LookupError, ArithmeticError, AuditError) as error:
+        except _DEFECTS as error:
             # A recipe that breaks on this net must not cost the audit; it is told.
             made.append(replace(plan, skipped=_failed(plan, error)))
     return MaliciousServer(audited=audited, manipulations=tuple(made))
@@ -132,23 +137,27 @@ def malicious_ahead(
     batch = honest.protocol.batch
     if _SURELY * _MARGIN * MOST_STEPS * pace * (batch + 2.0) / context.protocol.batch > _DESCENTS * seconds:
         return ()
-    first, second = _plans(batch)
+    return _tasks(honest, probes, gallery, MOST_STEPS, _CLOSED_SECONDS, pace)
+
+
+def _tasks(
+    honest: Context, probes: Sequence[Probe], gallery: Clip, steps: int, limit: float, pace: float
+) -> tuple[Task, ...]:
+    """Return what makes the attacks on the honest server and on both manipulations, each by itself."""
+    batch = honest.protocol.batch
+    imprint, fishing = _plans(batch)
+    unknown = _skipped(imprint, "not-applicable", "attacked at the same time")
+    case = _Case(context=honest, observed=(), gallery=gallery, steps=steps, limit=limit, display=Silent())
 
     @counting()
     def ahead(measure: Callable[[_Case], object]) -> None:
-        observed = observe_probes(honest, (probes[0], probes[-1]))
-        measure(
-            _Case(
-                context=honest, observed=observed, gallery=gallery, steps=MOST_STEPS, limit=_CLOSED_SECONDS,
-                display=Silent(),
-            )
-        )  # fmt: skip
+        with suppress(*_DEFECTS):  # met and told when it is measured
+            measure(replace(case, observed=observe_probes(honest, (probes[0], probes[-1]))))
 
-    unknown = _skipped(first, "not-applicable", "attacked at the same time")
     return (
-        Task(run=partial(ahead, _honest), seconds=batch * pace),
-        Task(run=partial(ahead, lambda case: _fishing(second, case, unknown)), seconds=2.0 * pace),
-        Task(run=partial(ahead, lambda case: _imprint(first, case, unknown))),
+        Task(run=partial(ahead, _honest), seconds=steps * batch * pace),
+        Task(run=partial(ahead, lambda case: _fishing(fishing, case, unknown)), seconds=2.0 * steps * pace),
+        Task(run=partial(ahead, lambda case: _imprint(imprint, case, unknown))),
     )
 
 
