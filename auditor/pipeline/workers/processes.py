@@ -195,7 +195,7 @@ class Processes:
         """Be the copy: make one part, or what an early task asks for, and leave it in the journal."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its copies
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _die_with_parent(self._parent)
+        die_with_parent(self._parent)
         torch.set_num_threads(1)
         self._to_parent, self._kept.apart = to_parent, None
         self._silent = isinstance(unit, _Early)
@@ -316,7 +316,7 @@ class _Shared:
             self._display.note(text)
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """End this process when its parent ends, however that ends; elsewhere than on Linux its next report ends it."""
     if sys.platform != "linux":
         return
