@@ -60,6 +60,11 @@ class Kept:
         self._journal = Journal(folder)
         self._program = program
         self._tell = tell
+        self._untold = self.units
+
+    def be_copy(self) -> None:
+        """Belong to a copy of the process that keeps the audit: make every part here, and leave it to that to tell."""
+        self.apart, self._untold = None, 0
 
     @property
     def units(self) -> int:
@@ -91,8 +96,9 @@ class Kept:
             unit = whole(found["made"], tensors), float(found["begun"]), float(found["ended"])
         except _DAMAGE:
             return None
-        if not self.taken:
-            self._tell(f"going on with an audit that was interrupted: {self.units} of its parts are done")
+        if self._untold:
+            self._tell(f"going on with an audit that was interrupted: {self._untold} of its parts are done")
+            self._untold = 0
         self.taken += 1
         return unit
 

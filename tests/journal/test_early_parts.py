@@ -65,6 +65,17 @@ def test_early_parts_do_not_keep_the_audit_from_what_is_due(two):
     assert time.monotonic() - begun < 5.0
 
 
+def test_copies_make_one_part_after_another_and_nobody_is_told_of_an_interruption(tmp_path):
+    told: list[str] = []
+    with journaling(tmp_path / "unfinished", "program", told.append) as parts:
+        processes = Processes(parts, jobs=2)
+        with processes.active(Silent()), working(processes):
+            make_ahead([Task(run=partial(slow, f"part {k}")) for k in range(4)], Silent(), Ceiling())
+            makers = [slow(f"part {k}") for k in range(4)]
+    assert len(set(makers)) == 2
+    assert not told
+
+
 def test_a_process_that_is_ended_early_costs_its_parts_nothing(two, tmp_path):
     def once(here: int = os.getpid()) -> int:
         if not (tmp_path / "ended").exists() and os.getpid() != here:

@@ -1,6 +1,7 @@
 """Parts made in processes of their own, several at a time: one that crashes costs its part and nothing else."""
 
 import ctypes
+import enum
 import multiprocessing
 import os
 import signal
@@ -91,7 +92,7 @@ class Processes:
         due = list(reversed(missing.items()))
         if ceiling.seconds is None:
             due.sort(key=lambda one: -one[1].seconds)
-        self._run(dict(due), ceiling)
+        self._run([_Due(key=key, run=task.run, seconds=task.seconds) for key, task in due], ceiling)
 
     def begin(self, tasks: Sequence[Task]) -> Callable[[], None]:
         """Make parts while there is nothing else to do; nothing of them is shown, and none is tried twice."""
@@ -109,24 +110,30 @@ class Processes:
     def _apart(self, key: str, unit: Callable[[], object]) -> None:
         """Make one part that was not made ahead."""
         if not self.is_copy:
-            self._run({key: Task(run=unit)}, Ceiling())
+            self._run([_Due(key=key, run=unit)], Ceiling())
 
-    def _run(self, tasks: dict[str, Task], ceiling: Ceiling) -> None:
-        waiting, tries = deque(tasks), dict.fromkeys(tasks, 0)
+    def _run(self, due: Sequence["_Due"], ceiling: Ceiling) -> None:
+        waiting, tries = deque(due), dict.fromkeys((unit.key for unit in due), 0)
+
+        def next_one() -> _Due | None:
+            if not waiting or ceiling.late(waiting[0].seconds, self._slowness):
+                return None
+            unit = waiting.popleft()
+            tries[unit.key] += 1
+            return unit
+
         try:
             while True:
-                while waiting and self._free and not ceiling.late(tasks[waiting[0]].seconds, self._slowness):
-                    key = waiting.popleft()
-                    tries[key] += 1
-                    self._begin(_Due(key=key, run=tasks[key].run))
-                if not any(isinstance(one.unit, _Due) for one in self._running.values()) and (
-                    self._free or not waiting
-                ):
+                while self._free and (unit := next_one()) is not None:
+                    self._begin(unit, due)
+                if not any(one.is_due for one in self._running.values()) and (self._free or not waiting):
                     break  # what is left would end too late
                 self._begin_early(0 if waiting else self.jobs)
-                for unit, code in self._listen():
-                    if isinstance(unit, _Due) and self._ended(unit.key, code, last=tries[unit.key] >= _TRIES):
-                        waiting.appendleft(unit.key)
+                for one, code in self._listen():
+                    if code is None:
+                        one.go_on(next_one())
+                    elif isinstance(one.unit, _Due) and self._ended(one.unit.key, code, tries[one.unit.key] >= _TRIES):
+                        waiting.appendleft(one.unit)
         except BaseException:
             self._stop()
             raise
@@ -138,21 +145,22 @@ class Processes:
 
     def _begin_early(self, most: int) -> None:
         while self._early and len(self._running) < most:
-            self._begin(self._early.popleft())
+            self._begin(self._early.popleft(), ())
 
-    def _listen(self) -> list[tuple["_Due | _Early", int]]:
-        """Take up what copies tell; return what those that ended made, with their exit codes."""
-        ended = []
-        for reports in wait(list(self._running)):
-            assert isinstance(reports, Connection)
-            one = self._running[reports]
-            if one.listen():
-                continue
-            del self._running[reports]
-            code = one.join()
-            self._note_speed(one)
-            ended.append((one.unit, code))
-        return ended
+    def _listen(self) -> list[tuple["_Running", int | None]]:
+        """Take up what copies tell; return those that made a part, and those that ended, with their exit codes."""
+        told: list[tuple[_Running, int | None]] = []
+        for pipe in wait(list(self._running)):
+            assert isinstance(pipe, Connection)
+            one = self._running[pipe]
+            match one.listen():
+                case _Told.MADE:
+                    self._note_speed(one)
+                    told.append((one, None))
+                case _Told.ENDED:
+                    del self._running[pipe]
+                    told.append((one, one.join()))
+        return told
 
     def _stop(self) -> None:
         self._early.clear()
@@ -165,16 +173,17 @@ class Processes:
         """Seconds that a reference second takes in one of the copies, beside the others; None before any has ended."""
         return self._took / self._worked if self._worked else None
 
-    def _begin(self, unit: "_Due | _Early") -> None:
-        reports, to_parent = self._forking.Pipe(duplex=False)
-        process = self._forking.Process(target=self._work, args=(unit, to_parent), daemon=True)
+    def _begin(self, unit: "_Due | _Early", due: Sequence["_Due"]) -> None:
+        """Copy this process to make a part, and then others of those that are due with it."""
+        pipe, of_copy = self._forking.Pipe()
+        process = self._forking.Process(target=self._work, args=(unit, due, pipe, of_copy), daemon=True)
         with warnings.catch_warnings():
             # Where progress is drawn there is a thread; copies of this process never touch what it holds.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
-        to_parent.close()
+        of_copy.close()
         assert self._display is not None
-        self._running[reports] = _Running(unit, process, reports, self._display)
+        self._running[pipe] = _Running(unit, process, pipe, self._display)
 
     def _note_speed(self, one: "_Running") -> None:
         worked = self._kept.seconds(one.unit.key) if isinstance(one.unit, _Due) else 0.0
@@ -191,16 +200,25 @@ class Processes:
             self._kept.crash(key, f"its process was ended {_TRIES} times, at last by {_signal(-code)}")
         return not last
 
-    def _work(self, unit: "_Due | _Early", to_parent: Connection) -> None:
-        """Be the copy: make one part, or what an early task asks for, and leave it in the journal."""
+    def _work(self, unit: "_Due | _Early", due: Sequence["_Due"], pipe: Connection, of_copy: Connection) -> None:
+        """Be the copy: make parts as the parent names them, or what an early task asks for, and leave them."""
+        pipe.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its copies
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(self._parent)
         torch.set_num_threads(1)
-        self._to_parent, self._kept.apart = to_parent, None
+        self._to_parent = of_copy
+        self._kept.be_copy()
         self._silent = isinstance(unit, _Early)
+        by_key = {one.key: one for one in due}
         try:
             unit.run()
+            while not self._silent:
+                self.report("made")
+                key = of_copy.recv()
+                if key is None:
+                    return
+                by_key[key].run()
         except Exception:  # noqa: BLE001 - raised again in the parent, which makes the part itself
             sys.exit(_BROKE)
 
@@ -222,10 +240,11 @@ class Processes:
 
 @record
 class _Due:
-    """A part that the audit waits for, by its key."""
+    """A part that the audit waits for, by its key, and the work that is planned for it."""
 
     key: str
     run: Callable[[], object]
+    seconds: float = 0.0
 
 
 @record
@@ -235,25 +254,43 @@ class _Early:
     run: Callable[[], object]
 
 
-class _Running:
-    """A copy at work, and what is shown of it."""
+class _Told(enum.Enum):
+    """What a copy told."""
 
-    def __init__(self, unit: _Due | _Early, process: ForkProcess, reports: Connection, display: Display) -> None:
-        self.unit, self.reports = unit, reports
+    COURSE = enum.auto()
+    MADE = enum.auto()
+    ENDED = enum.auto()
+
+
+class _Running:
+    """A copy at work, and what is shown of it; `unit` is None once it has nothing left to do."""
+
+    def __init__(self, unit: _Due | _Early, process: ForkProcess, pipe: Connection, display: Display) -> None:
+        self.unit: _Due | _Early | None = unit
+        self.is_due = isinstance(unit, _Due)
+        self._pipe = pipe
         self._begun = time.monotonic()
         self._process, self._display = process, display
         self._shown = ExitStack()
         self._advance: Callable[[float], None] = lambda fraction: None
 
+    def go_on(self, unit: _Due | None) -> None:
+        """Let the copy make another part, or end."""
+        self.unit, self._begun = unit, time.monotonic()
+        with suppress(OSError):  # a copy that is gone is met where it is listened to
+            self._pipe.send(None if unit is None else unit.key)
+
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Seconds since it began its part."""
         return time.monotonic() - self._begun
 
-    def listen(self) -> bool:
-        """Show what the copy told; return whether it may tell more."""
+    def listen(self) -> _Told:
+        """Show what the copy told, and say what it was."""
         try:
-            match self.reports.recv():
+            match self._pipe.recv():
+                case ("made",):
+                    return _Told.MADE
                 case ("unit", title, seconds):
                     self._advance = self._shown.enter_context(self._display.unit(title, seconds))
                 case ("done",):
@@ -263,8 +300,8 @@ class _Running:
                 case ("note", text):
                     self._display.note(text)
         except (EOFError, OSError):
-            return False
-        return True
+            return _Told.ENDED
+        return _Told.COURSE
 
     def join(self) -> int:
         """Return the exit code, negative for a signal."""
@@ -282,7 +319,7 @@ class _Running:
 
     def _close(self) -> None:
         self._shown.close()
-        self.reports.close()
+        self._pipe.close()
         self._process.close()
 
 
