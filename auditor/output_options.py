@@ -43,13 +43,13 @@ class ScanFiles:
 
 @declaration
 class JobsOption:
-    """How many processes make the parts of audits, one thread each; None is this process alone."""
+    """How many processes make the parts of audits, one thread each; None suits the network."""
 
     jobs: int | None = _work(
         None,
         Whole(1, 256),
         "Processes that attack side by side, one thread each; one that crashes costs its attack alone.",
-        default_words="none beside this one",
+        default_words="one a core for small networks, else none beside this one",
     )
 
 
@@ -76,7 +76,7 @@ class PlanOptions:
     """With how many processes a scan is planned, and what is printed."""
 
     jobs: int | None = _work(
-        None, Whole(1, 256), "Processes that the scan would have, as its own --jobs.", default_words="none beside it"
+        None, Whole(1, 256), "Processes that the scan would have, as its own --jobs.", default_words="as for scan"
     )
     json: bool = _output(False, Switch(), "Print JSON and nothing else.")
 

@@ -1,21 +1,28 @@
-"""Kill scans with SIGKILL at random moments, go on, and compare what comes out with a scan that was left alone.
+"""End fl-audit with SIGKILL at random moments, go on, and compare what comes out with a run that was left alone.
 
-Usage: python benchmarks/interruptions.py [--kills 50] [--seed 0] [--folder FOLDER] [MODEL]
+Usage: python benchmarks/interruptions.py [--kills 50] [--seed 0] [--folder FOLDER] [--only NAME]
 
-A scan is killed after a random part of the time that an undisturbed one takes, and the same command is run again, and
-killed again, until one comes to its end; then the next begins. Documents must be equal but for times
-(`auditor.results.repeatable`). MODEL is a factory; without one it is a small net of three convolutions.
+Takes turns among a scan as it is (a process a core), one with a single copy, a study and a comparison of two models.
+Each is killed after a random part of the time that an undisturbed one takes, and the same command is run again, up to
+four kills; then it is let come to its end. Half of the kills end the process alone, half everything that it started.
+Documents must be equal but for times, and no finished parts may stay behind. Then, on a disk of 1 MB and in a folder
+that cannot be written, a scan must tell it; two scans and two studies in one folder must not mix. Disks and users need
+root: without it they are told as not tried.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +35,84 @@ SMALL = """
 import torch
 from torch import nn
 
-def net():
+def net(width=8):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv3d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv3d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)
+        nn.Conv3d(3, width, 3, 2, 1), nn.ReLU(), nn.Conv3d(width, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(256, 10),
     )
+
+def narrow():
+    return net(4)
 """
+STUDY = """
+[study]
+title = "Interrupted"
+clips = ["park_walker", "hand_box"]
+seeds = [0]
+[preset.fast]
+steps = 20
+[[model]]
+name = "net"
+kind = "raw"
+model = "{net}:net"
+input_shape = [3, 4, 16, 16]
+[[grid]]
+references = [0]
+null_seeds = 1
+[[attacks]]
+references = [0]
+run = ["gradient-matching", "least-squares-matching"]
+[[claim]]
+name = "leak"
+text = "They leak"
+measure = "lead"
+of = {{ references = [0] }}
+margin = 1.0
+"""
+# A command is let come to its end after so many kills.
+_KILLS_EACH = 4
+_SHAPE = ("--input-shape", "3,4,16,16", "--device", "cpu")
 
 
-def command(model: str, out: Path, *more: str) -> list[str]:
-    return [sys.executable, __file__, "--child", "scan", model, "--input-shape", "3,4,16,16", "--out", str(out), *more]
+@dataclass(frozen=True)
+class Case:
+    """A command without its folder, what it writes there, and where it keeps what is finished (empty: for good)."""
+
+    name: str
+    arguments: tuple[str, ...]
+    written: Callable[[Path], Any]
+    unfinished: str = "unfinished"
+
+
+def cases(folder: Path) -> list[Case]:
+    (folder / "net.py").write_text(SMALL)
+    (folder / "study.toml").write_text(STUDY.format(net=folder / "net.py"))
+    net = f"{folder / 'net.py'}:net"
+    narrow = f"{folder / 'net.py'}:narrow"
+    return [
+        Case("scan", ("scan", net, *_SHAPE), audit),
+        Case("scan --jobs 1", ("scan", net, *_SHAPE, "--jobs", "1"), audit),
+        Case("study", ("study", str(folder / "study.toml"), "--device", "cpu", "--jobs", "1"), study, unfinished=""),
+        Case("compare", ("compare", net, narrow, *_SHAPE), comparison),
+    ]
+
+
+def audit(out: Path) -> Any:
+    return without_times(json.loads((out / "results.json").read_text()))
+
+
+def study(out: Path) -> Any:
+    found = json.loads((out / "study.json").read_text())
+    del found["times"], found["tool"]["command"]
+    return found
+
+
+def comparison(out: Path) -> Any:
+    found = without_times(json.loads((out / "comparison.json").read_text()))
+    for run in (run for candidate in found["candidates"] for run in candidate["runs"]):
+        del run["audit_id"]
+    return found, [without_times(json.loads(path.read_text())) for path in sorted((out / "audits").glob("*.json"))]
 
 
 def child(arguments: list[str]) -> None:
@@ -45,55 +120,143 @@ def child(arguments: list[str]) -> None:
     from auditor.attack import PRESETS
     from auditor.cli.main import main
 
-    PRESETS["fast"] = replace(PRESETS["fast"], steps=10, probes=2, seconds=10.0)
+    fast = PRESETS["fast"]
+    attacks = tuple(a for a in fast.attacks if a.closed_form or a.name.startswith("least-squares-matching"))
+    # Least squares takes 20 products of two steps at least; a tenth of the work is too little to enlarge clips.
+    PRESETS["fast"] = replace(fast, steps=45, probes=2, seconds=25.0, attacks=attacks)
     sys.argv = ["fl-audit", *arguments]
     main()
 
 
-def document(out: Path) -> Any:
-    return without_times(json.loads((out / "results.json").read_text()))
+def begin(case: Case, out: Path, *more: str, user: int | None = None) -> subprocess.Popen[str]:
+    program = [sys.executable, __file__, "--child", *case.arguments, "--out", str(out), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        user=user,
+    )  # fmt: skip
+
+
+def kill(running: subprocess.Popen[str], everything: bool) -> None:
+    """End a process, and all that it started at once or after a moment in which they are alone."""
+    if not everything:
+        running.kill()
+        running.communicate()
+        time.sleep(0.2)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+
+
+def undisturbed(case: Case, out: Path) -> tuple[int, float, Any]:
+    begun = time.monotonic()
+    running = begin(case, out)
+    told = running.communicate()[1]
+    if not out.exists():
+        raise SystemExit(f"{case.name} wrote nothing: {told}")
+    return running.returncode, time.monotonic() - begun, case.written(out)
+
+
+def interrupted(case: Case, out: Path, seconds: float, kills: int, drawn: random.Random) -> tuple[int, int, list[int]]:
+    """Kill a command so many times at most, let it end; return its exit code, the kills, and parts done at each."""
+    kept: list[int] = []
+    while True:
+        running = begin(case, out)
+        try:
+            limit = drawn.uniform(0.05, 1.0) * seconds if len(kept) < kills else None
+            running.communicate(timeout=limit)
+            return running.returncode, len(kept), kept
+        except subprocess.TimeoutExpired:
+            kill(running, everything=drawn.random() < 0.5)
+            kept.append(len(list(out.glob(f"{case.unfinished or 'units'}/*.json"))))
+
+
+def killed(every: list[Case], folder: Path, kills: int, drawn: random.Random) -> int:
+    """Kill in turns until there were so many kills; return how many runs came out otherwise."""
+    whole = {case.name: undisturbed(case, folder / f"whole {case.name}") for case in every}
+    for name, (code, seconds, _) in whole.items():
+        print(f"{name}, undisturbed: exit code {code}, {seconds:.0f} s", flush=True)
+    done = wrong = ended = 0
+    while done < kills:
+        for case in every:
+            out = folder / "killed"
+            shutil.rmtree(out, ignore_errors=True)
+            code, seconds, wanted = whole[case.name]
+            got, count, kept = interrupted(case, out, seconds, min(_KILLS_EACH, kills - done), drawn)
+            left = bool(case.unfinished) and (out / case.unfinished).exists()
+            same = got == code and case.written(out) == wanted and not left
+            done, ended, wrong = done + count, ended + 1, wrong + (not same)
+            print(f"{case.name}: killed with {kept} parts done; {'equal' if same else 'DIFFERENT'}", flush=True)
+    print(f"{done} kills, {ended} runs came to their end, {wrong} differ from the undisturbed ones", flush=True)
+    return wrong
+
+
+def told(running: subprocess.Popen[str]) -> tuple[int, str]:
+    said = running.communicate()[1].strip().splitlines()
+    return running.returncode, next((line for line in reversed(said) if "fl-audit:" in line), said[-1] if said else "")
+
+
+def full_disk(case: Case, folder: Path) -> None:
+    """Scan on a disk of 1 MB: it must say what was not written."""
+    disk = folder / "disk"
+    disk.mkdir(exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        print("disk of 1 MB: not tried, nothing can be mounted here")
+        return
+    try:
+        code, said = told(begin(case, disk / "report"))
+        left = sorted(p.name for p in (disk / "report").rglob("*") if p.is_file())
+        print(f"disk of 1 MB: exit code {code}, {said!r}; {left} written", flush=True)
+    finally:
+        subprocess.run(["umount", disk], check=False)
+
+
+def read_only(case: Case, folder: Path) -> None:
+    """Scan into a folder of another user: it must be refused before any work."""
+    if os.getuid():
+        print("read-only folder: not tried, this needs another user")
+        return
+    locked = folder / "locked"
+    locked.mkdir(mode=0o555, exist_ok=True)
+    for path in (folder, folder / "net.py", folder / "study.toml"):
+        path.chmod(0o755)
+    begun = time.monotonic()
+    code, said = told(begin(case, locked / "report", user=65534))
+    print(f"read-only folder: exit code {code} after {time.monotonic() - begun:.0f} s, {said!r}", flush=True)
+
+
+def two_at_once(case: Case, folder: Path) -> int:
+    """Begin the same command twice in one folder: one must be told, and the other end as if it were alone."""
+    out = folder / "shared"
+    shutil.rmtree(out, ignore_errors=True)
+    code, _, wanted = undisturbed(case, folder / "alone")
+    both = [begin(case, out), begin(case, out)]
+    ends = [told(one) for one in both]
+    refused = [(c, said) for c, said in ends if "another audit is at work" in said]
+    same = len(refused) == 1 and code in [c for c, _ in ends] and case.written(out) == wanted
+    print(f"two at once, {case.name}: {refused}; {'equal' if same else f'DIFFERENT {ends}'}", flush=True)
+    shutil.rmtree(folder / "alone")
+    return not same
 
 
 def main() -> int:
-    """Kill so many times; return 1 where anything differed."""
+    """Kill so many times, and try full and locked folders; return 1 where anything differed."""
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", action="append", help="of the commands that are killed; repeatable")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    if not options.model:
-        (folder / "net.py").write_text(SMALL)
-    model = options.model or f"{folder / 'net.py'}:net"
-    begun = time.monotonic()
-    whole = subprocess.run(command(model, folder / "whole", "--no-resume"), capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
-    wanted, drawn = document(folder / "whole"), random.Random(options.seed)
-    print(f"undisturbed: exit code {whole.returncode}, {seconds:.0f} s", flush=True)
-    kills = ended = wrong = 0
-    while kills < options.kills:
-        shutil.rmtree(folder / "killed", ignore_errors=True)
-        code, kept = None, []
-        while code is None:
-            running = subprocess.Popen(command(model, folder / "killed"), stderr=subprocess.PIPE)
-            limit = drawn.uniform(0.05, 1.1) * seconds if kills < options.kills else None
-            try:
-                code = running.wait(limit)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
-                kills += 1
-                kept.append(len(list((folder / "killed" / "unfinished").glob("*.json"))))
-        ended += 1
-        different = document(folder / "killed") != wanted or code != whole.returncode
-        left = (folder / "killed" / "unfinished").exists()
-        wrong += different or left
-        print(f"scan {ended}: killed with {kept} parts done; {'DIFFERENT' if different else 'equal'}", flush=True)
-    print(f"{kills} kills, {ended} scans came to their end, {wrong} differ from the undisturbed one")
+    every = cases(folder)
+    chosen = [case for case in every if not options.only or case.name in options.only]
+    wrong = killed(chosen, folder, options.kills, random.Random(options.seed)) if options.kills else 0
+    full_disk(every[0], folder)
+    read_only(every[0], folder)
+    wrong += sum(two_at_once(case, folder) for case in (every[0], every[2]))
     return wrong > 0
 
 

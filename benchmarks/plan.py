@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/plan.py [--preset fast] [--max-time 2m] [NET ...]
 
-Seconds are of the processor, so that other programs on the machine do not count, and of one thread unless
-OMP_NUM_THREADS says otherwise. A scan writes its report.
+Seconds are of the processor, so that other programs on the machine do not count, of one attack at a time (`--jobs 1`)
+and of one thread unless OMP_NUM_THREADS says otherwise. A scan writes its report. The peak is that of the largest of
+its processes.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def run(command: str, *arguments: str) -> tuple[str, float, float]:
 def compared(name: str, options: list[str]) -> str:
     """Return a row."""
     model, shape = NETS[name]
-    given = [model, "--input-shape", shape, "--device", "cpu", *options]
+    given = [model, "--input-shape", shape, "--device", "cpu", "--jobs", "1", *options]
     planned = json.loads(run("plan", *given, "--json")[0])
     with tempfile.TemporaryDirectory() as folder:
         _, seconds, peak = scanned(given, Path(folder))

@@ -1,5 +1,6 @@
 """`fl-audit scan`: one audit, and its report."""
 
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -53,6 +54,7 @@ def audit(
     where: ConfigurationOptions,
 ) -> NoReturn:
     """Run a scan, or take its results in place, judge them, write and show the report, and exit with its code."""
+    begun = time.monotonic()  # importing takes seconds of --max-time
     output, printed = split(files.output, files.json)
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]
@@ -69,7 +71,7 @@ def audit(
         baseline, waivers = baseline_of(gate, targets), waivers_of(gate)
         key = content_key(options)
         held = reusable(key, targets) if files.reuse else None
-        found = _results(options, files.quiet, key, unfinished, work) if held is None else held[1]
+        found = _results(options, files.quiet, key, unfinished, work, begun) if held is None else held[1]
         configuration = configuration_file({"config": where.config})
         shown_in = None if configuration is None else configuration.path
         judgement = judged(document.added_to(found), options.fail_on, gate, baseline, waivers, shown_in)
@@ -111,18 +113,25 @@ def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: S
         typer.echo("\n".join(("", *change_lines(results, judgement))))
 
 
-def _results(options: ScanOptions, quiet: bool, key: str, unfinished: Path | None, work: WorkOptions) -> dict[str, Any]:
+def _results(
+    options: ScanOptions, quiet: bool, key: str, unfinished: Path | None, work: WorkOptions, begun: float
+) -> dict[str, Any]:
     with busy("starting"):
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
         from auditor.pipeline import Silent
         from auditor.pipeline import scan as run_scan
+        from auditor.records.ceiling import timed_since
 
     limit = options.max_time or PRESETS[options.preset].seconds
     shown = nullcontext(Silent()) if quiet else progress_display(stderr(), limit)
     with warnings.catch_warnings(), shown as display:
         # Deprecations inside libraries are for developers; everything a user must know is a note or in the results.
         warnings.simplefilter("ignore")
-        with resuming(unfinished, display.note) as parts, side_by_side(options, work, parts, display) as shared:
+        with (
+            timed_since(begun),
+            resuming(unfinished, display.note) as parts,
+            side_by_side(options, work, parts, display) as shared,
+        ):
             found = run_scan(options, shared).results
     return {**found, "tool": {**found["tool"], "key": key}}

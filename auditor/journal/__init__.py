@@ -2,9 +2,9 @@
 
 from auditor.journal.digest import digest_of, parameters_digest, rounded
 from auditor.journal.folder import Journal, stored
-from auditor.journal.keeping import Crashed, Kept, clear, journaling, kept, key_of
+from auditor.journal.keeping import Crashed, Kept, alone, clear, journaling, kept, key_of
 
 __all__ = [
-    "Crashed", "Journal", "Kept", "clear", "digest_of", "journaling", "kept", "key_of", "parameters_digest", "rounded",
-    "stored",
+    "Crashed", "Journal", "Kept", "alone", "clear", "digest_of", "journaling", "kept", "key_of", "parameters_digest",
+    "rounded", "stored",
 ]  # fmt: skip

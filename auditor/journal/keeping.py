@@ -60,6 +60,11 @@ class Kept:
         self._journal = Journal(folder)
         self._program = program
         self._tell = tell
+        self._untold = self.units
+
+    def be_copy(self) -> None:
+        """Belong to a copy of the process that keeps the audit: make every part here, and leave it to that to tell."""
+        self.apart, self._untold = None, 0
 
     @property
     def units(self) -> int:
@@ -91,8 +96,9 @@ class Kept:
             unit = whole(found["made"], tensors), float(found["begun"]), float(found["ended"])
         except _DAMAGE:
             return None
-        if not self.taken:
-            self._tell(f"going on with an audit that was interrupted: {self.units} of its parts are done")
+        if self._untold:
+            self._tell(f"going on with an audit that was interrupted: {self._untold} of its parts are done")
+            self._untold = 0
         self.taken += 1
         return unit
 
@@ -153,7 +159,7 @@ def journaling(folder: Path, program: str, tell: Callable[[str], None] = lambda 
         Another process keeps its units there, or nothing can be written there.
     """
     Journal(folder).check()
-    with _alone(folder):
+    with alone(folder):
         now = Kept(folder, program, tell)
         token = _CURRENT.set(now)
         try:
@@ -232,8 +238,14 @@ def clear(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process, however it ends."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process, however it ends.
+
+    Raises
+    ------
+    UsageError
+        Another process holds it.
+    """
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

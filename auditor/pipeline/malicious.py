@@ -4,9 +4,12 @@ Never part of the verdict: the audit is of an honest server. Beside every result
 before training.
 """
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,21 +26,20 @@ from auditor.attack.malicious import (
 )
 from auditor.errors import AuditError
 from auditor.federated import LocalClient
-from auditor.federated.model_check import check_model, suspicious
+from auditor.federated.model_check import check_model
 from auditor.model.manipulated import imprinted, with_values
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
-from auditor.pipeline.progress import Display
+from auditor.pipeline.planted.manipulation import MaliciousServer, Manipulation
+from auditor.pipeline.progress import Display, Silent
 from auditor.pipeline.run_attack import run_attack, solve
 from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.what_if import MOST_STEPS
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import moving_texture
 from auditor.records import Budget, Ceiling, Clip, Clips, Clock, Probe, Reconstruction, Skipped, Target, Update, record
 from auditor.records.work import charged, counting
-from auditor.results.asides import Check
-from auditor.score import ClipScore, Grade, grade_clip, pair, psnr, score_clip
+from auditor.score import ClipScore, pair, psnr, score_clip
 
-THREAT = "F"
-THREAT_TITLE = "A server that manipulates the model it hands out (active server)"
 # The smallest batch at which hiding in the crowd could work at all, where clients send one clip an update.
 _BATCH = 4
 # 16 bins a clip leave 94% of a batch of any size alone in their bins, if quantiles fit: (1 - 1/16B)^(B-1).
@@ -51,70 +53,17 @@ _ONE = 0.1
 _WIDEST = 20.0
 _PUBLIC = 8
 _CHECK_SECONDS = 10.0
+# Of the work: descents, planned with a margin; the number of steps is what ends them. A closed form of the honest batch
+# has a limit of its own, so that nothing depends on when it runs.
+_DESCENTS, _MARGIN, _CLOSED_SECONDS = 0.6, 1.25, 60.0
+# What is begun ahead should not turn out to have too little work.
+_SURELY = 1.3
 # Gradients of a whole batch that everything but the descents costs: two clients of each of three models, their clips
 # one by one, and the certificates.
 _STEPS_TO_PREPARE = 20.0
+# What a recipe raises that breaks on a net.
+_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, AuditError)
 Because = Literal["not-applicable", "out-of-budget", "failed"]
-# A null control that gains this much on the blind guesses would be no null.
-_NULL_GAIN = 1.0
-
-
-@record
-class Manipulation:
-    """One manipulation and what it brought the server.
-
-    Attributes
-    ----------
-    share, honest_share
-        Cosine of the update below the head with the update of the scored clip alone; for fishing.
-    exact, certified
-        Clips of the batch recovered to 60 dB, and those that the attacker can prove; for the imprint.
-    score, null, honest
-        Of the scored clip: this attack, the same on another client's update, and an honest server's at the same batch.
-    rounds
-        How often the client answered, on the same batch.
-    checks
-        What the client's check of the manipulated model says.
-    """
-
-    name: str
-    change: str
-    batch: int
-    attack: Attack
-    share: float | None = None
-    honest_share: float | None = None
-    exact: int | None = None
-    certified: int | None = None
-    score: ClipScore | None = None
-    null: ClipScore | None = None
-    honest: ClipScore | None = None
-    rounds: int = 1
-    steps: int = 0
-    checks: tuple[Check, ...] = ()
-    skipped: Skipped | None = None
-
-    @property
-    def grade(self) -> Grade | None:
-        """What was demonstrated on the scored clip."""
-        return None if self.score is None else grade_clip(self.score)
-
-    @property
-    def null_at_chance(self) -> bool | None:
-        """Whether the null control stayed at the level of a blind guess."""
-        return None if self.null is None else self.null.gain < _NULL_GAIN
-
-    @property
-    def detected(self) -> tuple[Check, ...]:
-        """Tests of the client that the manipulated model fails."""
-        return suspicious(self.checks)
-
-
-@record
-class MaliciousServer:
-    """All manipulations, and the client's check of the model as audited (a false alarm, or a finding)."""
-
-    audited: tuple[Check, ...]
-    manipulations: tuple[Manipulation, ...]
 
 
 @counting()
@@ -133,10 +82,8 @@ def malicious_server(
     not even hold the preparation, at `pace` a step of the audited batch. What would end after the `ceiling` is left
     out.
     """
-    clock = Clock(seconds)
-    batch = context.protocol.batch if context.protocol.batch > 1 else _BATCH
-    protocol = replace(context.protocol, algorithm="FedSGD", batch=batch, send_buffers=False)
-    honest = replace(context, protocol=protocol, client=context.client.under(protocol))
+    clock, honest = Clock(seconds), _one_gradient(context)
+    batch = honest.protocol.batch
     plans = _plans(batch)
     if _STEPS_TO_PREPARE * pace * batch > seconds * context.protocol.batch:
         why = f"a step is {pace:.2g} s of work, and {max(0.0, seconds):.0f} s were left"
@@ -150,18 +97,21 @@ def malicious_server(
         audited = check_model(honest.target, honest.client, observed[0].clips, observed[0].labels, _CHECK_SECONDS)
     # One descent of the batch (the honest server), two of one clip (fishing and its null).
     three = seconds_per_step(honest, observed[0]) * (1.0 + 2.0 / batch)
-    steps = min(MOST_STEPS, int(0.6 * clock.left / (1.25 * three)))
-    case = _Case(context=honest, observed=observed, gallery=gallery, steps=steps, clock=clock, display=display)
+    steps = min(MOST_STEPS, int(_DESCENTS * clock.left / (_MARGIN * three)))
+    limit = min(_CLOSED_SECONDS, max(1.0, clock.left))
+    case = _Case(context=honest, observed=observed, gallery=gallery, steps=steps, limit=limit, display=display)
+    ceiling = ceiling or Ceiling()
+    make_ahead(_tasks(honest, probes, gallery, steps, limit, pace), display, ceiling)
     base = _honest(case)
     made = []
     for plan, measure in zip(plans, (_imprint, _fishing), strict=True):
-        late = (ceiling or Ceiling()).too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
+        late = ceiling.too_late("what-if", f"malicious server: {plan.name}", seconds / len(plans))
         if late is not None:
             made.append(replace(plan, skipped=late))
             continue
         try:
             made.append(measure(plan, case, base))
-        except (RuntimeError, ValueError, LookupError, ArithmeticError, AuditError) as error:
+        except _DEFECTS as error:
             # A recipe that breaks on this net must not cost the audit; it is told.
             made.append(replace(plan, skipped=_failed(plan, error)))
     return MaliciousServer(audited=audited, manipulations=tuple(made))
@@ -175,13 +125,47 @@ class _Case:
     observed: tuple[Observed, ...]
     gallery: Clip
     steps: int
-    clock: Clock
+    limit: float
     display: Display
 
-    @property
-    def seconds(self) -> float:
-        """A limit for one descent; the number of steps is what ends it."""
-        return max(1.0, self.clock.left)
+
+def malicious_ahead(
+    context: Context, probes: Sequence[Probe], gallery: Clip, seconds: float, pace: float
+) -> tuple[Task, ...]:
+    """Return what makes the attacks of `malicious_server` long before it, where the seconds hold all their steps."""
+    honest = _one_gradient(context)
+    batch = honest.protocol.batch
+    if _SURELY * _MARGIN * MOST_STEPS * pace * (batch + 2.0) / context.protocol.batch > _DESCENTS * seconds:
+        return ()
+    return _tasks(honest, probes, gallery, MOST_STEPS, _CLOSED_SECONDS, pace)
+
+
+def _tasks(
+    honest: Context, probes: Sequence[Probe], gallery: Clip, steps: int, limit: float, pace: float
+) -> tuple[Task, ...]:
+    """Return what makes the attacks on the honest server and on both manipulations, each by itself."""
+    batch = honest.protocol.batch
+    imprint, fishing = _plans(batch)
+    unknown = _skipped(imprint, "not-applicable", "attacked at the same time")
+    case = _Case(context=honest, observed=(), gallery=gallery, steps=steps, limit=limit, display=Silent())
+
+    @counting()
+    def ahead(measure: Callable[[_Case], object]) -> None:
+        with suppress(*_DEFECTS):  # met and told when it is measured
+            measure(replace(case, observed=observe_probes(honest, (probes[0], probes[-1]))))
+
+    return (
+        Task(run=partial(ahead, _honest), seconds=steps * batch * pace),
+        Task(run=partial(ahead, lambda case: _fishing(fishing, case, unknown)), seconds=2.0 * steps * pace),
+        Task(run=partial(ahead, lambda case: _imprint(imprint, case, unknown))),
+    )
+
+
+def _one_gradient(context: Context) -> Context:
+    """Return the set-up in which clients send one gradient of a batch large enough to hide in."""
+    batch = context.protocol.batch if context.protocol.batch > 1 else _BATCH
+    protocol = replace(context.protocol, algorithm="FedSGD", batch=batch, send_buffers=False)
+    return replace(context, protocol=protocol, client=context.client.under(protocol))
 
 
 def _plans(batch: int) -> tuple[Manipulation, ...]:
@@ -324,7 +308,7 @@ def _honest(case: _Case) -> Reconstruction | Skipped:
     """What an honest server gets at the same batch: a closed form if one solves it, else the same descent."""
     view = view_of(case.context, case.observed[0])
     seed = unit_seed(case.context.seed, "malicious", "honest")
-    solved = solve(view, case.seconds, seed)
+    solved = solve(view, case.limit, seed)
     if solved is not None:
         return solved
     with case.display.unit("malicious server: the honest one beside it", 0.0):
@@ -332,7 +316,7 @@ def _honest(case: _Case) -> Reconstruction | Skipped:
 
 
 def _attack(attack: Attack, context: Context, observed: Observed, case: _Case, seed: int) -> Reconstruction | Skipped:
-    budget = Budget(seconds=case.seconds, steps=max(1, case.steps))
+    budget = Budget(seconds=math.inf, steps=max(1, case.steps))
     made = run_attack(attack, view_of(context, observed), budget, seed)
     return replace(made, stage="what-if") if isinstance(made, Skipped) else made
 

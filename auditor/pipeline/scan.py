@@ -36,8 +36,9 @@ from auditor.pipeline.findings import (
 )
 from auditor.pipeline.identity import recognised
 from auditor.pipeline.layerwise.study_layers import LayerStudy, study_layers
-from auditor.pipeline.malicious import MaliciousServer, malicious_server
+from auditor.pipeline.malicious import malicious_ahead, malicious_server
 from auditor.pipeline.membership import ask_membership
+from auditor.pipeline.planted.manipulation import MaliciousServer
 from auditor.pipeline.planted.own_net_control import own_net_control
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import BLANK, each_copied, references_from
@@ -46,6 +47,7 @@ from auditor.pipeline.time_plan import Prepared, TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import run_units, seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest, variants
+from auditor.pipeline.workers import Task, begin_early, suit_workers
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Ceiling, Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.records.arithmetic import compute_exactly
@@ -64,6 +66,8 @@ _WORTH_SAYING = 0.1
 
 # Share of --max-time that is planned as work: the reference machine is busy already, and loading takes its time too.
 WORK = 0.9
+# Of the work: what is left at least when attacks begin, after controls and exposure.
+_LEFT = 0.8
 # Floating-point operations of a forward pass beyond which two clips are attacked unless the user gave some: every clip
 # costs its update, and its residual under every closed form, and each of these is minutes of a core.
 _MOST_FOR_ALL_CLIPS, _FEW_CLIPS = 3e11, 2
@@ -104,6 +108,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     if references.several:
         preset = preset.with_several_references()
     context = trained(target, options, loss_of(options.loss, target))
+    suit_workers(target)
     replayed = None if replay is None or options.replay is None else agreement(replay, options.replay, context)
     times = TimePlan.of(
         preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces, layers=options.layers
@@ -119,6 +124,10 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
         scoring = seconds_to_score(observed[0].probe, lpips)
+        server: tuple[Task, ...] = ()
+        if times.malicious and options.max_time is None:
+            server = malicious_ahead(context, probes, blind, times.malicious * _LEFT * clock.left, pace)
+        server_attacked = begin_early(server)
         display.stage("controls")
         controls = _controls(context, observed, preset, times.controls * clock.left, display, ceiling)
         without_form = left_out(context, observed[0], preset)
@@ -182,6 +191,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
+        server_attacked()
         with threads_for(target):
             manipulated = malicious_server(context, probes, blind, clock.left, pace, display, ceiling)
     return assemble(

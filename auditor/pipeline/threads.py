@@ -13,14 +13,18 @@ _SMALL_CLIP = 50_000
 _SMALL_NET = 2_000_000
 
 
+def is_small(target: Target) -> bool:
+    """Tell whether a net gains next to nothing from a second thread."""
+    spec = target.input
+    values = spec.frames * spec.channels * spec.height * spec.width
+    return values <= _SMALL_CLIP and sum(p.numel() for p in target.parameters.values()) <= _SMALL_NET
+
+
 @contextmanager
 def threads_for(target: Target) -> Iterator[None]:
     """Run small nets on one thread; fixed by size and never by timing, so that results repeat."""
-    spec = target.input
-    values = spec.frames * spec.channels * spec.height * spec.width
-    small = values <= _SMALL_CLIP and sum(p.numel() for p in target.parameters.values()) <= _SMALL_NET
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if small else before)
+    torch.set_num_threads(1 if is_small(target) else before)
     try:
         yield
     finally:

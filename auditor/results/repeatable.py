@@ -13,6 +13,7 @@ DIFFERS: tuple[tuple[str, ...], ...] = (
     ("findings", "*", "results", "*", "enhanced", "*", "seconds"),
     ("scaled_down", "findings", "*", "results", "*", "enhanced", "*", "seconds"),
     ("environment",),
+    ("integrity",),  # digests of all of the above
 )
 
 

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from auditor.journal import alone
 from auditor.journal.folder import Journal
 from auditor.options import StudyOptions
 from auditor.pipeline.scan import choose_device
@@ -26,7 +27,7 @@ def study(plan: Study, options: StudyOptions, tell: Callable[[Progress], None]) 
     Raises
     ------
     UsageError, NotAuditable
-        The file, a model or an option is wrong.
+        The file, a model or an option is wrong, or another study is at work in the folder.
     AuditError
         A process was ended from outside.
     """
@@ -35,14 +36,15 @@ def study(plan: Study, options: StudyOptions, tell: Callable[[Progress], None]) 
     work = work_of(plan, options.preset, device.type)
     journal = Journal(options.out / "units")
     journal.check()
-    ran = run_work(
-        plan,
-        work,
-        plan.efforts[options.preset],
-        journal,
-        jobs=options.jobs or 1,
-        device=device,
-        max_time=options.max_time,
-        tell=tell,
-    )
+    with alone(journal.folder):
+        ran = run_work(
+            plan,
+            work,
+            plan.efforts[options.preset],
+            journal,
+            jobs=options.jobs or 1,
+            device=device,
+            max_time=options.max_time,
+            tell=tell,
+        )
     return study_results(plan, work, options.preset, journal, ran, command=options.command, started=started)

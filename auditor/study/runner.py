@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 import warnings
@@ -16,6 +17,7 @@ import torch
 
 from auditor.errors import AuditError
 from auditor.journal.folder import Journal
+from auditor.pipeline.workers import die_with_parent
 from auditor.records import Ceiling, record
 from auditor.study.cells import StudyUnit, Training, Work
 from auditor.study.contexts import Contexts, program_of, train
@@ -184,6 +186,7 @@ def _begin(folder: str, device: str, clips: tuple[str, ...], training: str | Non
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent(os.getppid())  # it would wait for work for ever
     warnings.simplefilter("ignore")
     # One thread each: then nothing that comes out depends on how many units run at once.
     torch.set_num_threads(1)

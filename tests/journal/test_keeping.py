@@ -114,7 +114,7 @@ def test_a_finished_unit_is_taken_up_with_its_work(tmp_path):
     with counting(), journaling(folder, "p") as parts:
         clock = Clock(10.0)
         first = kept("s", lambda: (1,), counted(1.0, calls))
-        assert clock.used == 2.0
+        assert clock.used == pytest.approx(2.0)
         kept("s", lambda: (2,), counted(2.0, calls))
         assert (parts.added, parts.taken, parts.units) == (2, 0, 2)
     with counting(), journaling(folder, "p", told.append) as parts:

@@ -23,7 +23,7 @@ def planned(seconds: float | None = None, jobs: int | None = None) -> dict:
 
 @pytest.fixture(scope="module")
 def plan() -> dict:
-    return planned()
+    return planned(jobs=1)
 
 
 def test_searches_of_a_scan_share_its_work_and_all_of_it_is_in_the_sum(plan):

@@ -10,10 +10,12 @@ from bench_nets import CLASSES, SPEC, Transformer, pooled, seeded, target_of
 
 from auditor.attack import PRESETS, LinearInversion
 from auditor.federated import make_loss
+from auditor.journal import journaling
 from auditor.pipeline import ScanOptions, Silent, malicious, scan
 from auditor.pipeline.context import set_up
 from auditor.pipeline.documents.asides import malicious_block
 from auditor.pipeline.malicious import malicious_server
+from auditor.pipeline.workers import Processes, begin_early, working
 from auditor.probe import Galleries, canary, shipped_probes
 from auditor.records import FederatedProtocol
 from auditor.report import read_results, write
@@ -54,14 +56,17 @@ def vivit_equal():
 
 def small(make, seconds=300.0, **protocol):
     """The block alone, for a net at 4x16x16."""
+    made = malicious_server(*attacked(make, **protocol), seconds, 0.01, Silent())
+    return {"malicious_server": document(malicious_block(made))}
+
+
+def attacked(make, **protocol):
+    """What is attacked: a context, probes and a gallery."""
     target = target_of(seeded(make))
     loss = make_loss(protocol.get("loss", "cross-entropy"), target.output, CLASSES)
     context = set_up(target, FederatedProtocol(**protocol), torch.device("cpu"), 0, loss)
     probes = (*shipped_probes(SPEC, 1), canary(SPEC, 0))
-    blind = Galleries(SPEC, probes)[probes[0].name]
-    return {
-        "malicious_server": document(malicious_block(malicious_server(context, probes, blind, seconds, 0.01, Silent())))
-    }
+    return context, probes, Galleries(SPEC, probes)[probes[0].name]
 
 
 def by_name(results):
@@ -99,6 +104,22 @@ def test_nulls_are_at_chance_and_changes_are_detectable(name, request):
         assert "detectable" in m["answer"]
     assert server["audited"]
     assert all(c["passed"] is not False for c in server["audited"])
+
+
+def test_what_was_attacked_early_is_what_the_server_asks_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(malicious, "MOST_STEPS", 20)
+    case = attacked(pooled)
+    with journaling(tmp_path / "unfinished", "program") as parts:
+        processes = Processes(parts, jobs=2)
+        with processes.active(Silent()), working(processes):
+            begin_early(malicious.malicious_ahead(*case, 300.0, 0.01))()
+            before = set(parts.folder.glob("*.json"))
+            made = malicious_server(*case, 300.0, 0.01, Silent())
+            assert set(parts.folder.glob("*.json")) == before
+            assert len(before) == 4  # the honest server, an imprint and its null, a clip that was fished for
+    alone = malicious_server(*case, 300.0, 0.01, Silent())
+    assert document(malicious_block(made)) == document(malicious_block(alone))
+    assert not malicious.malicious_ahead(*case, 1.0, 0.01)  # too little work for all steps
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from auditor.records import (
     repeated,
     work_of,
 )
+from auditor.records.ceiling import timed_since
 from auditor.results.repeatable import without_times
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,7 @@ READS_A_CLOCK = {
     "auditor/study/run.py": "the date of the study",
     "auditor/study/runner.py": "processor time of a unit, told",
     "auditor/study/unit.py": "processor time of a unit, told",
+    "auditor/cli/scan.py": "when the command began, for --max-time",
     "auditor/cli/progress.py": "what is shown while one waits",
     "auditor/pipeline/forecast/costs.py": "seconds of the steps that a plan times",
     "auditor/pipeline/forecast/forecast.py": "seconds of the gradient that a plan times",
@@ -181,6 +183,10 @@ def test_a_ceiling_admits_what_ends_in_time_at_the_speed_so_far(monkeypatch):
     assert ceiling.too_late("invert", "d") is not None
     assert [c.what for c in ceiling.cuts] == ["c", "d"]
     assert Ceiling().too_late("invert", "e", 1e9) is None
+    now[0] = 130.0
+    with timed_since(20.0):
+        assert Ceiling(100.0).over  # what went before it was made counts
+    assert not Ceiling(100.0).over
 
 
 def test_the_number_of_threads_changes_no_plan():

@@ -20,8 +20,8 @@ from auditor.pipeline.documents.model import layer_blocks, model_block, probe_bl
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, Result
 from auditor.pipeline.identity import Identity
-from auditor.pipeline.malicious import MaliciousServer, Manipulation
 from auditor.pipeline.membership import Asked, ClipAsked, Membership
+from auditor.pipeline.planted.manipulation import MaliciousServer, Manipulation
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.what_if import Variant

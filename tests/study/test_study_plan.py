@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import UsageError
+from auditor.journal import alone
 from auditor.options import StudyOptions
-from auditor.study import lay_out, read_study
+from auditor.study import lay_out, read_study, study
 from auditor.study.cells import work_of
 
 ROOT = Path(__file__).parents[2]
@@ -179,3 +180,11 @@ def test_units_of_one_device_are_not_taken_for_those_of_another(tmp_path):
     here, there = set(work_of(plan, "fast").keys), set(work_of(plan, "fast", "cuda").keys)
     assert here == set(work_of(plan, "fast", "cpu").keys)
     assert not here & there
+
+
+def test_a_second_study_in_a_folder_is_told(tmp_path):
+    folder = tmp_path / "out" / "units"
+    folder.mkdir(parents=True)
+    options = StudyOptions(out=tmp_path / "out", device="cpu")
+    with alone(folder), pytest.raises(UsageError, match="at work in"):
+        study(read_study(written(tmp_path, FILE)), options, lambda progress: None)

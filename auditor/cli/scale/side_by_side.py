@@ -29,20 +29,23 @@ def side_by_side(options: ScanOptions, work: JobsOption, parts: Any, display: An
         make_on_cluster(options, work.engine, work.jobs, parts.folder, display.note)
         yield display
         return
-    if work.jobs is None and work.shard is None:
-        yield display
-        return
     from auditor.content_key import program_key
     from auditor.journal import journaling
-    from auditor.pipeline.workers import Processes, Shard, Workers, check_device, working
+    from auditor.pipeline.workers import Processes, Shard, Workers, check_device, shared_by_copies, working
+
+    if work.jobs is not None:
+        check_device(options.device)
+    copies = shared_by_copies(options.device)
+    if work.shard is None and not copies:
+        yield display
+        return
 
     with ExitStack() as stack:
         if parts is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             parts = stack.enter_context(journaling(folder / "parts", program_key()))
         workers: Workers | None = None
-        if work.jobs is not None:
-            check_device(options.device)
+        if copies:
             workers = processes = Processes(parts, work.jobs)
             display = stack.enter_context(processes.active(display))
         if work.shard is not None:

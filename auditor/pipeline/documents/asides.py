@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from auditor.pipeline.documents.pictures import thumbnail
-from auditor.pipeline.malicious import THREAT, THREAT_TITLE, MaliciousServer, Manipulation
 from auditor.pipeline.membership import RULE, Asked, ClipAsked, Membership
+from auditor.pipeline.planted.manipulation import THREAT, THREAT_TITLE, MaliciousServer, Manipulation
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant
 from auditor.records import Skipped

@@ -29,8 +29,8 @@ from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.identity import Identity
 from auditor.pipeline.layerwise.study_layers import LayerStudy
-from auditor.pipeline.malicious import MaliciousServer
 from auditor.pipeline.membership import Membership
+from auditor.pipeline.planted.manipulation import MaliciousServer
 from auditor.pipeline.planted.own_net_control import doubt
 from auditor.pipeline.references import Copied, References
 from auditor.pipeline.what_if import Variant

@@ -18,6 +18,8 @@ from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
 from auditor.pipeline.deep.scaled_down import seconds_for_smaller
 from auditor.pipeline.findings import SECONDS_TO_SCORE, seconds_to_score
 from auditor.pipeline.forecast import costs
+from auditor.pipeline.layerwise.single_layers import MOST_STEPS as LAYER_STEPS
+from auditor.pipeline.layerwise.single_layers import SEARCHES
 from auditor.pipeline.progress import Silent
 from auditor.pipeline.references import References, references_from
 from auditor.pipeline.scan import (
@@ -34,6 +36,7 @@ from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.units import MOST_TO_TRY, Planned, Ran, run_one, run_units, seconds_per_step
 from auditor.pipeline.what_if import MOST_STEPS
+from auditor.pipeline.workers import processes_for, shared_by_copies
 from auditor.records import Ceiling, Clock, Outcome, Reconstruction, Skipped, record
 from auditor.records.work import charge
 from auditor.results.encode import document
@@ -108,7 +111,7 @@ def forecast(options: ScanOptions, jobs: int | None = None) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads if jobs is None else 1)
     try:
-        return document(_Course(options, jobs or 1, device).told())
+        return document(_Course(options, jobs, device).told())
     finally:
         torch.set_num_threads(threads)
 
@@ -116,10 +119,11 @@ def forecast(options: ScanOptions, jobs: int | None = None) -> dict[str, Any]:
 class _Course:
     """A scan as far as it is the same for every budget, and then stage by stage."""
 
-    def __init__(self, options: ScanOptions, jobs: int, device: torch.device) -> None:
-        self._options, self._jobs, self._display = options, jobs, Silent()
+    def __init__(self, options: ScanOptions, jobs: int | None, device: torch.device) -> None:
+        self._options, self._display = options, Silent()
         started = process_time()
         target = load_target(options, device)
+        self._jobs = jobs or (shared_by_copies(options.device) and processes_for(target)) or 1
         self._preset = preset = for_size(PRESETS[options.preset], target, options, self._display)
         self._references = references_from(options.reference, target.input)
         if self._references.several:
@@ -170,7 +174,10 @@ class _Course:
 
     def _go(self) -> None:
         options, preset, observed = self._options, self._preset, self._observed
-        times = TimePlan.of(preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces)
+        times = TimePlan.of(
+            preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces,
+            layers=options.layers,
+        )  # fmt: skip
         left = self._seconds
         left -= self._add("controls", "controls", 1, costs.controls(preset.attacks, tuple(PLANTED), self._pace))
         share = times.exposure * min(left, MOST_FOR_EXPOSURE * preset.seconds)
@@ -189,9 +196,11 @@ class _Course:
         left -= self._enhancement(times.seconds_to_enhance(left, 0.0), findings, len(observed[0].probe.clip))
         if times.what_if and left > 0.0:
             left -= self._variants(times.seconds_for_what_if(left))
+        if times.layers and left > 0.0:
+            left -= self._layers(times.seconds_for_layers(left))
         if times.malicious and left > 0.0:
             each = self._pace * MOST_STEPS * _MALICIOUS / self._context.protocol.batch
-            self._add("what-if", "malicious server", 3, min(0.6 * left, each))
+            self._add("what-if", "malicious server", 3, min(0.6 * left, each), side_by_side=True)
 
     def _add(self, stage: str, what: str, runs: int, work: float, *, side_by_side: bool = False) -> float:
         seconds = self._speed * work
@@ -242,6 +251,18 @@ class _Course:
             if count:
                 self._add("enhance", name, count, count * each[name], side_by_side=True)
         return share - left
+
+    def _layers(self, share: float) -> float:
+        """Add single layers and the search for a set of them: what they are allowed, or all steps where these are less.
+
+        A layer is attacked alone and left out, and so is the whole update; the search takes as much again.
+        """
+        sent = frozenset(self._context.protocol.sent)
+        layers = [x for x in self._context.target.layers if sent.intersection(x.parameters)]
+        due = len(layers) if self._options.layers is None else min(len(layers), self._options.layers)
+        runs = 2 * due + 1
+        each = SEARCHES * LAYER_STEPS * self._pace
+        return self._add("layers", "single layers", runs, min(share, 2.0 * runs * each), side_by_side=True)
 
     def _variants(self, share: float) -> float:
         exposed = next((p.work for p in self._parts if p.stage == "expose"), 0.0)

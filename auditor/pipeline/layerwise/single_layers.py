@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -10,14 +11,16 @@ from auditor.exposure import Exposed
 from auditor.pipeline.documents.model import determined
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.progress import Display
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
 
 # Beyond this a search on one part gains little, and others wait for the work.
 MOST_STEPS = 300
 # Searches that meet a part, on average: least squares and a descent, where no closed form solves it.
-_SEARCHES = 2.0
+SEARCHES = 2.0
 # What a search computes besides its steps.
 _MARGIN = 1.25
+_WHOLE = "whole update"
 # Of the work: the rest is for sets of layers.
 _SINGLE = 0.6
 
@@ -81,7 +84,8 @@ def attack_layers(
         )
     effort = EqualEffort(preset=preset, seconds=_MARGIN * steps * pace, steps=steps)
     everything = subject.context.protocol.sent
-    whole = recover(subject, everything, effort, display, "whole update")
+    _ahead(subject, due, effort, display, ceiling)
+    whole = recover(subject, everything, effort, display, _WHOLE)
     made: list[LayerAttack] = []
     why = "" if len(due) == len(layers) else f"{len(due)} of {len(layers)} layers were asked for"
     for layer in due:
@@ -89,13 +93,12 @@ def attack_layers(
         if late is not None or (made and clock.left <= 0.0):
             why = f"the work held {len(made)} of {len(layers)} layers" if late is None else late.reason
             break
-        own = [name for name in everything if name in layer.parameters]
-        rest = [name for name in everything if name not in layer.parameters]
+        (alone, own), (without, rest) = _parts(layer, everything)
         made.append(
             LayerAttack(
                 layer=layer,
-                alone=recover(subject, own, effort, display, f"{layer.name} alone"),
-                without=recover(subject, rest, effort, display, f"without {layer.name}") if rest else None,
+                alone=recover(subject, own, effort, display, alone),
+                without=recover(subject, rest, effort, display, without) if rest else None,
             )
         )
     return LayerAttacks(
@@ -107,6 +110,27 @@ def attack_layers(
         of=len(layers),
         left_out=why,
     )
+
+
+def _parts(layer: Layer, everything: Sequence[str]) -> tuple[tuple[str, list[str]], tuple[str, list[str]]]:
+    """Return what is sent of a layer, and the rest, each with its title."""
+    own = [name for name in everything if name in layer.parameters]
+    rest = [name for name in everything if name not in layer.parameters]
+    return (f"{layer.name} alone", own), (f"without {layer.name}", rest)
+
+
+def _ahead(subject: Subject, due: Sequence[Layer], effort: EqualEffort, display: Display, ceiling: Ceiling) -> None:
+    """Let attacks on all parts be made side by side; the rest of an update has more to attack than a layer."""
+    everything = subject.context.protocol.sent
+    pairs = [_parts(layer, everything) for layer in due]
+    large = [(_WHOLE, list(everything)), *(rest for _, rest in pairs)]
+    parts = [(one, 1.0) for one in large] + [(one, 0.5) for one, _ in pairs]
+    tasks = [
+        Task(run=partial(recover, subject, names, effort, display, title), seconds=share * SEARCHES * effort.seconds)
+        for (title, names), share in parts
+        if names
+    ]
+    make_ahead(tasks, display, ceiling)
 
 
 def by_promise(subject: Subject, exposed: Exposed | None, gradients: Mapping[str, Tensor]) -> Sequence[Layer]:
@@ -142,4 +166,4 @@ def _steps(seconds: float, pace: float, layers: int) -> int:
 
 def _cost(steps: int, pace: float, layers: int) -> float:
     """Return the seconds of attacks on every layer alone and left out, and once on the whole update."""
-    return _MARGIN * steps * pace * _SEARCHES * (2 * layers + 1)
+    return _MARGIN * steps * pace * SEARCHES * (2 * layers + 1)

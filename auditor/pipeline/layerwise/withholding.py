@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from auditor.attack import Preset
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.layerwise.single_layers import LayerAttack, LayerAttacks
 from auditor.pipeline.progress import Display
+from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
 from auditor.score import Grade
 
@@ -103,7 +105,9 @@ def withhold(
         late = ceiling.too_late("layers", "layers to keep back", effort.seconds * tries)
         if clock.left <= 0.0 or late is not None:
             return Withholding(steps=tuple(steps), reason="the work ended before a set was found")
-        tried = [(one, _attack(found, [*chosen, one], effort, display)) for one in others[:tries]]
+        grow = [partial(_attack, found, [*chosen, one], effort, display) for one in others[:tries]]
+        make_ahead([Task(run=run, seconds=effort.seconds) for run in grow], display, ceiling)
+        tried = [(one, run()) for one, run in zip(others, grow, strict=False)]
         grown = [(one, made) for one, made in tried if made is not None]
         if not grown:
             break

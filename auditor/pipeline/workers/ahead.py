@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from auditor.pipeline.progress import Display
-from auditor.records import Ceiling, record
+from auditor.records import Ceiling, Target, record
 
 
 @record
@@ -22,6 +22,14 @@ class Workers(Protocol):
 
     def make(self, tasks: Sequence[Task], display: Display, ceiling: Ceiling, *, split: bool = True) -> None:
         """Make what is missing of the parts that the tasks ask for; the audit itself makes what is left."""
+        ...
+
+    def suit(self, target: Target) -> None:
+        """Choose how many do the work of an audit of this network, where nobody has told."""
+        ...
+
+    def begin(self, tasks: Sequence[Task]) -> Callable[[], None]:
+        """Make parts while somebody is idle; return what waits for them."""
         ...
 
 
@@ -48,3 +56,26 @@ def make_ahead(tasks: Sequence[Task], display: Display, ceiling: Ceiling, *, spl
     workers = _WORKERS.get()
     if workers is not None and tasks:
         workers.make(tasks, display, ceiling, split=split)
+
+
+def suit_workers(target: Target) -> None:
+    """Tell whoever makes parts which network they are of."""
+    workers = _WORKERS.get()
+    if workers is not None:
+        workers.suit(target)
+
+
+def begin_early(tasks: Sequence[Task]) -> Callable[[], None]:
+    """Let tasks run that the audit comes to much later, while somebody is idle, longest first.
+
+    Each leaves the parts that it asks for. Nothing depends on whether it does: a part that is asked for otherwise in
+    the end is made then.
+
+    Returns
+    -------
+    What is called before the audit asks for the parts: it begins what is left of the tasks, and waits for all.
+    """
+    workers = _WORKERS.get()
+    if workers is None or not tasks:
+        return lambda: None
+    return workers.begin(sorted(tasks, key=lambda task: -task.seconds))

@@ -1,11 +1,11 @@
 """One machine's share of an audit's parts, where several machines have no folder in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from auditor.journal import Kept, key_of
 from auditor.pipeline.progress import Display
 from auditor.pipeline.workers.ahead import Task, Workers
-from auditor.records import Ceiling
+from auditor.records import Ceiling, Target
 
 
 class ShareMade(Exception):
@@ -62,6 +62,15 @@ class Shard:
         self._here += sum(self._kept.done(key) for key in keyed)
         if self._here < self._all:
             raise ShareMade(self._here, self._all)
+
+    def suit(self, target: Target) -> None:
+        """Let those within this machine suit themselves to the network."""
+        if self._within is not None:
+            self._within.suit(target)
+
+    def begin(self, tasks: Sequence[Task]) -> Callable[[], None]:
+        """Begin nothing: what comes after the attacks is made where shares are put together."""
+        return lambda: None
 
 
 __all__ = ["Shard", "ShareMade"]
