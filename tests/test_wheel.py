@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODEL = f"{ROOT / 'tests' / 'models_for_scans.py'}:vivit"
+MODEL = f"{ROOT / 'tests' / 'gate' / 'story_nets.py'}:transformer"
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,17 @@ def test_it_scans_from_another_folder(wheel, tmp_path):
         "fast = PRESETS['fast']\n"
         "closed = tuple(a for a in fast.attacks if a.closed_form)\n"
         "PRESETS['fast'] = dataclasses.replace(fast, attacks=closed, probes=1, seconds=600.0)\n"
-        f"sys.argv = ['fl-audit', 'scan', {MODEL!r}, '--input-shape', '3,8,32,32']\n"
+        f"sys.argv = ['fl-audit', 'scan', {MODEL!r}, '--arg', 'learned=true', '--input-shape', '3,4,16,16']\n"
         "from auditor.cli.main import main\nmain()\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "EXACT" in done.stdout or "exact" in done.stdout
+    assert "FAIL" in done.stdout
     for name in ("results.json", "report.html", "report.pdf"):
         assert (tmp_path / "fl-audit-report" / name).stat().st_size > 10_000
-    enhanced = json.loads((tmp_path / "fl-audit-report" / "results.json").read_text())["findings"][0]["results"]
+    finding = json.loads((tmp_path / "fl-audit-report" / "results.json").read_text())["findings"][0]
+    enhanced = finding["results"]
+    assert finding["grade"] == "EXACT"
     assert any(made["method"] == "DAT-light" for result in enhanced for made in result["enhanced"])

@@ -11,6 +11,8 @@ _LIMITS = (0.1, 4.0, 7.0, 9.0)
 _MOST = 10.0
 # An exact inner value with as many numbers as the clip holds is the clip in another form, as far as counting tells.
 WHOLE_MAP = 1.0
+# Relative error of an inner value that counts as recovered; another clip's must lie further away.
+EXACT_MAP = 1e-2
 
 
 def band(score: float) -> Band:

@@ -12,10 +12,8 @@ from auditor.pipeline.units import Ran
 from auditor.probe import alike
 from auditor.records import Reconstruction, RecoveredActivation, record
 from auditor.results.findings import MappedClip
+from auditor.results.severity import EXACT_MAP
 from auditor.score import Severity, severity_of_map
-
-# Relative error of an inner value that counts as recovered; another clip's must lie further away.
-RECOVERED = 1e-2
 
 
 @record
@@ -128,5 +126,5 @@ def _error(made: Tensor, truth: Tensor) -> float:
 
 
 def _holds(clip: MappedClip) -> bool:
-    right = clip.error is not None and clip.error <= RECOVERED
-    return right and clip.null_error is not None and clip.null_error > RECOVERED
+    right = clip.error is not None and clip.error <= EXACT_MAP
+    return right and clip.null_error is not None and clip.null_error > EXACT_MAP

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from auditor.report.figures import real
 from auditor.report.headline import GRADE_ORDER, canaries, counts
 from auditor.results.scores import CLEAR_CONTENT, NO_CONTENT
-from auditor.results.severity import WHOLE_MAP
+from auditor.results.severity import EXACT_MAP, WHOLE_MAP
 
 Shown = Literal["shown", "look", "not-shown", "not-tested"]
 Needs = Literal["none", "labels", "reference"]
@@ -185,7 +185,10 @@ def _inner(results: Results) -> Disclosure | None:
     if not held:
         return None
     whole = any(m["per_pixel"] >= WHOLE_MAP for m in held)
-    return Disclosure(kind="inner", shown="shown", whole=whole)
+    errors = [(c["probe"], real(c["error"])) for m in held for c in m["clips"]]
+    right = {probe for probe, error in errors if error is not None and error <= EXACT_MAP}
+    tried = {probe for probe, _ in errors}
+    return Disclosure(kind="inner", shown="shown", hits=len(right), trials=len(tried), whole=whole)
 
 
 def _bits(results: Results) -> Disclosure | None:

@@ -78,8 +78,8 @@ def sureness(results: Results) -> tuple[str, ...]:
         return (say("The confidence that there is nothing to find is %(level)s: %(reasons)s. Another attack may find "
                     "more.", level=level, reasons=reasons),)  # fmt: skip
     return (
-        say("What is shown is certain for these clips: it was recovered and compared with the original and with the "
-            "update of another clip."),
+        say("What is shown is certain for these clips: it was compared with the original, and with what the update of "
+            "another clip gives."),
         say("For other clips and for stronger attacks, the audit's confidence is %(level)s: %(reasons)s.",
             level=level, reasons=reasons),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def residual_risk(results: Results) -> str:
         return say("Low as far as was tested. What was not tested remains.")
     pictured = any(counts(f) and f["grade"] in ("RECOGNISABLE", "EXACT") for f in results["findings"])
     if severity["band"] in ("high", "critical") and not pictured and inverted(results) is not None:
-        return say("High: inner values of the network can be computed from updates, and may hold as much as the clip.")
+        return say("High: inner values of the network that hold as much as the clip can be computed from updates.")
     return {
         "low": say("Low: single facts about a clip can be read, not its picture."),
         "medium": say("Medium: a clip can be told from others; no clear picture of it was recovered."),
@@ -106,8 +106,8 @@ def residual_risk(results: Results) -> str:
 def conclusion(results: Results) -> str:
     """Return what follows for the organisation; no legal assessment."""
     return {
-        "FAIL": say("Treat updates of this model as you treat the clips themselves, until a measure below is in place "
-                    "and an audit with it shows less."),
+        "FAIL": say("Treat updates of this model as you treat the clips themselves, until a measure is in place and "
+                    "an audit with it shows less."),
         "WARN": say("Updates of this model tell something about the clips. Decide whether that is acceptable, or take "
                     "a measure below and audit again."),
         "PASS": say("Nothing in this audit speaks against the model as it was tested. The conclusion ends where the "
@@ -150,7 +150,7 @@ def _first(found: Found, shown: Sequence[Kind]) -> Kind:
 def _beside(found: Found, first: Kind) -> Iterator[str]:
     """What else was shown, and what was not: for each thing that the first sentence leaves open."""
     if first == "inner" and found["inner"].whole:
-        yield say("They hold as much as the clip; no picture was made from them in this audit.")
+        yield say("These values hold as much as the clip; this audit made no picture from them.")
     if first == "person-with-frames":
         yield say("With the update alone the person was not clearly recognised.")
     elif first not in ("copy", "person"):
