@@ -76,6 +76,7 @@ def test_a_file_that_may_not_be_read_is_a_wrong_path(run, tmp_path, monkeypatch,
     [["scan", "gone.onnx"], ["inspect", "gone.py:net"], ["attack", "hf:gone"], ["export", "gone.py:net", "-o", "m"],
      ["scan", "nets.py:flat", "--weights", "gone.pt"], ["scan", "nets.py:flat", "--probes", "gone"],
      ["scan", "nets.py:flat", "--loss", "gone.py:loss"], ["inspect", "nets.py:flat", "--onnx-ops", "gone.py"],
+     ["inspect", "gone.module:net"], ["scan", "nets.py:gone"],
      ["filter", "gone.py:filter"], ["study", "gone.toml"],
      ["replay", "nets.py:flat", "--update", "gone.npz"], ["diff", "gone.json", "gone.json"], ["gate", "gone.json"],
      ["scan", "nets.py:flat", "--baseline", "gone.json"], ["scan", "nets.py:flat", "--config", "gone.toml"]],
@@ -91,7 +92,7 @@ def test_a_wrong_path_is_told_before_anything_slow_is_imported(tmp_path, argumen
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert re.search("there is no |cannot read ", done.stderr)
+    assert re.search("there is no |cannot read |defines no ", done.stderr)
     assert "gone" in done.stderr
 
 

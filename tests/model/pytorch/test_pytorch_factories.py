@@ -1,6 +1,7 @@
 """Factories: where they come from, what they are given, and what they may state."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from refusals import fails
 
 from auditor.errors import UsageError
 from auditor.model import load
+from auditor.named_paths import check_source
 
 NETS = """
 import torch
@@ -241,3 +243,19 @@ def double(): return Net("double").double()
 def test_a_forward_that_casts_clips_for_weights_of_another_type_is_told_how(name, tmp_path) -> None:
     (tmp_path / "net.py").write_text(CASTS)
     fails(UsageError, "float32 here", "next(self.parameters()).dtype", source=f"{tmp_path}/net.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("def network(): return 1", True),
+        ("globals()['net' + 'work' + 's'] = 1", False),
+        ("from elsewhere import *", False),
+        ("networks = 1", False),
+        ("def broken(", False),
+    ],
+)
+def test_a_name_is_refused_unread_only_where_no_line_may_define_it(text, refused, tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(text)
+    with pytest.raises(UsageError, match="did you mean network") if refused else nullcontext():
+        check_source(f"{tmp_path}/nets.py:networks")
