@@ -36,7 +36,7 @@ def check_named(options: Any) -> None:
         source = getattr(options, name, None)
         if source:
             check_source(source)
-    for name in ("weights", "extractor_weights", "head_weights"):
+    for name in ("weights", "extractor_weights", "head_weights", "update", "before", "after"):
         path = getattr(options, name, None)
         if path is not None:
             check_readable([path], f"check the path after --{name.replace('_', '-')}")
@@ -130,6 +130,17 @@ def check_readable(paths: Iterable[Path], remedy: str) -> None:
     for path in paths:
         shown = printable(str(path), 300)
         if not os.path.exists(path):
+            closed = _closed_folder(path)
+            if closed:
+                raise UsageError(f"{closed} may not be entered (permission denied)", "change its permissions")
             raise UsageError(f"there is no file {shown}", remedy)
         if not os.access(path, os.R_OK):
             raise UsageError(f"{shown} may not be read (permission denied)", "change its permissions, or copy it")
+
+
+def _closed_folder(path: Path) -> str:
+    """Return the folder on the way to a path that may not be looked into; empty where all may."""
+    for folder in path.parents:
+        if os.path.exists(folder):
+            return "" if os.access(folder, os.X_OK) else printable(str(folder), 300)
+    return ""

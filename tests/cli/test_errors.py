@@ -71,6 +71,15 @@ def test_a_file_that_may_not_be_read_is_a_wrong_path(run, tmp_path, monkeypatch,
     assert "internal" not in err
 
 
+def test_a_folder_that_may_not_be_entered_is_told_and_not_taken_for_a_missing_file(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "closed").mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and may(path, mode))
+    code, _, err = run("scan", "closed/model.onnx")
+    assert code == 2
+    assert "closed may not be entered (permission denied)" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["scan", "gone.onnx"], ["inspect", "gone.py:net"], ["attack", "hf:gone"], ["export", "gone.py:net", "-o", "m"],
