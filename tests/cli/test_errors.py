@@ -27,6 +27,14 @@ def text(): return nn.Sequential(nn.Embedding(100, 16), nn.Flatten(), nn.Linear(
 def sound(): return nn.Sequential(nn.Conv1d(1, 8, 9), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3))
 def series(): return nn.Sequential(nn.LSTM(10, 8))
 def image(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+def features():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
+    net.input_shape = (16, 8)
+    return net
+class Table(nn.Module):
+    def __init__(self): super().__init__(); self.kinds, self.head = nn.Embedding(10, 4), nn.Linear(7, 5)
+    def forward(self, kinds, values): return self.head(torch.cat([self.kinds(kinds), values], 1))
+def categories(): return Table()
 def quantised():
     net = torch.ao.quantization.quantize_dynamic(table(), {nn.Linear})
     net.input_shape, net.layout = (3, 4, 8, 8), "NCTHW"
@@ -46,6 +54,8 @@ def run(run, tmp_path):
         ("table", 3, "models of tables"),
         ("series", 3, "models of tables"),
         ("text", 3, "models of text"),
+        ("features", 3, "models of tables and features"),
+        ("categories", 3, "models of tables and text"),
         ("sound", 3, "models of sound"),
         ("quantised", 3, "audit the float model"),
         ("image", 3, "reads single images"),
