@@ -18,7 +18,7 @@ from auditor.model.pytorch.arguments import check_arguments
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.contract import stated
 from auditor.model.pytorch.unwrapped import unwrapped
-from auditor.model.sandbox.user_file import executed, in_a_line
+from auditor.model.sandbox.user_file import executed, in_a_line, settings_kept
 from auditor.named_paths import no_module, not_defined
 from auditor.text import printable
 
@@ -37,7 +37,7 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
     """
     text, _, name = source.rpartition(":")
     shown = printable(source)
-    with importable(Path(text).resolve().parent if text.endswith(".py") else Path.cwd()):
+    with settings_kept(), importable(Path(text).resolve().parent if text.endswith(".py") else Path.cwd()):
         module = _imported(text)
         factory = _named(module, name, printable(Path(text).name))
         if isinstance(factory, nn.Module):
@@ -47,7 +47,7 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
         check_arguments(shown, factory, arguments)
         try:
             network = factory(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"{shown} raised {in_a_line(error)}", "call it in Python to see where") from error
     if not isinstance(network, nn.Module):
         raise UsageError(
@@ -78,7 +78,7 @@ def _imported(text: str) -> ModuleType:
         if error.name is not None and (text == error.name or text.startswith(error.name + ".")):
             raise no_module(text) from error
         raise UsageError(f"{shown} raised {in_a_line(error)}", "install what it imports") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{shown} raised {in_a_line(error)}", "import it in Python to see where") from error
 
 

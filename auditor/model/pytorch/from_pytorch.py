@@ -289,5 +289,10 @@ def check_parameters(network: nn.Module) -> None:
     if not any(value.is_floating_point() for value in parameters.values()):
         raise NotAuditable("the model has no trainable float parameter", "return the model itself from the factory")
     for name, value in parameters.items():
+        if value.is_meta:
+            raise UsageError(
+                f"parameter '{printable(name)}' is on the meta device and holds no numbers",
+                "build the network on the CPU in the factory",
+            )
         if not bool(torch.isfinite(value).all()):
             raise NotAuditable(f"tensor '{printable(name)}' holds NaN or infinity", "give a checkpoint that is finite")

@@ -259,3 +259,34 @@ def test_a_name_is_refused_unread_only_where_no_line_may_define_it(text, refused
     (tmp_path / "nets.py").write_text(text)
     with pytest.raises(UsageError, match="did you mean network") if refused else nullcontext():
         check_source(f"{tmp_path}/nets.py:networks")
+
+
+UNUSUAL = """
+import sys
+import torch
+from torch import nn
+torch.set_grad_enabled(False)
+
+def network():
+    torch.set_default_dtype(torch.float64)
+    made = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
+    made.input_shape = (3, 4, 8, 8)
+    return made
+
+def exits(): sys.exit(3)
+
+def without_numbers():
+    with torch.device("meta"):
+        return network()
+"""
+
+
+def test_what_a_file_sets_for_all_of_torch_and_how_it_ends_stay_its_own(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(UNUSUAL)
+    target = load(f"{tmp_path}/nets.py:network")
+    assert (target.fidelity.blind, target.fidelity.double_backward) == ((), True)
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == (True, torch.float32)
+    fails(UsageError, "raised SystemExit: 3", source=f"{tmp_path}/nets.py:exits")
+    fails(UsageError, "meta device", source=f"{tmp_path}/nets.py:without_numbers")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\ndef network(): pass\n")
+    fails(UsageError, "raised SystemExit: 0", source=f"{tmp_path}/script.py:network")
