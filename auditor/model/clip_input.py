@@ -9,6 +9,8 @@ AXES: dict[Layout, str] = {"NCTHW": "CTHW", "NTCHW": "TCHW", "NTHWC": "THWC", "N
 COLOUR = (3, 1)
 NARROWEST = 5
 OBLONG = 1.5
+# Of Kinect (20, 25), OpenPose (18, 25), COCO (17), hands (21) and MediaPipe (33).
+JOINTS = frozenset({17, 18, 20, 21, 25, 33})
 
 
 def deduced_layout(shape: tuple[int, ...]) -> Layout:
@@ -120,10 +122,11 @@ def questions(spec: InputSpec) -> list[str]:
     (['Frames of 18 x 2 pixels are '], [])
     """
     short, long = sorted((spec.height, spec.width))
-    if short < NARROWEST:
+    joints = spec.frames == 1 and short != long and not JOINTS.isdisjoint((short, long)) and short <= max(JOINTS)
+    if short < NARROWEST or joints:
         return [
-            f"Frames of {spec.height} x {spec.width} pixels are no pictures: if the input holds joints of a skeleton, "
-            "boxes or signals, pictures and their scores mean nothing here."
+            f"Frames of {spec.height} x {spec.width} pixels are hardly pictures: if the input holds joints of a "
+            "skeleton, boxes or signals, pictures and their scores mean nothing here."
         ]
     if spec.frames == spec.channels == 1 and long >= OBLONG * short:
         return [

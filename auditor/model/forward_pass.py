@@ -31,7 +31,7 @@ FUSED = frozenset(
     f"aten::_scaled_dot_product_{kernel}_attention{device}"
     for kernel, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
 )
-HALVES = (torch.bfloat16, torch.float16)
+HALVES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 PRODUCTS = frozenset({"aten::bmm", "aten::baddbmm", "aten::matmul"})
 ELEMENTWISE = frozenset(
     f"aten::{name}" for name in ("add", "add_", "sub", "mul", "mul_", "div", "div_", "clone", "masked_fill", "where")
@@ -97,7 +97,7 @@ class Observation:
     constants
         What it brings to the clip and the network does not own.
     halves
-        In which types of 16 bits it computes something of the clip.
+        In which types of 16 or 8 bits it computes something of the clip.
     """
 
     readings: tuple[Reading, ...]

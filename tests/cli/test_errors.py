@@ -27,6 +27,14 @@ def text(): return nn.Sequential(nn.Embedding(100, 16), nn.Flatten(), nn.Linear(
 def sound(): return nn.Sequential(nn.Conv1d(1, 8, 9), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3))
 def series(): return nn.Sequential(nn.LSTM(10, 8))
 def image(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+def features():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
+    net.input_shape = (16, 8)
+    return net
+class Table(nn.Module):
+    def __init__(self): super().__init__(); self.kinds, self.head = nn.Embedding(10, 4), nn.Linear(7, 5)
+    def forward(self, kinds, values): return self.head(torch.cat([self.kinds(kinds), values], 1))
+def categories(): return Table()
 def quantised():
     net = torch.ao.quantization.quantize_dynamic(table(), {nn.Linear})
     net.input_shape, net.layout = (3, 4, 8, 8), "NCTHW"
@@ -46,6 +54,8 @@ def run(run, tmp_path):
         ("table", 3, "models of tables"),
         ("series", 3, "models of tables"),
         ("text", 3, "models of text"),
+        ("features", 3, "models of tables and features"),
+        ("categories", 3, "models of tables and text"),
         ("sound", 3, "models of sound"),
         ("quantised", 3, "audit the float model"),
         ("image", 3, "reads single images"),
@@ -71,11 +81,21 @@ def test_a_file_that_may_not_be_read_is_a_wrong_path(run, tmp_path, monkeypatch,
     assert "internal" not in err
 
 
+def test_a_folder_that_may_not_be_entered_is_told_and_not_taken_for_a_missing_file(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "closed").mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and may(path, mode))
+    code, _, err = run("scan", "closed/model.onnx")
+    assert code == 2
+    assert "closed may not be entered (permission denied)" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["scan", "gone.onnx"], ["inspect", "gone.py:net"], ["attack", "hf:gone"], ["export", "gone.py:net", "-o", "m"],
      ["scan", "nets.py:flat", "--weights", "gone.pt"], ["scan", "nets.py:flat", "--probes", "gone"],
      ["scan", "nets.py:flat", "--loss", "gone.py:loss"], ["inspect", "nets.py:flat", "--onnx-ops", "gone.py"],
+     ["inspect", "gone.module:net"], ["scan", "nets.py:gone"],
      ["filter", "gone.py:filter"], ["study", "gone.toml"],
      ["replay", "nets.py:flat", "--update", "gone.npz"], ["diff", "gone.json", "gone.json"], ["gate", "gone.json"],
      ["scan", "nets.py:flat", "--baseline", "gone.json"], ["scan", "nets.py:flat", "--config", "gone.toml"]],
@@ -91,7 +111,7 @@ def test_a_wrong_path_is_told_before_anything_slow_is_imported(tmp_path, argumen
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert re.search("there is no |cannot read ", done.stderr)
+    assert re.search("there is no |cannot read |defines no ", done.stderr)
     assert "gone" in done.stderr
 
 

@@ -62,8 +62,10 @@ def checked(
     """
     notes: list[str] = []
     missing: list[str] = []
-    _answers_alike(model, clip, answers, checks.alike)
-    if not checks.alike:
+    other = _answers_alike(model, clip, answers, checks.alike)
+    if other is not None:
+        missing += _of_the_batch(model, clip, answers[0], other)
+    else:
         missing.append(f"Whether the model forgets earlier clips was not checked: {TOO_LARGE}.")
     gradient = gradient_error(model, clip, seed, checks.gradient) if checks.gradient else None
     missing += _of_the_gradient(gradient, checks, form)
@@ -106,8 +108,25 @@ def _of_the_gradient(error: float | None, checks: Affordable, form: str) -> list
     ]
 
 
-def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tensor], often: bool) -> None:
-    """Compare what one clip got twice; where `often`, again after another clip."""
+def _of_the_batch(model: VideoModel, clip: Tensor, alone: Tensor, other: Tensor) -> list[str]:
+    """Say where two clips get other logits in one batch than by themselves, `alone` and `other`."""
+    try:
+        with torch.no_grad():
+            together = model(torch.cat([clip, 1 - clip]))
+    except Exception:  # noqa: BLE001 - a user's forward may take one clip only; several are told when they are needed
+        return []
+    apart = torch.cat([alone, other])
+    off = _apart(apart, together) if apart.shape == together.shape else 1.0
+    if off <= SAME_ANSWER:
+        return []
+    return [
+        f"Clips of one batch change each other's logits (by {_percent(off)} of the largest): what a client sends "
+        "depends on its whole batch. Give --batch as clients train."
+    ]
+
+
+def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tensor], often: bool) -> Tensor | None:
+    """Compare what one clip got twice; where `often`, again after another clip, whose logits are returned."""
     first, second = answers
     off = _apart(first, second)
     if off > SAME_ANSWER:
@@ -118,9 +137,9 @@ def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tenso
             "(a hidden state that is kept between calls); dropout is --dropout's matter",
         )
     if not often:
-        return
+        return None
     with torch.no_grad():
-        model(1 - clip)
+        other = model(1 - clip)
         third = model(clip)
     off = _apart(first, third)
     if off > SAME_ANSWER:
@@ -129,6 +148,7 @@ def _answers_alike(model: VideoModel, clip: Tensor, answers: tuple[Tensor, Tenso
             "largest",
             "begin every clip from the same state in forward (a hidden state that is kept between calls)",
         )
+    return other
 
 
 def _percent(share: float) -> str:

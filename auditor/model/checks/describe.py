@@ -134,7 +134,7 @@ def described(
     clip, observation, step = seen.pop() if seen else seen_once(model, sample_clips(spec, 1, options.seed))
     constants = observation.constants
     notes += rounded_notes(observation.halves)
-    idle = unread_parameters(model, clip.detach(), observation.readings)
+    idle = unread_parameters(model, clip.detach(), observation.readings, frozen)
     notes += [idle.note] if idle.note else []
     parameters = dict(model.named_parameters())
     # An extractor of two parts is closed by this package.

@@ -1,8 +1,8 @@
-"""What is said of a forward pass that computes in 16 bits, as `torch.autocast` lets it."""
+"""What is said of a forward pass that computes in 16 bits or 8, as `torch.autocast` lets it."""
 
 from collections.abc import Set
 
-BITS = {"bfloat16": 8, "float16": 11}
+BITS = {"bfloat16": 8, "float16": 11, "float8_e4m3fn": 4, "float8_e5m2": 3}
 
 
 def rounded_notes(halves: Set[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Parameters that nothing reads on a clip: a branch that is not taken, a loop without rounds, a part for training."""
 
 import copy
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor
 from auditor.model.forward_pass import Reading, observe
 from auditor.model.onnx.interpreter import OnnxModule
 from auditor.model.pytorch.inner import Archived
-from auditor.model.two_part import TwoPart
+from auditor.model.two_part import EXTRACTOR, TwoPart
 from auditor.model.video import VideoModel
 from auditor.records import record
 from auditor.text import printable
@@ -35,23 +35,28 @@ class UnreadParameters:
 
 
 def unread_parameters(
-    model: VideoModel, clip: Float[Tensor, "1 frame channel height width"], readings: Iterable[Reading]
+    model: VideoModel,
+    clip: Float[Tensor, "1 frame channel height width"],
+    readings: Iterable[Reading],
+    frozen: Collection[str],
 ) -> UnreadParameters:
     """Return what is to be said of parameters that no operation of a pass over the clip reads.
 
-    A file or an archive does not tell when they are read: clients may train where they are. A module is asked, by a
-    pass of a copy in training mode.
+    Those that are `frozen`, as a whole extractor is, are passed over. A file or an archive does not tell when they are
+    read: clients may train where they are. A module is asked, by a pass of a copy in training mode.
     """
     read = {name for reading in readings for name in reading.parameters}
-    values = {name: value for name, value in model.named_parameters() if name not in read}
+    network = model.network
+    passed = read.union(frozen)
+    if isinstance(network, TwoPart):
+        passed |= {f"{EXTRACTOR}.{name}" for name, _ in network.extractor.named_parameters()}
+    values = {name: value for name, value in model.named_parameters() if name not in passed}
     if not values:
         return UnreadParameters()
     named = _named(values)
     count = f"{len(values)} parameter{'' if len(values) == 1 else 's'}"
     verb = "is" if len(values) == 1 else "are"
-    network = model.network
-    parts = (network.extractor, network.head) if isinstance(network, TwoPart) else (network,)
-    if any(isinstance(part, (OnnxModule, Archived)) for part in parts):
+    if isinstance(network.head if isinstance(network, TwoPart) else network, (OnnxModule, Archived)):
         return UnreadParameters(
             doubtful=_numbers(values.values()),
             note=f"{count} {verb} read by nothing that runs on a clip (a branch that is not taken, a loop without "

@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import field, replace
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
 
 import torch
 from onnx import ModelProto, TensorProto, ValueInfoProto
@@ -19,6 +18,7 @@ from auditor.model.checks.parity import HALF_TOLERANCE, TOLERANCE, NoRuntimeErro
 from auditor.model.clip_input import AXES, deduced_layout, model_shape, without_batch
 from auditor.model.onnx.batchnorm import batchnorm_state, is_training
 from auditor.model.onnx.custom_operators import read_operators
+from auditor.model.onnx.disagreement import Tried, answers_to, disagreement
 from auditor.model.onnx.file_outputs import keep_output
 from auditor.model.onnx.frozen_batch import in_parts
 from auditor.model.onnx.graph import Graph, operator_counts, read_graph
@@ -48,7 +48,6 @@ INTEGERS = (
     TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.UINT32, TensorProto.INT32,
     TensorProto.UINT64, TensorProto.INT64,
 )  # fmt: skip
-COLOURS = 3
 
 
 @record
@@ -277,14 +276,6 @@ def witnessed(proto: ModelProto, singles: Sequence[Tensor], fixed: int | None) -
     return answer
 
 
-class _Try(NamedTuple):
-    """How far outputs were off: for a clip by itself, for two in one batch; and the rows that these two gave."""
-
-    alone: float
-    joint: float
-    rows: int
-
-
 @contextmanager
 def needed(witness: Future[list[Tensor]]) -> Iterator[Future[list[Tensor]]]:
     """Give up the witness when the importer refuses the file: what made it refuse may keep the other busy for long."""
@@ -318,7 +309,7 @@ def compare(
         missing = (f"Outputs were not compared with ONNX Runtime: {absent.reason}.",)
         theirs = []
     tolerance = HALF_TOLERANCE if narrow else TOLERANCE
-    tries: list[_Try] = []
+    tries: list[Tried] = []
     failure = ""
     size = fixed or singles[0].shape[0]
     attempts = [
@@ -339,8 +330,10 @@ def compare(
             continue
         parity = difference(ours[0], theirs[0]) if theirs else 0.0
         joint = difference(together, torch.cat(theirs or ours))
-        tries.append(_Try(parity, joint, together.shape[0]))
+        tries.append(Tried(parity, joint, together.shape[0]))
         if not max(parity, joint) <= tolerance:
+            if fixed is None and parity <= tolerance < joint < float("inf"):
+                break  # the file lets batches in, and they mix
             continue
         if apart:
             notes.append(
@@ -352,33 +345,5 @@ def compare(
         return Parity(errors=errors, missing=missing), word, notes
     if not tries:
         raise NotAuditable(f"the graph does not run: {printable(failure, 300)}", WAYS_FORWARD)
-    raise _disagreement(min(tries, key=lambda made: max(made.alone, made.joint)), tolerance, singles[0], fixed)
-
-
-def _disagreement(made: _Try, tolerance: float, single: Tensor, fixed: int | None) -> NotAuditable:
-    """Return the error for outputs that differ, with the number that was too large."""
-    if made.alone > tolerance:
-        return NotAuditable(
-            f"the imported graph differs from ONNX Runtime by {made.alone:.1e} of the largest logit "
-            f"(at most {tolerance:.0e})",
-            WAYS_FORWARD,
-        )
-    if made.rows == 1 and fixed is not None and fixed > 1 and single.shape[0] == 1:
-        shape = ",".join(str(extent) for extent in (fixed, *single.shape[1:]))
-        what, remedy = "clips", "export a model that answers for one clip, with a dynamic batch"
-        if single.dim() == 4:
-            what = "frames"
-            remedy = f"if they are the {fixed} frames of one clip, give --input-shape {shape}"
-            if fixed == COLOURS:
-                remedy += "; if they are colours, the file has no axis of clips: export it with one"
-        return NotAuditable(f"the file fixes {fixed} {what} in its batch and answers once for all of them", remedy)
-    rows = 2 * single.shape[0]
-    wrong = (
-        f"{made.rows} rows for a batch of {rows}"
-        if made.joint == float("inf")
-        else f"logits that differ by {made.joint:.1e} of the largest (at most {tolerance:.0e}) from those of each alone"
-    )
-    return NotAuditable(
-        f"two clips in one batch give {wrong}: the model mixes the clips of a batch, or holds its size",
-        "export a model that treats each clip by itself, with a dynamic batch",
-    )
+    answers = answers_to(module, singles[0], fixed) if fixed is not None and singles[0].shape[0] == 1 else None
+    raise disagreement(min(tries, key=lambda made: max(made.alone, made.joint)), tolerance, singles[0], fixed, answers)

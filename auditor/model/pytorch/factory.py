@@ -1,6 +1,5 @@
 """A user's own function, class or object that gives the network."""
 
-import difflib
 import importlib
 import os
 import re
@@ -19,7 +18,8 @@ from auditor.model.pytorch.arguments import check_arguments
 from auditor.model.pytorch.built import Built
 from auditor.model.pytorch.contract import stated
 from auditor.model.pytorch.unwrapped import unwrapped
-from auditor.model.sandbox.user_file import executed, in_a_line
+from auditor.model.sandbox.user_file import executed, in_a_line, settings_kept
+from auditor.named_paths import no_module, not_defined
 from auditor.text import printable
 
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -37,7 +37,7 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
     """
     text, _, name = source.rpartition(":")
     shown = printable(source)
-    with importable(Path(text).resolve().parent if text.endswith(".py") else Path.cwd()):
+    with settings_kept(), importable(Path(text).resolve().parent if text.endswith(".py") else Path.cwd()):
         module = _imported(text)
         factory = _named(module, name, printable(Path(text).name))
         if isinstance(factory, nn.Module):
@@ -47,7 +47,7 @@ def from_factory(source: str, arguments: Mapping[str, Any]) -> Built:
         check_arguments(shown, factory, arguments)
         try:
             network = factory(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"{shown} raised {in_a_line(error)}", "call it in Python to see where") from error
     if not isinstance(network, nn.Module):
         raise UsageError(
@@ -76,20 +76,16 @@ def _imported(text: str) -> ModuleType:
         return importlib.import_module(text)
     except ModuleNotFoundError as error:
         if error.name is not None and (text == error.name or text.startswith(error.name + ".")):
-            raise UsageError(
-                f"there is no module {shown}", "run from the folder that holds it, install it, or give path/file.py"
-            ) from error
+            raise no_module(text) from error
         raise UsageError(f"{shown} raised {in_a_line(error)}", "install what it imports") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{shown} raised {in_a_line(error)}", "import it in Python to see where") from error
 
 
 def _named(module: ModuleType, name: str, where: str) -> Any:
     factory = getattr(module, name, None)
     if factory is None:
-        near = difflib.get_close_matches(name, [n for n in vars(module) if not n.startswith("_")], 3)
-        hint = f"did you mean {', '.join(map(printable, near))}?" if near else "name a function that returns the model"
-        raise UsageError(f"{where} defines no '{printable(name)}'", hint)
+        raise not_defined(where, name, vars(module))
     return factory
 
 

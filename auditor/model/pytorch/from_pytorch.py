@@ -22,7 +22,7 @@ from auditor.model.pytorch.factory import from_factory
 from auditor.model.pytorch.fitting import CLASSES, fill
 from auditor.model.pytorch.frozen import frozen_parameters
 from auditor.model.pytorch.huggingface import from_huggingface
-from auditor.model.pytorch.modality import check_not_quantised, unknown_size
+from auditor.model.pytorch.modality import check_not_quantised, of_flat_inputs, unknown_size
 from auditor.model.pytorch.pickled import from_pickle
 from auditor.model.pytorch.pretrained_models import from_pretrained
 from auditor.model.pytorch.scripted import ScriptedNetwork, from_torchscript
@@ -39,6 +39,7 @@ from auditor.records import Fidelity, InputSpec, Target, Unaccounted
 from auditor.text import printable
 
 ARCHIVES = {"exported": from_exported, "torchscript": from_torchscript, "pickle": from_pickle}
+FRAME = 3  # axes of a picture
 WITH_ARGUMENTS = ("pytorch", "torchvision", "timm", "pretrained")
 ORIGINS = {
     "exported": "torch.export program, run as it is (trusted by the user)",
@@ -186,6 +187,8 @@ def input_of(built: Built, source: str, options: LoadOptions) -> tuple[tuple[int
     if shape is None:
         raise unknown_size(built.module, printable(source))
     shape = without_batch(shape, None)
+    if len(shape) < FRAME:
+        raise of_flat_inputs(built.module, printable(source), shape)
     layout = options.layout or layout or layout_of(built.module, shape)
     spec = options.spec(
         shape,
@@ -286,5 +289,10 @@ def check_parameters(network: nn.Module) -> None:
     if not any(value.is_floating_point() for value in parameters.values()):
         raise NotAuditable("the model has no trainable float parameter", "return the model itself from the factory")
     for name, value in parameters.items():
+        if value.is_meta:
+            raise UsageError(
+                f"parameter '{printable(name)}' is on the meta device and holds no numbers",
+                "build the network on the CPU in the factory",
+            )
         if not bool(torch.isfinite(value).all()):
             raise NotAuditable(f"tensor '{printable(name)}' holds NaN or infinity", "give a checkpoint that is finite")

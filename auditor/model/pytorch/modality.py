@@ -49,6 +49,28 @@ def unknown_size(network: nn.Module, shown: str) -> AuditError:
     )
 
 
+def of_flat_inputs(network: nn.Module, shown: str, shape: tuple[int, ...]) -> AuditError:
+    """Return the error for a network whose stated input has too few axes for a frame."""
+    told = unknown_size(network, shown)
+    if isinstance(told, NotAuditable) and "single images" not in told.cause:
+        return told
+    return UsageError(
+        f"the model reads inputs of shape {shape}, which is neither a clip nor a frame",
+        "give --input-shape with 4 axes (a clip) or 3 (a frame), or a module around the model that takes one clip, see "
+        "Several inputs in docs/pytorch.md",
+    )
+
+
+def of_several_inputs(network: nn.Module, shown: str) -> AuditError | None:
+    """Return the error for a network of several inputs that reads categories and no pictures; None for any other."""
+    kinds = {_kind(module) for module in network.modules()}
+    if "Embedding" not in kinds or kinds & {"Conv2d", "Conv3d"}:
+        return None
+    return NotAuditable(
+        f"{shown} reads numbers of categories beside other inputs, as models of tables and text do", ELSEWHERE
+    )
+
+
 ROWS = ("Linear", "RNN", "LSTM", "GRU")
 FIRST_LAYERS = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNN, nn.LSTM, nn.GRU)
 

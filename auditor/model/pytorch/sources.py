@@ -7,7 +7,7 @@ from auditor.errors import NotAuditable, UsageError
 from auditor.model.pytorch.resave import resave_line
 from auditor.model.sandbox.contents import Content, identify
 from auditor.model.sandbox.foreign_formats import folder
-from auditor.named_paths import PREFIXES, SOURCES, check_readable, names_a_factory
+from auditor.named_paths import PREFIXES, SOURCES, check_readable, names_a_factory, no_name
 from auditor.text import printable
 
 
@@ -36,7 +36,7 @@ def form_of(source: str, *, trusted: bool) -> str:
     if not path.is_file():
         raise UsageError(f"{shown} is not a regular file", "give an ONNX file")
     if path.suffix == ".py":
-        raise UsageError(f"{shown} is a Python file", f"name the function that returns the model: {shown}:factory")
+        raise no_name(source)
     check_readable([path], f"give {SOURCES}")
     content = identify(path)
     if content.kind == "onnx" or (trusted and content.kind in ("exported", "torchscript", "pickle")):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from auditor.errors import UsageError
 from auditor.model.checks.describe import sample_clips
 from auditor.model.output import select
+from auditor.model.pytorch.modality import of_several_inputs
 from auditor.model.video import VideoModel
 from auditor.text import printable
 
@@ -56,6 +57,8 @@ def check_forward(network: nn.Module, shown: str) -> None:
     ------
     UsageError
         With the names of its arguments.
+    NotAuditable
+        Its inputs are no clips.
     """
     if getattr(type(network), "forward", None) is nn.Module.forward and "forward" not in vars(network):
         raise UsageError(f"{shown} has no forward", "return a network that computes logits from a batch of clips")
@@ -74,6 +77,9 @@ def check_forward(network: nn.Module, shown: str) -> None:
         p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     if len(needed) > 1:
+        other = of_several_inputs(network, shown)
+        if other is not None:
+            raise other
         names = ", ".join(printable(name, 40) for name in needed[:5])
         rest = ", ".join(f"... as {printable(name, 40)}" for name in needed[1:3])
         raise UsageError(

@@ -3,8 +3,12 @@
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+import torch
 
 from auditor.errors import UsageError
 from auditor.text import printable
@@ -28,7 +32,7 @@ def executed(path: Path, remedy: str = "give path/file.py:factory") -> ModuleTyp
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[alias]
         raise UsageError(
             f"{printable(path.name)} raised {in_a_line(error)}", "run it in Python to see where"
@@ -38,6 +42,17 @@ def executed(path: Path, remedy: str = "give path/file.py:factory") -> ModuleTyp
     return module
 
 
-def in_a_line(error: Exception) -> str:
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Undo what code of a user sets for all of torch: whether there are gradients, and the precision of new tensors."""
+    gradients, precision = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(precision)
+
+
+def in_a_line(error: BaseException) -> str:
     """Return an exception's type and the first line of what it says."""
     return printable(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": "))

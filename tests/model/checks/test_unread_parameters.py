@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from auditor.model import load
+from auditor.model import load, load_two_part
 from auditor.score import unaccounted_for
 
 NETS = """
@@ -21,13 +21,27 @@ class Net(nn.Module):
 
     def forward(self, x):
         f = self.conv(x).relu().mean((2, 3, 4))
+        if self.form == "features":
+            return f
         if self.training and self.form == "auxiliary":
             return self.head(f), self.other(f)
         if self.training and self.form == "broken":
             raise ValueError("no training here")
         return self.head(f) if self.form != "read" else self.head(f) + self.other(f)[:, :5]
 
-def net(form): return Net(form)
+def net(form):
+    made = Net(form)
+    if form == "frozen":
+        made.form = "auxiliary"
+        made.other.requires_grad_(False)
+    return made
+
+def extractor():
+    made = Net("auxiliary")
+    made.form = "features"
+    return made
+
+def head(): return nn.Linear(8, 5)
 """
 node, value = helper.make_node, helper.make_tensor_value_info
 
@@ -49,6 +63,13 @@ def test_a_module_is_asked_what_it_reads_while_it_trains(form, doubtful, word, t
     told = [note for note in fidelity.notes if "'other.weight'" in note]
     assert len(told) == bool(word)
     assert all(word in note for note in told)
+
+
+def test_a_frozen_extractor_may_hold_what_nothing_reads(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    target = load_two_part(f"{tmp_path}/nets.py:extractor", f"{tmp_path}/nets.py:head")
+    assert target.fidelity.unaccounted.numbers == 0
+    assert not any("read by nothing" in note for note in target.fidelity.notes)
 
 
 def _random(name: str, *shape: int) -> TensorProto:

@@ -37,10 +37,17 @@ class Mixing(nn.Module):
         return x - 0.1 * x.mean(0, keepdim=True)
 
 
-def exported(net: nn.Module, shape: tuple[int, ...], path: Path) -> str:
+class Kept(Pooled):
+    """Answers for each input of a group."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().flatten(2).mean(2)).view(-1, self.group, 5)
+
+
+def exported(net: nn.Module, shape: tuple[int, ...], path: Path, **options) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is deprecated
-        torch.onnx.export(net.eval(), (torch.rand(shape),), path, dynamo=False)
+        torch.onnx.export(net.eval(), (torch.rand(shape),), path, dynamo=False, **options)
     return str(path)
 
 
@@ -51,6 +58,25 @@ def test_frames_fixed_in_the_batch_are_told_with_the_shape_to_give(tmp_path) -> 
     assert "e-0" not in text
     target = load(path, input_shape=(4, 3, 16, 16))
     assert (target.input.frames, target.classes) == (4, 5)
+
+
+def test_answers_for_each_frame_or_for_parts_of_the_batch_are_told_too(tmp_path) -> None:
+    torch.manual_seed(0)
+    path = exported(Kept(4, 2), (4, 3, 16, 16), tmp_path / "kept.onnx")
+    fails(NotAuditable, "answers once for all of them", "--input-shape 4,3,16,16", source=path)
+    target = load(path, input_shape=(4, 3, 16, 16))
+    assert (target.input.frames, target.output.frames) == (4, 4)
+    path = exported(Pooled(2, 2), (4, 3, 16, 16), tmp_path / "halves.onnx")
+    text = fails(NotAuditable, "fixes 4 frames", "answers 2 times, once for 2 of them", source=path)
+    assert "--input-shape" not in text
+
+
+def test_a_file_that_lets_batches_in_and_mixes_them_is_refused_too(tmp_path) -> None:
+    torch.manual_seed(0)
+    path = exported(
+        Mixing(), (2, 3, 4, 8, 8), tmp_path / "m.onnx", input_names=["clip"], dynamic_axes={"clip": {0: "n"}}
+    )
+    fails(NotAuditable, "mixes the clips of a batch", source=path)
 
 
 def test_clips_fixed_in_the_batch_are_not_called_frames(tmp_path) -> None:

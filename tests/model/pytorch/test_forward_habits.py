@@ -83,6 +83,8 @@ class Net(nn.Module):
             f = self.body(x)
         if self.form == "one of two":
             f = f + self.side(x).tanh()
+        if self.form == "mixing":
+            f = f - 0.1 * f.mean(0, keepdim=True)
         if self.form == "memory":
             f, self.before = f + 0.5 * self.before, f.detach().mean(0, keepdim=True)
         return self.head(f.flatten(1))
@@ -165,6 +167,11 @@ def test_second_derivatives_that_are_wrong_do_not_count(name, word, source) -> N
     fidelity = form(source, name).fidelity
     assert not fidelity.double_backward
     assert any(name in note and word in note for note in fidelity.notes)
+
+
+def test_clips_that_change_each_other_in_a_batch_are_told(source) -> None:
+    (told,) = form(source, "mixing").fidelity.missing
+    assert "Clips of one batch change each other's logits" in told
 
 
 def test_a_net_that_remembers_clips_is_refused(source) -> None:

@@ -1,6 +1,7 @@
 """Factories: where they come from, what they are given, and what they may state."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from refusals import fails
 
 from auditor.errors import UsageError
 from auditor.model import load
+from auditor.named_paths import check_source
 
 NETS = """
 import torch
@@ -241,3 +243,50 @@ def double(): return Net("double").double()
 def test_a_forward_that_casts_clips_for_weights_of_another_type_is_told_how(name, tmp_path) -> None:
     (tmp_path / "net.py").write_text(CASTS)
     fails(UsageError, "float32 here", "next(self.parameters()).dtype", source=f"{tmp_path}/net.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("def network(): return 1", True),
+        ("globals()['net' + 'work' + 's'] = 1", False),
+        ("from elsewhere import *", False),
+        ("networks = 1", False),
+        ("def broken(", False),
+    ],
+)
+def test_a_name_is_refused_unread_only_where_no_line_may_define_it(text, refused, tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(text)
+    with pytest.raises(UsageError, match="did you mean network") if refused else nullcontext():
+        check_source(f"{tmp_path}/nets.py:networks")
+
+
+UNUSUAL = """
+import sys
+import torch
+from torch import nn
+torch.set_grad_enabled(False)
+
+def network():
+    torch.set_default_dtype(torch.float64)
+    made = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
+    made.input_shape = (3, 4, 8, 8)
+    return made
+
+def exits(): sys.exit(3)
+
+def without_numbers():
+    with torch.device("meta"):
+        return network()
+"""
+
+
+def test_what_a_file_sets_for_all_of_torch_and_how_it_ends_stay_its_own(tmp_path) -> None:
+    (tmp_path / "nets.py").write_text(UNUSUAL)
+    target = load(f"{tmp_path}/nets.py:network")
+    assert (target.fidelity.blind, target.fidelity.double_backward) == ((), True)
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == (True, torch.float32)
+    fails(UsageError, "raised SystemExit: 3", source=f"{tmp_path}/nets.py:exits")
+    fails(UsageError, "meta device", source=f"{tmp_path}/nets.py:without_numbers")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\ndef network(): pass\n")
+    fails(UsageError, "raised SystemExit: 0", source=f"{tmp_path}/script.py:network")

@@ -26,7 +26,11 @@ def _batch_normalisation(node: Node) -> Function:
             axes = (0, *range(2, x.dim()))
             now, spread = x.detach().mean(axes), x.detach().var(axes, correction=0)
             return y, mean * kept + now * (1 - kept), variance * kept + spread * (1 - kept)
-        return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
+        if mean.grad_fn is not None or variance.grad_fn is not None:  # statistics that the graph computes itself
+            mean, variance, scale, shift = (v.reshape(-1, *[1] * (x.dim() - 2)) for v in (mean, variance, scale, shift))
+            return (x - mean) * torch.rsqrt(variance + epsilon) * scale + shift
+        # Exporters merge equal numbers: a mean of zeros may be a bias, which trains.
+        return F.batch_norm(x, mean.detach(), variance.detach(), scale, shift, False, 0.0, epsilon)
 
     return normalise
 
