@@ -4,7 +4,7 @@ Usage: python benchmarks/interruptions.py [--kills 50] [--seed 0] [--folder FOLD
 
 Takes turns among a scan as it is (a process a core), one with a single copy, a study and a comparison of two models.
 Each is killed after a random part of the time that an undisturbed one takes, and the same command is run again, up to
-four kills; then it is let come to its end. Half of the kills end the process alone, half everything that it started.
+eight kills; then it is let come to its end. Half of the kills end the process alone, half everything that it started.
 Documents must be equal but for times, and no finished parts may stay behind. Then, on a disk of 1 MB and in a folder
 that cannot be written, a scan must tell it; two scans and two studies in one folder must not mix. Disks and users need
 root: without it they are told as not tried.
@@ -71,7 +71,7 @@ of = {{ references = [0] }}
 margin = 1.0
 """
 # A command is let come to its end after so many kills.
-_KILLS_EACH = 4
+_KILLS_EACH = 8
 _SHAPE = ("--input-shape", "3,4,16,16", "--device", "cpu")
 
 
