@@ -4,9 +4,9 @@ Usage: python benchmarks/interruptions.py [--kills 50] [--seed 0] [--folder FOLD
 
 Takes turns among a scan as it is (a process a core), one with a single copy, a study and a comparison of two models.
 Each is killed after a random part of the time that an undisturbed one takes, and the same command is run again, up to
-four kills; then it is let come to its end. Half of the kills end the process alone, half everything that it started.
-Documents must be equal but for times, and no finished parts may stay behind. Then, on a disk of 1 MB and in a folder
-that cannot be written, a scan must tell it; two scans and two studies in one folder must not mix. Disks and users need
+eight kills; then it is let come to its end. Half of the kills end the process alone, half everything that it started.
+Documents must be equal but for times, and no finished parts may stay behind. Then a scan on a disk of 1 MB, and on one
+that cannot be written, must tell it, and two scans and two studies in one folder must not mix. To mount disks needs
 root: without it they are told as not tried.
 """
 
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ of = {{ references = [0] }}
 margin = 1.0
 """
 # A command is let come to its end after so many kills.
-_KILLS_EACH = 4
+_KILLS_EACH = 8
 _SHAPE = ("--input-shape", "3,4,16,16", "--device", "cpu")
 
 
@@ -128,12 +128,11 @@ def child(arguments: list[str]) -> None:
     main()
 
 
-def begin(case: Case, out: Path, *more: str, user: int | None = None) -> subprocess.Popen[str]:
-    program = [sys.executable, __file__, "--child", *case.arguments, "--out", str(out), *more]
+def begin(case: Case, out: Path) -> subprocess.Popen[str]:
+    program = [sys.executable, __file__, "--child", *case.arguments, "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        user=user,
+        program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )  # fmt: skip
 
 
@@ -196,33 +195,35 @@ def told(running: subprocess.Popen[str]) -> tuple[int, str]:
     return running.returncode, next((line for line in reversed(said) if "fl-audit:" in line), said[-1] if said else "")
 
 
-def full_disk(case: Case, folder: Path) -> None:
-    """Scan on a disk of 1 MB: it must say what was not written."""
-    disk = folder / "disk"
-    disk.mkdir(exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        print("disk of 1 MB: not tried, nothing can be mounted here")
-        return
+@contextlib.contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path | None]:
+    """Mount a disk of memory; None where this user may not."""
+    where = folder / "disk"
+    where.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], capture_output=True, check=False)
     try:
-        code, said = told(begin(case, disk / "report"))
-        left = sorted(p.name for p in (disk / "report").rglob("*") if p.is_file())
-        print(f"disk of 1 MB: exit code {code}, {said!r}; {left} written", flush=True)
+        yield None if done.returncode else where
     finally:
-        subprocess.run(["umount", disk], check=False)
+        if not done.returncode:
+            subprocess.run(["umount", where], check=False)
 
 
-def read_only(case: Case, folder: Path) -> None:
-    """Scan into a folder of another user: it must be refused before any work."""
-    if os.getuid():
-        print("read-only folder: not tried, this needs another user")
-        return
-    locked = folder / "locked"
-    locked.mkdir(mode=0o555, exist_ok=True)
-    for path in (folder, folder / "net.py", folder / "study.toml"):
-        path.chmod(0o755)
-    begun = time.monotonic()
-    code, said = told(begin(case, locked / "report", user=65534))
-    print(f"read-only folder: exit code {code} after {time.monotonic() - begun:.0f} s, {said!r}", flush=True)
+def bad_disks(case: Case, folder: Path) -> None:
+    """Scan where next to nothing can be written, and where nothing can: it must say so, the latter before any work."""
+    for name, options in (("of 1 MB", "size=1m"), ("that is read-only", "ro")):
+        with disk(folder, options) as where:
+            if where is None:
+                print(f"disk {name}: not tried, nothing can be mounted here")
+                continue
+            begun = time.monotonic()
+            code, said = told(begin(case, where / "report"))
+            files = [path for path in (where / "report").rglob("*") if path.is_file()]
+            parts = [path for path in files if path.parent.name == "unfinished" and path.suffix == ".json"]
+            names = sorted(path.name for path in files if path.parent.name == "report")
+            took = time.monotonic() - begun
+            print(
+                f"disk {name}: exit code {code} after {took:.0f} s, {said!r}; {names}, {len(parts)} parts", flush=True
+            )
 
 
 def two_at_once(case: Case, folder: Path) -> int:
@@ -254,8 +255,7 @@ def main() -> int:
     every = cases(folder)
     chosen = [case for case in every if not options.only or case.name in options.only]
     wrong = killed(chosen, folder, options.kills, random.Random(options.seed)) if options.kills else 0
-    full_disk(every[0], folder)
-    read_only(every[0], folder)
+    bad_disks(every[0], folder)
     wrong += sum(two_at_once(case, folder) for case in (every[0], every[2]))
     return wrong > 0
 

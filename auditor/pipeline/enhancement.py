@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
 from auditor.errors import AuditError
-from auditor.journal import kept
+from auditor.journal import Crashed, kept
 from auditor.pipeline.enhancement_words import added, sharpness
 from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, Result, best_of
 from auditor.pipeline.progress import Display
@@ -81,7 +81,11 @@ def enhance_results(
     first = best_result(findings[0])
     needed, skipped = _needed(enhancers, first.clip)
     coming = _coming(findings, needed, clock.left)
-    make_ahead([Task(run=partial(_uncounted, enhancer, clip)) for enhancer, clip in coming], display, ceiling)
+    ahead = [
+        Task(run=partial(_uncounted, enhancer, result, galleries[result.observed.probe.name]), seconds=needed[enhancer])
+        for enhancer, result in coming
+    ]
+    make_ahead(ahead, display, ceiling)
     failed: dict[Enhancer, str] = {}
     late_for: dict[Enhancer, list[str]] = {}
     reasons: dict[Enhancer, str] = {}
@@ -105,8 +109,9 @@ def enhance_results(
                 continue
             try:
                 with display.unit(title, each * runs), charged(each * runs):
-                    made.extend(_enhance(result, enhancer, gallery, {e.scale for e in made}))
-            except AuditError as error:
+                    plain, better = _enhanced(result, enhancer, gallery)
+                    made += [better] if enhancer.scale in {e.scale for e in made} else [plain, better]
+            except (AuditError, Crashed) as error:
                 failed[enhancer] = str(error)
         if made:
             done[id(result)] = tuple(made)
@@ -143,29 +148,32 @@ def _needed(enhancers: Sequence[Enhancer], clip: Clip) -> tuple[dict[Enhancer, f
 
 def _coming(
     findings: Sequence[Finding], needed: Mapping[Enhancer, float], left: float
-) -> Iterator[tuple[Enhancer, Clip]]:
-    """Return what will be enlarged with the seconds that are left: clips and nulls, in their order."""
+) -> Iterator[tuple[Enhancer, Result]]:
+    """Return what will be enlarged with the seconds that are left, in their order."""
     for finding in findings:
         result = best_result(finding)
-        clips = [clip for clip in (result.clip, result.null_clip) if clip is not None]
+        runs = 1 if result.null_clip is None else 2
         for enhancer, each in needed.items():
-            if each * len(clips) <= left:
-                left -= each * len(clips)
-                yield from ((enhancer, clip) for clip in clips)
+            if each * runs <= left:
+                left -= each * runs
+                yield enhancer, result
 
 
-def _enlarged(enhancer: Enhancer, clip: Clip) -> Enhanced:
+def _enhanced(result: Result, enhancer: Enhancer, gallery: Clips) -> tuple[Enhancement, ...]:
+    """Return bicubic at a method's scale, and the method."""
+
     def depends_on() -> tuple[object, ...]:
         if not isinstance(enhancer, DatLight | Fusion):
             raise TypeError("what a user's network makes of a clip does not follow from its name")
-        return enhancer.name, enhancer.scale, clip
+        truth = result.observed.probe
+        return enhancer.name, enhancer.scale, result.clip, result.null_clip, truth.clip, truth.native, gallery
 
-    return kept("enhance", depends_on, lambda: enhancer(clip))
+    return kept("enhance", depends_on, lambda: _enhance(result, enhancer, gallery))
 
 
-def _uncounted(enhancer: Enhancer, clip: Clip) -> None:
+def _uncounted(enhancer: Enhancer, result: Result, gallery: Clips) -> None:
     with charged(0.0):  # what enlarging a clip is, was counted before
-        _enlarged(enhancer, clip)
+        _enhanced(result, enhancer, gallery)
 
 
 def _title(enhancer: Enhancer) -> str:
@@ -176,12 +184,12 @@ def _late(enhancer: Enhancer, reason: str) -> Skipped:
     return Skipped(stage="enhance", what=_title(enhancer), because="out-of-budget", reason=reason, remedy=_MORE_TIME)
 
 
-def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]) -> list[Enhancement]:
-    """Run one method, and bicubic at its scale where that has not been run yet."""
+def _enhance(result: Result, enhancer: Enhancer, gallery: Clips) -> tuple[Enhancement, ...]:
+    """Run bicubic at the scale of a method, and the method, on a clip and its null, and score them."""
     plain = Bicubic(enhancer.scale)
-    simple, learned = plain(result.clip), _enlarged(enhancer, result.clip)
+    simple, learned = plain(result.clip), enhancer(result.clip)
     null_simple = None if result.null_clip is None else plain(result.null_clip)
-    null_learned = None if result.null_clip is None else _enlarged(enhancer, result.null_clip)
+    null_learned = None if result.null_clip is None else enhancer(result.null_clip)
     truth, small = resize(result.observed.probe.native, *simple.clip.shape[-2:]), result.observed.probe.clip
     true_looks = looks(truth)
 
@@ -227,4 +235,4 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, known: set[int]
         added=added(base, own, null_base, null),
         seconds=learned.seconds,
     )
-    return [better] if enhancer.scale in known else [baseline, better]
+    return baseline, better

@@ -88,12 +88,13 @@ def charged(seconds: float) -> Iterator[None]:
     # Counting costs about 15 microseconds an operation, more than most operations of small nets.
     counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
     _WORK.counter = None
+    before = _WORK.seconds
     try:
         yield
     finally:
         _WORK.counter = counter
         counter.__enter__()  # type: ignore[no-untyped-call]
-        _WORK.seconds += seconds
+        _WORK.seconds = before + seconds  # what counted for itself inside does not count here
 
 
 def repeated(function: Callable[P, R]) -> Callable[P, R]:

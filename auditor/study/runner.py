@@ -82,7 +82,7 @@ def run_work(
     state = _State(total=len(work.keys), resumed=resumed, done=resumed, clock=clock, tell=tell)
     failures: list[Failure] = []
     spawning = multiprocessing.get_context("spawn")
-    setup = (str(journal.folder), str(device), study.clips, study.training, effort)
+    setup = (os.getpid(), str(journal.folder), str(device), study.clips, study.training, effort)
     phases: tuple[tuple[Step, ...], ...] = (work.trainings, work.units)
     with _pool(jobs, spawning, setup) as pool:
         for phase in phases:
@@ -181,12 +181,12 @@ def _collect(running: dict[Future[None], Step], state: _State) -> Iterable[Failu
 _worker: tuple[Contexts, Journal, str | None, Effort, torch.device] | None = None
 
 
-def _begin(folder: str, device: str, clips: tuple[str, ...], training: str | None, effort: Effort) -> None:
+def _begin(parent: int, folder: str, device: str, clips: tuple[str, ...], training: str | None, effort: Effort) -> None:
     """Prepare one process; an interrupt is the parent's to handle."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    die_with_parent(os.getppid())  # it would wait for work for ever
+    die_with_parent(parent)  # it would wait for work for ever
     warnings.simplefilter("ignore")
     # One thread each: then nothing that comes out depends on how many units run at once.
     torch.set_num_threads(1)

@@ -1,5 +1,6 @@
 """Scans whose parts are made by several processes, and by shards: the same results, whoever ends on the way."""
 
+import dataclasses
 import faulthandler
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from short_scans import scanning, short
 
+from auditor.attack import Preset
 from auditor.attack.matching.least_squares_matching import LeastSquaresMatching
 from auditor.cli.scale.shard import put_together, write_origin
 from auditor.journal import journaling
@@ -34,8 +36,10 @@ class Noting(Silent):
         yield lambda fraction: None
 
 
-def results(display: Silent, folder: Path, shard: tuple[int, int] | None = None) -> dict:
-    with scanning(PRESET, enhanced=0), journaling(folder, "program") as parts:
+def results(
+    display: Silent, folder: Path, shard: tuple[int, int] | None = None, preset: Preset = PRESET, enhanced: int = 0
+) -> dict:
+    with scanning(preset, enhanced), journaling(folder, "program") as parts:
         processes = Processes(parts, jobs=2)
         workers = processes if shard is None else Shard(parts, *shard, processes)
         with processes.active(display) as shared, working(workers):
@@ -46,6 +50,17 @@ def results(display: Silent, folder: Path, shard: tuple[int, int] | None = None)
 def alone() -> dict:
     with scanning(PRESET, enhanced=0):
         return without_times(scan(OPTIONS, Silent()).results)
+
+
+@pytest.mark.slow
+def test_variants_layers_and_a_manipulating_server_are_the_same_from_two_processes(tmp_path):
+    whole = dataclasses.replace(PRESET, what_if=True, diagnose=True, seconds=120.0)
+    with scanning(whole, enhanced=1):
+        alone = without_times(scan(OPTIONS, Silent()).results)
+    assert alone["what_if"]
+    assert alone["layer_attacks"]
+    assert alone["malicious_server"]
+    assert results(Silent(), tmp_path / "unfinished", preset=whole, enhanced=1) == alone
 
 
 class InCopies:

@@ -166,6 +166,14 @@ def test_what_is_repeated_is_counted_once_and_charged_each_time():
     assert calls == [0, 1, 2, 3, 1]
 
 
+def test_what_counts_for_itself_inside_of_charged_work_adds_nothing_to_it():
+    with counting():
+        clock = Clock(10.0)
+        with charged(2.0), counting():
+            charge(5.0)
+        assert clock.used == pytest.approx(2.0)
+
+
 def test_a_ceiling_admits_what_ends_in_time_at_the_speed_so_far(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

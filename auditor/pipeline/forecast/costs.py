@@ -1,6 +1,8 @@
 """What parts of a scan cost that are no steps of a search: measured once, in reference seconds or in steps."""
 
+import resource
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter, process_time
 
 import torch
@@ -34,10 +36,10 @@ _BESIDE = {
 }
 
 
-def controls(attacks: Sequence[Attack], planted: Sequence[str], pace: float) -> float:
+def controls(attacks: Sequence[Attack], planted: Sequence[str], own_net: bool, pace: float) -> float:
     """Return the work of the controls, `planted` the searches that known leaks are there for."""
     searches = {a.name for a in attacks if a.name in planted} | {"gradient-matching"}
-    return _CLOSED_CONTROLS + _SEARCH_CONTROL * len(searches) + _OWN_NET_STEPS * pace
+    return _CLOSED_CONTROLS + _SEARCH_CONTROL * len(searches) + (_OWN_NET_STEPS * pace if own_net else 0.0)
 
 
 def search(attack: Attack, budget: Budget, pace: float) -> float:
@@ -89,3 +91,11 @@ def seconds_of(step: Callable[[], object]) -> float:
         if spent > 2.0:
             break
     return least
+
+
+def resident_bytes(otherwise: int) -> int:
+    """Return the bytes that this process holds now; `otherwise` where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return otherwise

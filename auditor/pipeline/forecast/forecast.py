@@ -20,6 +20,7 @@ from auditor.pipeline.findings import SECONDS_TO_SCORE, seconds_to_score
 from auditor.pipeline.forecast import costs
 from auditor.pipeline.layerwise.single_layers import MOST_STEPS as LAYER_STEPS
 from auditor.pipeline.layerwise.single_layers import SEARCHES
+from auditor.pipeline.planted.own_net_control import not_tried
 from auditor.pipeline.progress import Silent
 from auditor.pipeline.references import References, references_from
 from auditor.pipeline.scan import (
@@ -151,10 +152,9 @@ class _Course:
 
     def told(self) -> ForecastDocument:
         """Return the plan."""
-        step = self._context.target.step
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        beside = 0 if step is None or self._too_large else step.matching_bytes(self._context.protocol.batch)
-        memory = held + beside * (self._jobs if self._jobs > 1 else 0)
+        alone_bytes, each_bytes = self._beside()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = max(peak, costs.resident_bytes(peak) + max(alone_bytes, self._jobs * each_bytes))
         together = sum(p.seconds for p in self._parts if p.side_by_side)
         alone = sum(p.seconds for p in self._parts if not p.side_by_side)
         return ForecastDocument(
@@ -167,10 +167,20 @@ class _Course:
             step=self._step,
             memory=memory,
             free_memory=self._memory,
-            fits=beside * self._jobs <= self._memory and not any(s.because == "out-of-memory" for s in self._left_out),
+            fits=each_bytes * self._jobs <= self._memory
+            and not any(s.because == "out-of-memory" for s in self._left_out),
             parts=tuple(self._parts),
             left_out=tuple(self._left_out),
         )
+
+    def _beside(self) -> tuple[int, int]:
+        """Return the bytes that exposure or a gradient take beside what is held now, and a step of a search."""
+        step, batch = self._context.target.step, self._context.protocol.batch
+        if step is None:
+            return 0, 0
+        exposing = any(p.stage == "expose" for p in self._parts)
+        alone = step.jacobian_bytes(batch) if exposing else step.gradient_bytes(batch)
+        return alone, step.matching_bytes(batch) if self._searching else 0
 
     def _go(self) -> None:
         options, preset, observed = self._options, self._preset, self._observed
@@ -178,11 +188,12 @@ class _Course:
             preset, what_if=options.what_if, malicious=options.malicious_server, faces=options.faces,
             layers=options.layers,
         )  # fmt: skip
-        left = self._seconds
-        left -= self._add("controls", "controls", 1, costs.controls(preset.attacks, tuple(PLANTED), self._pace))
+        left, self._searching = self._seconds, not_tried(self._context) is None
+        work = costs.controls(preset.attacks, tuple(PLANTED), self._searching, self._pace)
+        left -= self._add("controls", "controls", 1, work)
         share = times.exposure * min(left, MOST_FOR_EXPOSURE * preset.seconds)
         left -= self._exposure(share)
-        attacking = times.seconds_to_attack(left)
+        attacking = max(0.0, times.seconds_to_attack(left))
         smaller = seconds_for_smaller(self._context.target, self._deep, attacking)
         used, findings, searches = self._attack(attacking - smaller)
         if smaller:
@@ -229,6 +240,7 @@ class _Course:
             self._deep, self._too_large, Ceiling(), runner,
         )  # fmt: skip
         self._left_out += [s for s in skipped if s.because != "not-applicable"]
+        self._searching |= any(not t.attack.closed_form and t.attack.name not in deep for t in runner.ran)
         for name in dict.fromkeys(trial.attack.name for trial in runner.ran):
             runs = [trial.work for trial in runner.ran if trial.attack.name == name]
             self._add("invert", name, len(runs), sum(runs), side_by_side=True)

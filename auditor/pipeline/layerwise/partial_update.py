@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from auditor.attack import Attack, Preset
+from auditor.journal import Crashed, kept, parameters_digest, rounded
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
 from auditor.pipeline.progress import Display
@@ -60,6 +61,27 @@ def recover(
 
     Closed forms and algebra come first; searches follow where none of them reproduces the update.
     """
+
+    def depends_on() -> tuple[object, ...]:
+        target, client = subject.context.target, _only(subject.context, names).client
+        return (
+            target.sha256, target.input, target.classes, parameters_digest(target.model), client.configuration,
+            tuple(names), subject.probe.name, subject.probe.clip, subject.gallery, subject.context.seed,
+            effort.attacks, rounded(effort.seconds), effort.steps, {n: rounded(s) for n, s in effort.own.items()},
+            title,
+        )  # fmt: skip
+
+    try:
+        return kept("layers", depends_on, lambda: _recovered(subject, names, effort, display, title))
+    except Crashed as error:
+        return Skipped(
+            stage="layers", what=title, because="failed", reason=str(error), remedy="report this defect with the model"
+        )
+
+
+def _recovered(
+    subject: Subject, names: Sequence[str], effort: EqualEffort, display: Display, title: str
+) -> PartRecovered | Skipped:
     context = _only(subject.context, names)
     observed = observe_probes(context, (subject.probe,))[0]
     made: list[Reconstruction] = []

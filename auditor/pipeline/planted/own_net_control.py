@@ -52,7 +52,7 @@ def own_net_control(context: Context, observed: Observed, attacks: Sequence[Atta
     The update is sent under the defences of the protocol. Where these hide even the planted clip, what is tried is the
     update without them: whether attacks follow in this network at all.
     """
-    reason = _without_slopes(context.target) or _too_large(context)
+    reason = not_tried(context)
     if reason is not None:
         return _control(None, f"not run: {reason}", "")
     without = ""
@@ -72,6 +72,11 @@ def own_net_control(context: Context, observed: Observed, attacks: Sequence[Atta
     if not found and made.seconds >= 0.9 * _CEILING:
         return _control(None, f"not run: {_CEILING:.0f} s did not hold {_STEPS} steps", made.attack)
     return _control(found, f"{share:.0%} of what was planted{without}", made.attack)
+
+
+def not_tried(context: Context) -> str | None:
+    """Say in one clause why nothing is planted in this network, or None where it is."""
+    return _without_slopes(context.target) or _too_large(context)
 
 
 def doubt(controls: Sequence[Control]) -> tuple[str, ...]:
