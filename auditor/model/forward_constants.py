@@ -77,8 +77,12 @@ class ForwardConstants:
         self._found: dict[str, ForwardConstant] = {}
         self._known: dict[int, StorageWeakRef] = {}
         self._made_of: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
+        self._known_sparse: set[str] = set()
         for tensor in own:
-            self._know(tensor)
+            if tensor.layout is torch.strided:
+                self._know(tensor)
+            else:
+                self._known_sparse.add(digest(_entries(tensor)))
 
     @property
     def met(self) -> tuple[ForwardConstant, ...]:
@@ -109,11 +113,19 @@ class ForwardConstants:
         for key in origins if clip else ():
             self._meet(key, pixels)
         for value in outputs:
+            if value.layout is not torch.strided:
+                continue
             self._know(value)
             if origins and not clip and operator not in ANGLES:
                 self._carry(value, origins)
 
     def _origins(self, value: Tensor) -> frozenset[str]:
+        if value.layout is not torch.strided:
+            key = digest(_entries(value))
+            if key in self._known_sparse:
+                return frozenset()
+            self._found.setdefault(key, ForwardConstant.of(_entries(value)))
+            return frozenset([key])
         place = value.untyped_storage()._cdata
         if place in self._made_of:
             return self._made_of[place][1]
@@ -160,6 +172,12 @@ def digest(value: Tensor) -> str:
     with _unwatched():
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         return f"{tuple(value.shape)} {hashlib.sha256(torch._C.TensorBase.numpy(content).tobytes()).hexdigest()}"
+
+
+def _entries(value: Tensor) -> Tensor:
+    """Return the numbers that a sparse tensor keeps, an adjacency for instance."""
+    with _unwatched():
+        return value.detach().to_dense().reshape(-1)
 
 
 def _is_fixed(value: Tensor) -> bool:

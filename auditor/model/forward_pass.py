@@ -227,7 +227,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         alive = [value for value in operands if value in self.clip]
         if self.constants is not None:
             pixels = not any(value in self.features for value in alive)
-            read = () if name in BLANK else operands
+            read = () if name in BLANK else (*operands, *_tensors((args, kwargs), sparse=True))
             self.constants.follow(name, read, args, outputs, clip=bool(alive), pixels=pixels)
         weights = tuple(
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
@@ -301,12 +301,13 @@ def _extent(value: Tensor) -> tuple[int, int]:
     return begin, begin + int(reach) + 1
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any, *, sparse: bool = False) -> Iterator[Tensor]:
+    """Yield the tensors among arguments, or the sparse ones, such as an adjacency: these have no storage to tell."""
     if isinstance(value, Tensor):
-        yield value
+        yield from (value,) if (value.layout is not torch.strided) is sparse else ()
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from _tensors(item, sparse=sparse)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from _tensors(item, sparse=sparse)

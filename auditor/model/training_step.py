@@ -1,5 +1,6 @@
 """What one training step of a network costs, counted while its forward pass is observed."""
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -13,13 +14,15 @@ class _Kept:
     """Bytes of the distinct storages that autograd keeps for the backward pass, parameters and buffers left out."""
 
     def __init__(self, network: nn.Module) -> None:
-        own = (*network.parameters(), *network.buffers())
+        own = [value for value in (*network.parameters(), *network.buffers()) if value.layout is torch.strided]
         self._own = {value.untyped_storage()._cdata for value in own}
         # A weak reference keeps the address of a storage from being used again, and lets go of what it held.
         self._seen: dict[int, StorageWeakRef] = {}
         self.bytes = 0
 
     def __call__(self, value: Tensor) -> Tensor:
+        if value.layout is not torch.strided:
+            return value.detach()
         storage = value.untyped_storage()
         if storage._cdata not in self._own and storage._cdata not in self._seen:
             self._seen[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]

@@ -28,6 +28,7 @@ MAKE = {
     "every step": lambda x: sum(torch.tensor(WEIGHT) for _ in range(4)) / 4,
     "attribute": lambda x: TENSOR,
     "list": lambda x: ASKING[0],
+    "sparse": lambda x: TENSOR.flatten(1).to_sparse().to_dense().view(TENSOR.shape),
 }
 FIXED = {
     "colours": lambda x, f: f,
@@ -36,6 +37,7 @@ FIXED = {
     "few numbers": lambda x, f: f * 0.3 + torch.tensor(0.7),
     "whole numbers": lambda x, f: f + sum(k * f for k in torch.arange(30.0).tolist()),
     "made": lambda x, f: f + torch.linspace(0, 1, 8),
+    "adjacency": lambda x, f: torch.stack([torch.sparse.mm(torch.eye(128).to_sparse(), g) for g in f]),
     "indices": lambda x, f: f + f[:, torch.tensor(np.random.RandomState(0).permutation(128))],
     "not of the clip": lambda x, f: f if torch.tensor(WEIGHT).sum() < 99 else f + 1,
 }
@@ -77,7 +79,7 @@ def source(tmp_path_factory) -> str:
 HIDDEN = ("Tensor", "FloatTensor", "new_tensor", "from_numpy", "as_tensor", "dlpack", "one by one", "bytes")
 
 
-@pytest.mark.parametrize("form", [*HIDDEN, "every step", "attribute", "list"])
+@pytest.mark.parametrize("form", [*HIDDEN, "every step", "attribute", "list", "sparse"])
 def test_weights_that_no_module_owns_are_not_accounted_for(form, source) -> None:
     fidelity = load(source, arg=(("form", form),)).fidelity
     counted = fidelity.unaccounted
@@ -87,6 +89,10 @@ def test_weights_that_no_module_owns_are_not_accounted_for(form, source) -> None
     assert ("plain Python list do" in note) is (form == "list")
 
 
+def test_a_weight_that_never_meets_the_clip_is_none(source) -> None:
+    assert load(source, arg=(("form", "not of the clip"),)).fidelity.unaccounted.numbers == 0
+
+
 def test_weights_that_are_python_numbers_are_counted(source) -> None:
     counted = load(source, arg=(("form", "Python numbers"),)).fidelity.unaccounted
     assert (counted.numbers, counted.fixed) == (81, 0)
@@ -94,7 +100,18 @@ def test_weights_that_are_python_numbers_are_counted(source) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["colours", "positions", "flags", "few numbers", "whole numbers", "made", "indices", "not of the clip", "plain"],
+    [
+        "colours",
+        "positions",
+        "flags",
+        "few numbers",
+        "whole numbers",
+        "made",
+        "adjacency",
+        "indices",
+        "not of the clip",
+        "plain",
+    ],
 )
 def test_constants_that_nobody_trains_hide_nothing(form, source) -> None:
     fidelity = load(source, arg=(("form", form),)).fidelity

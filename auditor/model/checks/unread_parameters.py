@@ -68,7 +68,7 @@ def unread_parameters(
     return UnreadParameters(
         doubtful=_numbers(trained.values()),
         note=f"{len(trained)} of {count} that nothing reads on a clip {verb} read in training mode: {_named(trained)}. "
-        "An update tells more than is audited if clients' loss depends on what they lead to.",
+        "An update tells more than is audited if clients' loss depends on what they lead to; leave them out otherwise.",
     )
 
 

@@ -84,7 +84,8 @@ def digest(state: Mapping[str, Tensor]) -> str:
     """Return the sha256 over names, shapes, types and bytes of a state dict."""
     total = hashlib.sha256()
     for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
+        value = state[name].detach().cpu()
+        value = (value if value.layout is torch.strided else value.to_dense()).contiguous()
         total.update(f"{name}\0{tuple(value.shape)}\0{value.dtype}\0".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
     return total.hexdigest()
