@@ -61,7 +61,7 @@ class PdfFile:
 
 def _words(page: Any) -> str:
     """What a page says, notes that readers lay over it among them."""
-    notes = (note.get_object().get("/Contents") for note in (page["/Annots"] if "/Annots" in page else ()))
+    notes = (note.get_object().get("/Contents") for note in page.annotations or ())
     return " ".join((page.extract_text(), *(str(text) for text in notes if text is not None)))
 
 
