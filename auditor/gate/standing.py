@@ -225,12 +225,13 @@ def _exposure(
 
 def _inconclusive(results: Results) -> Iterator[Standing]:
     verdict = results["verdict"]
+    present = verdict["word"] == "INCONCLUSIVE"
     yield Standing(
         rule="inconclusive",
         subject="audit",
         threat_model=results["protocol"]["threat_model"]["id"],
-        present=verdict["word"] == "INCONCLUSIVE",
-        message=f"The audit cannot tell: {'; '.join(verdict['reasons'])}.",
+        present=present,
+        message=f"The audit {'cannot tell' if present else 'can tell'}: {'; '.join(verdict['reasons'])}.",
     )
 
 

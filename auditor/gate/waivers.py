@@ -16,7 +16,8 @@ from auditor.text import did_you_mean, printable
 
 WAIVERS_FILE = Path("fl-audit-waivers.toml")
 _EXAMPLE = "write e.g. expires = 2027-03-31"
-_HASH = re.compile(r"[0-9a-f]{12,64}")
+_HASH = re.compile(r"[0-9a-fA-F]{12,64}")
+_SHORT_HASH = re.compile(r"[0-9a-fA-F]{6,11}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,12 @@ class Waiver:
     def about(self, model: Mapping[str, Any]) -> bool:
         """Tell whether it is about an audited model."""
         if _HASH.fullmatch(self.model):
-            return str(model["sha256"]).startswith(self.model)
+            return str(model["sha256"]).startswith(self.model.lower())
         return any(fnmatchcase(str(model[name]), self.model) for name in ("name", "source"))
+
+    def too_short(self, model: Mapping[str, Any]) -> bool:
+        """Tell whether it has digits of an audited model's SHA-256, and too few to be about it."""
+        return bool(_SHORT_HASH.fullmatch(self.model)) and str(model["sha256"]).startswith(self.model.lower())
 
     def covers(self, alert: AlertBlock) -> bool:
         """Tell whether it covers an alert of its model, were it not for the day."""
@@ -138,8 +143,10 @@ def waiver_blocks(
 def stale(waivers: Sequence[WaiverBlock]) -> tuple[str, ...]:
     """Return a sentence for every waiver that needs a look."""
     what = {"expired": "expired on {}: what it covered is open again", "unused": "(until {}) covers nothing: remove it"}
+    short = "names too few digits of the model's SHA-256 and covers nothing: give 12"
     return tuple(
-        f"the waiver of {w.rule} for {w.layer} ({w.owner}) {what[w.state].format(w.expires)}"
+        f"the waiver of {w.rule} for {w.layer} ({w.owner}) "
+        + (short if w.state == "unused" and _SHORT_HASH.fullmatch(w.model) else what[w.state].format(w.expires))
         for w in waivers
         if w.state in what
     )
@@ -147,7 +154,8 @@ def stale(waivers: Sequence[WaiverBlock]) -> tuple[str, ...]:
 
 def _state(waiver: Waiver, used: int, model: Mapping[str, Any], today: datetime.date) -> WaiverState:
     if not waiver.about(model):
-        return "elsewhere"
+        # Nobody calls a model by the first digits of its own hash.
+        return "unused" if waiver.too_short(model) else "elsewhere"
     if waiver.expires < today:
         return "expired"
     return "used" if used else "unused"

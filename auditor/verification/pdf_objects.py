@@ -49,7 +49,7 @@ class PdfFile:
         try:
             reader = PdfReader(io.BytesIO(content))
             held = list(reader.attachments.get(ATTACHED, ()))
-            pages = tuple(page.extract_text() for page in reader.pages)
+            pages = tuple(_words(page) for page in reader.pages)
             creator = "" if reader.metadata is None else str(reader.metadata.get("/Creator", ""))
         except (PyPdfError, *_DAMAGES) as error:
             why = f"{type(error).__name__}: {error}"
@@ -57,6 +57,12 @@ class PdfFile:
         if len(held) != 1:
             raise UsageError(f"{printable(name)} holds {len(held)} files of the name {ATTACHED}, not one", _REMEDY)
         return cls(content, held[0], pages, creator, reader)
+
+
+def _words(page: Any) -> str:
+    """What a page says, notes that readers lay over it among them."""
+    notes = (note.get_object().get("/Contents") for note in page.annotations or ())
+    return " ".join((page.extract_text(), *(str(text) for text in notes if text is not None)))
 
 
 def first_difference(a: PdfFile, b: PdfFile) -> str:

@@ -340,3 +340,10 @@ def test_judgements_of_all_kinds_agree_with_their_findings():
             results = audit(name)
             results["judgement"] = judge(results, policy, None if old is None else audit(old))
             assert judgement_of(results) == results["judgement"]
+
+
+def test_an_audit_that_can_tell_again_does_not_say_that_it_cannot():
+    told = judge(audit("learned_positions"), Policy(), audit("fixed_positions"))
+    (alert,) = [a for a in told["alerts"] if a["rule"] == "inconclusive"]
+    assert alert["state"] == "fixed"
+    assert alert["message"].startswith("The audit can tell: ")

@@ -113,6 +113,20 @@ def test_its_scope_is_what_it_says(tmp_path, scope, code, state):
     assert any("covers nothing: remove it" in text for text in found["warnings"]) == (state == "unused")
 
 
+@pytest.mark.parametrize("written", [lambda sha: sha[:12].upper(), lambda sha: sha.upper()])
+def test_digits_of_a_hash_may_be_capitals(tmp_path, written):
+    sha = audit("learned_positions")["model"]["sha256"]
+    assert judged(waivers_of(tmp_path, model=f'"{written(sha)}"'))["waivers"][0]["state"] == "used"
+
+
+@pytest.mark.parametrize("digits", [6, 8, 11])
+def test_too_few_digits_of_a_hash_cover_nothing_and_say_so(tmp_path, digits):
+    sha = audit("learned_positions")["model"]["sha256"]
+    found = judged(waivers_of(tmp_path, model=f'"{sha[:digits]}"'))
+    assert (found["exit_code"], found["waivers"][0]["state"]) == (1, "unused")
+    assert any(text.endswith("covers nothing: give 12") for text in found["warnings"])
+
+
 def test_a_waiver_of_the_inconclusive_lets_it_pass(tmp_path):
     assert judged((), "fixed_positions")["exit_code"] == 4
     assert judged(waivers_of(tmp_path, rule='"inconclusive"'), "fixed_positions")["exit_code"] == 0

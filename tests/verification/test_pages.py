@@ -130,6 +130,12 @@ def test_pages_that_were_edited_are_never_verified(pdf, tmp_path, change):
     assert verify(saved(tmp_path / "r.pdf", changed(pdf, change))).word != "VERIFIED"
 
 
+def test_a_note_that_was_laid_over_a_page_is_told_as_words(pdf, tmp_path):
+    found = verify(saved(tmp_path / "r.pdf", changed(pdf, note)))
+    assert found.word == "EDITED"
+    assert "PASS" in found.checks[-1].told
+
+
 def test_words_that_were_taken_from_a_page_are_told(pdf, tmp_path):
     found = verify(saved(tmp_path / "r.pdf", changed(pdf, reword)))
     assert found.word == "EDITED"

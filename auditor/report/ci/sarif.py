@@ -6,6 +6,7 @@ waived or fixed. It sorts by `security-severity` of the rule, and knows an alert
 
 import datetime
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -41,7 +42,7 @@ def _text(results: Results, *, github: bool) -> str:
 
 def _run(results: Results, judgement: Mapping[str, Any], shown: Sequence[Alert], github: bool) -> dict[str, Any]:
     tool, model = results["tool"], results["model"]
-    name, audit = (quote(inert(text, 80), safe="") for text in (model["name"], tool["audit_id"]))
+    audit = quote(inert(tool["audit_id"], 80), safe="")
     return {
         "tool": {
             "driver": {
@@ -51,12 +52,26 @@ def _run(results: Results, judgement: Mapping[str, Any], shown: Sequence[Alert],
             }
         },
         # What stands before the last slash is the category: one a model, so that two models do not close each other's.
-        "automationDetails": {"id": f"fl-audit/{name}/{audit}"},
+        "automationDetails": {"id": f"fl-audit/{_category(results, judgement)}/{audit}"},
         "invocations": [_invocation(results, judgement)],
-        "artifacts": [{"location": {"uri": _uri(judgement)}, "hashes": {"sha-256": inert(model["sha256"], 64)}}],
+        "artifacts": [
+            {"location": {"uri": _uri(judgement)}},
+            # The place may be another file than the model, so the digest stands by itself.
+            {
+                "description": {"text": f"model {inert(model['name'], 80)}"},
+                "hashes": {"sha-256": inert(model["sha256"], 64)},
+            },
+        ],
         "columnKind": "utf16CodeUnits",
         "results": [_result(alert, judgement, github) for alert in shown],
     }
+
+
+def _category(results: Results, judgement: Mapping[str, Any]) -> str:
+    """The model's name and the folder that it stands in: two projects of a repository may both have a `model.onnx`."""
+    folder = posixpath.dirname((judgement.get("place") or {"path": ""})["path"])
+    name = inert(results["model"]["name"], 80)
+    return quote((f"{inert(folder, 200)}/{name}" if folder else name).encode("utf-8", "replace"), safe="")
 
 
 def _rule(rule: Rule, shown: Sequence[Alert]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import json
 import re
 
 import pytest
-from test_formats import VARIANTS, hostile, judged
+from test_formats import VARIANTS, audit, hostile, judged
 
 from auditor.gate.judge import judge
 from auditor.gate.policy import Policy
-from auditor.report.ci.sarif import to_github_sarif
+from auditor.report.ci.sarif import to_github_sarif, to_sarif
 from auditor.results.judgement import PlaceBlock
 
 _SEVERITY = re.compile(r"\d{1,2}\.\d")
@@ -134,3 +134,20 @@ def test_two_models_do_not_close_each_others_alerts():
     logs = [json.loads(to_github_sarif(hostile(name))) for name in ("front.onnx", "yard.onnx")]
     categories = {log["runs"][0]["automationDetails"]["id"].rpartition("/")[0] for log in logs}
     assert len(categories) == 2
+
+
+def test_two_projects_whose_models_have_one_name_do_not_close_each_others_alerts():
+    categories = set()
+    for folder in ("", "front/", "yard/"):
+        made = judged("flat")
+        made["judgement"]["place"]["path"] = f"{folder}fl-audit.toml"
+        categories.add(json.loads(to_github_sarif(made))["runs"][0]["automationDetails"]["id"].rpartition("/")[0])
+    assert len(categories) == 3
+
+
+def test_the_models_digest_is_not_told_of_another_file():
+    for made in map(json.loads, (to_github_sarif(judged("flat")), to_sarif(judged("flat")))):
+        place, model = made["runs"][0]["artifacts"]
+        assert "hashes" not in place
+        assert "location" not in model
+        assert model["hashes"]["sha-256"] == audit("flat")["model"]["sha256"]
