@@ -76,5 +76,5 @@ def test_it_scans_from_another_folder(wheel, tmp_path):
         assert (tmp_path / "fl-audit-report" / name).stat().st_size > 10_000
     finding = json.loads((tmp_path / "fl-audit-report" / "results.json").read_text())["findings"][0]
     enhanced = finding["results"]
-    assert finding["grade"] == "EXACT"
+    assert finding["attack"] == "patch-embedding"
     assert any(made["method"] == "DAT-light" for result in enhanced for made in result["enhanced"])

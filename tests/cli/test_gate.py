@@ -99,7 +99,7 @@ def test_a_scan_refuses_to_overwrite_its_baseline_before_it_begins(run, tmp_path
     folder = tmp_path / "fl-audit-report"
     folder.mkdir()
     (folder / "results.json").write_bytes(Path(FLAT).read_bytes())
-    (tmp_path / "nets.py").write_text("", encoding="utf-8")
+    (tmp_path / "nets.py").write_text("def net():\n    raise AssertionError('it was begun')\n", encoding="utf-8")
     code, _, error = run("scan", "nets.py:net", "--baseline", "fl-audit-report/results.json")
     assert code == 2
     assert error == "the baseline fl-audit-report/results.json would be overwritten; keep it elsewhere, or give --out"

@@ -304,7 +304,9 @@ class _Search:
 
     def _noise(self) -> float:
         """Return what defences add to an entry over the entries' size, in the mean of parameters."""
-        sizes = {n: float(s.square().mean().sqrt()) for n, s in self._scales.items()}
+        if not self._deviations:
+            return 0.0
+        sizes = {n: max(float(s.double().square().mean().sqrt()), 1e-30) for n, s in self._scales.items()}
         return sum(self._deviations.get(n, 0.0) / size for n, size in sizes.items()) / len(sizes)
 
     def _admitted(self, name: str, error: float) -> Tensor:
