@@ -79,13 +79,10 @@ def test_a_scan_is_what_the_command_runs_and_shows_nothing(monkeypatch):
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_words_of_an_attack_are_refused_before_a_model_is_read_as_on_the_command_line(options, line, tmp_path):
+def test_words_of_an_attack_are_refused_before_a_model_is_read_as_on_the_command_line(options, line, run, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"no model")
     with pytest.raises(auditor.UsageError, match=line) as refused:
         auditor.attack(str(tmp_path / "no.onnx"), **options)
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    done = subprocess.run(
-        [sys.executable, "-m", "auditor", "attack", "no.onnx", *flags],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr.splitlines()) == (2, [f"fl-audit: {refused.value}"])
+    code, _, error = run("attack", "no.onnx", *flags)
+    assert (code, error.strip().removeprefix("fl-audit: ")) == (2, str(refused.value))

@@ -220,6 +220,7 @@ def test_a_scan_writes_what_was_asked_for_and_report_renders_it_again(scanned, r
     assert "overwrite" in the_error(err)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(scanned, run, tmp_path):
     conv_net(tmp_path / "net.onnx")
     with scanning(short(30), enhanced=0):

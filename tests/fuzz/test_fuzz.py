@@ -61,7 +61,7 @@ def fuzzed(count: int, seed: int, *options: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(150, marks=pytest.mark.slow)])
 def test_random_files(count) -> None:
     counts = fuzzed(count, 7, "--nets", "1")
     assert sum(counts.values()) == count

@@ -38,7 +38,9 @@ def level(control):
     return float(control.measured.split(" dB")[0])
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize(
+    "name", [n if n == "fast" else pytest.param(n, marks=pytest.mark.slow) for n in sorted(PRESETS)]
+)
 def test_every_search_that_decides_finds_its_planted_leak(name):
     made = controls(PRESETS[name])
     assert set(made) == {"linear-input", "spear", "gradient-matching", *DECISIVE}

@@ -92,6 +92,7 @@ def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tm
     assert contradictions({**results, "feature_maps": ({**found, "per_pixel": 0.3},)})
 
 
+@pytest.mark.slow
 def test_a_value_that_is_not_the_clips_does_not_count(monkeypatch):
     whole = units.run_attack
 

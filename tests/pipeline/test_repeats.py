@@ -91,6 +91,7 @@ def test_a_clock_that_runs_ten_times_as_fast_or_slow_changes_nothing_but_times(m
     assert any(0 < r["steps"] < 200 for f in fast["findings"] for r in f["results"])
 
 
+@pytest.mark.slow
 def test_a_machine_too_slow_for_its_limit_leaves_whole_parts_out_and_cannot_tell(monkeypatch):
     whole, cut = scanned(monkeypatch, 0.01, max_time=30.0), scanned(monkeypatch, 40.0, max_time=30.0)
     assert whole["machine_cuts"] == []

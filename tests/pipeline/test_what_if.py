@@ -84,6 +84,7 @@ def test_nothing_is_advised_whose_effect_nobody_measured():
     assert "--what-if" in measure["text"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_recursion_does_not_meet_is_shown_and_not_recommended(monkeypatch):
     recursion = type(BY_NAME["residual-recursion"])
 

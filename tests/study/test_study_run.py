@@ -152,6 +152,7 @@ def test_out_of_time_is_told_and_ends_with_four(whole):
     assert "run the same command again" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_unit_that_breaks_is_counted_and_shown(whole, tmp_path):
     file = tmp_path / "broken.toml"
     file.write_text(SMALL.replace(":train", ":broken"), encoding="utf-8")

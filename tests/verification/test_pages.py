@@ -142,6 +142,7 @@ def test_words_that_were_taken_from_a_page_are_told(pdf, tmp_path):
     assert found.checks[-1].told.startswith("page 1 says")
 
 
+@pytest.mark.slow
 def test_an_attachment_of_another_audit_is_told_by_the_pages(pdf, small, tmp_path):
     other = sealed({**small, "model": {**small["model"], "name": "harmless"}})
     found = verify(saved(tmp_path / "r.pdf", changed(pdf, attach(to_json(other)))))

@@ -251,6 +251,7 @@ def test_underdetermined_layers_leave_a_fit_that_sees_far_more_than_grey(act, ab
     assert psnr(null.clips[0], truth) < psnr(torch.full_like(truth, 0.5), truth) + 3.0
 
 
+@pytest.mark.slow
 def test_frames_norms_and_a_deeper_head_are_gone_through():
     truth = clip(3)
     view = view_of(seeded(PerFrame), truth[None], [1])
