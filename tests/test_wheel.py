@@ -48,6 +48,7 @@ def test_it_ships_probes_templates_weights_and_notices(wheel):
     assert not [n for n in names if n.startswith(("tests/", "examples/"))]
 
 
+@pytest.mark.slow
 def test_it_scans_from_another_folder(wheel, tmp_path):
     site = tmp_path / "site"
     subprocess.run(

@@ -43,6 +43,7 @@ def nets(tmp_path):
     return tmp_path / "nets.py"
 
 
+@pytest.mark.slow
 def test_a_flattened_head_leaks_clearly_more_than_an_averaged_one(run, nets, tmp_path, monkeypatch):
     """The comparison is interrupted once, after the first audit, and goes on from there."""
     command = ("compare", f"{nets}:pooled", f"{nets}:flat", *SHAPE, "--out", tmp_path / "out")

@@ -82,6 +82,7 @@ def test_time_is_kept_only_where_searches_are_short():
     assert scaled_down.seconds_for_smaller(target, (endless,), 21.0) == pytest.approx(5.25)
 
 
+@pytest.mark.slow
 def test_smaller_clips_are_reported_as_what_they_are(results, tmp_path):
     found = results["scaled_down"]
     assert found["shape"] == (4, 3, 16, 16) or found["shape"] == [4, 3, 16, 16]

@@ -145,6 +145,7 @@ def test_a_dynamic_batch_needs_no_release(name, exported, clips) -> None:
     torch.testing.assert_close(target.model(three), net(three.transpose(1, 2)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_r3d_18_keeps_every_parameter(exported) -> None:
     net, target = exported("r3d_18", "dynamo-plain")
     assert set(target.parameters) == set(dict(net.named_parameters()))
