@@ -76,7 +76,7 @@ def judge(
             spread=spread,
             alerts=decided,
             waivers=told,
-            warnings=(*(() if baseline is None else differences(baseline, results)), *stale(told)),
+            warnings=(*(() if baseline is None else differences(baseline, results)), *stale(told, results["model"])),
             place=place,
         )
     )

@@ -51,10 +51,6 @@ class Waiver:
             return str(model["sha256"]).startswith(self.model.lower())
         return any(fnmatchcase(str(model[name]), self.model) for name in ("name", "source"))
 
-    def too_short(self, model: Mapping[str, Any]) -> bool:
-        """Tell whether it has digits of an audited model's SHA-256, and too few to be about it."""
-        return bool(_SHORT_HASH.fullmatch(self.model)) and str(model["sha256"]).startswith(self.model.lower())
-
     def covers(self, alert: AlertBlock) -> bool:
         """Tell whether it covers an alert of its model, were it not for the day."""
         return alert.rule == self.rule and fnmatchcase(alert.subject, self.layer)
@@ -140,13 +136,13 @@ def waiver_blocks(
     )
 
 
-def stale(waivers: Sequence[WaiverBlock]) -> tuple[str, ...]:
+def stale(waivers: Sequence[WaiverBlock], model: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a sentence for every waiver that needs a look."""
     what = {"expired": "expired on {}: what it covered is open again", "unused": "(until {}) covers nothing: remove it"}
     short = "names too few digits of the model's SHA-256 and covers nothing: give 12"
     return tuple(
         f"the waiver of {w.rule} for {w.layer} ({w.owner}) "
-        + (short if w.state == "unused" and _SHORT_HASH.fullmatch(w.model) else what[w.state].format(w.expires))
+        + (short if w.state == "unused" and _too_short(w.model, model) else what[w.state].format(w.expires))
         for w in waivers
         if w.state in what
     )
@@ -155,10 +151,15 @@ def stale(waivers: Sequence[WaiverBlock]) -> tuple[str, ...]:
 def _state(waiver: Waiver, used: int, model: Mapping[str, Any], today: datetime.date) -> WaiverState:
     if not waiver.about(model):
         # Nobody calls a model by the first digits of its own hash.
-        return "unused" if waiver.too_short(model) else "elsewhere"
+        return "unused" if _too_short(waiver.model, model) else "elsewhere"
     if waiver.expires < today:
         return "expired"
     return "used" if used else "unused"
+
+
+def _too_short(named: str, model: Mapping[str, Any]) -> bool:
+    """Tell whether digits are of an audited model's SHA-256, and too few to name it."""
+    return bool(_SHORT_HASH.fullmatch(named)) and str(model["sha256"]).startswith(named.lower())
 
 
 def _named(path: Path) -> str:

@@ -127,6 +127,15 @@ def test_too_few_digits_of_a_hash_cover_nothing_and_say_so(tmp_path, digits):
     assert any(text.endswith("covers nothing: give 12") for text in found["warnings"])
 
 
+def test_an_unused_waiver_of_a_model_with_a_name_of_such_digits_is_no_hash(tmp_path):
+    results = audit("learned_positions")
+    results["model"]["name"] = "facade"
+    waivers = waivers_of(tmp_path, model='"facade"', layer='"nowhere"')
+    found = judge(results, Policy(), None, waivers, today=TODAY)
+    assert found["waivers"][0]["state"] == "unused"
+    assert any("covers nothing: remove it" in text for text in found["warnings"])
+
+
 def test_a_waiver_of_the_inconclusive_lets_it_pass(tmp_path):
     assert judged((), "fixed_positions")["exit_code"] == 4
     assert judged(waivers_of(tmp_path, rule='"inconclusive"'), "fixed_positions")["exit_code"] == 0
