@@ -63,7 +63,8 @@ def scanned(net: str, row: str, folder: Path, max_time: str) -> dict[str, Any]:
         given = [word for spec in ROWS[row] for word in ("--defence", spec)]
         command = [
             sys.executable, "-m", "auditor", "scan", f"benchmarks/nets.py:{net}", "--input-shape", "3,8,32,32",
-            "--max-time", max_time, "--no-what-if", "--quiet", "-o", str(path.with_suffix(".part.json")), *given,
+            "--max-time", max_time, "--jobs", "1", "--no-what-if", "--quiet",
+            "-o", str(path.with_suffix(".part.json")), *given,
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
