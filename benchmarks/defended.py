@@ -1,23 +1,40 @@
-"""What whole scans find under every generic defence and every framework's preset: the table of docs/defences.md.
+"""What scans find under every generic defence and every framework's preset: the table of docs/defences.md.
 
-    python benchmarks/defended.py FOLDER [--nets conv3d_flatten vivit r3d_18] [--defences D ...] [--max-time 60s]
+    python benchmarks/defended.py FOLDER [--nets conv3d_flatten vivit r3d_18] [--defences D ...]
 
-Each scan is one run of the command line on one net of `nets.py` at 8x32x32, one at a time. Its results stay in the
-folder, and the same command goes on with those that are missing. The table at the end has the date of every scan.
+Each is a scan of two real clips and a canary at 8x32x32 with counted work, so that a busy machine gives the same table:
+preset `fast` without frames of the scene, `SECONDS` reference seconds, and more where a recursion needs them. Defences
+under which the client sends the same are scanned once. Results stay in the folder, and the same command goes on with
+those that are missing. The table at the end has the date of every scan.
 """
 
 import argparse
+import datetime
 import json
-import os
-import resource
-import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-NETS = ("conv3d_flatten", "vivit", "r3d_18")
+sys.path[:0] = [str(ROOT)]
+
+import torch  # noqa: E402
+
+from auditor.attack import PRESETS as EFFORTS  # noqa: E402
+from auditor.federated import parse_all  # noqa: E402
+from auditor.options import ScanOptions  # noqa: E402
+from auditor.pipeline.progress import Silent  # noqa: E402
+from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
+from auditor.pipeline.time_plan import Prepared  # noqa: E402
+from auditor.pipeline.units import uses_reference  # noqa: E402
+from auditor.records import at_client  # noqa: E402
+
+# Reference seconds of a scan, and with attacks that are planned by what they compute.
+SECONDS = {"conv3d_flatten": 30.0, "vivit": 30.0, "r3d_18": 60.0}
+MOST_SECONDS = 600.0
 # A row is what is given behind --defence, in order. What frameworks have no default for is set as their examples do.
 GENERIC: Mapping[str, tuple[str, ...]] = {
     name: tuple(name.split("+")) if name else ()
@@ -56,60 +73,71 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
 ROWS = {**GENERIC, **PRESETS}
 
 
-def scanned(net: str, row: str, folder: Path, max_time: str) -> dict[str, Any]:
-    """Return the results of one scan, from the folder where they are there already."""
-    path = folder / f"{net}-{''.join(c if c.isalnum() else '_' for c in row) or 'bare'}.json"
+def sent(row: str) -> tuple[str, ...]:
+    """Return what the client does to its update: defences of which this is the same send the same."""
+    return tuple(str(defence) for defence in at_client(parse_all(ROWS[row])))
+
+
+def scanned(net: str, row: str, folder: Path) -> dict[str, Any]:
+    """Return one scan, from the folder where it is there already."""
+    path = folder / f"{net}-{''.join(c if c.isalnum() else '_' for c in '+'.join(sent(row))) or 'bare'}.json"
     if not path.exists():
-        given = [word for spec in ROWS[row] for word in ("--defence", spec)]
-        command = [
-            sys.executable, "-m", "auditor", "scan", f"benchmarks/nets.py:{net}", "--input-shape", "3,8,32,32",
-            "--max-time", max_time, "--jobs", "1", "--no-what-if", "--quiet",
-            "-o", str(path.with_suffix(".part.json")), *given,
-        ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if not path.with_suffix(".part.json").exists():
-            raise SystemExit(f"{net} under {row or 'nothing'}: {done.stderr.strip()}")
-        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-        results = json.loads(path.with_suffix(".part.json").read_text())
-        path.with_suffix(".part.json").unlink()
-        path.write_text(json.dumps({"net": net, "row": row, "code": done.returncode, "cpu": used, "results": results}))
+        options = ScanOptions(
+            model=f"{ROOT / 'benchmarks' / 'nets.py'}:{net}", input_shape=(3, 8, 32, 32), device="cpu", what_if=False,
+            malicious_server=False, defence=ROWS[row],
+        )  # fmt: skip
+        fast = EFFORTS["fast"]
+        effort = replace(
+            fast, seconds=SECONDS[net], most_seconds=MOST_SECONDS, probes=2,
+            attacks=tuple(a for a in fast.attacks if not uses_reference(a)),
+        )  # fmt: skip
+        prepared = Prepared(target=load_target(options, choose_device("cpu")), preset=effort, seconds=None)
+        begun = time.process_time()
+        results = scan(options, Silent(), prepared).results
+        made = {
+            "net": net, "row": row, "cpu": time.process_time() - begun, "date": datetime.date.today().isoformat(),
+            "results": results,
+        }  # fmt: skip
+        partly = path.with_suffix(".part")
+        partly.write_text(json.dumps(made))
+        partly.rename(path)
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
-def cells(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the cells of a row."""
+def cells(found: Mapping[str, Any], row: str) -> Iterator[str]:
+    """Yield the cells of a row, which may have been scanned under another name."""
     r = found["results"]
     yield found["net"]
-    yield f"`{found['row']}`" if found["row"] else "none"
-    yield f"{r['verdict']['word']}, {found['code']}"
+    yield f"`{row}`" if row else "none"
+    same = found["row"] != row
+    yield r["verdict"]["word"]
     blind = [(f, x) for f in r["findings"] if f["reference"] == "R0" for x in f["results"] if x["kind"] != "canary"]
     best = max(blind, key=lambda pair: float(pair[1]["score"]["psnr"]), default=None)
     yield "no attack" if best is None else f"{float(best[1]['score']['psnr']):.1f} dB, {best[0]['attack']}"
     seen = r["exposure"]["all"]
     yield "not measured" if seen is None else f"{seen['psnr']:.1f} of {seen['cap']:.1f} dB"
     yield ", ".join(name for d in r["protocol"].get("defences", ()) for name in d["unknown_to"]) or "none"
+    yield f"sends what `{found['row']}` does" if same and found["row"] else "sends the bare update" if same else ""
     yield f"{found['cpu']:.0f} s"
-    yield r["tool"]["started"][:10]
+    yield found["date"]
 
 
 def main() -> None:
     """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--nets", nargs="*", default=list(NETS))
+    parser.add_argument("--nets", nargs="*", default=list(SECONDS), choices=list(SECONDS))
     parser.add_argument("--defences", nargs="*", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--max-time", default="60s")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    head = ("net", "defence", "verdict, exit", "best picture", "exposed", "no form", "CPU", "date")
+    torch.set_num_threads(1)
+    head = ("net", "defence", "verdict", "best picture", "exposed", "no form", "same as", "CPU", "date")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for net in arguments.nets:
         for row in arguments.defences:
-            lines.append(f"| {' | '.join(cells(scanned(net, row, folder, arguments.max_time)))} |")
+            lines.append(f"| {' | '.join(cells(scanned(net, row, folder), row))} |")
             print(lines[-1], flush=True)
     print("\n".join(lines))
 

@@ -4,12 +4,12 @@ from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.certificate import REPRODUCES, distance, residual
 from auditor.attack.closed_form.linear_input import LinearInversion
-from auditor.attack.cost import AttackCost
+from auditor.attack.cost import LEAST_STEPS, AttackCost
 from auditor.attack.features.frame_span import FrameSpan, frame_features, frame_spans
 from auditor.attack.features.recovered_features import recover_features
 from auditor.attack.labels.restoration import restore_labels
 from auditor.attack.malicious import MALICIOUS
-from auditor.attack.matching.gradient_matching import LEAST_STEPS, GradientMatching
+from auditor.attack.matching.gradient_matching import GradientMatching
 from auditor.attack.presets import PRESETS, Preset
 from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON
 from auditor.attack.start import GivenClips, ReferenceFrame

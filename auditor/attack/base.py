@@ -7,7 +7,7 @@ from functools import wraps
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 from auditor.attack.certificate import residual
-from auditor.attack.cost import AttackCost
+from auditor.attack.cost import LEAST_STEPS, AttackCost
 from auditor.records import (
     Budget,
     Clips,
@@ -91,6 +91,11 @@ class Attack(abc.ABC):
     def frames_of_scene(self) -> int:
         """How many frames of the scene this attacker holds at most: 0 for R0, 1 for R1, more for Rk."""
         return 0
+
+    @property
+    def least_steps(self) -> int:
+        """Work of a whole run below which it proves nothing, in steps of gradient matching."""
+        return LEAST_STEPS
 
     def meets(self, defence: Defence) -> bool:
         """Tell whether the attack reads updates as this defence leaves them; else its result would say nothing."""

@@ -109,12 +109,13 @@ def _layers(unasked: bool, wanted: int | None) -> float:
 class Prepared:
     """A loaded model, and the preset and the reference seconds of its audit, which its own size does not change.
 
-    Reconstructions of such an audit are not enhanced: a comparison is of what attacks recover.
+    Without seconds the preset's own are taken, and more where attacks need it. Reconstructions of such an audit are not
+    enhanced: a comparison is of what attacks recover.
     """
 
     target: Target
     preset: Preset
-    seconds: float
+    seconds: float | None
 
     @property
     def clips(self) -> tuple[Probe, ...]:

@@ -7,11 +7,19 @@ from typing import Protocol
 
 import torch
 
-from auditor.attack import LEAST_STEPS, Attack, Preset
+from auditor.attack import Attack, Preset
 from auditor.pipeline.context import Context, Observed, unit_seed, view_of
 from auditor.pipeline.credibility import CHECKPOINTS, budget_curve
 from auditor.pipeline.deep.memory import available_bytes, not_held, too_large_to_match, too_large_to_search
-from auditor.pipeline.deep.planning import DeepAttack, seconds_for_deep, share_out
+from auditor.pipeline.deep.planning import (
+    MARGIN,
+    DeepAttack,
+    affordable,
+    fitting,
+    least_work,
+    seconds_for_deep,
+    share_out,
+)
 from auditor.pipeline.progress import Display
 from auditor.pipeline.references import References
 from auditor.pipeline.run_attack import obstacle, run_attack
@@ -19,10 +27,6 @@ from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, View, counting, record, work_of
 from auditor.results.attempts import Point
 
-# What a search computes besides its steps: a unit planned to the last step would often not fit.
-_MARGIN = 1.25
-# Feature inversion goes back through the net once, gradient matching twice: its step takes a third to a half as long.
-_CHEAPEST = 0.35
 # Probes that an attacker with a reference frame is tried on: each costs twice, for its null control.
 _REFERENCE_PROBES = 2
 # Floating-point operations of a forward pass beyond which a step is not tried out: it takes minutes.
@@ -194,7 +198,7 @@ def run_units(
     briefly = Budget(seconds=max(clock.left, 1.0), steps=1)
     ran = run([Planned(unit=u, budget=briefly) for u in closed], split=False)
     clock = Clock(clock.left - scoring * len(ran))
-    share = seconds_for_deep(clock.left, pace * LEAST_STEPS * _MARGIN + scoring, len(searches))
+    share = seconds_for_deep(clock.left, least_work(_attacks(searches), pace, scoring), len(searches))
     limit = Clock(share)
     for place, one in enumerate(planned):
         made, left_out = _run_deep(observed, one, ran, limit.left / (len(planned) - place), scoring, run)
@@ -203,7 +207,7 @@ def run_units(
         clock = Clock(clock.left - scoring * len(made))
         searches, covered = _not_covered(searches, one.attack, made)
         skipped += covered
-    count = _affordable(len(searches), clock.left, pace, scoring)
+    count = affordable(_attacks(searches), clock.left, pace, scoring)
     why = f"a step is {pace:.2g} s of work, and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
     due, waiting = searches[:count], searches[count:]
     scored = 0
@@ -214,15 +218,19 @@ def run_units(
             break
         kept = CHECKPOINTS if preset.diagnose else 0
         budget = Budget(seconds=share, steps=preset.steps, checkpoints=kept)
-        work = min(share, _MARGIN * preset.steps * pace)
+        work = min(share, MARGIN * preset.steps * pace)
         ran += run([Planned(unit=unit, budget=budget, work=work) for unit in due])
         scored += len(due)
         # Searches that ended before their share leave it to those that there was none for.
-        more = _fitting(clock.left - scoring * scored, pace, scoring)
+        more = fitting(_attacks(waiting), clock.left - scoring * scored, pace, scoring)
         due, waiting = waiting[:more], waiting[more:]
     skipped += [_no_time(unit.attack, why) for unit in waiting]
     skipped += [r.result for r in ran if isinstance(r.result, Skipped)]
     return tuple(r for r in ran if isinstance(r.result, Reconstruction)), _distinct(skipped)
+
+
+def _attacks(units: Sequence[Unit]) -> list[Attack]:
+    return [unit.attack for unit in units]
 
 
 def _run_deep(
@@ -291,18 +299,6 @@ def _applicable(
         else:
             skipped.append(Skipped(stage="invert", what=unit.attack.name, because="not-applicable", reason=reason))
     return kept, skipped
-
-
-def _affordable(units: int, left: float, pace: float, scoring: float) -> int:
-    """Count the units, first ones first, for which the work left holds the least number of steps."""
-    fitting = _fitting(left, pace, scoring)
-    if not fitting and left > pace * LEAST_STEPS * _CHEAPEST + scoring:
-        return min(1, units)  # it counts its own step
-    return min(fitting, units)
-
-
-def _fitting(left: float, pace: float, scoring: float) -> int:
-    return int(max(0.0, left) / (pace * LEAST_STEPS * _MARGIN + scoring))
 
 
 def seconds_per_step(context: Context, observed: Observed) -> float:

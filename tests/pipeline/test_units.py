@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from auditor.attack import PRESETS, Attack, Preset
+from auditor.attack import LEAST_STEPS, PRESETS, Attack, Preset
 from auditor.pipeline import units
+from auditor.pipeline.deep.planning import MARGIN
 from auditor.pipeline.progress import Silent
 from auditor.records import Budget, Ceiling, Clock, Outcome, Reconstruction, Skipped, charge
 
 PACE = 0.001
-LEAST = PACE * units.LEAST_STEPS * units._MARGIN
+LEAST = PACE * LEAST_STEPS * MARGIN
 
 CPU = torch.device("cpu")
 
@@ -168,3 +169,29 @@ def test_a_part_that_others_make_is_timed_by_their_own_speed():
     assert not ceiling.late(40.0, slowness=2.0)
     assert ceiling.late(50.0, slowness=2.0)  # the report takes its time too
     assert not ceiling.late(50.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thorough(Sleeper):
+    """Proves nothing with less than three times the steps of others."""
+
+    @property
+    def least_steps(self) -> int:
+        return 3 * LEAST_STEPS
+
+
+def test_fewer_searches_run_where_one_of_them_needs_more_steps_than_others(audit):
+    """Sharing too little alike would leave every one of them without a result."""
+    got = []
+    attacks = [Thorough(name="thorough", title="t", share=1.0, got=got), Sleeper(name="s", title="s", share=1.0)]
+    ran, skipped = audit(attacks, 7.0 * LEAST, clips=6)
+    assert [r.unit.attack.name for r in ran] == ["thorough", "s"]
+    assert all(seconds >= 3.0 * LEAST for _, seconds in got)
+    assert {s.because for s in skipped} == {"out-of-budget"}
+
+
+def test_least_squares_says_itself_what_it_needs():
+    """Two searches of a fifth each of the budget, each of 20 products and what the first level computes."""
+    attack = next(a for a in PRESETS["standard"].attacks if a.name == "least-squares-matching")
+    assert attack.least_steps == pytest.approx(2 * 23 / 0.2, abs=1)
+    assert replace(attack, restarts=1).least_steps == pytest.approx(2 * 23 / 0.4, abs=1)

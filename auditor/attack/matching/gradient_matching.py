@@ -10,6 +10,7 @@ from torch import Tensor
 
 from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
+from auditor.attack.cost import LEAST_STEPS
 from auditor.attack.matching.batch_statistics import statistics_distance
 from auditor.attack.matching.gradient_regularisation import GradientRegularised
 from auditor.attack.matching.objective import Cosine, Objective
@@ -28,8 +29,6 @@ from auditor.solvers.schedule import Schedule
 from auditor.solvers.step_rule import SoftSign, StepRule
 from auditor.solvers.successive_halving import HalvingResult, run_halving
 
-# Below this the objective has hardly left its start; measured on the three-layer nets of the benchmarks.
-LEAST_STEPS = 60
 # All configurations are compared by the same distance, whatever they descend: it was lowest where the clip was best
 # for the objectives compared here (smooth nets: the row-weighted one, others: the plain one).
 SELECTION_OBJECTIVE = Cosine()

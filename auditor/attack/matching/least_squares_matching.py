@@ -10,7 +10,8 @@ from torch import Tensor
 from auditor.attack.as_sent import as_sent
 from auditor.attack.base import Attack
 from auditor.attack.certificate import residual
-from auditor.attack.matching.gradient_matching import LEAST_STEPS, GradientMatching, labels_of, smooth
+from auditor.attack.cost import LEAST_STEPS
+from auditor.attack.matching.gradient_matching import GradientMatching, labels_of, smooth
 from auditor.attack.matching.parametrisation import Modes
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
@@ -39,6 +40,8 @@ from auditor.solvers.schedule import Schedule
 _STEPS_PER_PRODUCT = 2
 # Products of the first level, by which the work of one is told, and the fewest of a search that proves anything.
 _FIRST, _LEAST = 8, 20
+# What the first level computes besides its products, in products.
+_ASIDE = 3
 # Fewer products a level would not move the clip; with less, there are fewer levels.
 _PER_LEVEL = 5
 _TOLERANCE = 1e-2
@@ -108,6 +111,12 @@ class LeastSquaresMatching(Attack):
     def frames_of_scene(self) -> int:
         """How many reference frames it searches around."""
         return self.references
+
+    @property
+    def least_steps(self) -> int:
+        """Count the fewest products, of the share that a nonsmooth net leaves to the first search."""
+        products = _LEAST + _ASIDE
+        return math.ceil(_STEPS_PER_PRODUCT * products * self.restarts / (1.0 - self.rival - self.polish))
 
     def meets(self, defence: Defence) -> bool:
         """Compare updates as they are sent, whatever the defence."""
@@ -248,7 +257,7 @@ class _Search:
             step = gauss_newton(self._residuals(error), z, most, _TOLERANCE, self._clock)
             z, done = step.variable, done + step.products
             if level == 0:
-                pace = max(self._clock.used / (step.products + 3), 1e-9)
+                pace = max(self._clock.used / (step.products + _ASIDE), 1e-9)
                 total = min(self._budget.steps // _STEPS_PER_PRODUCT, held(self._budget.seconds, pace))
                 if total < _LEAST:
                     return pace

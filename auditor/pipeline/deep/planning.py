@@ -1,8 +1,8 @@
-"""Attacks that take minutes of algebra: planned by what they compute, on as many clips as the work allows."""
+"""How attacks divide work: minutes of algebra by what they compute, on as many clips as it allows; searches alike."""
 
 from collections.abc import Sequence
 
-from auditor.attack import Attack, AttackCost, Preset
+from auditor.attack import LEAST_STEPS, Attack, AttackCost, Preset
 from auditor.exposure import determinacy
 from auditor.pipeline.context import Context, Observed, view_of
 from auditor.pipeline.run_attack import obstacle
@@ -13,6 +13,10 @@ from auditor.solvers.descent import held
 _LEAST_CLIPS = 2
 # Share of the attacks' work, where other searches would fit as well.
 _SHARE = 0.75
+# What a search computes besides its steps: one planned to the last step would often not fit.
+MARGIN = 1.25
+# Feature inversion goes back through the net once, gradient matching twice: its step takes a third to a half as long.
+_CHEAPEST = 0.35
 
 
 @record
@@ -96,6 +100,34 @@ def share_out(attack: DeepAttack, clips: int, seconds: float) -> Share:
     if attack.step > 0.0:
         steps = max(1, min(steps, held(seconds / count - attack.first, attack.step)))
     return Share(clips=count, steps=max(1, steps), seconds=attack.first + steps * attack.step)
+
+
+def affordable(searches: Sequence[Attack], left: float, pace: float, scoring: float) -> int:
+    """Count the searches, first ones first, for which the work left holds the least number of steps.
+
+    Parameters
+    ----------
+    left, pace, scoring
+        Reference seconds: of work left, of a step of gradient matching, and what each costs when it is scored.
+    """
+    count = fitting(searches, left, pace, scoring)
+    if not count and left > pace * LEAST_STEPS * _CHEAPEST + scoring:
+        return min(1, len(searches))  # it counts its own step
+    return count
+
+
+def fitting(searches: Sequence[Attack], left: float, pace: float, scoring: float) -> int:
+    """Count the first searches of which each has the work that it needs where all share alike."""
+    count = 0
+    while count < len(searches) and (count + 1) * least_work(searches[: count + 1], pace, scoring) <= left:
+        count += 1
+    return count
+
+
+def least_work(searches: Sequence[Attack], pace: float, scoring: float) -> float:
+    """Return the reference seconds that each of some searches takes at least, where all share alike."""
+    steps = max((attack.least_steps for attack in searches), default=LEAST_STEPS)
+    return pace * steps * MARGIN + scoring
 
 
 def _needless(attack: Attack, reason: str) -> Skipped:
