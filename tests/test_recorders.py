@@ -4,19 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
-import venv
-from pathlib import Path
 
 import numpy as np
 import pytest
+from own_environment import ROOT, own_environment
 from typer.testing import CliRunner
 
 from auditor.cli.main import app
 from auditor.probe import shipped_probes
 from auditor.records import InputSpec
 
-ROOT = Path(__file__).parent.parent
 NETS = """
 import torch
 from torch import nn
@@ -100,30 +97,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def in_its_own_environment(folder: Path, packages: tuple[str, ...], program: str) -> None:
-    """Run a program where packages are installed that have no place in the project's own environment; torch is ours."""
-    place = folder / "environment"
-    venv.create(place, with_pip=True)
-    python = place / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, check=False, timeout=1800
-    )
-    if done.returncode:
-        pytest.skip(f"{packages[0]} cannot be installed here: {done.stderr.strip().splitlines()[-1][:200]}")
-    inside = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    # Behind the packages of the environment itself.
-    Path(inside, "torch_of_the_tests.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    path = os.pathsep.join([str(folder), str(ROOT / "examples")])
-    ran = subprocess.run(
-        [python, "-c", program],
-        cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr[-2000:]
-
-
 def replayed(*files: str) -> dict:
     ran = CliRunner().invoke(app, ["replay", *CHOICES, *FEDAVG, *files, "--clip", "clip.npz", "--label", "2", "--json"])
     assert ran.exit_code in (0, 1), ran.output
@@ -133,7 +106,7 @@ def replayed(*files: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # a busy machine installs the packages in twenty minutes
 def test_a_real_flower_client_sends_what_the_audit_simulates(here):
-    in_its_own_environment(here, ("flwr",), FLOWER)
+    own_environment(here, ("flwr",)).run(here, FLOWER)
     for folder in ("plain", "inside"):
         found = replayed("--before", f"{folder}/before-1.npz", "--after", f"{folder}/after-1.npz")
         assert found["agrees"]
@@ -148,7 +121,7 @@ def test_a_real_flower_client_sends_what_the_audit_simulates(here):
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # a busy machine installs the packages in twenty minutes
 def test_a_real_nvflare_filter_records_what_the_audit_simulates(here):
-    in_its_own_environment(here, ("nvflare", "safetensors"), NVFLARE)
+    own_environment(here, ("nvflare", "safetensors")).run(here, NVFLARE)
     for folder, kind in (("difference", "difference"), ("weights", "weights")):
         found = replayed("--update", f"{folder}/sent-1.safetensors")
         assert found["agrees"]

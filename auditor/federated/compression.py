@@ -43,7 +43,7 @@ class TopK(Sparsification):
         size = g.detach().abs().flatten()
         kept = torch.zeros_like(size, dtype=torch.bool)
         if len(size):
-            kept[size.topk(max(1, round(self.share * len(size)))).indices] = True
+            kept[size.topk(max(1, int(self.share * len(size)))).indices] = True
         return kept.view_as(g)
 
 
@@ -175,6 +175,28 @@ class Float16(Numberless):
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
         """Return that of errors uniform within half a unit of each entry's last place."""
         return {name: _last_place(g) / math.sqrt(12.0) for name, g in sent.items() if g.numel()}
+
+
+@dataclass(frozen=True)
+class Unchanged(Numberless):
+    """Send the update as it is: what a framework's compression amounts to where its numbers switch it off."""
+
+    name: ClassVar[str] = "unchanged"
+    form: ClassVar[str] = "unchanged"
+    effect: ClassVar[Effect] = "omission"
+
+    @property
+    def told(self) -> str:
+        """What it does."""
+        return "updates are sent as they are: with these numbers nothing is compressed"
+
+    def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the update."""
+        return dict(update)
+
+    def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return ours."""
+        return dict(ours)
 
 
 def _halved(g: Tensor) -> Tensor:

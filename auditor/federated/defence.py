@@ -11,7 +11,7 @@ from auditor.errors import UsageError
 from auditor.federated.aggregation import PerClip, SecureAggregation
 from auditor.federated.clipping import Clamp, ClipNorm
 from auditor.federated.codebooks import Blockwise, Clusters, SparseTernary
-from auditor.federated.compression import Float16, Quantise, Sign, TopK
+from auditor.federated.compression import Float16, Quantise, Sign, TopK, Unchanged
 from auditor.federated.frameworks import PRESETS, ClientTraining, expanded
 from auditor.federated.noise import GaussianNoise, LaplaceNoise, RelativeGaussian
 from auditor.federated.rotated_quantisation import Eden
@@ -42,6 +42,7 @@ DEFENCES: tuple[type[Defence], ...] = (
     FixedPoint,
     Qsgd,
     Eden,
+    Unchanged,
     PerClip,
     SecureAggregation,
 )

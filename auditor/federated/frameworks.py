@@ -154,9 +154,12 @@ def fedml_local_dp(
     sensitivity: float = 1.0,
     mechanism_type: str = "laplace",
 ) -> Parts:
-    """FedML, LocalDP: Laplace or Gaussian noise without any clipping; its Gaussian refuses epsilon above 1."""
+    """FedML 0.9.6, LocalDP: Laplace or Gaussian noise without any clipping; its Gaussian refuses epsilon above 1.
+
+    Its Laplace noise has a scale of S / (epsilon - ln(1 - delta)).
+    """
     if mechanism_type == "laplace":
-        return (f"laplace:{sensitivity / epsilon!r}",)
+        return (f"laplace:{sensitivity / (epsilon - math.log(1.0 - delta))!r}",)
     if mechanism_type != "gaussian" or epsilon > 1.0:
         raise ValueError("mechanism_type is laplace, or gaussian with an epsilon of 1 at most")
     return _noise(classical_sigma(sensitivity, epsilon, delta))
@@ -168,8 +171,14 @@ def fedml_topk(training: ClientTraining, *, compression_ratio: float = 0.05) -> 
 
 
 def fedml_qsgd(training: ClientTraining, *, quantize_level: float = 32.0) -> Parts:
-    """FedML, QSGD: stochastic rounding of every parameter to levels of its norm."""
-    return (f"qsgd:{int(quantize_level)}",)
+    """FedML 0.9.6, QSGD: stochastic rounding of every parameter to 2^level - 1 levels of its norm, biased.
+
+    At a level of 32, its default, it sends what it was given.
+    """
+    level = int(quantize_level)
+    if not 1 <= level <= _NOT_QUANTISED:
+        raise ValueError(f"quantize_level is 1 to {_NOT_QUANTISED}")
+    return ("unchanged",) if level == _NOT_QUANTISED else (f"qsgd:{2**level - 1},biased",)
 
 
 def tff_gaussian_adaptive(
@@ -207,6 +216,7 @@ def openfl_eden(training: ClientTraining, *, n_bits: float = 8.0, dim_threshold:
 
 _BITSANDBYTES = {"blockwise8": "dynamic8", "float4": "float4", "normfloat4": "normal4"}
 _SERVER = "server:"
+_NOT_QUANTISED = 32
 PRESETS: Mapping[str, Callable[..., Parts]] = {
     function.__name__.replace("_", "-"): function
     for function in (

@@ -18,6 +18,8 @@ _MOST_BITS = 8
 # OpenFL rotates twice, which is enough for any input (Vargaftik et al. 2022, appendix), and no less than 8 entries.
 _ROTATIONS = 2
 _LEAST_PADDED = 8
+# More padding than this share of a parameter is not made: it is cut into powers of two (OpenFL 1.9).
+_MOST_PADDING = 0.1
 # Lloyd's rounds, which settle slowly and always, before Newton's, of which three to five are enough from there.
 _LLOYD = 200
 _ROUNDS = _LLOYD + 20
@@ -29,7 +31,8 @@ class Eden(Defence):
     """Rotate each parameter at random, round to the Lloyd-Max levels of a normal distribution, and rotate back.
 
     EDEN (Vargaftik et al. 2022, PMLR 162:21984): the rotation is a randomised Hadamard transform of the parameter,
-    padded with zeros to a power of two, and the scale ||x||^2 / <levels, x> makes the result right on average.
+    padded with zeros to a power of two, and the scale ||x||^2 / <levels, x> makes the result right on average. Where
+    padding would be more than a tenth, the largest power of two of it is rotated by itself, as OpenFL does.
     Parameters of at most `size` entries are sent as they are. Who reads the update knows the rotation.
     """
 
@@ -61,9 +64,10 @@ class Eden(Defence):
         return dict(ours)
 
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return ||x|| sqrt(r / P), r = D / (1 - D) for a distortion D of the levels, P entries with padding.
+        """Return sqrt(sum_s ||x_s||^2 n_s r / P_s / n), r = D / (1 - D) for a distortion D of the levels.
 
-        ||sent||^2 is ||x||^2 (1 + n r / P) for n entries, as errors are at right angles to x.
+        Of each part s of n_s entries, P_s with padding; ||sent_s||^2 is ||x_s||^2 (1 + n_s r / P_s), as errors are at
+        right angles to x.
         """
         distortion = 1.0 - float(_levels(self.bits).energy)
         ratio, found = distortion / (1.0 - distortion), {}
@@ -71,14 +75,21 @@ class Eden(Defence):
             if g.numel() <= self.size:
                 found[name] = 0.0
                 continue
-            share = ratio / _padded(g.numel())
-            found[name] = float(g.detach().double().norm()) * math.sqrt(share / (1.0 + g.numel() * share))
+            total = 0.0
+            for part in g.detach().double().flatten().split(_parts(g.numel())):
+                share = len(part) * ratio / _padded(len(part))
+                total += float(part.square().sum()) * share / (1.0 + share)
+            found[name] = math.sqrt(total / g.numel())
         return found
 
     def _rounded(self, g: Tensor, generator: torch.Generator) -> Tensor:
-        size = _padded(g.numel())
-        x = torch.zeros(size, dtype=torch.float64, device=g.device)
-        x[: g.numel()] = g.detach().double().flatten()
+        parts = g.detach().double().flatten().split(_parts(g.numel()))
+        return torch.cat([self._rotated(part, generator) for part in parts]).view_as(g).to(g)
+
+    def _rotated(self, part: Tensor, generator: torch.Generator) -> Tensor:
+        size = _padded(len(part))
+        x = torch.zeros(size, dtype=torch.float64, device=part.device)
+        x[: len(part)] = part
         signs = [
             (2.0 * torch.randint(0, 2, (size,), generator=generator) - 1.0).to(x) for _ in range(_ROTATIONS)
         ]  # drawn on the CPU, as every generator of a client is
@@ -86,20 +97,34 @@ class Eden(Defence):
             x = hadamard(x * sign)
         length = x.norm()
         if length == 0.0:
-            return g.detach()
+            return part
         levels = torch.from_numpy(_levels(self.bits).centroids).to(x)
         at = levels[torch.bucketize(x * math.sqrt(size) / length, (levels[1:] + levels[:-1]) / 2.0)]
         x = at * (length.square() / (at @ x))
         for sign in reversed(signs):
             x = hadamard(x) * sign
-        return x[: g.numel()].view_as(g).to(g)
+        return x[: len(part)]
 
     def __str__(self) -> str:
         return f"{self.name}:{self.bits},{self.size}"
 
 
+def _parts(entries: int) -> list[int]:
+    """Return how many entries of a parameter are rotated together: the last part alone is padded."""
+    parts, left = [], entries
+    while _power(left) - left > _MOST_PADDING * entries:
+        parts.append(1 << (left.bit_length() - 1))
+        left -= parts[-1]
+    return [*parts, left] if left else parts
+
+
 def _padded(entries: int) -> int:
-    return max(_LEAST_PADDED, 1 << (entries - 1).bit_length())
+    return max(_LEAST_PADDED, _power(entries))
+
+
+def _power(entries: int) -> int:
+    """Return the least power of two that is not below."""
+    return 1 << max(0, entries - 1).bit_length()
 
 
 def hadamard(x: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ from auditor.records import Defence, Effect, written
 
 @dataclass(frozen=True)
 class SparseVector(Defence):
-    """Release a share of all entries with Laplace noise, cut at +-gamma, and zero for the rest.
+    """Release a share of all entries, cut at +-gamma, with Laplace noise, and zero for the rest.
 
-    With d the change per local step, n = ceil(share * entries), e1 = `epsilon`, e3 = `budget`: entries are drawn, with
-    replacement, among those for which |cut(d)| + Lap(4 gamma n / e2) reaches tau + Lap(2 gamma / e1), e2 =
-    e1 (2 n)^(2/3); what is released is cut(d + Lap(2 gamma / e3)) (Lyu, Su & Li 2017, arXiv 1603.01699, as NVFlare 2.9
-    has it; its budget counts gamma for a sensitivity, which the release of n entries does not have).
+    With d the change per local step, n = ceil(share * entries), e1 = `epsilon` / (1 + (2 n)^(2/3)), e2 = `epsilon` - e1
+    and e3 = `budget`: entries are drawn, with replacement, among those for which |cut(d)| + Lap(2 gamma n / e2) reaches
+    tau + Lap(gamma / e1); what is released is cut(d) + Lap(2 gamma / e3) (Lyu, Su & Li 2017, arXiv 1603.01699, as
+    NVFlare 2.9.0 has it; its budget counts gamma for a sensitivity, which the release of n entries does not have).
     """
 
     name: ClassVar[str] = "sparse-vector"
@@ -45,8 +45,8 @@ class SparseVector(Defence):
     def told(self) -> str:
         """What it does."""
         return (
-            f"{self.share:.2%} of all entries are released with Laplace noise of scale {self.noise:.3g}, cut at "
-            f"+-{written(self.gamma)} a step"
+            f"{self.share:.2%} of all entries are released, cut at +-{written(self.gamma)} a step, with Laplace noise "
+            f"of scale {self.noise:.3g}"
         )
 
     @property
@@ -58,21 +58,21 @@ class SparseVector(Defence):
         """Return the released entries, and zero elsewhere."""
         flat = torch.cat([update[n].detach().double().cpu().flatten() for n in sorted(update)]) / self.steps
         count = min(math.ceil(flat.numel() * self.share), flat.numel())
-        threshold = self.tau + _laplace((1,), 2.0 * self.gamma / self.epsilon, generator)
-        query = 4.0 * self.gamma * count / (self.epsilon * (2.0 * count) ** (2.0 / 3.0))
-        cut = flat.clamp(-self.gamma, self.gamma).abs()
+        of_threshold = self.epsilon / (1.0 + (2.0 * count) ** (2.0 / 3.0))
+        threshold = self.tau + _laplace((1,), self.gamma / of_threshold, generator)
+        query = 2.0 * self.gamma * count / (self.epsilon - of_threshold)
+        cut = flat.clamp(-self.gamma, self.gamma)
         accepted: list[Tensor] = []
         left = torch.arange(flat.numel())
         while sum(map(len, accepted)) < count:
-            above = cut[left] + _laplace(left.shape, query, generator) >= threshold
+            above = cut[left].abs() + _laplace(left.shape, query, generator) >= threshold
             accepted.append(left[above])
             left = left[~above]
         pool = torch.cat(accepted)
         drawn = torch.zeros_like(flat, dtype=torch.bool)
         drawn[pool[torch.randint(len(pool), (count,), generator=generator)]] = True
         released = torch.zeros_like(flat)
-        noisy = flat[drawn] + _laplace(flat[drawn].shape, self.noise, generator)
-        released[drawn] = noisy.clamp(-self.gamma, self.gamma) * self.steps
+        released[drawn] = (cut[drawn] + _laplace(cut[drawn].shape, self.noise, generator)) * self.steps
         made, start = {}, 0
         for name in sorted(update):
             g = update[name]
@@ -81,23 +81,14 @@ class SparseVector(Defence):
         return {name: made[name] for name in update}
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return what is released of ours on average: E cut(d + Lap(b)), where an entry was released.
-
-        With G the integral of Laplace's distribution function, gamma - G(gamma - d) + G(-gamma - d).
-        """
-        made = {}
-        for name, g in ours.items():
-            d = g.double() / self.steps
-            mean = self.gamma - _integral(self.gamma - d, self.noise) + _integral(-self.gamma - d, self.noise)
-            mean = mean * self.steps
-            made[name] = (mean if sent is None else mean * (sent[name] != 0.0)).to(g)
-        return made
+        """Return ours, cut, where an entry was released: the noise is right on average."""
+        limit = self.gamma * self.steps
+        cut = {name: g.clamp(-limit, limit) for name, g in ours.items()}
+        return cut if sent is None else {name: g * (sent[name] != 0.0) for name, g in cut.items()}
 
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the root mean square of what was released: nearly all of it is noise."""
-        return {
-            n: float(g[g != 0.0].double().square().mean().sqrt()) if bool(g.any()) else 0.0 for n, g in sent.items()
-        }
+        """Return that of Laplace noise, scale times sqrt(2)."""
+        return dict.fromkeys(sent, math.sqrt(2.0) * self.noise * self.steps)
 
     def __str__(self) -> str:
         return f"{self.name}:{','.join(written(each) for each in astuple(self))}"
@@ -106,9 +97,3 @@ class SparseVector(Defence):
 def _laplace(shape: torch.Size | tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
     u = torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-300, 1.0 - 1e-16) - 0.5
     return -scale * u.sign() * torch.log1p(-2.0 * u.abs())
-
-
-def _integral(u: Tensor, scale: float) -> Tensor:
-    """Return the integral of Laplace's distribution function up to u."""
-    tail = 0.5 * scale * torch.exp(-u.abs() / scale)
-    return tail + u.clamp(min=0.0)

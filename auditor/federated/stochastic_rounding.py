@@ -11,6 +11,8 @@ from torch import Tensor
 from auditor.federated.clipping import positive
 from auditor.records import Defence, Effect, written
 
+_BIASED = "biased"
+
 
 @dataclass(frozen=True)
 class FixedPoint(Defence):
@@ -67,24 +69,31 @@ class FixedPoint(Defence):
 
 @dataclass(frozen=True)
 class Qsgd(Defence):
-    """Send sign(g) ||g|| k / s with k drawn so that it is right on average (QSGD, Alistarh et al. 2017, 1610.02132)."""
+    """Send sign(g) ||g|| k / s with k drawn so that it is right on average (QSGD, Alistarh et al. 2017, 1610.02132).
+
+    A `biased` one is smaller by 1 + min(d / s^2, sqrt(d) / s) for a parameter of d entries, the bound on its variance
+    (lemma 3.1 there), as FedML sends it.
+    """
 
     name: ClassVar[str] = "qsgd"
-    form: ClassVar[str] = "qsgd:LEVELS with LEVELS >= 1"
+    form: ClassVar[str] = "qsgd:LEVELS or qsgd:LEVELS,biased with LEVELS >= 1"
     effect: ClassVar[Effect] = "noise"
     levels: int
+    biased: bool = False
 
     @classmethod
     def of(cls, number: str) -> Self:
         """Return the defence with so many levels."""
-        if int(number) < 1:
+        levels, comma, kind = number.partition(",")
+        if int(levels) < 1 or (comma and kind != _BIASED):
             raise ValueError(number)
-        return cls(int(number))
+        return cls(int(levels), bool(comma))
 
     @property
     def told(self) -> str:
         """What it does."""
-        return f"entries are rounded at random to {self.levels} levels of their parameter's norm"
+        made = f"entries are rounded at random to {self.levels} levels of their parameter's norm"
+        return f"{made}, and made smaller by the bound on the variance of that" if self.biased else made
 
     def apply(self, update: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Return the update at its levels."""
@@ -93,12 +102,17 @@ class Qsgd(Defence):
             step = g.norm().clamp(min=1e-30) / self.levels
             place = g.abs() / step
             up = torch.rand(g.shape, generator=generator).to(g) < place - place.floor()
-            made[name] = g.sign() * (place.floor() + up) * step
+            made[name] = g.sign() * (place.floor() + up) * step * self._scale(g)
         return made
 
     def simulate(self, ours: Mapping[str, Tensor], sent: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return ours: rounding is right on average."""
-        return dict(ours)
+        """Return ours at the scale that was sent: rounding is right on average."""
+        return {name: g * self._scale(g) for name, g in ours.items()} if self.biased else dict(ours)
+
+    def _scale(self, g: Tensor) -> float:
+        """Return the factor of a parameter."""
+        size = max(1, g.numel())
+        return 1.0 / (1.0 + min(size / self.levels**2, math.sqrt(size) / self.levels)) if self.biased else 1.0
 
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
         """Return sqrt(E sent^2 - E g^2): the norm of what was rounded is known, as steps of it are sent."""
@@ -111,4 +125,4 @@ class Qsgd(Defence):
         return found
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.levels}"
+        return f"{self.name}:{self.levels},{_BIASED}" if self.biased else f"{self.name}:{self.levels}"

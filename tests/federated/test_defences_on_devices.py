@@ -41,4 +41,4 @@ def test_kinds_that_change_values_are_covered():
     assert {kind.name for kind in DEFENCES if kind not in covered} == LEFT
 
 
-LEFT = {"exclude", "exclude-regex", "per-clip", "sparse-vector"}
+LEFT = {"exclude", "exclude-regex", "per-clip", "sparse-vector", "unchanged"}

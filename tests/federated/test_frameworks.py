@@ -9,7 +9,7 @@ import torch
 from bench_nets import clip, flat, seeded, view_of
 
 from auditor.errors import UsageError
-from auditor.federated import ClientTraining, parse, parse_all
+from auditor.federated import ClientTraining, parse_all
 from auditor.federated.defence import defend
 from auditor.federated.frameworks import PRESETS, form
 from auditor.records import at_client, deviation_of
@@ -114,15 +114,19 @@ def test_nvflare_svt_privacy_releases_a_share_that_is_mostly_noise():
     released = every(sent) != 0
     # 4,000 draws with replacement from a pool of about half of all 40,000: few are drawn twice.
     assert 3_000 < released.sum() <= 4_000
-    assert np.abs(every(sent)).max() <= gamma * (1 + 1e-6)
-    rng = np.random.default_rng(0)
-    far = sent["b"][sent["b"] != 0]
-    assert np.allclose(far, gamma)  # 3.0 and noise is far above the cut
-    near = sent["w"][sent["w"] != 0]
-    witness = np.clip(4e-6 + rng.laplace(scale=noise, size=200_000), -gamma, gamma)
-    assert near.mean() == pytest.approx(witness.mean(), abs=5 * gamma / len(near) ** 0.5)
-    simulated = parse_all(["nvflare-svt-privacy"])[0].simulate(update, None)
-    assert float(simulated["w"][0]) == pytest.approx(witness.mean(), abs=5 * gamma / 200_000**0.5)
+    for name, cut in (("w", 4e-6), ("b", gamma)):
+        seen = sent[name][sent[name] != 0]
+        error = noise * math.sqrt(2.0)
+        assert seen.mean() == pytest.approx(cut, abs=5 * error / len(seen) ** 0.5)
+        assert seen.std() == pytest.approx(error, rel=0.1)
+        # Of Laplace's distribution: its mean magnitude is its scale.
+        assert np.abs(seen - cut).mean() == pytest.approx(noise, rel=0.1)
+    (defence,) = parse_all(["nvflare-svt-privacy"])
+    simulated = defence.simulate(update, {n: torch.from_numpy(g) for n, g in sent.items()})
+    assert float(simulated["w"].max()) == 4e-6
+    assert float(simulated["b"].max()) == pytest.approx(gamma)
+    assert int((simulated["w"] != 0).sum()) == int((sent["w"] != 0).sum())
+    assert defence.deviation(simulated)["w"] == pytest.approx(noise * math.sqrt(2.0))
 
 
 def test_nvflare_exclude_vars_searches_names_by_a_regular_expression():
@@ -187,7 +191,8 @@ def test_fedbiomed_adds_its_noise_once_at_the_end():
 
 
 def test_fedml_adds_noise_without_clipping():
-    assert written("fedml-local-dp:epsilon=4") == ["laplace:0.25"]
+    (noise,) = written("fedml-local-dp:epsilon=4,delta=0.5")
+    assert float(noise.removeprefix("laplace:")) == pytest.approx(1 / (4 + math.log(2)))
     (noise,) = written("fedml-local-dp:epsilon=0.5,mechanism_type=gaussian,sensitivity=2")
     sigma = 2 * np.sqrt(2 * np.log(1.25e5)) / 0.5
     assert float(noise.removeprefix("gaussian:")) == pytest.approx(sigma)
@@ -199,16 +204,29 @@ def test_fedml_compression():
     top = sent_under("fedml-topk")
     for name, g in TRUE.items():
         size = np.sort(np.abs(g.numpy()).ravel())[::-1]
-        kept = np.abs(g.numpy()) >= size[round(0.05 * size.size) - 1]
+        kept = np.abs(g.numpy()) >= size[math.floor(0.05 * size.size) - 1]
         assert np.array_equal(top[name], np.where(kept, g.numpy(), 0.0))
+
+
+def test_fedml_quantises_nothing_by_default():
+    assert written("fedml-qsgd") == ["unchanged"]
+    assert all(np.array_equal(g, TRUE[n].numpy()) for n, g in sent_under("fedml-qsgd").items())
+
+
+@pytest.mark.parametrize(("spec", "levels"), [("fedml-qsgd:quantize_level=5", 31), ("qsgd:32", 32)])
+def test_rounding_at_random_is_right_on_average_at_its_scale(spec, levels):
     constant = {"w": torch.cat([torch.full((50_000,), 0.3), torch.full((50_000,), -0.7)]).double()}
-    made = sent_under("fedml-qsgd", constant)["w"]
-    step = math.sqrt(float((constant["w"] ** 2).sum())) / 32
+    made = sent_under(spec, constant)["w"]
+    factor = 1 / (1 + min(100_000 / levels**2, math.sqrt(100_000) / levels)) if "fedml" in spec else 1.0
+    step = factor * math.sqrt(float((constant["w"] ** 2).sum())) / levels
     assert set(np.unique(np.round(made / step, 6))) <= {-1.0, 0.0, 1.0}
-    assert made[:50_000].mean() == pytest.approx(0.3, abs=0.05)
-    assert made[50_000:].mean() == pytest.approx(-0.7, abs=0.05)
-    found = parse("qsgd:32").deviation({"w": torch.from_numpy(made)})["w"]
-    assert found == pytest.approx(float((made - constant["w"].numpy()).std()), rel=0.05)
+    assert made[:50_000].mean() == pytest.approx(0.3 * factor, abs=0.05 * factor)
+    assert made[50_000:].mean() == pytest.approx(-0.7 * factor, abs=0.05 * factor)
+    (defence,) = parse_all([spec])
+    ours = {n: g.clone().requires_grad_() for n, g in constant.items()}
+    expected = defence.simulate(ours, {"w": torch.from_numpy(made)})["w"].detach().numpy()
+    found = defence.deviation({"w": torch.from_numpy(made)})["w"]
+    assert found == pytest.approx(float((made - expected).std()), rel=0.05)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -27,7 +27,7 @@ EVERY = (
     "clip:1", "clamp:1", "gaussian:1", "laplace:1", "top-k:0.1", "random-k:0.1", "prune:0.1", "exclude:a", "sign",
     "quantise:4", "float16", "secure-aggregation:2", "relative-gaussian:1,95", "sparse-vector:0.1,0.1,0.1,1e-5,1e-6,1",
     "exclude-regex:a", "fixed-point:8,256", "qsgd:32", "per-clip:2", "sparse-ternary:0.1", "kmeans:6",
-    "blockwise:dynamic8", "eden:4,100",
+    "blockwise:dynamic8", "eden:4,100", "unchanged",
 )  # fmt: skip
 
 
