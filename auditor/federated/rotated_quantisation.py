@@ -76,14 +76,14 @@ class Eden(Defence):
                 found[name] = 0.0
                 continue
             total = 0.0
-            for part in g.detach().double().flatten().split(_parts(g.numel())):
+            for part in torch.split(g.detach().double().flatten(), _parts(g.numel())):
                 share = len(part) * ratio / _padded(len(part))
                 total += float(part.square().sum()) * share / (1.0 + share)
             found[name] = math.sqrt(total / g.numel())
         return found
 
     def _rounded(self, g: Tensor, generator: torch.Generator) -> Tensor:
-        parts = g.detach().double().flatten().split(_parts(g.numel()))
+        parts = torch.split(g.detach().double().flatten(), _parts(g.numel()))
         return torch.cat([self._rotated(part, generator) for part in parts]).view_as(g).to(g)
 
     def _rotated(self, part: Tensor, generator: torch.Generator) -> Tensor:
