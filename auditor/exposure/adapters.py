@@ -1,4 +1,4 @@
-"""What the factors of low-rank adapters (LoRA) give away by their structure."""
+"""What low-rank adapters (LoRA) and learned prompts give away by their structure."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,6 +9,8 @@ from auditor.records import FederatedProtocol, Layer
 
 # As peft and loralib call the two factors, and diffusion programs.
 _FIRST = re.compile(r"lora_(?:A|down)\b")
+# Visual prompts (prompt_embeddings, prompt_tokens) and peft's (prompt_encoder.default.embedding.weight).
+_PROMPTS = re.compile(r"(?:^|[._])(?:\w*prompts?|prefix)(?:[._]|$)")
 _SECOND = {"lora_A": "lora_B", "lora_down": "lora_up"}
 
 
@@ -19,8 +21,12 @@ def adapter_flags(
 
     W + B A with inputs x_t (Hu et al. 2021, arXiv 2106.09685): dA = B^T dW has its rows in span{x_t}, all of it where
     there are no more rows than the rank; dB = dW A^T shows A x_t only. B begins at zero, and dA is zero then.
+
+    Prompts are tokens of their own before a transformer's (Lester et al. 2021, arXiv 2104.08691; Jia et al. 2022, arXiv
+    2203.12119). What reaches them comes through attention, as sums over all tokens t:
+    W_q' sum_t s_t k_t + W_k' sum_t r_t q_t + W_v' sum_t a_t do_t.
     """
-    flags: dict[int, str] = {}
+    flags = dict(_of_prompts(layers, protocol, parameters))
     for first, second in _pairs(layers, parameters, frozenset(protocol.sent)):
         a, b = parameters[first.parameters[0]], parameters[second.parameters[0]]
         rank, width = a.shape
@@ -31,6 +37,22 @@ def adapter_flags(
                 f"it shows what the first factor makes of its input: {rank} of {width} numbers of every row"
             )
     return flags
+
+
+def _of_prompts(
+    layers: Sequence[Layer], protocol: FederatedProtocol, parameters: Mapping[str, Tensor]
+) -> Iterator[tuple[int, str]]:
+    for layer in layers:
+        names = [name for name in layer.parameters if name in protocol.sent and _PROMPTS.search(name)]
+        if layer.kind != "embedding" or not names:
+            continue
+        value = parameters[names[0]]
+        width = value.shape[-1]
+        yield (
+            layer.index,
+            f"its gradient is {value.numel()} numbers, {width} for each of {value.numel() // width} learned tokens; "
+            "through attention each of these mixes all tokens of a clip, so that it shows the span of none",
+        )
 
 
 def _pairs(

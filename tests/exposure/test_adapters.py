@@ -155,3 +155,45 @@ def test_adapters_as_peft_saves_them_are_matched_and_replayed(here):
     found = json.loads(ran.stdout)
     assert [(m["name"], m["how"]) for m in found["update"]["matched"]] == [(A, "renamed"), (B, "renamed")]
     assert found["difference"] < 1e-5
+
+
+PROMPTS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv3d(3, 32, (2, 4, 4), (2, 4, 4))
+        self.prompt_embeddings = nn.Parameter(0.1 * torch.randn(1, 3, 32))
+        self.block = nn.TransformerEncoderLayer(32, 4, 48, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.head = nn.Linear(32, 6)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        return self.head(self.block(torch.cat([self.prompt_embeddings.expand(len(x), -1, -1), tokens], 1)).mean(1))
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+PROMPT = "prompt_embeddings"
+
+
+def test_prompts_mix_all_tokens_and_span_none(here):
+    """Rows of a LoRA factor lie in the span of 8 tokens among 32 directions; rows of prompts lie mostly outside."""
+    (here / "nets.py").write_text(PROMPTS)
+    target = auditor.load("nets.py:net", input_shape=(3, 4, 8, 8), layout="NCTHW", device="cpu")
+    (layer,) = (layer for layer in target.layers if PROMPT in layer.parameters)
+    protocol = FederatedProtocol(sent=(PROMPT,))
+    said = closed_form_flags(target.layers, protocol, target.classes, target.parameters)[layer.index]
+    assert said[0].startswith("its gradient is 96 numbers, 32 for each of 3 learned tokens; through attention")
+    clips = shipped_probes(target.input)[0].clip[None].double()
+    model = target.model.double()
+    tokens = model.embed(clips.transpose(1, 2)).detach().flatten(2)[0].T
+    gradient = LocalClient(model, protocol)(clips, torch.tensor([1]))[PROMPT]
+    assert len(directions(gradient[0])) == 3
+    assert outside(gradient[0], tokens) > 0.3
+    assert closed_form_flags(target.layers, FederatedProtocol(sent=()), 6, target.parameters)[layer.index] == ()
