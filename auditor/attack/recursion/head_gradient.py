@@ -6,10 +6,9 @@ from torch import Tensor
 from auditor.attack.closed_form.linear_input import bias_gradient, recover_linear_input
 from auditor.attack.recursion.batch_head import gradients_of_clips
 from auditor.attack.recursion.call_graph import Call, CallGraph
+from auditor.attack.recursion.head_without_bias import error_without_bias
 from auditor.records import Layer, View
 
-# A gradient of rank one, and bisections for its scale.
-_RANK_ONE, _HALVINGS = 1e-4, 200
 # Rows that an average counts alike are the same in float64.
 _SAME = 1e-12
 
@@ -87,37 +86,19 @@ def _behind_average(view: View, graph: CallGraph, place: int, layer: Layer) -> T
 
 
 def _without_bias(view: View, graph: CallGraph, call: Call) -> Tensor | None:
-    """Return the gradient at the logits where no bias tells it: dW = (p - e_y) x' leaves a scale open, p = p(x) not.
-
-    Exporters leave a bias out that is zero. Of cross-entropy only, and of features that are nowhere negative, as behind
-    a rectifier: their sign is then known.
-    """
+    """Return the gradient at the logits where no bias tells it: of cross-entropy only."""
     scale = view.scale
     if view.knowledge.loss != "cross-entropy" or scale is None or not call.weight:
         return None
-    gradient = graph.operation(call).oriented(view.update.gradients[call.weight].double()) / scale
-    _, s, v = torch.linalg.svd(gradient, full_matrices=False)
-    if len(s) < 2 or float(s[1]) > _RANK_ONE * float(s[0]) or float(s[0]) == 0.0:
-        return None
-    towards = v[0] if float(v[0].sum()) > 0.0 else -v[0]
-    error = gradient @ towards
-    label = int(error.argmin())
+    shape = graph.shapes[call.inputs[0]]
 
-    def off(size: float) -> float:
-        given = (size * towards).reshape(graph.shapes[call.inputs[0]])
+    def probabilities(features: Tensor) -> Tensor:
         with torch.no_grad():
-            p = call({call.inputs[0]: given})[0].flatten().softmax(0)
-        p[label] -= 1.0
-        return float(p.norm() - error.norm() / size)
+            return call({call.inputs[0]: features.reshape(shape)})[0].flatten().softmax(0)
 
-    low, high = 1e-6, 1e6
-    if not off(low) < 0.0 < off(high):
-        return None
-    for _ in range(_HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if off(middle) < 0.0 else (low, middle)
-    output = error / low
-    return (scale * output).reshape(graph.shapes[call.outputs[0]])
+    gradient = graph.operation(call).oriented(view.update.gradients[call.weight].double()) / scale
+    error = error_without_bias(gradient, probabilities)
+    return None if error is None else (scale * error).reshape(graph.shapes[call.outputs[0]])
 
 
 def _reaches(graph: CallGraph, without: int) -> bool:
