@@ -1,6 +1,7 @@
 """What `plan` tells of a scan before it begins."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,7 +46,8 @@ PRESET = dataclasses.replace(SEARCHES, seconds=120.0, attacks=(*SEARCHES.attacks
 
 
 def planned(seconds: float | None = None, jobs: int | None = None) -> dict:
-    with scanning(PRESET):
+    with scanning(PRESET), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[forecast.__module__], "_SEARCHING", 0.1)
         return forecast(dataclasses.replace(OPTIONS, max_time=seconds), jobs)
 
 

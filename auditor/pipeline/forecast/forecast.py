@@ -2,12 +2,13 @@
 
 import resource
 from collections.abc import Sequence
+from dataclasses import replace
 from time import process_time
 from typing import Any
 
 import torch
 
-from auditor.attack import PRESETS, Attack, GradientMatching
+from auditor.attack import LEAST_STEPS, PRESETS, Attack, GradientMatching
 from auditor.enhance import DatLight, Fusion
 from auditor.federated import parse_all
 from auditor.options import ScanOptions
@@ -126,15 +127,16 @@ class _Forecasting:
         if attack.name not in self._deep and (attack.closed_form or self._pace >= _BRIEF):
             return None
         if attack.name not in self._begun:
-            most = _RECURSION if attack.family == "recursion" else _SEARCHING
-            most = _DEEP if attack.name in self._deep else most
+            most = _DEEP if attack.name in self._deep else _RECURSION if _ends_early(attack) else _SEARCHING
+            steps = planned.budget.steps if _ends_early(attack) else min(planned.budget.steps, 2 * LEAST_STEPS)
             view = unit_view(context, observed, planned.unit, references)
-            self._begun[attack.name] = begin(attack, view, planned.budget, context.seed, most)
+            budget = replace(planned.budget, steps=steps)
+            self._begun[attack.name] = begin(attack, view, budget, context.seed, most)
         return self._begun[attack.name]
 
     def _work(self, planned: Planned, trial: Trial | None) -> float:
         attack = planned.unit.attack
-        if trial is not None and trial.ended is not None:
+        if trial is not None and (trial.gave_up or (trial.ended and _ends_early(attack))):
             return trial.work
         if attack.name in self._deep:
             return planned.work
@@ -147,6 +149,11 @@ class _Forecasting:
         # What a deep attack does at the end are steps of the network, not the algebra that it begins with.
         speed = self._speed if attack.name in self._deep else trial.seconds / max(trial.work, 1e-9)
         return trial.seconds + speed * (work - trial.work)
+
+
+def _ends_early(attack: Attack) -> bool:
+    """Tell whether an attack often comes to its end before its steps are made: others make them all."""
+    return attack.family in ("recursion", "closed-form")
 
 
 def forecast(options: ScanOptions, jobs: int | None = None) -> dict[str, Any]:
