@@ -1,10 +1,11 @@
 """Where a scan keeps its finished parts until its report is written, and what an interrupt says of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from auditor.errors import UsageError
 from auditor.output_formats import to_stdout
 
 _FOLDER = "unfinished"
@@ -41,11 +42,12 @@ def resuming(folder: Path | None, tell: Callable[[str], None]) -> Iterator[Any]:
 
 
 def finished(folder: Path | None) -> None:
-    """Remove the parts of a scan whose report is written."""
+    """Remove the parts of a scan whose report is written, unless the next one has begun there by now."""
     if folder is not None and folder.is_dir():
         from auditor.journal import clear
 
-        clear(folder)
+        with suppress(UsageError):
+            clear(folder)
 
 
 def unfinished_words(lost: str = "no report was written") -> str:

@@ -13,6 +13,9 @@ from auditor.records import Clip
 from auditor.report.atomic import replace_file
 from auditor.text import printable
 
+# A file that is written to see whether any can be.
+WRITABLE = "writable"
+
 
 class Journal:
     """A folder of units by key: results as JSON, clips and weights as safetensors.
@@ -27,8 +30,8 @@ class Journal:
         """Raise UsageError now if nothing can be written here."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(self.folder / "writable", b"")
-            (self.folder / "writable").unlink()
+            replace_file(self.folder / WRITABLE, b"")
+            (self.folder / WRITABLE).unlink()
         except OSError as error:
             raise UsageError(
                 f"cannot write into {printable(str(self.folder))} ({error.strerror or type(error).__name__})",

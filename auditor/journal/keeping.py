@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from auditor.errors import UsageError
 from auditor.journal.digest import digest_of
-from auditor.journal.folder import Journal
+from auditor.journal.folder import WRITABLE, Journal
 from auditor.journal.form import plain, whole
 from auditor.records.work import charged, spare, work_so_far
 from auditor.text import printable
@@ -24,6 +25,9 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportEr
 _LOCK = "lock"
 # What a shard says of the scan that its parts are of.
 ORIGIN = "origin"
+# What a journal writes, whole or aside; anything else in a folder of that name is somebody's own.
+_FILE = rf"(?:[0-9a-f]{{64}}\.(?:json|safetensors)|{_LOCK}|{ORIGIN}|{WRITABLE})"
+_WRITTEN = re.compile(rf"{_FILE}|\.{_FILE}\..*\.part")
 
 
 class Crashed(RuntimeError):
@@ -133,10 +137,6 @@ class Kept:
         """Keep that the process that made a unit ended in it, so that no other begins it again."""
         self._journal.write(key, {"crashed": why})
 
-    def clear(self) -> None:
-        """Remove the folder: the audit came to its end."""
-        clear(self.folder)
-
 
 _CURRENT: ContextVar[Kept | None] = ContextVar("kept", default=None)
 _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
@@ -167,7 +167,7 @@ def journaling(folder: Path, program: str, tell: Callable[[str], None] = lambda 
         finally:
             _CURRENT.reset(token)
             if not now.units:
-                now.clear()
+                _remove(folder)
 
 
 def kept(stage: str, parts: Callable[[], Sequence[object]], make: Callable[[], T]) -> T:
@@ -228,10 +228,22 @@ def key_of(unit: Callable[[], object]) -> str | None:
     return None
 
 
-def clear(folder: Path) -> None:
-    """Remove what a journal wrote into a folder, and the folder if nothing else is in it."""
-    for pattern in ("*.json", "*.safetensors", ".*.part", _LOCK, ORIGIN):
-        for path in folder.glob(pattern):
+def clear(folder: Path) -> bool:
+    """Remove what a journal wrote into a folder, and the folder if nothing else is in it; tell whether it is gone.
+
+    Raises
+    ------
+    UsageError
+        Another process keeps its units there.
+    """
+    with alone(folder):
+        _remove(folder)
+    return not folder.exists()
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
@@ -250,10 +262,14 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            # One that ended since the lock was opened has removed it: the next process would open another.
+            held = os.path.samestat(os.fstat(lock), os.stat(folder / _LOCK))
+        except OSError:
+            held = False
+        if not held:
             raise UsageError(
                 f"another audit is at work in {printable(str(folder.parent))}", "wait for it, or name another --out"
-            ) from error
+            )
         yield
     finally:
         os.close(lock)

@@ -66,6 +66,8 @@ class Reading:
         How the kernel walks, where it is a convolution.
     behind_weights
         Whether a product with other parameters lies between the clip and the input.
+    number, operand
+        Which operation of the pass it is, and which of its tensors the input is, from 0.
     """
 
     operator: str
@@ -77,6 +79,8 @@ class Reading:
     version: int = 0
     convolution: Convolution | None = None
     behind_weights: bool = False
+    number: int = 0
+    operand: int = 0
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -195,6 +199,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.constants: ForwardConstants | None = None
         self.halves: set[str] = set()
         self.operations = self.scores_not_kept = 0
+        self.number = -1
         self.clip = _Colour()
         self.clip.add(clips)
         self.scores = _Colour()
@@ -215,6 +220,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         name = func._schema.name
         self.operators.add(name)
+        self.number += 1
         if name in FUSED:
             query, key, value = args[:3]
             scores = scores_between(query, key)
@@ -222,12 +228,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.scores_not_kept += scores * query.element_size()
         elif (count := flop_registry.get(func._overloadpacket)) is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=result)
-        operands = list(_tensors((args, kwargs)))
-        outputs = list(_tensors(result))
+        operands = list(tensors_in((args, kwargs)))
+        outputs = list(tensors_in(result))
         alive = [value for value in operands if value in self.clip]
         if self.constants is not None:
             pixels = not any(value in self.features for value in alive)
-            read = () if name in BLANK else (*operands, *_tensors((args, kwargs), sparse=True))
+            read = () if name in BLANK else (*operands, *tensors_in((args, kwargs), sparse=True))
             self.constants.follow(name, read, args, outputs, clip=bool(alive), pixels=pixels)
         weights = tuple(
             (value, self._names(value)) for value in operands if value not in self.clip and value in self.made
@@ -242,7 +248,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 first = bool(matrices) and matrices[-1] < place
                 scores, version, walks = largest in self.scores, largest._version, _walks(name, args)
                 late = largest in self.features
-                self.readings.append(Reading(name, weights, largest, outputs[0], first, scores, version, walks, late))
+                self.readings.append(
+                    Reading(name, weights, largest, outputs[0], first, scores, version, walks, late, self.number, place)
+                )
                 if not self.until.isdisjoint(self.readings[-1].parameters):
                     self.found = self.after == 0
                     self.after -= 1
@@ -301,13 +309,13 @@ def _extent(value: Tensor) -> tuple[int, int]:
     return begin, begin + int(reach) + 1
 
 
-def _tensors(value: Any, *, sparse: bool = False) -> Iterator[Tensor]:
+def tensors_in(value: Any, *, sparse: bool = False) -> Iterator[Tensor]:
     """Yield the tensors among arguments, or the sparse ones, such as an adjacency: these have no storage to tell."""
     if isinstance(value, Tensor):
         yield from (value,) if (value.layout is not torch.strided) is sparse else ()
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item, sparse=sparse)
+            yield from tensors_in(item, sparse=sparse)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item, sparse=sparse)
+            yield from tensors_in(item, sparse=sparse)

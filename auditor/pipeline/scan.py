@@ -18,7 +18,7 @@ from auditor.pipeline.captured.agreement import agreement, read_replay
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import failed, not_run, positive_controls, simulation_control
 from auditor.pipeline.deep.feature_maps import feature_maps
-from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
+from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds
 from auditor.pipeline.deep.scaled_down import ScaledDown, broken, scaled_down, seconds_for_smaller
 from auditor.pipeline.defended.exposed_update import expose_update
@@ -149,7 +149,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         attacking = Clock(share - seconds_for_smaller(target, deep, share))
         ran, skipped = run_units(
             context, observed, preset, attacking, pace, scoring, display, references, deep,
-            too_large_to_match(context, memory), ceiling,
+            ceiling,
         )  # fmt: skip
         findings = make_findings(context, observed, ran, galleries, references, lpips)
         maps = feature_maps(context, observed, ran)

@@ -149,7 +149,6 @@ def run_units(
     display: Display,
     references: References = _OWN_FRAMES,
     deep: Sequence[DeepAttack | Skipped] = (),
-    too_large: str | None = None,
     ceiling: Ceiling | None = None,
     runner: Runner | None = None,
 ) -> tuple[tuple[Ran, ...], tuple[Skipped, ...]]:
@@ -169,8 +168,6 @@ def run_units(
         What attackers hold of the scene.
     deep
         What the preset's deep attacks compute, or why they do not run; none of them is planned in any other way.
-    too_large
-        Why memory does not hold a step of gradient matching, so that no search runs; None where it does.
     ceiling
         By the wall clock: units that would end later are left out.
     runner
@@ -187,7 +184,7 @@ def run_units(
     one_of_each = {u.attack.name: u for u in reversed(searches)}
     memory = available_bytes(context.device)
     too_large_of = {
-        name: too_large or too_large_to_search(u.attack, context, unit_view(context, observed, u, references), memory)
+        name: too_large_to_search(u.attack, context, unit_view(context, observed, u, references), memory)
         for name, u in one_of_each.items()
     }
     skipped += [not_held(u.attack.name, why) for u in searches if (why := too_large_of[u.attack.name]) is not None]

@@ -46,7 +46,7 @@ from auditor.records.target import (
     Target,
 )
 from auditor.records.training_step import TrainingStep
-from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update
+from auditor.records.update import BatchStatistics, Client, FederatedProtocol, Knowledge, Update, joint_norm
 from auditor.records.work import charge, charged, counting, repeated, work_of
 from auditor.results.attempts import Outcome, RecoveredInput, Skipped, Trace
 from auditor.results.declare import Label, record
@@ -108,6 +108,7 @@ __all__ = [
     "counting",
     "decomposition_seconds",
     "deviation_of",
+    "joint_norm",
     "placed",
     "product_seconds",
     "random_state_kept",

@@ -59,6 +59,17 @@ def operation_seconds(func: Any, args: tuple[Any, ...], made: Any) -> float:
     return _PER_VIEW if cost is None else _PER_OPERATION + cost(args, made)
 
 
+def seconds_ahead(func: Any, args: tuple[Any, ...]) -> float:
+    """Return the reference seconds of a decomposition before it is made; 0 for any other operation."""
+    return _algebra(func._schema.name, args, None) if _is_algebra(func) else 0.0
+
+
+@functools.cache
+def _is_algebra(func: Any) -> bool:
+    name = func._schema.name
+    return name.startswith(_ALGEBRA) and name not in _NORMS
+
+
 @functools.cache
 def _cost_of(func: Any) -> Cost | None:
     """Return the rule of an operation; None for views, which move nothing."""
@@ -67,7 +78,7 @@ def _cost_of(func: Any) -> Cost | None:
     name = func._schema.name
     if name in _PRODUCTS:
         return _PRODUCTS[name]
-    if name.startswith(_ALGEBRA) and name not in _NORMS:
+    if _is_algebra(func):
         return functools.partial(_algebra, name)
     if "scaled_dot_product" in name:
         return functools.partial(_attention, "backward" in name)

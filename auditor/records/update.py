@@ -1,6 +1,7 @@
 """What clients do, what leaves them, and what an attacker knows besides."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -157,6 +158,11 @@ class Update:
     def device(self) -> torch.device:
         """Where the update is; the processor for one that holds nothing."""
         return next((g.device for g in self.gradients.values()), torch.device("cpu"))
+
+
+def joint_norm(tensors: Iterable[Tensor]) -> float:
+    """Return the Euclidean norm of several tensors of an update taken as one, computed in float64."""
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
 
 
 @record

@@ -1,5 +1,6 @@
 """Work, counted by tensor operations and told in reference seconds: the same on every machine, busy or idle."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from auditor.records.operation_cost import operation_seconds
+from auditor.records.operation_cost import operation_seconds, seconds_ahead
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +21,11 @@ class _Work:
         self.seconds = 0.0
         self.spared = 0.0
         self.counter: _Counter | None = None
+        self.most = math.inf
+
+
+class TooMuchWork(Exception):
+    """What runs inside `at_most` has counted all that it was allowed."""
 
 
 _WORK = _Work()
@@ -29,6 +35,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the cost of every operation that runs, backward passes included."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _WORK.most < math.inf and _WORK.seconds + seconds_ahead(func, args) > _WORK.most:
+            raise TooMuchWork
         made = func(*args, **kwargs) if kwargs else func(*args)
         _WORK.seconds += operation_seconds(func, args, made)
         return made
@@ -95,6 +103,21 @@ def charged(seconds: float) -> Iterator[None]:
         _WORK.counter = counter
         counter.__enter__()  # type: ignore[no-untyped-call]
         _WORK.seconds = before + seconds  # what counted for itself inside does not count here
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Count what runs inside, and end it with `TooMuchWork` before an operation that would take it beyond `seconds`.
+
+    A decomposition may take minutes and is counted before it begins; other operations are short, and counted after.
+    """
+    with counting():
+        before = _WORK.most
+        _WORK.most = min(before, _WORK.seconds + seconds)
+        try:
+            yield
+        finally:
+            _WORK.most = before
 
 
 def repeated(function: Callable[P, R]) -> Callable[P, R]:

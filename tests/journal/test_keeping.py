@@ -212,7 +212,12 @@ def test_clearing_leaves_what_is_not_the_journals(tmp_path):
     folder = tmp_path / "u"
     with journaling(folder, "p"):
         kept("s", lambda: (1,), made)
-        (folder / "mine.txt").write_text("mine")
-        (folder / ".x.json.abc.part").write_text("half")
+        (part,) = folder.glob("*.json")
+        (folder / f".{part.name}.abc.part").write_text("half")
+        for mine in ("mine.txt", "mine.json", ".mine.json.abc.part"):
+            (folder / mine).write_text("mine")
+        with pytest.raises(UsageError, match="another audit is at work"):
+            clear(folder)
+        assert part.exists()
     clear(folder)
-    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    assert sorted(p.name for p in folder.iterdir()) == [".mine.json.abc.part", "mine.json", "mine.txt"]

@@ -15,7 +15,8 @@ from auditor.output_options import PlanOptions
 def plan(options: ScanOptions, how: PlanOptions) -> None:
     """Tell what a scan with the same options would do, how long it would take here, and what it would leave out.
 
-    The model is loaded and a few of its steps are timed; nothing is attacked. Exits 0 where the scan can run.
+    The model is loaded, a few of its steps are timed, and every attack is begun on one clip. Exits 0 where the scan can
+    run.
     """
     with busy("starting"):
         from auditor.cli.scale.plan_text import forecast_view

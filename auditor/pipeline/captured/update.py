@@ -16,7 +16,7 @@ from auditor.pipeline.captured.matching import Matching, match, state_of
 from auditor.pipeline.context import Context
 from auditor.pipeline.scan import choose_device, load_target
 from auditor.pipeline.training import loss_of, trained
-from auditor.records import FederatedProtocol, Target, Update, record
+from auditor.records import FederatedProtocol, Target, Update, joint_norm, record
 from auditor.results.updates.captured import CapturedBlock, CapturedFile
 from auditor.text import printable
 from auditor.update_options import CapturedUpdate
@@ -159,7 +159,7 @@ def _block(captured: CapturedUpdate, weights: Weights, found: Matching, update: 
     return CapturedBlock(
         files=tuple(_file(role, getattr(captured, role)) for role in _ROLES if getattr(captured, role) is not None),
         kind=kind,
-        norm=sum(float(g.double().square().sum()) for g in update.gradients.values()) ** 0.5,
+        norm=joint_norm(update.gradients.values()),
         steps=weights.steps,
         matched=found.rows,
         missing=found.missing,

@@ -2,12 +2,13 @@
 
 import resource
 from collections.abc import Sequence
+from dataclasses import replace
 from time import process_time
 from typing import Any
 
 import torch
 
-from auditor.attack import PRESETS, Attack, GradientMatching
+from auditor.attack import LEAST_STEPS, PRESETS, Attack, GradientMatching
 from auditor.enhance import DatLight, Fusion
 from auditor.federated import parse_all
 from auditor.options import ScanOptions
@@ -18,6 +19,7 @@ from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
 from auditor.pipeline.deep.scaled_down import seconds_for_smaller
 from auditor.pipeline.findings import SECONDS_TO_SCORE, seconds_to_score
 from auditor.pipeline.forecast import costs
+from auditor.pipeline.forecast.trials import Trial, begin
 from auditor.pipeline.layerwise.single_layers import MOST_STEPS as LAYER_STEPS
 from auditor.pipeline.layerwise.single_layers import SEARCHES
 from auditor.pipeline.planted.own_net_control import not_tried
@@ -35,7 +37,7 @@ from auditor.pipeline.scan import (
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import TimePlan
 from auditor.pipeline.training import loss_of, observe_all, trained
-from auditor.pipeline.units import MOST_TO_TRY, Planned, Ran, run_one, run_units, seconds_per_step
+from auditor.pipeline.units import MOST_TO_TRY, Planned, Ran, run_one, run_units, seconds_per_step, unit_view
 from auditor.pipeline.what_if import MOST_STEPS
 from auditor.pipeline.workers import processes_for, shared_by_copies
 from auditor.records import Ceiling, Clock, Outcome, Reconstruction, Skipped, record
@@ -46,6 +48,11 @@ from auditor.score import Lpips
 
 # Closed forms run where a step is less than this: they decide what else is needed. In reference seconds.
 _BRIEF = 2.0
+# Reference seconds for which attacks are begun. Of a search they tell how fast it goes here; recursions also give up,
+# or come to their end, and deep ones need minutes of algebra to do either.
+_SEARCHING, _RECURSION, _DEEP = 0.5, 2.0, 20.0
+# Smaller clips that are attacked.
+_SMALLER = 2
 # Variants of the protocol that most networks have: as audited, another batch, the head alone.
 _VARIANTS, _RIVALS = 3, 2
 # Descents of the malicious server in steps of one clip: an honest batch of four, fishing and its null.
@@ -53,19 +60,31 @@ _MALICIOUS = 4 + 2
 
 
 @record
-class _Trial:
-    """A unit that was gone through: the attack, and its work."""
+class _Unit:
+    """A unit that was gone through: the attack, its work, and seconds on this machine."""
 
     attack: Attack
     work: float
+    seconds: float
 
 
 class _Forecasting:
-    """Stands for running units: counts what they would, and returns what says nothing."""
+    """Stands for running units: begins every attack once, counts what its units would, and returns what says nothing.
 
-    def __init__(self, pace: float, deep: frozenset[str]) -> None:
-        self._pace, self._deep = pace, deep
-        self.ran: list[_Trial] = []
+    Parameters
+    ----------
+    pace
+        Reference seconds of a step of gradient matching.
+    speed
+        Seconds that a reference second takes here.
+    deep
+        Names of the attacks that are planned by what they compute.
+    """
+
+    def __init__(self, pace: float, speed: float, deep: frozenset[str]) -> None:
+        self._pace, self._speed, self._deep = pace, speed, deep
+        self._begun: dict[str, Trial] = {}
+        self.ran: list[_Unit] = []
 
     def __call__(
         self,
@@ -80,13 +99,12 @@ class _Forecasting:
         attack = planned.unit.attack
         if attack.closed_form and not planned.work and self._pace < _BRIEF:
             return run_one(context, observed, planned, display=display, references=references, ceiling=ceiling)
-        work = self._pace
-        if attack.name in self._deep:
-            work = planned.work
-        elif not attack.closed_form:
-            work = costs.search(attack, planned.budget, self._pace)
+        trial = self._tried(context, observed, planned, references)
+        work = self._work(planned, trial)
         charge(work)
-        self.ran.append(_Trial(attack=attack, work=work))
+        self.ran.append(_Unit(attack=attack, work=work, seconds=self._seconds(attack, work, trial)))
+        if trial is not None and trial.gave_up is not None:
+            return Ran(unit=planned.unit, result=trial.gave_up)
         nothing = Reconstruction(
             attack=attack.name,
             clips=torch.zeros(1, 1, 1, 1, 1),
@@ -96,11 +114,52 @@ class _Forecasting:
         )
         return Ran(unit=planned.unit, result=nothing)
 
+    @property
+    def given_up(self) -> list[Skipped]:
+        """Why attacks that apply reconstruct nothing."""
+        return [trial.gave_up for trial in self._begun.values() if trial.gave_up is not None]
+
+    def _tried(
+        self, context: Context, observed: Sequence[Observed], planned: Planned, references: References
+    ) -> Trial | None:
+        """Begin an attack at its first unit; None where even its beginning takes long."""
+        attack = planned.unit.attack
+        if attack.name not in self._deep and (attack.closed_form or self._pace >= _BRIEF):
+            return None
+        if attack.name not in self._begun:
+            most = _DEEP if attack.name in self._deep else _RECURSION if _ends_early(attack) else _SEARCHING
+            steps = planned.budget.steps if _ends_early(attack) else min(planned.budget.steps, 2 * LEAST_STEPS)
+            view = unit_view(context, observed, planned.unit, references)
+            budget = replace(planned.budget, steps=steps)
+            self._begun[attack.name] = begin(attack, view, budget, context.seed, most)
+        return self._begun[attack.name]
+
+    def _work(self, planned: Planned, trial: Trial | None) -> float:
+        attack = planned.unit.attack
+        if trial is not None and (trial.gave_up or (trial.ended and _ends_early(attack))):
+            return trial.work
+        if attack.name in self._deep:
+            return planned.work
+        return self._pace if attack.closed_form else costs.search(attack, planned.budget, self._pace)
+
+    def _seconds(self, attack: Attack, work: float, trial: Trial | None) -> float:
+        """Return the seconds of a unit: what was measured of it, and the rest at the speed that it goes at."""
+        if trial is None:
+            return self._speed * work
+        # What a deep attack does at the end are steps of the network, not the algebra that it begins with.
+        speed = self._speed if attack.name in self._deep else trial.seconds / max(trial.work, 1e-9)
+        return trial.seconds + speed * (work - trial.work)
+
+
+def _ends_early(attack: Attack) -> bool:
+    """Tell whether an attack often comes to its end before its steps are made: others make them all."""
+    return attack.family in ("recursion", "closed-form")
+
 
 def forecast(options: ScanOptions, jobs: int | None = None) -> dict[str, Any]:
     """Return what a scan with these options would do on this machine, how long it would take, and what it leaves out.
 
-    The model is loaded, its clients compute their updates, and a few steps are timed; no attack searches.
+    The model is loaded, its clients compute their updates, a few steps are timed, and every attack is begun.
 
     Raises
     ------
@@ -140,9 +199,8 @@ class _Course:
             self._deep = deep_attacks(context, observed, preset)
             self._seconds = seconds_of_work(options, preset, self._deep, len(probes) - 1, self._display)
             self._pace = seconds_per_step(context, observed[0])
-            self._too_large = too_large_to_match(context, self._memory)
-            step = target.step
-            if self._too_large is None and (step is None or step.operations <= MOST_TO_TRY):
+            step, held = target.step, too_large_to_match(context, self._memory) is None
+            if held and (step is None or step.operations <= MOST_TO_TRY):
                 self._step = costs.seconds_of_step(context, observed[0])
                 self._speed = self._step / self._pace
             else:
@@ -197,7 +255,7 @@ class _Course:
         smaller = seconds_for_smaller(self._context.target, self._deep, attacking)
         used, findings, searches = self._attack(attacking - smaller)
         if smaller:
-            used += self._add("scaled-down", "smaller clips", 2, smaller, side_by_side=True)
+            used += self._smaller(smaller)
         left -= used
         if preset.diagnose and searches and left > 0.0:
             steps = MOST_STEPS if not searches else max(searches) / max(self._pace, 1e-9) / 2.0
@@ -213,8 +271,11 @@ class _Course:
             each = self._pace * MOST_STEPS * _MALICIOUS / self._context.protocol.batch
             self._add("what-if", "malicious server", 3, min(0.6 * left, each), side_by_side=True)
 
-    def _add(self, stage: str, what: str, runs: int, work: float, *, side_by_side: bool = False) -> float:
-        seconds = self._speed * work
+    def _add(
+        self, stage: str, what: str, runs: int, work: float, seconds: float | None = None, *, side_by_side: bool = False
+    ) -> float:
+        """Note a part, of `seconds` where these were measured; return its work."""
+        seconds = self._speed * work if seconds is None else seconds
         self._parts.append(
             PlannedPart(stage=stage, what=what, runs=runs, work=work, seconds=seconds, side_by_side=side_by_side)
         )
@@ -234,19 +295,28 @@ class _Course:
         lpips = None if self._options.lpips is None else Lpips(self._options.lpips)
         scoring = seconds_to_score(self._observed[0].probe, lpips)
         deep = frozenset(one.attack.name for one in self._deep if isinstance(one, DeepAttack))
-        runner, clock = _Forecasting(self._pace, deep), Clock(seconds)
+        runner, clock = _Forecasting(self._pace, self._speed, deep), Clock(seconds)
         ran, skipped = run_units(
             self._context, self._observed, self._preset, clock, self._pace, scoring, self._display, self._references,
-            self._deep, self._too_large, Ceiling(), runner,
+            self._deep, Ceiling(), runner,
         )  # fmt: skip
-        self._left_out += [s for s in skipped if s.because != "not-applicable"]
+        self._left_out += [s for s in skipped if s.because != "not-applicable"] + runner.given_up
         self._searching |= any(not t.attack.closed_form and t.attack.name not in deep for t in runner.ran)
-        for name in dict.fromkeys(trial.attack.name for trial in runner.ran):
-            runs = [trial.work for trial in runner.ran if trial.attack.name == name]
-            self._add("invert", name, len(runs), sum(runs), side_by_side=True)
+        for name in dict.fromkeys(unit.attack.name for unit in runner.ran):
+            runs = [unit for unit in runner.ran if unit.attack.name == name]
+            work, took = sum(unit.work for unit in runs), sum(unit.seconds for unit in runs)
+            self._add("invert", name, len(runs), work, took, side_by_side=True)
         self._add("score", "reconstructions", len(ran), costs.SCORED * scoring * len(ran))
         descents = [t.work / t.attack.restarts for t in runner.ran if isinstance(t.attack, GradientMatching)]
         return clock.used, len({r.unit.attack.name for r in ran}), descents
+
+    def _smaller(self, share: float) -> float:
+        """Add deep attacks on smaller clips, where they give up no later than on these; return their work."""
+        names = {one.attack.name for one in self._deep if isinstance(one, DeepAttack)}
+        ends = sum(p.work / p.runs for p in self._parts if p.what in names)
+        given_up = names.issubset(s.what for s in self._left_out if s.because == "not-applicable")
+        work = min(share, _SMALLER * ends) if given_up else share
+        return self._add("scaled-down", "smaller clips", _SMALLER, work, side_by_side=True)
 
     def _enhancement(self, share: float, findings: int, frames: int) -> float:
         shape = tuple(self._observed[0].probe.clip.shape)

@@ -12,7 +12,7 @@ from auditor.pipeline.documents.model import determined
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.progress import Display
 from auditor.pipeline.workers import Task, make_ahead
-from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
+from auditor.records import Ceiling, Clock, Layer, Skipped, counting, joint_norm, record
 
 # Beyond this a search on one part gains little, and others wait for the work.
 MOST_STEPS = 300
@@ -155,8 +155,7 @@ def by_promise(subject: Subject, exposed: Exposed | None, gradients: Mapping[str
 
 def gradient_size(layer: Layer, gradients: Mapping[str, Tensor]) -> float:
     """Return the norm of what an update holds of a layer."""
-    held = [gradients[name] for name in layer.parameters if name in gradients]
-    return math.sqrt(sum(float(g.double().square().sum()) for g in held))
+    return joint_norm(gradients[name] for name in layer.parameters if name in gradients)
 
 
 def _steps(seconds: float, pace: float, layers: int) -> int:

@@ -11,7 +11,6 @@ from auditor.attack import Attack, GradientMatching, Preset
 from auditor.federated import BareSize, Loss
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, view_of
-from auditor.pipeline.deep.memory import available_bytes, too_large_to_match
 from auditor.pipeline.deep.planning import deep_attacks
 from auditor.pipeline.findings import Finding, best_of, make_findings
 from auditor.pipeline.progress import Display
@@ -19,7 +18,7 @@ from auditor.pipeline.run_attack import obstacle, unmet
 from auditor.pipeline.training import observe_all, trained
 from auditor.pipeline.units import run_units
 from auditor.probe import Galleries
-from auditor.records import Clock, Probe, Skipped, Target, record
+from auditor.records import Clock, Probe, Skipped, Target, joint_norm, record
 from auditor.score import Grade
 
 # No search is cut: its steps are few, and the same at every setting.
@@ -147,11 +146,8 @@ class Judge:
     ) -> tuple[tuple[Finding, ...], list[Skipped]]:
         alone = replace(self.preset, attacks=(attack,), seeds=1, diagnose=False)
         deep = deep_attacks(context, observed, alone)
-        too_large = too_large_to_match(context, available_bytes(context.device))
         clock = Clock(_ENOUGH)
-        ran, skipped = run_units(
-            context, observed, alone, clock, self.pace, 0.0, self.display, deep=deep, too_large=too_large
-        )
+        ran, skipped = run_units(context, observed, alone, clock, self.pace, 0.0, self.display, deep=deep)
         return make_findings(context, observed, ran, self.galleries), [
             s for s in skipped if s.because != "not-applicable"
         ]
@@ -211,5 +207,5 @@ def _order(finding: Finding) -> tuple[bool, Grade, float]:
 
 
 def _size(updates: Sequence[Mapping[str, Tensor]]) -> BareSize:
-    norms = [math.sqrt(sum(float(g.double().square().sum()) for g in one.values())) for one in updates]
-    return BareSize(norm=min(norms), entries=sum(g.numel() for g in updates[0].values()))
+    entries = sum(g.numel() for g in updates[0].values())
+    return BareSize(norm=min(joint_norm(one.values()) for one in updates), entries=entries)
