@@ -4,10 +4,11 @@ Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weigh
        python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
 
-Each case is one audit with counted work, of two clips: a net, its weights (fresh, or trained on shipped clips and
-textures) and the clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done
-again; --write makes docs/architectures.md and report_templates/architectures.json of it. Cases of one clip attack
-every layer alone and left out, look for layers to keep back, and measure changes of the protocol as a what-if does.
+Each case has counted work and two clips: a net, its weights (fresh, or trained on shipped clips and textures) and the
+clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done again; --write makes
+docs/architectures.md and report_templates/architectures.json of it. A case of one clip and fresh weights is a whole
+audit: it attacks every layer alone and left out, looks for layers to keep back, and measures changes of the protocol as
+a what-if does. The others are attacks alone with less work, those of one clip with changes of the protocol.
 --confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
 DIR/confirmed.jsonl.
 """
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
 import torch  # noqa: E402
+from architecture_attacks import attacked  # noqa: E402
 from architecture_nets import CLASSES, CLIP, NETS  # noqa: E402
 from architecture_table import write  # noqa: E402
 from deep_suite import with_statistics  # noqa: E402
@@ -41,14 +43,16 @@ from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
 from auditor.pipeline.time_plan import Prepared  # noqa: E402
 from auditor.pipeline.units import uses_reference  # noqa: E402
 from auditor.probe import moving_texture, shipped_probes  # noqa: E402
-from auditor.records import InputSpec  # noqa: E402
+from auditor.records import InputSpec, Target  # noqa: E402
 
 SPEC = InputSpec(frames=CLIP[1], channels=CLIP[0], height=CLIP[2], width=CLIP[3], layout="NCTHW")
-# Reference seconds of an audit: with layers and changes of the protocol, and of several clips, with attacks alone.
-SECONDS, OF_BATCHES = 60.0, 30.0
+# Reference seconds of an audit, and of the changes of the protocol beside attacks alone.
+SECONDS, OF_CHANGES = 60.0, 5.0
 # Steps of Adam, after which every net tells its training clips apart.
 TRAINING, RATE = 60, 2e-3
 WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
+# The cases that are whole audits; the others are attacks with less work.
+WHOLE = ("fresh", 1)
 _ENDS = {"inf": 200.0, "-inf": -200.0}
 
 
@@ -77,25 +81,35 @@ def trained(made: nn.Module) -> nn.Module:
 
 
 def case(name: str, weights: str, batch: int) -> dict[str, Any]:
-    """Audit one case and return its line."""
-    source = f"{Path(__file__)}:net"
+    """Audit or attack one case and return its line."""
+    source = (("name", name), ("weights", weights))
+    whole = (weights, batch) == WHOLE
     options = ScanOptions(
-        model=source, arg=(("name", name), ("weights", weights)), batch=batch, device="cpu", what_if=batch == 1,
-        malicious_server=False, layers=10**6 if batch == 1 else 0,
+        model=f"{Path(__file__)}:net", arg=source, batch=batch, device="cpu", what_if=whole, malicious_server=False,
+        layers=10**6 if whole else 0,
     )  # fmt: skip
     target = load_target(options, choose_device("cpu"))
-    preset = _preset()
     begun = time.process_time()
-    prepared = Prepared(target=target, preset=preset, seconds=SECONDS if batch == 1 else OF_BATCHES)
-    results = scan(options, Silent(), prepared).results
+    if whole:
+        found = audited(options, target)
+    else:
+        found = attacked(target, options, _preset(), OF_CHANGES if batch == 1 else 0.0)
     family = next(kind for kind, nets in NETS.items() if name in nets)
-    best, attack = _best(results)
-    counted = [la["determinacy"]["share"] for la in results["layers"] if la["determinacy"] is not None]
-    exposed = results["exposure"]["all"]
     return {
         "net": name, "family": family, "weights": weights, "batch": batch,
         "date": datetime.date.today().isoformat(), "version": __version__,
         "parameters": sum(p.numel() for p in target.parameters.values()),
+        **found, "what_if": _what_if(found["what_if"]), "seconds": round(time.process_time() - begun, 1),
+    }  # fmt: skip
+
+
+def audited(options: ScanOptions, target: Target) -> dict[str, Any]:
+    """Audit a case and return what its line tells of it."""
+    results = scan(options, Silent(), Prepared(target=target, preset=_preset(), seconds=SECONDS)).results
+    best, attack = _best(results)
+    counted = [la["determinacy"]["share"] for la in results["layers"] if la["determinacy"] is not None]
+    exposed = results["exposure"]["all"]
+    return {
         "verdict": results["verdict"]["word"], "best": best, "attack": attack, "blind": _blind(results),
         "grade": _grade(results),
         "determined": [sum(share >= 1.0 for share in counted), len(counted)],
@@ -103,9 +117,7 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
         "exposed_share": None if exposed is None else exposed["determined"],
         "recursion": _depth(results),
         "layers": _layers(results), "ranks": (results["layer_attacks"] or {}).get("ranks"),
-        "withholding": _withholding(results),
-        "what_if": _what_if(results),
-        "seconds": round(time.process_time() - begun, 1), "work": results["tool"]["work"],
+        "withholding": _withholding(results), "what_if": results["what_if"], "work": results["tool"]["work"],
     }  # fmt: skip
 
 
@@ -171,9 +183,9 @@ def _withholding(results: Mapping[str, Any]) -> Any:
     return None if results["layer_attacks"] is None else results["layer_attacks"]["withholding"]
 
 
-def _what_if(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _what_if(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keep = ("name", "attack", "gain", "grade", "delta_gain", "not_compared", "exposure_psnr")
-    return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in results["what_if"]]
+    return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in variants]
 
 
 def confirmation(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +253,7 @@ def main() -> None:
             continue
         made = case(*one)
         _add(kept, made)
-        print(f"{one}: {made['verdict']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
+        print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":
