@@ -1,14 +1,15 @@
 """What updates of video nets of every family give away: the catalogue of architectures.
 
 Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
+       python benchmarks/architectures.py --audit [--out DIR] [--nets NAME ...] [--weights fresh trained]
        python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
 
 Each case has counted work and two clips: a net, its weights (fresh, or trained on shipped clips and textures) and the
 clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done again; --write makes
-docs/architectures.md and report_templates/architectures.json of it. A case of one clip and fresh weights is a whole
-audit: it attacks every layer alone and left out, looks for layers to keep back, and measures changes of the protocol as
-a what-if does. The others are attacks alone with less work, those of one clip with changes of the protocol.
+docs/architectures.md and report_templates/architectures.json of it. A case is attacks on its clips, and with one clip
+changes of the protocol, as a what-if measures them. With --audit it is a whole audit with more work, which attacks
+every layer alone and left out too, and looks for layers to keep back; its line stands for that of the attacks.
 --confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
 DIR/confirmed.jsonl.
 """
@@ -51,8 +52,6 @@ SECONDS, OF_CHANGES = 60.0, 5.0
 # Steps of Adam, after which every net tells its training clips apart.
 TRAINING, RATE = 60, 2e-3
 WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
-# The cases that are whole audits; the others are attacks with less work.
-WHOLE = ("fresh", 1)
 _ENDS = {"inf": 200.0, "-inf": -200.0}
 
 
@@ -80,10 +79,9 @@ def trained(made: nn.Module) -> nn.Module:
     return made
 
 
-def case(name: str, weights: str, batch: int) -> dict[str, Any]:
-    """Audit or attack one case and return its line."""
+def case(name: str, weights: str, batch: int, *, whole: bool = False) -> dict[str, Any]:
+    """Audit (`whole`) or attack one case and return its line."""
     source = (("name", name), ("weights", weights))
-    whole = (weights, batch) == WHOLE
     options = ScanOptions(
         model=f"{Path(__file__)}:net", arg=source, batch=batch, device="cpu", what_if=whole, malicious_server=False,
         layers=10**6 if whole else 0,
@@ -99,7 +97,8 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
         "net": name, "family": family, "weights": weights, "batch": batch,
         "date": datetime.date.today().isoformat(), "version": __version__,
         "parameters": sum(p.numel() for p in target.parameters.values()),
-        **found, "what_if": _what_if(found["what_if"]), "seconds": round(time.process_time() - begun, 1),
+        "audit": whole, **found, "what_if": _what_if(found["what_if"]),
+        "seconds": round(time.process_time() - begun, 1),
     }  # fmt: skip
 
 
@@ -213,6 +212,10 @@ def cases(names: Sequence[str], weights: Sequence[str], batches: Sequence[int]) 
             yield from ((name, state, batch) for name in names)
 
 
+def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:
+    return line["net"], line["weights"], line["batch"]
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -230,6 +233,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--audit", action="store_true")
     parser.add_argument("--confirm", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
@@ -238,7 +242,8 @@ def main() -> None:
     confirmed = given.out / "confirmed.jsonl"
     lines, followed = _read(kept), _read(confirmed)
     if given.write:
-        write(lines, followed, [*cases(names, WEIGHTS, BATCHES)])
+        stand = {_key(line): line for line in sorted(lines, key=lambda line: line["audit"])}
+        write([*stand.values()], followed, [*cases(names, WEIGHTS, BATCHES)])
         return
     torch.set_num_threads(1)
     if given.confirm:
@@ -247,11 +252,11 @@ def main() -> None:
         for line in (one for one in found if one["net"] in given.nets and (one["net"], one["weights"]) not in known):
             _add(confirmed, confirmation(line))
         return
-    done = {(line["net"], line["weights"], line["batch"]) for line in lines}
-    for one in cases(given.nets, given.weights, given.batches):
+    done = {_key(line) for line in lines if line["audit"] or not given.audit}
+    for one in cases(given.nets, given.weights, (1,) if given.audit else given.batches):
         if one in done:
             continue
-        made = case(*one)
+        made = case(*one, whole=given.audit)
         _add(kept, made)
         print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
