@@ -1,15 +1,17 @@
 """What updates of video nets of every family give away: the catalogue of architectures.
 
 Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
+           [--changes SECONDS]
        python benchmarks/architectures.py --audit [--out DIR] [--nets NAME ...] [--weights fresh trained]
        python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
 
 Each case has counted work and two clips: a net, its weights (fresh, or trained on shipped clips and textures) and the
 clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done again; --write makes
-docs/architectures.md and report_templates/architectures.json of it. A case is attacks on its clips, and with one clip
-changes of the protocol, as a what-if measures them. With --audit it is a whole audit with more work, which attacks
-every layer alone and left out too, and looks for layers to keep back; its line stands for that of the attacks.
+docs/architectures.md and report_templates/architectures.json of it. A case is attacks on its clips; with one clip and
+--changes SECONDS, changes of the protocol too, as a what-if measures them. With --audit it is a whole audit with more
+work, which measures these, attacks every layer alone and left out, and looks for layers to keep back; its line stands
+for that of the attacks.
 --confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
 DIR/confirmed.jsonl.
 """
@@ -47,8 +49,8 @@ from auditor.probe import moving_texture, shipped_probes  # noqa: E402
 from auditor.records import InputSpec, Target  # noqa: E402
 
 SPEC = InputSpec(frames=CLIP[1], channels=CLIP[0], height=CLIP[2], width=CLIP[3], layout="NCTHW")
-# Reference seconds of an audit, and of the changes of the protocol beside attacks alone.
-SECONDS, OF_CHANGES = 60.0, 5.0
+# Reference seconds of an audit.
+SECONDS = 60.0
 # Steps of Adam, after which every net tells its training clips apart.
 TRAINING, RATE = 60, 2e-3
 WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
@@ -79,8 +81,8 @@ def trained(made: nn.Module) -> nn.Module:
     return made
 
 
-def case(name: str, weights: str, batch: int, *, whole: bool = False) -> dict[str, Any]:
-    """Audit (`whole`) or attack one case and return its line."""
+def case(name: str, weights: str, batch: int, *, whole: bool = False, changes: float = 0.0) -> dict[str, Any]:
+    """Audit (`whole`) or attack one case and return its line; `changes` of the protocol get as many seconds."""
     source = (("name", name), ("weights", weights))
     options = ScanOptions(
         model=f"{Path(__file__)}:net", arg=source, batch=batch, device="cpu", what_if=whole, malicious_server=False,
@@ -91,7 +93,7 @@ def case(name: str, weights: str, batch: int, *, whole: bool = False) -> dict[st
     if whole:
         found = audited(options, target)
     else:
-        found = attacked(target, options, _preset(), OF_CHANGES if batch == 1 else 0.0)
+        found = attacked(target, options, _preset(), changes if batch == 1 else 0.0)
     family = next(kind for kind, nets in NETS.items() if name in nets)
     return {
         "net": name, "family": family, "weights": weights, "batch": batch,
@@ -233,6 +235,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--changes", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--audit", action="store_true")
     parser.add_argument("--confirm", action="store_true")
     parser.add_argument("--write", action="store_true")
@@ -256,7 +259,7 @@ def main() -> None:
     for one in cases(given.nets, given.weights, (1,) if given.audit else given.batches):
         if one in done:
             continue
-        made = case(*one, whole=given.audit)
+        made = case(*one, whole=given.audit, changes=given.changes)
         _add(kept, made)
         print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
