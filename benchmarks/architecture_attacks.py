@@ -29,14 +29,12 @@ from auditor.records import Budget, Reconstruction, Target, work_of
 from auditor.results.encode import document
 from auditor.score import Grade
 
-# Reference seconds of exposure's analysis, and of each attack on each clip, at most.
-EXPOSURE, OF_ATTACK = 1.0, 4.0
-# Of a search at most: two thirds of what single layers get.
-STEPS = 200
+# Reference seconds of exposure's analysis at most, and of each attack on each clip for a step of its searches.
+EXPOSURE, OF_STEP = 1.0, 0.02
 
 
 def attacked(target: Target, options: ScanOptions, preset: Preset, changes: float = 0.0) -> dict[str, Any]:
-    """Attack updates with `STEPS` steps a search; measure changes of the protocol with `changes` reference seconds.
+    """Attack updates with the preset's steps a search; measure changes of the protocol with `changes` seconds of work.
 
     Returns
     -------
@@ -55,7 +53,7 @@ def attacked(target: Target, options: ScanOptions, preset: Preset, changes: floa
     made: tuple[Variant, ...] = ()
     if changes:
         pace, rivals = seconds_per_step(context, observed[0]), strongest(findings)
-        made = variants(context, probes, blind, variance, changes, pace, Silent(), rivals, STEPS)
+        made = variants(context, probes, blind, variance, changes, pace, Silent(), rivals, preset.steps)
     counted = [d.share for d in determined(context) for _ in d.layers]
     told = exposed.all if isinstance(exposed, Exposed) else None
     return {
@@ -74,16 +72,18 @@ def _findings(
     context: Context, observed: tuple[Observed, ...], preset: Preset, galleries: Galleries
 ) -> tuple[Finding, ...]:
     """Attack the first clip with everything, and the others with what showed it."""
-    ran = [one for attack in preset.attacks if (one := _run(context, observed, attack, 0)) is not None]
+    ran = [one for attack in preset.attacks if (one := _run(context, observed, attack, 0, preset.steps)) is not None]
     shown = [f for f in make_findings(context, observed, ran, galleries) if f.grade > Grade.NOT_SHOWN]
     others = range(1, len(observed))
-    ran += [one for f in shown for i in others if (one := _run(context, observed, f.attack, i)) is not None]
+    ran += [
+        one for f in shown for i in others if (one := _run(context, observed, f.attack, i, preset.steps)) is not None
+    ]
     return make_findings(context, observed, ran, galleries)
 
 
-def _run(context: Context, observed: tuple[Observed, ...], attack: Attack, clip: int) -> Ran | None:
+def _run(context: Context, observed: tuple[Observed, ...], attack: Attack, clip: int, steps: int) -> Ran | None:
     seed = unit_seed(context.seed, attack.name, observed[clip].probe.name)
-    made = run_attack(attack, view_of(context, observed[clip]), Budget(seconds=OF_ATTACK, steps=STEPS), seed)
+    made = run_attack(attack, view_of(context, observed[clip]), Budget(seconds=OF_STEP * steps, steps=steps), seed)
     if not isinstance(made, Reconstruction):
         return None
     return Ran(unit=Unit(attack=attack, truth=clip, update=clip, repetition=0), result=replace(made, checkpoints=()))

@@ -1,7 +1,7 @@
 """What updates of video nets of every family give away: the catalogue of architectures.
 
 Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
-           [--changes SECONDS]
+           [--steps N] [--changes SECONDS]
        python benchmarks/architectures.py --audit [--out DIR] [--nets NAME ...] [--weights fresh trained]
        python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
@@ -49,8 +49,8 @@ from auditor.probe import moving_texture, shipped_probes  # noqa: E402
 from auditor.records import InputSpec, Target  # noqa: E402
 
 SPEC = InputSpec(frames=CLIP[1], channels=CLIP[0], height=CLIP[2], width=CLIP[3], layout="NCTHW")
-# Reference seconds of an audit.
-SECONDS = 60.0
+# Reference seconds of an audit, and steps of a search where attacks are all there is.
+SECONDS, STEPS = 60.0, 200
 # Steps of Adam, after which every net tells its training clips apart.
 TRAINING, RATE = 60, 2e-3
 WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
@@ -81,7 +81,9 @@ def trained(made: nn.Module) -> nn.Module:
     return made
 
 
-def case(name: str, weights: str, batch: int, *, whole: bool = False, changes: float = 0.0) -> dict[str, Any]:
+def case(
+    name: str, weights: str, batch: int, *, whole: bool = False, steps: int = STEPS, changes: float = 0.0
+) -> dict[str, Any]:
     """Audit (`whole`) or attack one case and return its line; `changes` of the protocol get as many seconds."""
     source = (("name", name), ("weights", weights))
     options = ScanOptions(
@@ -93,7 +95,7 @@ def case(name: str, weights: str, batch: int, *, whole: bool = False, changes: f
     if whole:
         found = audited(options, target)
     else:
-        found = attacked(target, options, _preset(), changes if batch == 1 else 0.0)
+        found = attacked(target, options, replace(_preset(), steps=steps), changes if batch == 1 else 0.0)
     family = next(kind for kind, nets in NETS.items() if name in nets)
     return {
         "net": name, "family": family, "weights": weights, "batch": batch,
@@ -235,6 +237,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
     parser.add_argument("--changes", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--audit", action="store_true")
     parser.add_argument("--confirm", action="store_true")
@@ -259,7 +262,7 @@ def main() -> None:
     for one in cases(given.nets, given.weights, (1,) if given.audit else given.batches):
         if one in done:
             continue
-        made = case(*one, whole=given.audit, changes=given.changes)
+        made = case(*one, whole=given.audit, steps=given.steps, changes=given.changes)
         _add(kept, made)
         print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
