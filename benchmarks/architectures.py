@@ -1,13 +1,17 @@
 """What updates of video nets of every family give away: the catalogue of architectures.
 
 Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
+           [--steps N] [--changes SECONDS]
+       python benchmarks/architectures.py --audit [--out DIR] [--nets NAME ...] [--weights fresh trained]
        python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
        python benchmarks/architectures.py --write [--out DIR]
 
-Each case is one audit with counted work, of two clips: a net, its weights (fresh, or trained on shipped clips and
-textures) and the clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done
-again; --write makes docs/architectures.md and report_templates/architectures.json of it. Cases of one clip attack
-every layer alone and left out, look for layers to keep back, and measure changes of the protocol as a what-if does.
+Each case has counted work and two clips: a net, its weights (fresh, or trained on shipped clips and textures) and the
+clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done again; --write makes
+docs/architectures.md and report_templates/architectures.json of it. A case is attacks on its clips; with one clip and
+--changes SECONDS, changes of the protocol too, as a what-if measures them. With --audit it is a whole audit with more
+work, which measures these, attacks every layer alone and left out, and looks for layers to keep back; its line stands
+for that of the attacks.
 --confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
 DIR/confirmed.jsonl.
 """
@@ -27,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
 import torch  # noqa: E402
+from architecture_attacks import attacked  # noqa: E402
 from architecture_nets import CLASSES, CLIP, NETS  # noqa: E402
 from architecture_table import write  # noqa: E402
 from deep_suite import with_statistics  # noqa: E402
@@ -41,11 +46,11 @@ from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
 from auditor.pipeline.time_plan import Prepared  # noqa: E402
 from auditor.pipeline.units import uses_reference  # noqa: E402
 from auditor.probe import moving_texture, shipped_probes  # noqa: E402
-from auditor.records import InputSpec  # noqa: E402
+from auditor.records import InputSpec, Target  # noqa: E402
 
 SPEC = InputSpec(frames=CLIP[1], channels=CLIP[0], height=CLIP[2], width=CLIP[3], layout="NCTHW")
-# Reference seconds of an audit: with layers and changes of the protocol, and of several clips, with attacks alone.
-SECONDS, OF_BATCHES = 60.0, 30.0
+# Reference seconds of an audit, and steps of a search where attacks are all there is.
+SECONDS, STEPS = 60.0, 200
 # Steps of Adam, after which every net tells its training clips apart.
 TRAINING, RATE = 60, 2e-3
 WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
@@ -76,26 +81,38 @@ def trained(made: nn.Module) -> nn.Module:
     return made
 
 
-def case(name: str, weights: str, batch: int) -> dict[str, Any]:
-    """Audit one case and return its line."""
-    source = f"{Path(__file__)}:net"
+def case(
+    name: str, weights: str, batch: int, *, whole: bool = False, steps: int = STEPS, changes: float = 0.0
+) -> dict[str, Any]:
+    """Audit (`whole`) or attack one case and return its line; `changes` of the protocol get as many seconds."""
+    source = (("name", name), ("weights", weights))
     options = ScanOptions(
-        model=source, arg=(("name", name), ("weights", weights)), batch=batch, device="cpu", what_if=batch == 1,
-        malicious_server=False, layers=10**6 if batch == 1 else 0,
+        model=f"{Path(__file__)}:net", arg=source, batch=batch, device="cpu", what_if=whole, malicious_server=False,
+        layers=10**6 if whole else 0,
     )  # fmt: skip
     target = load_target(options, choose_device("cpu"))
-    preset = _preset()
     begun = time.process_time()
-    prepared = Prepared(target=target, preset=preset, seconds=SECONDS if batch == 1 else OF_BATCHES)
-    results = scan(options, Silent(), prepared).results
+    if whole:
+        found = audited(options, target)
+    else:
+        found = attacked(target, options, replace(_preset(), steps=steps), changes if batch == 1 else 0.0)
     family = next(kind for kind, nets in NETS.items() if name in nets)
-    best, attack = _best(results)
-    counted = [la["determinacy"]["share"] for la in results["layers"] if la["determinacy"] is not None]
-    exposed = results["exposure"]["all"]
     return {
         "net": name, "family": family, "weights": weights, "batch": batch,
         "date": datetime.date.today().isoformat(), "version": __version__,
         "parameters": sum(p.numel() for p in target.parameters.values()),
+        "audit": whole, **found, "what_if": _what_if(found["what_if"]),
+        "seconds": round(time.process_time() - begun, 1),
+    }  # fmt: skip
+
+
+def audited(options: ScanOptions, target: Target) -> dict[str, Any]:
+    """Audit a case and return what its line tells of it."""
+    results = scan(options, Silent(), Prepared(target=target, preset=_preset(), seconds=SECONDS)).results
+    best, attack = _best(results)
+    counted = [la["determinacy"]["share"] for la in results["layers"] if la["determinacy"] is not None]
+    exposed = results["exposure"]["all"]
+    return {
         "verdict": results["verdict"]["word"], "best": best, "attack": attack, "blind": _blind(results),
         "grade": _grade(results),
         "determined": [sum(share >= 1.0 for share in counted), len(counted)],
@@ -103,9 +120,7 @@ def case(name: str, weights: str, batch: int) -> dict[str, Any]:
         "exposed_share": None if exposed is None else exposed["determined"],
         "recursion": _depth(results),
         "layers": _layers(results), "ranks": (results["layer_attacks"] or {}).get("ranks"),
-        "withholding": _withholding(results),
-        "what_if": _what_if(results),
-        "seconds": round(time.process_time() - begun, 1), "work": results["tool"]["work"],
+        "withholding": _withholding(results), "what_if": results["what_if"], "work": results["tool"]["work"],
     }  # fmt: skip
 
 
@@ -171,9 +186,9 @@ def _withholding(results: Mapping[str, Any]) -> Any:
     return None if results["layer_attacks"] is None else results["layer_attacks"]["withholding"]
 
 
-def _what_if(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _what_if(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keep = ("name", "attack", "gain", "grade", "delta_gain", "not_compared", "exposure_psnr")
-    return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in results["what_if"]]
+    return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in variants]
 
 
 def confirmation(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,6 +216,10 @@ def cases(names: Sequence[str], weights: Sequence[str], batches: Sequence[int]) 
             yield from ((name, state, batch) for name in names)
 
 
+def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:
+    return line["net"], line["weights"], line["batch"]
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -218,6 +237,9 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
+    parser.add_argument("--changes", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--audit", action="store_true")
     parser.add_argument("--confirm", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
@@ -226,7 +248,8 @@ def main() -> None:
     confirmed = given.out / "confirmed.jsonl"
     lines, followed = _read(kept), _read(confirmed)
     if given.write:
-        write(lines, followed, [*cases(names, WEIGHTS, BATCHES)])
+        stand = {_key(line): line for line in sorted(lines, key=lambda line: line["audit"])}
+        write([*stand.values()], followed, [*cases(names, WEIGHTS, BATCHES)])
         return
     torch.set_num_threads(1)
     if given.confirm:
@@ -235,13 +258,13 @@ def main() -> None:
         for line in (one for one in found if one["net"] in given.nets and (one["net"], one["weights"]) not in known):
             _add(confirmed, confirmation(line))
         return
-    done = {(line["net"], line["weights"], line["batch"]) for line in lines}
-    for one in cases(given.nets, given.weights, given.batches):
+    done = {_key(line) for line in lines if line["audit"] or not given.audit}
+    for one in cases(given.nets, given.weights, (1,) if given.audit else given.batches):
         if one in done:
             continue
-        made = case(*one)
+        made = case(*one, whole=given.audit, steps=given.steps, changes=given.changes)
         _add(kept, made)
-        print(f"{one}: {made['verdict']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
+        print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from auditor.attack.matching.prior import NearReference, SpatialVariation, Tempo
 from auditor.attack.matching.published import PUBLISHED
 from auditor.attack.recursion.layer_recursion import LayerRecursion
 from auditor.attack.recursion.residual_recursion import ResidualRecursion
-from auditor.attack.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.attack.start import Grey, ReferenceFrame
+from auditor.prior.spectrum import FROM_ONE, FROM_SEVERAL
 from auditor.solvers.schedule import Schedule
 
 R1 = GradientMatching(

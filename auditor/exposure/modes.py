@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.modes import cosine_matrix, mode_variance
+from auditor.prior.modes import cosine_matrix
+from auditor.prior.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,15 @@ class LeadingModes:
 
 
 def leading_modes(clip_shape: tuple[int, int, int, int], count: int, pixel_variance: float) -> LeadingModes:
-    """Return the `count` modes with most prior variance, of a prior with `pixel_variance` per pixel on average."""
+    """Return the `count` modes with most prior variance, of a prior with `pixel_variance` per pixel on average.
+
+    The prior is the `Spectrum` of natural clips. Measured on seven shipped clips at 8x16x16 to 16x112x112: what lies
+    outside of 256 or 512 modes is as much as it says within 1 dB in the mean; a separable AR(1) at its usual 0.95
+    promised 4 to 11 dB more on clips of up to 32x32.
+    """
     transforms = [cosine_matrix(n) for n in clip_shape]
-    total = mode_variance(clip_shape, pixel_variance)
+    law = Spectrum().variance(clip_shape)
+    total = law * (pixel_variance * law.numel() / law.sum())
     order = total.flatten().argsort(descending=True, stable=True)[:count]
     where = torch.unravel_index(order, clip_shape)
     rows = [c[i] for c, i in zip(transforms, where, strict=True)]

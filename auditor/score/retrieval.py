@@ -11,7 +11,7 @@ from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
-from auditor.modes import CosineTransform
+from auditor.prior.modes import CosineTransform
 from auditor.records import Clip, Clips
 from auditor.results.scores import ClipScore, Retrieval
 from auditor.score.intervals import recall_interval

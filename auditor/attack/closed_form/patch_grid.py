@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditor.attack.closed_form.pixel_map import PixelMap
-from auditor.modes import cosine_matrix
+from auditor.prior.modes import cosine_matrix
 from auditor.records import Clip
 
 # Normalisation is the same at every token up to float32 rounding.

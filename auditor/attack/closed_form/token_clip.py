@@ -11,7 +11,7 @@ from auditor.attack.closed_form.token_joint import solve_jointly
 from auditor.attack.closed_form.token_linear import likely_directions, linear_part, smoothest
 from auditor.attack.closed_form.token_problem import TokenProblem
 from auditor.attack.closed_form.token_refinement import CERTAIN, polish, refine
-from auditor.attack.spectrum import Spectrum
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Clip, Clock, Label, View
 
 # Two clips are one where their coordinates differ by less than this share.

@@ -9,8 +9,8 @@ from torch import Tensor
 from auditor.attack.closed_form.token_graph import TokenGraph
 from auditor.attack.closed_form.token_problem import Span, TokenProblem
 from auditor.attack.recursion.call_graph import CallGraph
-from auditor.attack.spectrum import Spectrum
-from auditor.modes import CosineTransform
+from auditor.prior.modes import CosineTransform
+from auditor.prior.spectrum import Spectrum
 from auditor.solvers.conjugate_gradients import conjugate_gradients
 
 # Directions of the linear system below this share are left to the nonlinear part.

@@ -9,7 +9,7 @@ from torch import Tensor
 from auditor.attack.base import Attack, skipped
 from auditor.attack.certificate import residual
 from auditor.attack.closed_form.pixel_map import pixel_map
-from auditor.modes import CosineTransform, mode_variance
+from auditor.prior.modes import CosineTransform, mode_variance
 from auditor.records import Budget, Clip, Clock, Label, Layer, Outcome, Reconstruction, Skipped, View
 
 # Variance of a pixel of natural clips about mid grey, as in the modes' other uses.
@@ -43,7 +43,7 @@ class Measurement:
 def measurement(clip_shape: tuple[int, int, int, int], bins: int, seed: int) -> Measurement:
     """Return a random measurement and thresholds at equally likely quantiles of its public distribution.
 
-    The distribution is Gaussian by the analytic prior of natural clips (`auditor.modes`): it has seen no clip at all.
+    The distribution is Gaussian by the analytic prior of natural clips (`auditor.prior.modes`): it has seen no clip.
     Fowl et al. 2022 (arXiv 2110.13057) use quantiles of any such scalar.
 
     Raises

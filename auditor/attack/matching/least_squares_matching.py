@@ -15,9 +15,9 @@ from auditor.attack.matching.gradient_matching import GradientMatching, labels_o
 from auditor.attack.matching.parametrisation import Modes
 from auditor.attack.matching.prior import NearReference, SpatialVariation, TemporalVariation
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
-from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import GivenClips, Grey, ReferenceFrame, reference_copy
-from auditor.modes import CosineTransform
+from auditor.prior.modes import CosineTransform
+from auditor.prior.spectrum import Spectrum
 from auditor.records import (
     Budget,
     Checkpoint,

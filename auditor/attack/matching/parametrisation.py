@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.attack.spectrum import Spectrum
-from auditor.modes import CosineTransform, mode_variance
+from auditor.prior.modes import CosineTransform, mode_variance
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Clips
 
 # Variance of a pixel of the shipped clips about mid grey.

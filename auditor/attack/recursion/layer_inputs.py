@@ -12,8 +12,8 @@ from auditor.attack.recursion.pooled_units import open_cotangent
 from auditor.attack.recursion.subnetwork import Operation, chain, run
 from auditor.attack.recursion.unit_inverse import Preimage, invert_units
 from auditor.attack.recursion.weight_system import ROUNDING, WeightSystem, columns, from_columns, weight_system
-from auditor.attack.spectrum import Spectrum
-from auditor.modes import CosineTransform
+from auditor.prior.modes import CosineTransform
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Clips, View
 from auditor.solvers.least_norm import least_norm
 

@@ -18,8 +18,8 @@ from auditor.attack.recursion.one_gradient import no_single_gradient
 from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
 from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
-from auditor.attack.spectrum import Spectrum
 from auditor.attack.start import reference_copy
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Effect, Label, Outcome, Reconstruction, Skipped, View
 
 # How fast the admitted error shrinks, and below which the prior is fitted; measured on the benchmarks' flatten nets.

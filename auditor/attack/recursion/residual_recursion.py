@@ -17,7 +17,7 @@ from auditor.attack.recursion.precedence import in_the_way
 from auditor.attack.recursion.recursion_work import recursion_work
 from auditor.attack.recursion.search.mode_search import search_modes
 from auditor.attack.recursion.search.value_equations import ValueEquations
-from auditor.attack.spectrum import Spectrum
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Budget, Clips, Clock, Effect, Label, Reconstruction, Skipped, View
 from auditor.results.model import Determinacy
 

@@ -14,9 +14,9 @@ from auditor.attack.closed_form.token_refinement import CERTAIN, refine
 from auditor.attack.closed_form.token_spans import TokenSpans
 from auditor.attack.closed_form.token_units import sliced
 from auditor.attack.recursion.call_graph import trace_client
-from auditor.attack.spectrum import Spectrum
 from auditor.federated import LocalClient
 from auditor.model import load
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Budget, Clock, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, Update, View
 
 ATTACK = TokenSpans()

@@ -7,7 +7,7 @@ import scipy.fft
 import torch
 
 from auditor.attack.matching.parametrisation import PIXEL_VARIANCE, Modes
-from auditor.modes import CosineTransform, mode_variance
+from auditor.prior.modes import CosineTransform, mode_variance
 from auditor.solvers.parametrisation import Pixels
 
 SHAPE = (4, 3, 6, 8)

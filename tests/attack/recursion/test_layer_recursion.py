@@ -15,9 +15,9 @@ from auditor.attack.recursion.layer_recursion import LayerRecursion
 from auditor.attack.recursion.subnetwork import chain, run
 from auditor.attack.recursion.unit_inverse import invert_units
 from auditor.attack.recursion.weight_system import _svd, columns, weight_system
-from auditor.attack.spectrum import Spectrum
 from auditor.federated import LocalClient
 from auditor.model import load
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Budget, Clock, FederatedProtocol, Knowledge, Outcome, Reconstruction, Skipped, View
 from auditor.solvers.gauss_newton import Linearised, gauss_newton
 

@@ -22,7 +22,7 @@ from auditor.attack.recursion.search.smooth_pools import SmoothPools
 from auditor.attack.recursion.search.value_equations import ValueEquations
 from auditor.attack.recursion.subnetwork import Operation
 from auditor.attack.recursion.weight_system import columns
-from auditor.attack.spectrum import Spectrum
+from auditor.prior.spectrum import Spectrum
 from auditor.records import Budget, Clock
 
 

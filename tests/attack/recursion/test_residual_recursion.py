@@ -17,9 +17,9 @@ from auditor.attack.recursion.masks.corner_peeling import PeeledMasks, peel_corn
 from auditor.attack.recursion.masks.masked_reading import MaskedReading
 from auditor.attack.recursion.residual_recursion import ResidualRecursion
 from auditor.attack.recursion.sign_completion import complete
-from auditor.attack.spectrum import ring_means
 from auditor.federated import LocalClient
 from auditor.model import load
+from auditor.prior.spectrum import ring_means
 from auditor.probe import shipped_probes
 from auditor.records import (
     Budget,

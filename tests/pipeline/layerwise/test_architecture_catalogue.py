@@ -64,6 +64,14 @@ def test_recommendations_cite_what_the_data_say():
     assert catalogue_evidence("a change that nobody measured") == ""
 
 
+def test_no_case_has_a_baseline_that_contradicts_its_verdict():
+    """An audit that fails shows the picture in its baseline row too, and one that does not fail shows none there."""
+    rows = [case for case in DATA["cases"] if case["audited_row"] is not None and case["verdict"] is not None]
+    assert len(rows) >= 10
+    for case in rows:
+        assert (case["verdict"] == "FAIL") == (case["audited_row"] in ("RECOGNISABLE", "EXACT")), case
+
+
 def test_the_page_has_every_case_of_the_data_and_says_what_was_not_run():
     page = (ROOT / "docs" / "architectures.md").read_text("utf-8")
     for case in DATA["cases"]:

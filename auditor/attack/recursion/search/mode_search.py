@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from auditor.attack.spectrum import Spectrum, ring_means
-from auditor.modes import CosineTransform
+from auditor.prior.modes import CosineTransform
+from auditor.prior.spectrum import Spectrum, ring_means
 from auditor.records import Budget, Clips, Clock, Outcome, Trace
 from auditor.solvers.gauss_newton import Linearised, Residuals, gauss_newton
 

@@ -1,0 +1,48 @@
+"""Where less is exposed than was demonstrated, the report says why; nowhere else."""
+
+import json
+from typing import Any
+
+import pytest
+
+from auditor.report.exposed import why_below
+from auditor.shipped import shipped
+
+CASES = json.loads((shipped("report_templates") / "architectures.json").read_text("utf-8"))["cases"]
+
+
+def results(exposed: float | str | None, best: float | str | None, cap: float | None = 26.4) -> dict[str, Any]:
+    result = {"probe": "a", "grade": "EXACT", "pictures": None, "score": {"psnr": best, "gain": 9.0}}
+    told = None if exposed is None else {"psnr": exposed, "cap": cap}
+    return {
+        "probes": [{"name": "a", "kind": "clip"}],
+        "findings": [] if best is None else [{"grade": "EXACT", "results": [result]}],
+        "exposure": {"all": told, "modes": 256, "sigma": 0.03},
+    }
+
+
+def test_every_case_of_the_catalogue_that_shows_more_than_is_exposed_has_its_sentence():
+    beyond = 0
+    for case in CASES:
+        exposed, best = case["exposed"], case["best"]
+        below = None not in (exposed, best) and best - exposed > 0.05
+        beyond += below
+        told = why_below(results(exposed, best))
+        assert bool(told) == below, case
+        assert not below or "linear prediction at noise 0.03" in told
+    assert beyond
+
+
+@pytest.mark.parametrize(
+    ("exposed", "best", "said"),
+    [(26.0, 26.04, False), (26.0, 26.2, True), (26.0, "inf", True), (None, 90.0, False), (26.0, None, False)],
+)
+def test_the_sentence_stands_where_the_page_shows_less(exposed, best, said):
+    assert bool(why_below(results(exposed, best))) == said
+
+
+def test_the_sentence_names_the_modes_and_their_end():
+    told = why_below(results(26.0, 91.5))
+    assert "in 256 modes" in told
+    assert "These modes can show 26.4 dB at most." in told
+    assert "at most" not in why_below(results(26.0, 91.5, cap=None))
