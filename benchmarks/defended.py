@@ -13,7 +13,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,22 +105,27 @@ def scanned(net: str, row: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def cells(found: Mapping[str, Any], row: str) -> Iterator[str]:
-    """Yield the cells of a row, which may have been scanned under another name."""
+def told(found: Mapping[str, Any]) -> str:
+    """Return the cell of a scan: verdict, the best picture of a real clip with its attack, and what is exposed."""
     r = found["results"]
-    yield found["net"]
-    yield f"`{row}`" if row else "none"
-    same = found["row"] != row
-    yield r["verdict"]["word"]
-    blind = [(f, x) for f in r["findings"] if f["reference"] == "R0" for x in f["results"] if x["kind"] != "canary"]
-    best = max(blind, key=lambda pair: float(pair[1]["score"]["psnr"]), default=None)
-    yield "no attack" if best is None else f"{float(best[1]['score']['psnr']):.1f} dB, {best[0]['attack']}"
+    real = [(x["score"]["psnr"], f["attack"]) for f in r["findings"] for x in f["results"] if x["kind"] != "canary"]
+    best, attack = max(((float(psnr), name) for psnr, name in real), default=(0.0, ""))
+    picture = f"{best:.1f} dB, {attack}" if attack else "no attack fits"
     seen = r["exposure"]["all"]
-    yield "not measured" if seen is None else f"{seen['psnr']:.1f} of {seen['cap']:.1f} dB"
-    yield ", ".join(name for d in r["protocol"].get("defences", ()) for name in d["unknown_to"]) or "none"
-    yield f"sends what `{found['row']}` does" if same and found["row"] else "sends the bare update" if same else ""
-    yield f"{found['cpu']:.0f} s"
-    yield found["date"]
+    return (
+        f"{r['verdict']['word']}: {picture}; exposed {'not measured' if seen is None else format(seen['psnr'], '.1f')}"
+    )
+
+
+def row_of(row: str, nets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a row of the table; a defence that was scanned under another name says so."""
+    first = next(iter(nets.values()))
+    name = f"`{row}`" if row else "none"
+    if first["row"] != row:
+        name += f" (sends what {'`' + first['row'] + '`' if first['row'] else 'no defence'} does)"
+    unmet = sorted({n for f in nets.values() for d in f["results"]["protocol"]["defences"] for n in d["unknown_to"]})
+    cells = (name, *map(told, nets.values()), ", ".join(unmet) or "none", max(f["date"] for f in nets.values()))
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -133,13 +138,17 @@ def main() -> None:
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    head = ("net", "defence", "verdict", "best picture", "exposed", "no form", "same as", "CPU", "date")
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    found = {}
     for net in arguments.nets:
         for row in arguments.defences:
-            lines.append(f"| {' | '.join(cells(scanned(net, row, folder), row))} |")
-            print(lines[-1], flush=True)
-    print("\n".join(lines))
+            found[net, row] = scanned(net, row, folder)
+            print(
+                f"{net} under {row or 'nothing'}: {told(found[net, row])}, {found[net, row]['cpu']:.0f} s", flush=True
+            )
+    head = ("defence", *arguments.nets, "attacks without a form", "date")
+    print(f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", sep="\n")
+    for row in arguments.defences:
+        print(row_of(row, {net: found[net, row] for net in arguments.nets}))
 
 
 if __name__ == "__main__":
