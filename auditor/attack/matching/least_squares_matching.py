@@ -142,14 +142,20 @@ class LeastSquaresMatching(Attack):
         found: list[Reconstruction] = []
         is_smooth, parts = smooth(view), self.rival + self.polish
         nonsmooth = parts > 0.0 and min(self.rival, self.polish) * budget.steps >= LEAST_STEPS and not is_smooth
-        own = 1.0 - parts if nonsmooth else 1.0
+        own, clock = 1.0 - parts if nonsmooth else 1.0, Clock(budget.seconds)
         for restart in range(self.restarts):
             share = _portion(budget, own * restart / self.restarts, own / self.restarts)
             made = _Search(self, view, share, seed * 1000 + restart, random=restart > 0, smooth=is_smooth).run()
             if isinstance(made, float):
                 if found:
                     break
-                return self._too_slow(made, share)
+                # One search with all the work rather than several parts with too little each.
+                everything = replace(budget, seconds=clock.left)
+                made = _Search(self, view, everything, seed * 1000, random=False, smooth=is_smooth).run()
+                if isinstance(made, float):
+                    return self._too_slow(made, everything)
+                found, nonsmooth = [made], False
+                break
             found.append(made)
         best = min(found, key=lambda r: r.objective)
         best = replace(

@@ -96,3 +96,15 @@ def test_under_noise_levels_end_where_the_noise_begins(monkeypatch):
     monkeypatch.setattr(sys.modules[type(LEAST_SQUARES).__module__], "_OF_NOISE", 0.0)
     # Levels that ask for agreement far below the noise take the steps of those that could still move the clip.
     assert ends > psnr(LEAST_SQUARES.invert(seen, few, 0).clips[0], clip) + 2.0
+
+
+def test_little_work_is_one_search_rather_than_parts_with_too_little_each():
+    """Four tenths of this budget hold fewer products than prove anything, and all of it holds enough."""
+    seen, attack = view(lambda: flat(nn.ReLU)), replace(LEAST_SQUARES, restarts=2)
+    product = replace(attack, rival=0.0, polish=0.0, restarts=1).invert(seen, replace(BUDGET, steps=60), 0).seconds / 33
+    found = attack.invert(seen, replace(BUDGET, seconds=60 * product), 0)
+    assert isinstance(found, Reconstruction)
+    assert len(found.restart_objectives) == 1
+    assert not any("descent" in note for note in found.notes)
+    assert psnr(found.clips[0], CLIPS[0]) > psnr(torch.full_like(CLIPS[0], 0.5), CLIPS[0]) + 1.0
+    assert isinstance(attack.invert(seen, replace(BUDGET, seconds=12 * product), 0), Skipped)
