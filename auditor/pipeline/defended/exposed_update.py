@@ -26,7 +26,7 @@ def expose_update(
     client, sent = context.client_of(observed.probe), observed.update.gradients
 
     def seen(gradient: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return as_sent(client.defences, gradient, sent)
+        return as_sent(client.defences, gradient, sent, intervals=False)
 
     labels = context.client.targets(observed.labels)
     deviation = deviation_of(client.defences, sent, context.protocol.clients)

@@ -59,6 +59,9 @@ def test_exposure_is_of_what_a_defence_leaves():
     assert exposure("clip:0.001") == pytest.approx(bare, abs=0.05)
     assert exposure("server:gaussian:10") == bare
     assert exposure("float16") == pytest.approx(bare, abs=0.05)
+    # Rounding is an error of every entry: eight bits hide little, and fewer hide more.
+    assert bare > exposure("quantise:8") > bare - 3.0
+    assert exposure("quantise:8") > exposure("quantise:3") > exposure("quantise:2") > exposure("gaussian:10")
     little, much = exposure("gaussian:1e-4"), exposure("gaussian:1e-2")
     assert bare >= little > much + 3.0
     assert bare > exposure("top-k:0.2") > exposure("top-k:0.02") + 0.5
