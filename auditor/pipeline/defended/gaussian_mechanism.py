@@ -14,7 +14,7 @@ _NO_FURTHER: frozenset[Effect] = frozenset({"clamp", "omission"})
 _UNLIMITED = "updates are not clipped before the noise, so one clip may change them by any amount"
 
 
-class _Course:
+class _Composition:
     """What is known of the mechanism while the defences are gone through in their order."""
 
     def __init__(self, clients: int) -> None:
@@ -94,7 +94,7 @@ def mechanism_of(defences: Sequence[Defence], protocol: FederatedProtocol) -> tu
     is clipped to C by itself, and up to 2 C where the average is clipped. What comes after the noise takes nothing away
     from it (post-processing), and is not counted.
     """
-    course = _Course(protocol.clients)
+    course = _Composition(protocol.clients)
     after = ""
     for defence in defences:
         if isinstance(defence, ClipNorm):
