@@ -1,5 +1,6 @@
 """Observe: what a client computes on its clips and sends."""
 
+from auditor.federated.aggregation import PerClip
 from auditor.federated.client import LocalClient, observe
 from auditor.federated.clipping import ClipNorm
 from auditor.federated.codebooks import Clusters
@@ -25,6 +26,7 @@ __all__ = [
     "LaplaceNoise",
     "LocalClient",
     "Loss",
+    "PerClip",
     "assign_labels",
     "batch_labels",
     "clients_of",

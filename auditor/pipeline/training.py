@@ -13,6 +13,7 @@ from auditor.federated import (
     LOSSES,
     ClientTraining,
     Loss,
+    PerClip,
     assign_labels,
     batch_labels,
     clients_of,
@@ -24,7 +25,7 @@ from auditor.federated import (
 from auditor.model.sandbox.user_file import executed
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
-from auditor.records import FederatedProtocol, Label, Probe, Target
+from auditor.records import Defence, FederatedProtocol, Label, Probe, Target
 from auditor.text import printable
 
 # What an option says of the protocol under the same name.
@@ -46,6 +47,7 @@ def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     steps = FederatedProtocol(**given).steps
     training = ClientTraining(clips=options.batch, steps=steps, one_gradient=options.algorithm == "FedSGD")
     defences = parse_all(options.defence, training)
+    _check_per_clip(defences, training)
     clips = clips_behind(defences, options.batch)
     if clips > _MOST_CLIPS:
         raise UsageError(
@@ -140,6 +142,19 @@ def _try_out(context: Context, probe: Probe) -> None:
     label = assign_labels([probe.name], context.target.classes, kind=kind)[0]
     labels = batch_labels(label, context.protocol.batch, context.target.classes, kind=kind)
     client.check(probe.clip.to(context.device).expand(len(labels), *probe.clip.shape), client.targets(labels))
+
+
+def _check_per_clip(defences: Sequence[Defence], training: ClientTraining) -> None:
+    """Each clip of the batch is one of those that are treated by themselves, in one gradient."""
+    each = next((d for d in defences if isinstance(d, PerClip)), None)
+    if each is None:
+        return
+    if not training.one_gradient:
+        raise UsageError(f"--defence {each} treats the clips of one gradient", "use --algorithm fedsgd")
+    if each.clients != training.clips:
+        raise UsageError(
+            f"--defence {each} names {each.clients} clips, and --batch is {training.clips}", "give the same number"
+        )
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:

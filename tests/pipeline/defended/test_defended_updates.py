@@ -136,6 +136,9 @@ def test_several_clients_clips_are_counted_per_client_in_local_training():
     ("specs", "options", "says"),
     [
         (("exclude:*",), {}, "leaves no parameter"),
+        (("exclude:haed.*",), {}, "exclude:haed.* matches no parameter that is trained"),
+        (("clip:1", "per-clip:3"), {"batch": 4}, "names 3 clips, and --batch is 4"),
+        (("clip:1", "per-clip:4"), {"batch": 4, "algorithm": "FedAvg"}, "treats the clips of one gradient"),
         (("secure-aggregation:33",), {"batch": 2}, "66 clips of 33 clients are behind"),
         (("secure-aggregation:2",), {"send_buffers": True, "bn": "train"}, "not modelled"),
     ],
