@@ -10,6 +10,7 @@ from auditor.federated.frameworks import ClientTraining
 from auditor.federated.labels import assign_labels, batch_labels
 from auditor.federated.loss import LOSSES, Loss, guess_loss, make_loss, output_remarks
 from auditor.federated.noise import GaussianNoise, LaplaceNoise
+from auditor.federated.sparsification import RandomK
 from auditor.federated.trainable import select_parameters
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LocalClient",
     "Loss",
     "PerClip",
+    "RandomK",
     "assign_labels",
     "batch_labels",
     "clients_of",

@@ -14,6 +14,7 @@ from auditor.federated import (
     ClientTraining,
     Loss,
     PerClip,
+    RandomK,
     assign_labels,
     batch_labels,
     clients_of,
@@ -25,7 +26,7 @@ from auditor.federated import (
 from auditor.model.sandbox.user_file import executed
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
-from auditor.records import Defence, FederatedProtocol, Label, Probe, Target
+from auditor.records import Defence, FederatedProtocol, Label, Probe, Target, at_client
 from auditor.text import printable
 
 # What an option says of the protocol under the same name.
@@ -48,6 +49,7 @@ def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     training = ClientTraining(clips=options.batch, steps=steps, one_gradient=options.algorithm == "FedSGD")
     defences = parse_all(options.defence, training)
     _check_per_clip(defences, training)
+    _check_order(defences)
     clips = clips_behind(defences, options.batch)
     if clips > _MOST_CLIPS:
         raise UsageError(
@@ -155,6 +157,25 @@ def _check_per_clip(defences: Sequence[Defence], training: ClientTraining) -> No
         raise UsageError(
             f"--defence {each} names {each.clients} clips, and --batch is {training.clips}", "give the same number"
         )
+
+
+def _check_order(defences: Sequence[Defence]) -> None:
+    """Refuse what no attack knows: noise whose size nobody can tell, and a random choice that cannot be seen."""
+    noise: Defence | None = None
+    drawn: Defence | None = None
+    for defence in at_client(defences):
+        if noise is not None and defence.effect == "scale":
+            raise UsageError(
+                f"--defence {noise} before {defence}: noise that a clip scales afterwards is not modelled",
+                "write the clip first, as clients clip before they add noise",
+            )
+        if drawn is not None and defence.effect in ("noise", "sum"):
+            raise UsageError(
+                f"--defence {drawn} before {defence}: which entries were sent cannot be seen then, and is not modelled",
+                f"write {drawn} last, or leave it out: the update without it shows at least as much",
+            )
+        noise = defence if defence.effect == "noise" else noise
+        drawn = defence if isinstance(defence, RandomK) else drawn
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:
