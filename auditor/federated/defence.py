@@ -93,7 +93,7 @@ def parse(written: str) -> Defence:
         return _at_server(written, number)
     found = next((kind for kind in DEFENCES if kind.name == name), None)
     if found is None:
-        forms = ", ".join(kind.form.partition(" ")[0] for kind in DEFENCES)
+        forms = ", ".join(kind.form.partition(" ")[0].rstrip(",") for kind in DEFENCES)
         others = f"use {forms}, or a framework's: {', '.join(PRESETS)}"
         meant = did_you_mean(name, {kind.name for kind in DEFENCES} | {AtServer.name} | set(PRESETS))
         raise UsageError(f"--defence {printable(written, 40)} is unknown{meant}", others)

@@ -49,7 +49,7 @@ def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     training = ClientTraining(clips=options.batch, steps=steps, one_gradient=options.algorithm == "FedSGD")
     defences = parse_all(options.defence, training)
     _check_per_clip(defences, training)
-    _check_order(defences)
+    check_order(defences)
     clips = clips_behind(defences, options.batch)
     if clips > _MOST_CLIPS:
         raise UsageError(
@@ -159,8 +159,8 @@ def _check_per_clip(defences: Sequence[Defence], training: ClientTraining) -> No
         )
 
 
-def _check_order(defences: Sequence[Defence]) -> None:
-    """Refuse what no attack knows: noise whose size nobody can tell, and a random choice that cannot be seen."""
+def check_order(defences: Sequence[Defence]) -> None:
+    """Raise UsageError for what no attack knows: noise of a size that nobody can tell, a choice that cannot be seen."""
     noise: Defence | None = None
     drawn: Defence | None = None
     for defence in at_client(defences):
