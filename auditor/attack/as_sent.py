@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auditor.records import Defence, Effect, split_at_sum
 
-_ZEROS_KEPT: frozenset[Effect] = frozenset({"scale", "mask", "clamp", "rounding", "precision", "sign"})
+_ZEROS_KEPT: frozenset[Effect] = frozenset({"scale", "mask", "clamp", "rounding", "precision", "sign", "omission"})
 
 
 def as_sent(
@@ -27,5 +27,7 @@ def as_sent(
         # Zeros of a mask are seen whatever else is done, but for noise.
         seen = not later or (defence.effect == "mask" and all(d.effect in _ZEROS_KEPT for d in later))
         seen = seen and (intervals or defence.effect != "rounding")
+        if seen and later:
+            ours = {name: g for name, g in ours.items() if name in sent}
         ours = defence.simulate(ours, sent if seen else None)
     return ours

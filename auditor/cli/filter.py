@@ -1,6 +1,8 @@
 """`fl-audit filter`: the least epsilon of a filter of updates, as a black box."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 
 import typer
 
@@ -24,7 +26,8 @@ def examine(options: FilterOptions, files: FilterFiles) -> None:
         from auditor.pipeline.defended.filter_audit import audit_filter
         from auditor.results.encode import document
 
-        found = document(audit_filter(options))
+        with redirect_stdout(sys.stderr):  # what the filter prints is no part of the result
+            found = document(audit_filter(options))
     typer.echo(json.dumps(found, indent=2, allow_nan=False) if files.json else to_text(found))
     if found["contradicted"]:
         raise typer.Exit(ExitCode.GATE_FAILED)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from auditor.records import Defence, Effect, written
 
+# Between these squares are numbers of float32, and sums of a billion of them.
+_SMALLEST, _LARGEST = 1e-15, 1e15
+
 
 @dataclass(frozen=True)
 class ClipNorm(Defence):
@@ -74,7 +77,7 @@ class Clamp(Defence):
 
 
 def positive(number: str) -> float:
-    """Return a finite number above 0.
+    """Return a number above 0 that float32 holds and squares.
 
     Raises
     ------
@@ -82,6 +85,6 @@ def positive(number: str) -> float:
         It is none.
     """
     value = float(number)
-    if not 0.0 < value < float("inf"):
+    if not _SMALLEST <= value <= _LARGEST:
         raise ValueError(number)
     return value

@@ -19,7 +19,7 @@ from auditor.federated.sparse_vector import SparseVector
 from auditor.federated.sparsification import Exclude, ExcludeRegex, Prune, RandomK
 from auditor.federated.stochastic_rounding import FixedPoint, Qsgd
 from auditor.records import Defence, Effect, Place
-from auditor.text import printable
+from auditor.text import did_you_mean, printable
 
 DEFENCES: tuple[type[Defence], ...] = (
     ClipNorm,
@@ -90,16 +90,42 @@ def parse(written: str) -> Defence:
     """
     name, _, number = written.partition(":")
     if name == AtServer.name:
-        return AtServer.of(number)
+        return _at_server(written, number)
     found = next((kind for kind in DEFENCES if kind.name == name), None)
     if found is None:
-        forms = ", ".join(kind.form.partition(" ")[0] for kind in DEFENCES)
+        forms = ", ".join(kind.form.partition(" ")[0].rstrip(",") for kind in DEFENCES)
         others = f"use {forms}, or a framework's: {', '.join(PRESETS)}"
-        raise UsageError(f"--defence {printable(written, 40)} is unknown", others)
+        meant = did_you_mean(name, {kind.name for kind in DEFENCES} | {AtServer.name} | set(PRESETS))
+        raise UsageError(f"--defence {printable(written, 40)} is unknown{meant}", others)
     try:
         return found.of(number)
     except ValueError as error:
         raise UsageError(f"--defence {printable(written, 40)} cannot be read", f"use {found.form}") from error
+
+
+def _at_server(written: str, number: str) -> AtServer:
+    name = number.partition(":")[0]
+    if name in {*PRESETS, AtServer.name, *(kind.name for kind in DEFENCES if kind.effect == "sum")}:
+        raise UsageError(
+            f"--defence {printable(written, 40)} says no single thing that a server does",
+            f"give {name} without {AtServer.name}:, which says itself where it acts",
+        )
+    return AtServer.of(number)
+
+
+def _parts(spec: str, training: ClientTraining) -> tuple[Defence, ...]:
+    """Return what a text stands for: several defences for a framework's."""
+    made: list[Defence] = []
+    for part in expanded((spec,), training):
+        try:
+            made.append(parse(part))
+        except UsageError as error:
+            if part == spec:
+                raise
+            raise UsageError(
+                f"--defence {printable(spec, 60)} amounts to {printable(part, 40)}, which is out of range", error.remedy
+            ) from error
+    return tuple(made)
 
 
 def parse_all(specs: Sequence[str], training: ClientTraining | None = None) -> tuple[Defence, ...]:
@@ -108,9 +134,9 @@ def parse_all(specs: Sequence[str], training: ClientTraining | None = None) -> t
     Raises
     ------
     UsageError
-        One of them is unknown, or updates are added up more than once.
+        One of them is unknown or out of range, or updates are added up more than once.
     """
-    defences = tuple(parse(spec) for spec in expanded(tuple(specs), training or ClientTraining()))
+    defences = tuple(d for spec in specs for d in _parts(spec, training or ClientTraining()))
     if sum(d.effect == "sum" for d in defences) > 1:
         raise UsageError(
             "--defence adds updates up more than once",
@@ -130,8 +156,21 @@ def clips_behind(defences: Sequence[Defence], batch: int) -> int:
 
 
 def kept_back(defences: Sequence[Defence], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the parameters of these names that clients train and do not send."""
+    """Return the parameters of these names that clients train and do not send.
+
+    Raises
+    ------
+    UsageError
+        Nothing is called as one of the defences says: it would leave everything in.
+    """
     excluding = [d for d in defences if isinstance(d, Exclude)]
+    idle = next((d for d in excluding if not any(d.matches(name) for name in names)), None)
+    if idle is not None:
+        shown = ", ".join(printable(name, 40) for name in names[:3])
+        raise UsageError(
+            f"--defence {printable(str(idle), 60)} matches no parameter that is trained",
+            f"names are such as {shown}; `inspect` lists them",
+        )
     return tuple(name for name in names if any(d.matches(name) for d in excluding))
 
 

@@ -17,6 +17,7 @@ _MOST_SPARSE = 1e6
 # Behind one update there are no more clips than attacks are planned for.
 _CLIENTS = (2.0, 4.0, 8.0, 16.0)
 _MOST_CLIPS = 64.0
+_EXPRESSIONS = ("exclude-regex", "nvflare-exclude-vars")
 _SEVERAL = re.compile(r"\+(?=[a-z])")
 
 
@@ -119,8 +120,7 @@ def _family(text: str, training: ClientTraining) -> Family:
         if fitting is None:
             raise UsageError(f"--defence {text}: two clients have too many clips", "give a smaller --batch")
         return fitting
-    # Regular expressions have a plus of their own.
-    specs = (text,) if "exclude" in text else tuple(_SEVERAL.split(text))
+    specs = _several(text)
     lone = next((spec for spec in specs if not _is_defence(spec)), None)
     if lone is not None:
         meant = did_you_mean(lone.partition(":")[0], {*known, *PRESETS, *_names()})
@@ -130,6 +130,13 @@ def _family(text: str, training: ClientTraining) -> Family:
         )
     parse_all(specs, training)
     return Family(text, "one setting", lambda s, bare: specs, ladder=(1.0,))
+
+
+def _several(text: str) -> Specs:
+    """Return defences that are joined by a plus; a regular expression has a plus of its own, and goes to the end."""
+    parts = _SEVERAL.split(text)
+    first = next((k for k, part in enumerate(parts) if part.partition(":")[0] in _EXPRESSIONS), len(parts) - 1)
+    return (*parts[:first], "+".join(parts[first:]))
 
 
 def _fitting(family: Family, training: ClientTraining) -> Family | None:

@@ -85,17 +85,19 @@ def flower_server_adaptive(
 
 
 def flower_secagg_plus(
-    training: ClientTraining, *, num_clients: float, clipping_range: float = 8.0, quantization_range: float = 2.0**22
+    training: ClientTraining, *, num_clients: int, clipping_range: float = 8.0, quantization_range: int = 2**22
 ) -> Parts:
     """Flower 1.42, SecAgg+: entries cut at the range and rounded at random to levels; the sum alone is seen."""
-    return (f"fixed-point:{clipping_range!r},{int(quantization_range)}", f"secure-aggregation:{int(num_clients)}")
+    return (f"fixed-point:{clipping_range!r},{quantization_range}", f"secure-aggregation:{num_clients}")
 
 
 def nvflare_percentile_privacy(training: ClientTraining, *, percentile: float = 10.0, gamma: float = 0.01) -> Parts:
     """NVFlare 2.9, PercentilePrivacy: of the change per local step, entries under the percentile are set to zero.
 
-    The rest is cut at +-gamma: at the defaults 90% are kept.
+    The rest is cut at +-gamma: at the defaults 90% are kept. Out of range its numbers switch the filter off.
     """
+    if not 0.0 <= percentile < 100.0 or gamma <= 0.0:
+        raise ValueError("percentile is 0 to below 100 and gamma above 0; NVFlare sends the bare update else")
     pruned = (f"prune:{percentile / 100.0!r}",) if percentile > 0.0 else ()
     return (*pruned, f"clamp:{gamma * training.steps!r}")
 
@@ -170,15 +172,14 @@ def fedml_topk(training: ClientTraining, *, compression_ratio: float = 0.05) -> 
     return (f"top-k:{compression_ratio!r}",)
 
 
-def fedml_qsgd(training: ClientTraining, *, quantize_level: float = 32.0) -> Parts:
+def fedml_qsgd(training: ClientTraining, *, quantize_level: int = 32) -> Parts:
     """FedML 0.9.6, QSGD: stochastic rounding of every parameter to 2^level - 1 levels of its norm, biased.
 
     At a level of 32, its default, it sends what it was given.
     """
-    level = int(quantize_level)
-    if not 1 <= level <= _NOT_QUANTISED:
+    if not 1 <= quantize_level <= _NOT_QUANTISED:
         raise ValueError(f"quantize_level is 1 to {_NOT_QUANTISED}")
-    return ("unchanged",) if level == _NOT_QUANTISED else (f"qsgd:{2**level - 1},biased",)
+    return ("unchanged",) if quantize_level == _NOT_QUANTISED else (f"qsgd:{2**quantize_level - 1},biased",)
 
 
 def tff_gaussian_adaptive(
@@ -204,14 +205,14 @@ def openfl_stc(training: ClientTraining, *, p_sparsity: float = 0.1) -> Parts:
     return (f"sparse-ternary:{p_sparsity!r}",)
 
 
-def openfl_kc(training: ClientTraining, *, n_clusters: float = 6.0) -> Parts:
+def openfl_kc(training: ClientTraining, *, n_clusters: int = 6) -> Parts:
     """OpenFL, KCPipeline: k-means over the entries of every tensor; its p_sparsity is not used there."""
-    return (f"kmeans:{int(n_clusters)}",)
+    return (f"kmeans:{n_clusters}",)
 
 
-def openfl_eden(training: ClientTraining, *, n_bits: float = 8.0, dim_threshold: float = 100.0) -> Parts:
+def openfl_eden(training: ClientTraining, *, n_bits: int = 8, dim_threshold: int = 100) -> Parts:
     """OpenFL, EdenPipeline: tensors of more than dim_threshold entries are rotated and rounded."""
-    return (f"eden:{int(n_bits)},{int(dim_threshold)}",)
+    return (f"eden:{n_bits},{dim_threshold}",)
 
 
 _BITSANDBYTES = {"blockwise8": "dynamic8", "float4": "float4", "normfloat4": "normal4"}
@@ -276,7 +277,8 @@ def _parts(spec: str, training: ClientTraining) -> Parts:
     try:
         return preset(training, **_arguments(preset, given))
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise UsageError(f"--defence {printable(spec, 60)}: {error}", f"use {form(name)}") from error
+        why = error if isinstance(error, ValueError) else "one of its numbers is 0, or too large"
+        raise UsageError(f"--defence {printable(spec, 60)}: {why}", f"use {form(name)}") from error
 
 
 def _arguments(preset: Callable[..., Parts], given: str) -> dict[str, Any]:
@@ -289,17 +291,40 @@ def _arguments(preset: Callable[..., Parts], given: str) -> dict[str, Any]:
     """
     wanted = {p.name: p for p in inspect.signature(preset).parameters.values() if p.kind is p.KEYWORD_ONLY}
     # One text may hold anything: regular expressions have commas of their own.
-    pairs = [given] if list(wanted) == ["exclude_vars"] else [part for part in given.split(",") if part]
+    pairs = [part for part in ([given] if list(wanted) == ["exclude_vars"] else given.split(",")) if part]
     arguments: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if name not in wanted or not equals:
+        if name not in wanted:
             raise ValueError(f"it has no parameter {printable(name, 40)}{did_you_mean(name, wanted)}")
-        arguments[name] = value if wanted[name].annotation is str else float(value)
+        if not equals:
+            raise ValueError(f"{name} has no value")
+        if name in arguments:
+            raise ValueError(f"{name} is given twice")
+        arguments[name] = _read(name, value, wanted[name].annotation)
     missing = [name for name, p in wanted.items() if p.default is p.empty and name not in arguments]
     if missing:
         raise ValueError(f"{', '.join(missing)} has no default")
     return arguments
+
+
+def _read(name: str, value: str, kind: type) -> Any:
+    """Return a parameter as its type wants it.
+
+    Raises
+    ------
+    ValueError
+        It is no finite number, or no whole one where counts are wanted.
+    """
+    if kind is str:
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (kind is int and not number.is_integer()):
+        raise ValueError(f"{name} {printable(value, 40)} is no {'whole number' if kind is int else 'number'}")
+    return kind(number)
 
 
 def form(name: str) -> str:

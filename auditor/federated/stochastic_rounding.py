@@ -124,5 +124,9 @@ class Qsgd(Defence):
             found[name] = max(0.0, float(size.square().sum()) - norm**2) ** 0.5 / max(1, len(size)) ** 0.5
         return found
 
+    def gain(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the scale that is sent."""
+        return {name: self._scale(g) for name, g in sent.items()} if self.biased else {}
+
     def __str__(self) -> str:
         return f"{self.name}:{self.levels},{_BIASED}" if self.biased else f"{self.name}:{self.levels}"

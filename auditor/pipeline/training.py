@@ -13,6 +13,8 @@ from auditor.federated import (
     LOSSES,
     ClientTraining,
     Loss,
+    PerClip,
+    RandomK,
     assign_labels,
     batch_labels,
     clients_of,
@@ -24,7 +26,7 @@ from auditor.federated import (
 from auditor.model.sandbox.user_file import executed
 from auditor.options import ClientOptions
 from auditor.pipeline.context import Context, Observed, observe_probes, set_up
-from auditor.records import FederatedProtocol, Label, Probe, Target
+from auditor.records import Defence, FederatedProtocol, Label, Probe, Target, at_client
 from auditor.text import printable
 
 # What an option says of the protocol under the same name.
@@ -46,6 +48,8 @@ def trained(target: Target, options: ClientOptions, loss: Loss) -> Context:
     steps = FederatedProtocol(**given).steps
     training = ClientTraining(clips=options.batch, steps=steps, one_gradient=options.algorithm == "FedSGD")
     defences = parse_all(options.defence, training)
+    _check_per_clip(defences, training)
+    check_order(defences)
     clips = clips_behind(defences, options.batch)
     if clips > _MOST_CLIPS:
         raise UsageError(
@@ -140,6 +144,38 @@ def _try_out(context: Context, probe: Probe) -> None:
     label = assign_labels([probe.name], context.target.classes, kind=kind)[0]
     labels = batch_labels(label, context.protocol.batch, context.target.classes, kind=kind)
     client.check(probe.clip.to(context.device).expand(len(labels), *probe.clip.shape), client.targets(labels))
+
+
+def _check_per_clip(defences: Sequence[Defence], training: ClientTraining) -> None:
+    """Each clip of the batch is one of those that are treated by themselves, in one gradient."""
+    each = next((d for d in defences if isinstance(d, PerClip)), None)
+    if each is None:
+        return
+    if not training.one_gradient:
+        raise UsageError(f"--defence {each} treats the clips of one gradient", "use --algorithm fedsgd")
+    if each.clients != training.clips:
+        raise UsageError(
+            f"--defence {each} names {each.clients} clips, and --batch is {training.clips}", "give the same number"
+        )
+
+
+def check_order(defences: Sequence[Defence]) -> None:
+    """Raise UsageError for what no attack knows: noise of a size that nobody can tell, a choice that cannot be seen."""
+    noise: Defence | None = None
+    drawn: Defence | None = None
+    for defence in at_client(defences):
+        if noise is not None and defence.effect == "scale":
+            raise UsageError(
+                f"--defence {noise} before {defence}: noise that a clip scales afterwards is not modelled",
+                "write the clip first, as clients clip before they add noise",
+            )
+        if drawn is not None and defence.effect in ("noise", "sum"):
+            raise UsageError(
+                f"--defence {drawn} before {defence}: which entries were sent cannot be seen then, and is not modelled",
+                f"write {drawn} last, or leave it out: the update without it shows at least as much",
+            )
+        noise = defence if defence.effect == "noise" else noise
+        drawn = defence if isinstance(defence, RandomK) else drawn
 
 
 def _check(protocol: FederatedProtocol, target: Target) -> None:

@@ -74,6 +74,10 @@ class Defence(abc.ABC):
         """
         return {}
 
+    def gain(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return by how much it scales a parameter, and noise in it, on average; 1 where it is not named."""
+        return {}
+
 
 _Known = TypeVar("_Known", bound=Defence)
 
@@ -100,6 +104,7 @@ def deviation_of(defences: Sequence[Defence], sent: Mapping[str, Tensor], client
     square: dict[str, float] = {}
     alone, _ = split_at_sum(defences)
     for place, defence in enumerate(defences):
+        square.update({n: square[n] * by**2 for n, by in defence.gain(sent).items() if n in square})
         share = clients if place < len(alone) else 1
         for name, value in defence.deviation(sent).items():
             square[name] = square.get(name, 0.0) + value**2 / share

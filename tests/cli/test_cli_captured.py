@@ -229,7 +229,7 @@ def hostile(path: Path, case: str, arrays: dict[str, np.ndarray]) -> None:
         np.savez(path, **arrays)
         path.write_bytes(path.read_bytes()[:-300])
     elif case == "not finite":
-        np.savez(path, **{**arrays, "4.bias": np.full(6, np.nan)})
+        np.savez(path, **{**arrays, "4.bias": np.full(6, 1e60)})  # float32 does not hold it
     elif case == "whole numbers":
         np.savez(path, **{name: np.zeros(value.shape, np.int8) for name, value in arrays.items()})
     elif case == "pickle":

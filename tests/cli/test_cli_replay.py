@@ -125,6 +125,25 @@ def test_a_planted_difference_is_named_first(run, cause):
     assert first["remaining"] < 0.2 * found["difference"]
 
 
+def test_a_tiny_weight_decay_is_fitted_all_the_same(run):
+    np.savez("sent.npz", **moved(*a_client(decay=2e-4)))
+    code, out, err = run(*CHOICES, *FEDAVG, "--after", "sent.npz", "--clip", "hand_box", "--label", LABEL, "--json")
+    assert code == 1, err
+    first = json.loads(out)["explanations"][0]
+    assert (first["cause"], first["value"]) == ("weight-decay", pytest.approx(2e-4, rel=0.01))
+
+
+def test_a_factor_near_zero_explains_nothing(run):
+    """Of an update that is far from the simulated one, one of zeros leaves less than half of the difference."""
+    turned = moved(*a_client(), lambda g: {n: 0.05 * v.flatten().flip(0).view_as(v) for n, v in g.items()})
+    np.savez("sent.npz", **turned)
+    code, out, err = run(*CHOICES, *FEDAVG, "--after", "sent.npz", "--clip", "hand_box", "--label", LABEL, "--json")
+    assert code == 1, err
+    found = json.loads(out)
+    assert found["explanations"][0]["remaining"] < 0.5 * found["difference"]
+    assert not found["explained"]
+
+
 def test_a_plain_loop_agrees_and_that_is_said(run, tmp_path):
     before, after = a_client()
     np.savez("sent.npz", *(value.numpy() for value in after.values()))

@@ -132,7 +132,8 @@ def test_a_defence_is_written_as_it_is_read(spec):
 @pytest.mark.parametrize(
     "spec", ["", "banana", "top-k", "top-k:0", "top-k:1.5", "top-k:nan", "sign:3", "quantise:1", "quantise:8.5",
              "gaussian:0", "gaussian:inf", "laplace:-1", "clip", "prune:1", "exclude", "exclude:", "float16:8",
-             "secure-aggregation:1", "secure-aggregation:65", "server:hope", "server"],
+             "secure-aggregation:1", "secure-aggregation:65", "server:hope", "server", "clamp:1e300",
+             "clip:1e-40"],
 )  # fmt: skip
 def test_what_is_no_defence_is_refused_in_one_line(spec):
     with pytest.raises(UsageError, match="--defence") as caught:
@@ -286,6 +287,22 @@ def test_noise_of_several_clients_is_averaged():
     noise = torch.cat([(g - bare[n]).flatten() for n, g in sent.items()])
     assert float(noise.std()) == pytest.approx(3 / 3**0.5, rel=0.03)
     assert deviation_of(client.defences, bare, 3)["0.weight"] == pytest.approx(3 / 3**0.5)
+
+
+def test_a_random_share_is_seen_whatever_parameters_are_left_out_behind_it():
+    sent = sent_under("random-k:0.25", "exclude:conv*")
+    assert sent
+    ours = as_sent([parse("random-k:0.25"), parse("exclude:conv*")], TRUE, sent)
+    assert ours.keys() == sent.keys()
+    assert all(torch.equal(ours[n], g) for n, g in sent.items())
+
+
+def test_noise_in_front_of_a_scaled_parameter_is_scaled_with_it():
+    update = {"a": torch.randn(40, 50, generator=torch.Generator().manual_seed(9), dtype=torch.float64)}
+    defences = [parse("gaussian:5"), parse("qsgd:15,biased")]
+    sent = defend(defences, update, torch.Generator().manual_seed(1))
+    off = sent["a"] - as_sent(defences, update, sent)["a"]
+    assert deviation_of(defences, sent)["a"] == pytest.approx(float(off.std()), rel=0.1)
 
 
 def test_updates_are_added_up_once():

@@ -60,6 +60,10 @@ def test_what_is_named_is_searched_and_a_whole_setting_is_judged_as_it_stands():
     assert preset.specs(1.0, SIZE) == ("nvflare-percentile-privacy",)
     (regular,) = families(("exclude-regex:a+b",), ClientTraining())
     assert regular.specs(1.0, SIZE) == ("exclude-regex:a+b",)
+    (joined,) = families(("clip:1+exclude:5.*+sign",), ClientTraining())
+    assert joined.specs(1.0, SIZE) == ("clip:1", "exclude:5.*", "sign")
+    (last,) = families(("clip:1+exclude-regex:a+b",), ClientTraining())
+    assert last.specs(1.0, SIZE) == ("clip:1", "exclude-regex:a+b")
 
 
 @pytest.mark.parametrize(

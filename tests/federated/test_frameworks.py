@@ -243,3 +243,29 @@ def test_what_has_no_default_in_a_framework_has_none_here():
         parse_all(["flower-local-dp"])
     with pytest.raises(UsageError, match="several local steps"):
         parse_all(["opacus-dp-sgd:noise_multiplier=1,max_grad_norm=1"], ClientTraining(one_gradient=False))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("flower-secagg-plus:num_clients=2.7", "num_clients 2.7 is no whole number"),
+        ("openfl-eden:n_bits=1.5", "n_bits 1.5 is no whole number"),
+        ("fedml-qsgd:quantize_level=2.5", "quantize_level 2.5 is no whole number"),
+        ("flower-secagg-plus:num_clients=nan", "num_clients nan is no whole number"),
+        ("fedml-topk:compression_ratio=1e999", "compression_ratio 1e999 is no number"),
+        ("fedml-topk:compression_ratio", "compression_ratio has no value"),
+        ("fedml-topk:compression_ratio=0.1,compression_ratio=0.2", "given twice"),
+        ("flower-client-adaptive:noise_multiplier=1,num_sampled_clients=0", "is 0, or too large"),
+        ("nvflare-svt-privacy:fraction=1.5", "nvflare-svt-privacy:fraction=1.5 amounts to sparse-vector:1.5"),
+        ("nvflare-percentile-privacy:percentile=-5", "sends the bare update else"),
+        ("nvflare-percentile-privacy:gamma=0", "sends the bare update else"),
+        ("flowr-local-dp:clipping_norm=1", "did you mean flower-local-dp"),
+        ("server:flower-local-dp:clipping_norm=1", "says no single thing that a server does"),
+        ("server:secure-aggregation:4", "says no single thing that a server does"),
+    ],
+)
+def test_numbers_that_a_framework_would_not_take_are_refused_by_its_own_name(spec, says):
+    with pytest.raises(UsageError) as caught:
+        parse_all([spec])
+    assert says in str(caught.value)
+    assert caught.value.remedy

@@ -154,7 +154,7 @@ def _check_values(weights: Weights, tensors: Mapping[str, Tensor], given: Mappin
             raise UsageError(
                 f"{shown} holds {kind}, not floating-point numbers", "give the update before it was packed"
             )
-        if not bool(torch.isfinite(value).all()):
+        if not bool(torch.isfinite(value.float()).all()):
             raise UsageError(f"{shown} holds NaN or infinity", "give an update of a training that did not diverge")
 
 

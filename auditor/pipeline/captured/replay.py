@@ -53,7 +53,8 @@ class Comparison:
     @property
     def explained(self) -> bool:
         """Whether something that was tried explains most of the difference."""
-        return bool(self.explanations) and self.explanations[0].remaining <= _EXPLAINED * self.difference
+        # An update of zeros leaves all of what was sent: 1, however far the simulated one is from it.
+        return bool(self.explanations) and self.explanations[0].remaining <= _EXPLAINED * min(1.0, self.difference)
 
 
 def check_words(captured: CapturedUpdate, clip: ReplayedClip, options: ClientOptions) -> None:

@@ -18,8 +18,9 @@ from auditor.text import printable
 
 # Where steps of a fit end: slopes are those of a gradient, which changes by less than this over a round.
 _FITS = 6
-# Step of numerical slopes: float32 gradients are exact to about 1e-6.
-_STEP = 1e-2
+# Step of numerical slopes: float32 gradients are exact to about 1e-6. It ends with the number that is fitted, as steps
+# that are longer than it cross kinks which the client's training did not.
+_STEP, _SHORTEST = 1e-2, 1e-4
 # Local steps that are tried. A client that takes more is described better by --local-epochs.
 _MOST_STEPS = 10
 # Explanations that leave this little are all exact. Where the best leaves under a tenth of the difference, those within
@@ -150,16 +151,17 @@ def _learning_rate(found: Replayed) -> Iterator[Explanation]:
 
 def _fitted(found: Replayed, at: Callable[[float], Update], start: float, low: float, high: float) -> float:
     """Return the number under which an update is nearest to what was sent, by Gauss-Newton steps within bounds."""
-    value = start
+    value, length = start, _STEP
     for _ in range(_FITS):
         here = at(value)
-        there = at(value + _STEP)
-        slope = {name: (there[name] - g) / _STEP for name, g in here.items()}
+        there = at(value + length)
+        slope = {name: (there[name] - g) / length for name, g in here.items()}
         size = inner(slope, slope)
         if size == 0.0:
             return value
         step = inner(_less(found.sent, here), slope) / size
         value = min(high, max(low, value + step))
+        length = min(_STEP, max(_SHORTEST, value))
     return value
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor.errors import UsageError
-from auditor.federated import AtServer, ClipNorm, GaussianNoise, parse_all
+from auditor.federated import parse_all
+from auditor.pipeline.defended.gaussian_mechanism import mechanism_of
 from auditor.pipeline.findings import Finding
-from auditor.records import Defence, FederatedProtocol
+from auditor.records import FederatedProtocol
 from auditor.results.protection.privacy import PrivacyClaimBlock, RecallBound
 from auditor.score import gaussian_epsilon, gaussian_mu, most_recall, sampled_epsilon
 from auditor.text import printable
@@ -89,11 +90,11 @@ def judge_claim(
 ) -> PrivacyClaimBlock:
     """Return what the defences really give, for whoever sees what clients send, and whether the claim holds.
 
-    The sensitivity is the norm that updates are clipped to before the noise: one clip, or all of a client's, taken
-    away. Replacing it by another is twice as far.
+    The sensitivity is that of a client that is taken away, or of a clip where each is clipped by itself: see
+    `mechanism_of`. Replacing it by another is twice as far.
     """
     defences = parse_all(protocol.defence)
-    sigma, sensitivity, why = _mechanism(defences, protocol.clients)
+    sigma, sensitivity, why = mechanism_of(defences, protocol)
     mu = math.inf if why else sensitivity / sigma * math.sqrt(claim.rounds)
     exact = gaussian_epsilon(mu, claim.delta)
     credit, note = (None, "") if why else _credit(claim, protocol, sensitivity / sigma)
@@ -148,32 +149,8 @@ def _credit(claim: PrivacyClaim, protocol: FederatedProtocol, mu: float) -> tupl
 
 def round_epsilon(protocol: FederatedProtocol, delta: float = 1e-5) -> float | None:
     """Return the epsilon of one round for whoever sees what clients send; None where nothing bounds it."""
-    sigma, sensitivity, why = _mechanism(parse_all(protocol.defence), protocol.clients)
+    sigma, sensitivity, why = mechanism_of(parse_all(protocol.defence), protocol)
     return None if why else gaussian_epsilon(sensitivity / sigma, delta)
-
-
-def _mechanism(defences: Sequence[Defence], clients: int) -> tuple[float, float, str]:
-    """Return sigma and sensitivity of what is seen, or why there is no bound: 0 stands for what there is not."""
-    clip = sigma = 0.0
-    after: str = ""
-    for defence in defences:
-        if isinstance(defence, ClipNorm) and not sigma:
-            clip = defence.norm
-        elif isinstance(defence, GaussianNoise):
-            sigma = math.hypot(sigma, defence.sigma)
-        elif isinstance(defence, AtServer) and isinstance(defence.defence, GaussianNoise):
-            after = "its noise is added by the server after averaging, which has seen each update without it"
-    if not sigma:
-        return 0.0, clip, after or "no Gaussian noise is added to what clients send"
-    if not clip:
-        return sigma, 0.0, "updates are not clipped before the noise, so one clip may change them by any amount"
-    summed = any(defence.effect == "sum" for defence in defences)
-    place = next((k for k, d in enumerate(defences) if d.effect == "sum"), len(defences))
-    noisy_before = any(isinstance(d, GaussianNoise) for d in defences[:place])
-    if summed and clients > 1:
-        # The average over n moves by C / n; noise in front of it is averaged as well.
-        return (sigma / math.sqrt(clients) if noisy_before else sigma), clip / clients, ""
-    return sigma, clip, ""
 
 
 def _recall(findings: Sequence[Finding], allowed: float, mu: float) -> RecallBound | None:

@@ -28,7 +28,7 @@ from auditor.pipeline.protection.utility import (
 from auditor.pipeline.run_attack import unmet
 from auditor.pipeline.scan import check_scene, choose_device, load_target, pixel_variance
 from auditor.pipeline.threads import threads_for
-from auditor.pipeline.training import loss_of, observe_all
+from auditor.pipeline.training import check_order, loss_of, observe_all
 from auditor.pipeline.units import seconds_per_step, uses_reference
 from auditor.probe import Galleries, alike, canary, shipped_probes, user_probes
 from auditor.records import Clock, InputSpec, Probe, Skipped, Target, counting, record
@@ -110,7 +110,10 @@ class Protection:
 
 def check_words(options: DefendOptions) -> None:
     """Raise UsageError for all that can be checked before a model is loaded."""
-    families(options.defence, _training(options))
+    training = _training(options)
+    for family in families(options.defence, training):
+        first = family.ladder[0] if family.ladder else family.start
+        check_order(parse_all(family.specs(first, BareSize(norm=1.0, entries=1)), training))
     if options.dp_claim is not None:
         raise UsageError("--dp-claim is no part of a search for protection", "give it to scan or inspect")
 

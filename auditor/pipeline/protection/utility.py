@@ -172,7 +172,7 @@ def user_utility(source: str) -> Callable[[Context], Utility]:
     def measured(context: Context) -> Utility:
         try:
             value = float(function(AppliedDefence(context)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"--utility raised {in_a_line(error)}", "run it in Python to see where") from error
         if not math.isfinite(value):
             raise UsageError(f"--utility returned {value}", "return a finite number that grows with the utility")

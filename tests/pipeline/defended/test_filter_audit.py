@@ -53,6 +53,35 @@ def reshaped(update):
 
 def nothing(update):
     return {n: g * np.nan for n, g in update.items()}
+
+
+def leaving(update):
+    raise SystemExit(0)
+
+
+def words(update):
+    return {n: "x" for n in update}
+
+
+def imaginary(update):
+    return {n: g + 1j for n, g in update.items()}
+
+
+def aside(update):
+    return {**gaussian(update), "copy": update["conv.weight"]}
+
+
+def zeros(update):
+    return {n: 0 * g for n, g in update.items()}
+
+
+CALLS = []
+
+
+def fading(update):
+    CALLS.append(1)
+    noise = SIGMA if len(CALLS) < 100 else SIGMA / 1000.0
+    return {n: min(1.0, CLIP / length(update)) * g + np.random.normal(0, noise, g.shape) for n, g in update.items()}
 """
 
 
@@ -105,6 +134,22 @@ def test_noise_that_vanishes_after_the_first_tensor_is_found(examined):
     assert found["proven"] > math.log(400 / 2 * 0.9 / 8)
 
 
+def test_noise_that_fades_from_run_to_run_is_found(examined):
+    found = examined("fading", samples=300)
+    assert any("fades from run to run on conv.weight" in fault for fault in found["faults"])
+
+
+def test_a_filter_that_sends_nothing_proves_nothing(examined):
+    found = examined("zeros", samples=100, epsilon=0.1)
+    assert (found["proven"], found["if_normal"], found["contradicted"]) == (0.0, None, False)
+
+
+@pytest.mark.parametrize("norm", [1e-300, 1e38])
+def test_a_canary_that_float32_does_not_hold_is_refused(examined, norm):
+    with pytest.raises(UsageError, match="float32"):
+        examined("gaussian", norm=norm)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -112,6 +157,10 @@ def test_noise_that_vanishes_after_the_first_tensor_is_found(examined):
         ("reshaped", "changed the shape"),
         ("nothing", "not finite"),
         ("gone", "defines no"),
+        ("leaving", "raised SystemExit"),
+        ("words", "returned <U1 for conv.weight"),
+        ("imaginary", "returned complex64"),
+        ("aside", "returned copy, which it was not given"),
     ],
 )
 def test_what_is_no_filter_is_refused_in_one_line(examined, name, says):

@@ -5,9 +5,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from auditor.errors import UsageError
-from auditor.federated import parse_all
+from auditor.federated import defend, parse_all
 from auditor.pipeline.defended.privacy_claim import PrivacyClaim, claim_of, judge_claim
 from auditor.records import FederatedProtocol
 from auditor.score import gaussian_epsilon, recall_interval, sampled_epsilon
@@ -163,3 +164,58 @@ def test_what_is_no_claim_is_refused_in_one_line(written):
     with pytest.raises(UsageError, match="--dp-claim") as caught:
         claim_of(written, ())
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("specs", "clients", "mu"),
+    [
+        # A clipped average moves from one end of the ball to the other.
+        (("secure-aggregation:4", "clip:1", "gaussian:0.25"), 4, 2.0 / 0.25),
+        (("clip:1", "secure-aggregation:4", "gaussian:0.25"), 4, 0.25 / 0.25),
+        (("clip:1", "secure-aggregation:4", "clip:0.01", "gaussian:0.25"), 4, 0.02 / 0.25),
+        (("clip:1", "clip:5", "gaussian:2"), 1, 1.0 / 2.0),
+        # Noise before a clip leaves no zero behind; later noise after a clip is not added to earlier.
+        (("gaussian:9", "clip:1", "gaussian:2"), 1, 2.0 / 2.0),
+        (("laplace:1", "clip:1", "gaussian:2"), 1, 2.0 / 2.0),
+        (("clip:1", "gaussian:2", "clip:1", "gaussian:2"), 1, 1.0 / 2.0),
+        (("clip:1", "gaussian:3", "gaussian:4"), 1, 1.0 / 5.0),
+        # A client that clips its own noisy update adds that much noise to the sum, and no other's.
+        (("clip:1", "gaussian:2", "clip:1", "secure-aggregation:4"), 4, 1.0 / 2.0),
+        (("clip:1", "gaussian:2", "secure-aggregation:4", "gaussian:1"), 4, 0.25 / 2.0**0.5),
+        (("clip:1", "kmeans:4", "top-k:0.1", "sign", "gaussian:2"), 1, 1.0 / 2.0),
+        (("clip:1", "gaussian:2", "qsgd:1", "server:gaussian:9"), 1, 1.0 / 2.0),
+    ],
+)
+def test_the_mechanism_is_read_in_the_order_of_the_defences(specs, clients, mu):
+    assert judged(PrivacyClaim(1.0, 1e-5), *specs, clients=clients).mu == pytest.approx(mu)
+
+
+@pytest.mark.parametrize(
+    ("specs", "clients", "culprit"),
+    [
+        (("clip:1", "quantise:2", "gaussian:9"), 1, "quantise:2"),
+        (("clip:1", "qsgd:1", "gaussian:9"), 1, "qsgd:1"),
+        (("clip:1", "laplace:1", "top-k:0.1", "gaussian:9"), 1, "top-k:0.1"),
+        (("clip:1", "secure-aggregation:4", "sign", "gaussian:9"), 4, "sign"),
+    ],
+)
+def test_what_lengthens_a_change_behind_the_clip_leaves_no_bound(specs, clients, culprit):
+    found = judged(PrivacyClaim(10.0, 1e-5), *specs, clients=clients)
+    assert (found.holds, found.exact_epsilon) == (False, None)
+    assert f"{culprit} may carry a change further" in found.sentence
+
+
+def test_statistics_that_travel_bare_leave_no_bound():
+    protocol = FederatedProtocol(defence=("clip:1", "gaussian:9"), bn="train", send_buffers=True)
+    found = judge_claim(PrivacyClaim(10.0, 1e-5), protocol)
+    assert not found.holds
+    assert "running statistics" in found.sentence
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("specs", [("clip:1", "top-k:0.3"), ("clip:1", "sign"), ("clip:1", "kmeans:3", "float16")])
+def test_what_is_said_to_keep_the_norm_does(specs, seed):
+    draws = torch.Generator().manual_seed(seed)
+    update = {n: 10.0 * torch.randn(s, generator=draws).pow(3) for n, s in (("a", (7, 3)), ("b", (40,)))}
+    sent = defend(parse_all(specs), update, draws)
+    assert sum(float(g.double().square().sum()) for g in sent.values()) ** 0.5 <= 1.0005
