@@ -25,6 +25,7 @@ import torch  # noqa: E402
 
 from auditor.attack import PRESETS as EFFORTS  # noqa: E402
 from auditor.federated import parse_all  # noqa: E402
+from auditor.federated.compression import Unchanged  # noqa: E402
 from auditor.options import ScanOptions  # noqa: E402
 from auditor.pipeline.progress import Silent  # noqa: E402
 from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
@@ -75,7 +76,7 @@ ROWS = {**GENERIC, **PRESETS}
 
 def sent(row: str) -> tuple[str, ...]:
     """Return what the client does to its update: defences of which this is the same send the same."""
-    return tuple(str(defence) for defence in at_client(parse_all(ROWS[row])))
+    return tuple(str(d) for d in at_client(parse_all(ROWS[row])) if not isinstance(d, Unchanged))
 
 
 def scanned(net: str, row: str, folder: Path) -> dict[str, Any]:
