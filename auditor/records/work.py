@@ -41,6 +41,11 @@ _WORK = _Work()
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the cost of every operation that runs, backward passes included."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: skipping the compiler would import it first, which takes a second, and ask it every time."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         limit = _WORK.limit
         if limit is not None and _WORK.seconds + seconds_ahead(func, args) > limit.seconds:
