@@ -329,9 +329,11 @@ class _Course:
             for name, work in each.items():
                 if work <= left:
                     left, runs[name] = left - work, runs[name] + 1
+        speed = costs.enlarging(self._observed[0].probe.clip) if any(runs.values()) else 0.0
         for name, count in runs.items():
             if count:
-                self._add("enhance", name, count, count * each[name], side_by_side=True)
+                work = count * each[name]
+                self._add("enhance", name, count, work, speed * work, side_by_side=True)
         return share - left
 
     def _layers(self, share: float) -> float:
