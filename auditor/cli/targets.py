@@ -62,7 +62,7 @@ def print_output(results: dict[str, Any], path: Path) -> None:
 @contextmanager
 def no_empty_folders(targets: Sequence[Path]) -> Iterator[None]:
     """Take back the folders that a scan made for its report when it ends without one."""
-    made = [folder for folder in {t.parent for t in targets} if not folder.exists()]
+    made = [folder for folder in sorted({t.parent for t in targets}, reverse=True) if not folder.exists()]
     try:
         yield
     except BaseException:

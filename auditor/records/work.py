@@ -1,6 +1,5 @@
 """Work, counted by tensor operations and told in reference seconds: the same on every machine, busy or idle."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -21,11 +20,19 @@ class _Work:
         self.seconds = 0.0
         self.spared = 0.0
         self.counter: _Counter | None = None
-        self.most = math.inf
+        self.limit: Limit | None = None
 
 
 class TooMuchWork(Exception):
     """What runs inside `at_most` has counted all that it was allowed."""
+
+
+class Limit:
+    """The count that ends what runs inside `at_most`, and whether it was `met`: TorchScript hides exceptions."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.met = False
 
 
 _WORK = _Work()
@@ -34,8 +41,15 @@ _WORK = _Work()
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the cost of every operation that runs, backward passes included."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: skipping the compiler would import it first, which takes a second, and ask it every time."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if _WORK.most < math.inf and _WORK.seconds + seconds_ahead(func, args) > _WORK.most:
+        limit = _WORK.limit
+        if limit is not None and _WORK.seconds + seconds_ahead(func, args) > limit.seconds:
+            limit.met = True
             raise TooMuchWork
         made = func(*args, **kwargs) if kwargs else func(*args)
         _WORK.seconds += operation_seconds(func, args, made)
@@ -106,18 +120,17 @@ def charged(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def at_most(seconds: float) -> Iterator[Limit]:
     """Count what runs inside, and end it with `TooMuchWork` before an operation that would take it beyond `seconds`.
 
     A decomposition may take minutes and is counted before it begins; other operations are short, and counted after.
     """
     with counting():
-        before = _WORK.most
-        _WORK.most = min(before, _WORK.seconds + seconds)
+        before, _WORK.limit = _WORK.limit, Limit(_WORK.seconds + seconds)
         try:
-            yield
+            yield _WORK.limit
         finally:
-            _WORK.most = before
+            _WORK.limit = before
 
 
 def repeated(function: Callable[P, R]) -> Callable[P, R]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from auditor.cli.main import app
 from auditor.cli.scale.shard import put_together, write_origin
 from auditor.declaring import options_of
 from auditor.errors import UsageError
@@ -42,6 +44,14 @@ def test_parts_of_all_shards_are_there_with_the_options_of_their_scan(tmp_path):
 def test_the_folder_of_parts_itself_may_be_named(tmp_path):
     folder = shard(tmp_path / "1", one=1) / "unfinished"
     assert put_together([folder], tmp_path / "report").model == "net.onnx"
+
+
+def test_a_merge_that_fails_leaves_no_empty_folders(tmp_path, monkeypatch):
+    shard(tmp_path / "1")
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, ["merge", "1", "--out", "report"])
+    assert "there is no file net.onnx" in str(failed.exception)
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize(

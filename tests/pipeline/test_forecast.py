@@ -41,6 +41,14 @@ class _Decomposing(Attack):
         return skipped(self, "nothing follows")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Broken(_Decomposing):
+    """Has a defect."""
+
+    def invert(self, view, budget, seed):
+        raise RuntimeError("broken")
+
+
 SEARCHES = short(10**6, attacks=("least-squares-matching", "least-squares-matching-r1"))
 PRESET = dataclasses.replace(SEARCHES, seconds=120.0, attacks=(*SEARCHES.attacks, _Decomposing(times=500)))
 
@@ -77,13 +85,14 @@ def test_an_attack_that_gives_up_takes_what_it_took_and_is_told(plan):
 
 
 def test_an_attack_that_is_begun_is_ended_before_a_decomposition_that_takes_too_long():
-    view = SimpleNamespace(update=SimpleNamespace(device=torch.device("cpu")))
+    view = SimpleNamespace(update=SimpleNamespace(device=torch.device("cpu")), knowledge=SimpleNamespace(defences=()))
     with counting():
         before = work_so_far()
         trial = begin(_Decomposing(times=100), view, Budget(seconds=1.0, steps=1), 0, 3.5 * DECOMPOSED)
         assert work_so_far() == before  # planning takes nothing of what is planned
         assert trial.ended is None
         assert 3.0 * DECOMPOSED < trial.work < 4.0 * DECOMPOSED
+        assert begin(_Broken(), view, Budget(seconds=1.0, steps=1), 0, 1.0).gave_up.because == "failed"
         with pytest.raises(TooMuchWork), at_most(0.5 * DECOMPOSED):
             torch.linalg.svd(torch.eye(ROWS, dtype=torch.float64))
         torch.linalg.svd(torch.eye(ROWS, dtype=torch.float64))  # allowed again

@@ -3,7 +3,7 @@
 from auditor.cli.scale.shard import put_together
 from auditor.cli.scan import audit
 from auditor.cli.signatures import takes_options
-from auditor.cli.targets import targets_of
+from auditor.cli.targets import no_empty_folders, targets_of
 from auditor.cli.unfinished import unfinished_folder
 from auditor.document_options import DocumentOptions
 from auditor.errors import UsageError
@@ -32,4 +32,5 @@ def merge(
     into = unfinished_folder(targets, folder)
     if into is None or not files.resume:
         raise UsageError("merge needs a folder for the parts", "leave --no-resume out, and name a folder with --out")
-    audit(put_together(shards.folders, into), gate, document, files, work, signing, where)
+    with no_empty_folders([*targets, into / "part"]):
+        audit(put_together(shards.folders, into), gate, document, files, work, signing, where)

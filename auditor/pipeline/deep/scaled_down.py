@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from auditor.attack import Preset
 from auditor.model import on_smaller_clips
-from auditor.pipeline.context import Context, observe_probes
+from auditor.pipeline.context import Context, Observed, observe_probes
 from auditor.pipeline.deep.feature_maps import FeatureMap, feature_maps
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks, planned_seconds, share_out
 from auditor.pipeline.findings import Finding, make_findings
@@ -77,6 +77,30 @@ def scaled_down(
         By the wall clock: runs that would end later are left out.
     """
     clock = Clock(seconds)
+    found = fitting(context, preset, probes_of, seconds)
+    if isinstance(found, Skipped):
+        return found
+    smaller, observed, deep = found.context, found.observed, found.deep
+    alone = replace(preset, attacks=tuple(one.attack for one in deep))
+    ran, _ = run_units(smaller, observed, alone, Clock(clock.left), 1.0, scoring, display, deep=deep, ceiling=ceiling)
+    findings = make_findings(smaller, observed, ran, Galleries(smaller.input, [o.probe for o in observed]))
+    return ScaledDown(input=smaller.input, findings=findings, maps=feature_maps(smaller, observed, ran))
+
+
+@record
+class Fitting:
+    """The largest smaller clips that deep attacks have the work for: their set-up, updates and attacks."""
+
+    context: Context
+    observed: tuple[Observed, ...]
+    deep: tuple[DeepAttack, ...]
+
+
+def fitting(
+    context: Context, preset: Preset, probes_of: Callable[[InputSpec], Sequence[Probe]], seconds: float
+) -> Fitting | Skipped:
+    """Return the largest smaller clips on which the preset's deep attacks run within the seconds, or why none."""
+    clock = Clock(seconds)
     why = Skipped(
         stage="scaled-down", what=_WHAT, because="not-applicable", reason="the network takes clips of its own size"
     )
@@ -84,22 +108,16 @@ def scaled_down(
         smaller = replace(context, target=target)
         probes = [p for p in probes_of(target.input) if p.kind != "canary"][:_CLIPS]
         observed = observe_probes(smaller, probes)
-        deep = [one for one in deep_attacks(smaller, observed, preset) if isinstance(one, DeepAttack)]
+        deep = tuple(one for one in deep_attacks(smaller, observed, preset) if isinstance(one, DeepAttack))
         if not deep:
             return replace(why, reason="no deep attack applies to it")
-        if planned_seconds(deep, len(probes)) > clock.left:
-            size = "x".join(map(str, (target.input.frames, target.input.height, target.input.width)))
-            why = replace(
-                why,
-                because="out-of-budget",
-                reason=f"{planned_seconds(deep, len(probes)):.0f} s of work for {size} were more than was left",
-                remedy="give more --max-time",
-            )
-            continue
-        alone = replace(preset, attacks=tuple(one.attack for one in deep))
-        ran, _ = run_units(
-            smaller, observed, alone, Clock(clock.left), 1.0, scoring, display, deep=deep, ceiling=ceiling
+        if planned_seconds(deep, len(probes)) <= clock.left:
+            return Fitting(context=smaller, observed=tuple(observed), deep=deep)
+        size = "x".join(map(str, (target.input.frames, target.input.height, target.input.width)))
+        why = replace(
+            why,
+            because="out-of-budget",
+            reason=f"{planned_seconds(deep, len(probes)):.0f} s of work for {size} were more than was left",
+            remedy="give more --max-time",
         )
-        findings = make_findings(smaller, observed, ran, Galleries(target.input, probes))
-        return ScaledDown(input=target.input, findings=findings, maps=feature_maps(smaller, observed, ran))
     return why

@@ -8,11 +8,12 @@ from time import perf_counter, process_time
 import torch
 
 from auditor.attack import Attack
+from auditor.enhance import DatLight
 from auditor.exposure import JacobianProducts
 from auditor.exposure.jacobian import seconds_per_product
 from auditor.exposure.layers import COUNTS
 from auditor.pipeline.context import Context, Observed
-from auditor.records import Budget, work_of
+from auditor.records import Budget, Clip, work_of
 
 # Positive controls on their own small nets, whatever is audited: 2 closed forms, and each search.
 _CLOSED_CONTROLS, _SEARCH_CONTROL = 0.3, 0.8
@@ -79,9 +80,19 @@ def seconds_of_gradient(context: Context, observed: Observed) -> float:
     return seconds_of(lambda: context.client(observed.clips, labels))
 
 
+def enlarging(clip: Clip) -> float:
+    """Return the seconds that a reference second of super-resolution takes here, from one frame of a clip."""
+    enlarge, frame = DatLight(2), clip[:1]
+    work = enlarge.seconds_estimate(tuple(frame.shape))  # loads the network, too
+    clock = _clock()
+    begun = clock()
+    enlarge(frame)
+    return (clock() - begun) / work
+
+
 def seconds_of(step: Callable[[], object]) -> float:
     """Return the least seconds of a few calls: of the processor for one thread, by the clock for several."""
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    clock = _clock()
     least, spent = float("inf"), 0.0
     for _ in range(20):
         begun = clock()
@@ -91,6 +102,10 @@ def seconds_of(step: Callable[[], object]) -> float:
         if spent > 2.0:
             break
     return least
+
+
+def _clock() -> Callable[[], float]:
+    return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
 def resident_bytes(otherwise: int) -> int:

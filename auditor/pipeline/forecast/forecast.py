@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from time import process_time
 from typing import Any
 
@@ -16,7 +17,7 @@ from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.controls import PLANTED
 from auditor.pipeline.deep.memory import available_bytes, too_large_to_expose, too_large_to_match
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
-from auditor.pipeline.deep.scaled_down import seconds_for_smaller
+from auditor.pipeline.deep.scaled_down import fitting, seconds_for_smaller
 from auditor.pipeline.findings import SECONDS_TO_SCORE, seconds_to_score
 from auditor.pipeline.forecast import costs
 from auditor.pipeline.forecast.trials import Trial, begin
@@ -312,6 +313,10 @@ class _Course:
 
     def _smaller(self, share: float) -> float:
         """Add deep attacks on smaller clips, where they give up no later than on these; return their work."""
+        found = fitting(self._context, self._preset, partial(probes_of, self._options, self._preset), share)
+        if isinstance(found, Skipped):
+            self._left_out.append(found)
+            return 0.0
         names = {one.attack.name for one in self._deep if isinstance(one, DeepAttack)}
         ends = sum(p.work / p.runs for p in self._parts if p.what in names)
         given_up = names.issubset(s.what for s in self._left_out if s.because == "not-applicable")
@@ -329,9 +334,11 @@ class _Course:
             for name, work in each.items():
                 if work <= left:
                     left, runs[name] = left - work, runs[name] + 1
+        speed = costs.enlarging(self._observed[0].probe.clip) if any(runs.values()) else 0.0
         for name, count in runs.items():
             if count:
-                self._add("enhance", name, count, count * each[name], side_by_side=True)
+                work = count * each[name]
+                self._add("enhance", name, count, work, speed * work, side_by_side=True)
         return share - left
 
     def _layers(self, share: float) -> float:

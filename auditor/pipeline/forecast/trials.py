@@ -6,6 +6,7 @@ from time import perf_counter, process_time
 import torch
 
 from auditor.attack import Attack
+from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Reconstruction, Skipped, View, record, work_of
 from auditor.records.work import TooMuchWork, at_most
 
@@ -33,13 +34,14 @@ class Trial:
 
 
 def begin(attack: Attack, view: View, budget: Budget, seed: int, most: float) -> Trial:
-    """Run an attack for `most` reference seconds; what it would do then is not known."""
+    """Run an attack for `most` reference seconds; what it would do then is not known. A defect ends it as in a scan."""
     clock = process_time if torch.get_num_threads() == 1 else perf_counter
     ended: list[Reconstruction | Skipped] = []
 
     def run() -> None:
-        with suppress(TooMuchWork), at_most(most):
-            ended.append(attack.invert(view, budget, seed))
+        with suppress(TooMuchWork), at_most(most) as limit:
+            made = run_attack(attack, view, budget, seed)
+            ended.extend([] if limit.met else [made])
 
     began = clock()
     work = work_of(run)

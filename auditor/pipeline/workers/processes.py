@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, NoReturn
@@ -175,6 +176,7 @@ class Processes:
 
     def _begin(self, unit: "_Due | _Early", due: Sequence["_Due"]) -> None:
         """Copy this process to make a part, and then others of those that are due with it."""
+        import_module("torch._dynamo")  # optimisers ask for it, which takes a second: here, and not in every copy
         pipe, of_copy = self._forking.Pipe()
         process = self._forking.Process(target=self._work, args=(unit, due, pipe, of_copy), daemon=True)
         with warnings.catch_warnings():
