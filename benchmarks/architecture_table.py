@@ -21,8 +21,16 @@ _ENDS = {"inf": MOST_DB, "-inf": -MOST_DB}
 _GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisable", "EXACT": "exact"}
 
 
-def write(lines: Sequence[Line], followed: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
-    """Write page and data; what was not run stands as not run. `followed` are audits without the layers kept back."""
+def write(
+    lines: Sequence[Line],
+    followed: Sequence[Line],
+    cases: Sequence[tuple[str, str, int]],
+    structures: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write page and data; what was not run stands as not run.
+
+    `followed` are audits without the layers kept back, `structures` the kinds of layers and the head of every net.
+    """
     lines, followed = [_finite(line) for line in lines], [_finite(line) for line in followed]
     by_case = {(line["net"], line["weights"], line["batch"]): line for line in lines}
     rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
@@ -33,6 +41,7 @@ def write(lines: Sequence[Line], followed: Sequence[Line], cases: Sequence[tuple
         "nets": len({line["net"] for line in lines}),
         "cases": [_row(line) for line in lines],
         "rules": rules,
+        "structures": structures,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text("\n".join(_page(lines, followed, cases, by_case, rules, data["date"])), encoding="utf-8")

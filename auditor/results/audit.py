@@ -10,6 +10,7 @@ from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.layer_attacks import LayerAttacksBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
+from auditor.results.most_like import MostLikeBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
 from auditor.results.protection.seal import IntegrityBlock
 from auditor.results.scores import Exposure, Grade, Interval
@@ -275,6 +276,7 @@ class AuditDocument:
     privacy: Later[PrivacyClaimBlock | None] = None
     replay: Later[ReplayAgreement | None] = None
     layer_attacks: Later[LayerAttacksBlock | None] = None
+    most_like: Later[MostLikeBlock | None] = None
     context: Later[ContextBlock | None] = None
     unsealed: Later[bool] = False
     integrity: Later[IntegrityBlock | None] = None
