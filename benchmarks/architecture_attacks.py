@@ -66,7 +66,7 @@ def attacked(target: Target, options: ScanOptions, preset: Preset, changes: floa
         "recursion": max((_depth(f) for f in findings), default=0),
         "layers": [], "ranks": None, "withholding": None,
         "what_if": [document(v) for v in variant_blocks(with_own_finding(made, findings, observed[0].probe.name))],
-        "work": round(work, 1),
+        "work": round(work, 1), "steps": preset.steps,
     }  # fmt: skip
 
 

@@ -94,8 +94,8 @@ def _evidence(tried: int, changes: Sequence[float]) -> dict[str, Any]:
 
 def _row(line: Line) -> dict[str, Any]:
     keep = (
-        "net", "family", "weights", "batch", "parameters", "audit", "work", "verdict", "grade", "best", "attack",
-        "blind", "exposed", "determined", "recursion",
+        "net", "family", "weights", "batch", "parameters", "audit", "work", "steps", "verdict", "grade", "best",
+        "attack", "blind", "exposed", "determined", "recursion",
     )  # fmt: skip
     row = next((v["grade"] for v in line["what_if"] if v["name"] == "as audited"), None)
     return {**{name: line[name] for name in keep}, "audited_row": row}
@@ -120,7 +120,7 @@ fresh weights unless told, BatchNorm in eval mode with the statistics of shipped
 
 *Work* is in reference seconds. {len(audits)} cases are whole audits of two real clips and a canary (`audit`, preset
 `fast`, with single layers and changes of the protocol). The others are the same attacks on one real clip with at most
-100 to 300 steps a search ({median(others) if others else 0:.0f} s in all in the median); what shows
+so many steps a search as stand behind the seconds ({median(others) if others else 0:.0f} s in the median); what shows
 the clip meets a second one as its null control. No positive controls, single layers or enhancement run there, and there
 is no verdict. **A longer search may find more: what is low here is not protected.**
 
@@ -165,7 +165,7 @@ def _cells(line: Line) -> str:
         f"| {line['net']} | {line['parameters']:,} | {line['determined'][0]} of {line['determined'][1]} | {exposed} | "
         f"{'—' if most is None else f'{most[0]:.1f}, `{most[1]}`'} | {line['recursion']} | {best} | "
         f"{'—' if line['blind'] is None else format(line['blind'], '.1f')} | {_GRADES[line['grade']]} | "
-        f"{line['work']:.0f} s{', audit' * line['audit']} |"
+        f"{line['work']:.0f} s, {'audit' if line['audit'] else line['steps']} |"
     )
 
 

@@ -122,6 +122,7 @@ def audited(options: ScanOptions, target: Target) -> dict[str, Any]:
         "recursion": _depth(results),
         "layers": _layers(results), "ranks": (results["layer_attacks"] or {}).get("ranks"),
         "withholding": _withholding(results), "what_if": results["what_if"], "work": results["tool"]["work"],
+        "steps": _preset().steps,
     }  # fmt: skip
 
 
