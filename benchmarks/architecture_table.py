@@ -208,6 +208,11 @@ Where an audit named layers to keep back, another audit of all clips followed, w
             f"| {line['net']} | {names} | {first['withholding']['share']:.1%} | {first['best']:.1f} dB, "
             f"{first['attack']} | {best} | {_GRADES[line['grade']]} |"
         )
+    known = {(line["net"], line["weights"]) for line in followed}
+    for line in (one for one in by_net.values() if (one["withholding"] or {}).get("layers")):
+        if (line["net"], line["weights"]) not in known:
+            names = ", ".join(f"`{name}`" for name in line["withholding"]["layers"])
+            yield f"Named for {line['net']} and not followed yet: {names} ({line['withholding']['share']:.1%})."
     none = [line["net"] for line in lines if line["withholding"] and not line["withholding"]["layers"]]
     yield f"\nNo set was found in the work of these audits for {', '.join(none)}.\n" if none else ""
 
