@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from auditor.results.asides import ContextBlock, MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
+from auditor.results.asides import (
+    ContextBlock,
+    MaliciousServerBlock,
+    MembershipBlock,
+    MostLikeBlock,
+    ReferencesBlock,
+    VariantBlock,
+)
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
 from auditor.results.judgement import JudgementBlock
 from auditor.results.layer_attacks import LayerAttacksBlock
 from auditor.results.model import Environment, LayerBlock, ModelBlock
-from auditor.results.most_like import MostLikeBlock
 from auditor.results.protection.privacy import PrivacyClaimBlock
 from auditor.results.protection.seal import IntegrityBlock
 from auditor.results.scores import Exposure, Grade, Interval

@@ -6,7 +6,7 @@ from typing import Any
 
 from auditor.pipeline.documents.architecture_rules import catalogue
 from auditor.records import Layer, Target
-from auditor.results.most_like import MostLikeBlock
+from auditor.results.asides import MostLikeBlock
 from auditor.score import Grade
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
