@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from architecture_table import WORTH_DB
+
 from auditor.attack import Attack, Preset
 from auditor.exposure import Exposed
 from auditor.options import ScanOptions
@@ -64,7 +66,7 @@ def attacked(target: Target, options: ScanOptions, preset: Preset, changes: floa
         "recursion": max((_depth(f) for f in findings), default=0),
         "layers": [], "ranks": None, "withholding": None,
         "what_if": [document(v) for v in variant_blocks(with_own_finding(made, findings, observed[0].probe.name))],
-        "work": round(work, 1),
+        "work": round(work, 1), "steps": preset.steps,
     }  # fmt: skip
 
 
@@ -73,7 +75,9 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """Attack the first clip with everything, and the others with what showed it."""
     ran = [one for attack in preset.attacks if (one := _run(context, observed, attack, 0, preset.steps)) is not None]
-    shown = [f for f in make_findings(context, observed, ran, galleries) if f.grade > Grade.NOT_SHOWN]
+    # One clip alone rarely has a grade: what lies above a blind guess by as much as counts elsewhere meets another.
+    first = make_findings(context, observed, ran, galleries)
+    shown = [f for f in first if f.grade > Grade.NOT_SHOWN or any(r.score.gain >= WORTH_DB for r in f.results)]
     others = range(1, len(observed))
     ran += [
         one for f in shown for i in others if (one := _run(context, observed, f.attack, i, preset.steps)) is not None

@@ -21,8 +21,16 @@ _ENDS = {"inf": MOST_DB, "-inf": -MOST_DB}
 _GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisable", "EXACT": "exact"}
 
 
-def write(lines: Sequence[Line], followed: Sequence[Line], cases: Sequence[tuple[str, str, int]]) -> None:
-    """Write page and data; what was not run stands as not run. `followed` are audits without the layers kept back."""
+def write(
+    lines: Sequence[Line],
+    followed: Sequence[Line],
+    cases: Sequence[tuple[str, str, int]],
+    structures: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write page and data; what was not run stands as not run.
+
+    `followed` are audits without the layers kept back, `structures` the kinds of layers and the head of every net.
+    """
     lines, followed = [_finite(line) for line in lines], [_finite(line) for line in followed]
     by_case = {(line["net"], line["weights"], line["batch"]): line for line in lines}
     rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
@@ -33,6 +41,7 @@ def write(lines: Sequence[Line], followed: Sequence[Line], cases: Sequence[tuple
         "nets": len({line["net"] for line in lines}),
         "cases": [_row(line) for line in lines],
         "rules": rules,
+        "structures": structures,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text("\n".join(_page(lines, followed, cases, by_case, rules, data["date"])), encoding="utf-8")
@@ -85,8 +94,8 @@ def _evidence(tried: int, changes: Sequence[float]) -> dict[str, Any]:
 
 def _row(line: Line) -> dict[str, Any]:
     keep = (
-        "net", "family", "weights", "batch", "parameters", "audit", "work", "verdict", "grade", "best", "attack",
-        "blind", "exposed", "determined", "recursion",
+        "net", "family", "weights", "batch", "parameters", "audit", "work", "steps", "verdict", "grade", "best",
+        "attack", "blind", "exposed", "determined", "recursion",
     )  # fmt: skip
     row = next((v["grade"] for v in line["what_if"] if v["name"] == "as audited"), None)
     return {**{name: line[name] for name in keep}, "audited_row": row}
@@ -111,7 +120,7 @@ fresh weights unless told, BatchNorm in eval mode with the statistics of shipped
 
 *Work* is in reference seconds. {len(audits)} cases are whole audits of two real clips and a canary (`audit`, preset
 `fast`, with single layers and changes of the protocol). The others are the same attacks on one real clip with at most
-100 to 300 steps a search ({median(others) if others else 0:.0f} s in all in the median); what shows
+so many steps a search as stand behind the seconds ({median(others) if others else 0:.0f} s in the median); what shows
 the clip meets a second one as its null control. No positive controls, single layers or enhancement run there, and there
 is no verdict. **A longer search may find more: what is low here is not protected.**
 
@@ -156,7 +165,7 @@ def _cells(line: Line) -> str:
         f"| {line['net']} | {line['parameters']:,} | {line['determined'][0]} of {line['determined'][1]} | {exposed} | "
         f"{'—' if most is None else f'{most[0]:.1f}, `{most[1]}`'} | {line['recursion']} | {best} | "
         f"{'—' if line['blind'] is None else format(line['blind'], '.1f')} | {_GRADES[line['grade']]} | "
-        f"{line['work']:.0f} s{', audit' * line['audit']} |"
+        f"{line['work']:.0f} s, {'audit' if line['audit'] else line['steps']} |"
     )
 
 
@@ -199,6 +208,11 @@ Where an audit named layers to keep back, another audit of all clips followed, w
             f"| {line['net']} | {names} | {first['withholding']['share']:.1%} | {first['best']:.1f} dB, "
             f"{first['attack']} | {best} | {_GRADES[line['grade']]} |"
         )
+    known = {(line["net"], line["weights"]) for line in followed}
+    for line in (one for one in by_net.values() if (one["withholding"] or {}).get("layers")):
+        if (line["net"], line["weights"]) not in known:
+            names = ", ".join(f"`{name}`" for name in line["withholding"]["layers"])
+            yield f"Named for {line['net']} and not followed yet: {names} ({line['withholding']['share']:.1%})."
     none = [line["net"] for line in lines if line["withholding"] and not line["withholding"]["layers"]]
     yield f"\nNo set was found in the work of these audits for {', '.join(none)}.\n" if none else ""
 

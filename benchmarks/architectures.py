@@ -41,6 +41,7 @@ from torch.nn import functional as F  # noqa: E402
 from auditor import __version__  # noqa: E402
 from auditor.attack import PRESETS, Preset  # noqa: E402
 from auditor.options import ScanOptions  # noqa: E402
+from auditor.pipeline.documents.most_like import structure  # noqa: E402
 from auditor.pipeline.progress import Silent  # noqa: E402
 from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
 from auditor.pipeline.time_plan import Prepared  # noqa: E402
@@ -121,6 +122,7 @@ def audited(options: ScanOptions, target: Target) -> dict[str, Any]:
         "recursion": _depth(results),
         "layers": _layers(results), "ranks": (results["layer_attacks"] or {}).get("ranks"),
         "withholding": _withholding(results), "what_if": results["what_if"], "work": results["tool"]["work"],
+        "steps": _preset().steps,
     }  # fmt: skip
 
 
@@ -191,6 +193,11 @@ def _what_if(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**{k: v[k] for k in keep}, "skipped": bool(v["skipped"])} for v in variants]
 
 
+def _structure(name: str) -> dict[str, Any]:
+    options = ScanOptions(model=f"{Path(__file__)}:net", arg=(("name", name),), device="cpu")
+    return structure(load_target(options, choose_device("cpu")).layers)
+
+
 def confirmation(line: Mapping[str, Any]) -> dict[str, Any]:
     """Audit a case again where the layers to keep back are neither trained nor sent; return what was found then."""
     gone = set(line["withholding"]["layers"])
@@ -249,7 +256,9 @@ def main() -> None:
     lines, followed = _read(kept), _read(confirmed)
     if given.write:
         stand = {_key(line): line for line in sorted(lines, key=lambda line: line["audit"])}
-        write([*stand.values()], followed, [*cases(names, WEIGHTS, BATCHES)])
+        write(
+            [*stand.values()], followed, [*cases(names, WEIGHTS, BATCHES)], {name: _structure(name) for name in names}
+        )
         return
     torch.set_num_threads(1)
     if given.confirm:

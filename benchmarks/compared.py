@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 # Name, factory, fixed arguments, the argument that is varied, its leaky value and the other.
 PAIRS = {
     "pooling": ("convolutional", {}, "pool", "flatten", "average"),
-    "stride": ("one_layer", {"width": 44}, "stride", 1, 2),
+    "stride": ("one_layer", {"width": 44}, "stride", 1, 4),
     "width": ("one_layer", {"stride": 1}, "width", 64, 4),
     "positions": ("tokens", {}, "positions", "learned", "none"),
     "dense": ("head", {}, "hidden", 0, 1),

@@ -32,6 +32,7 @@ def one_layer(stride: int = 2, width: int = 64) -> nn.Module:
     The head gives its outputs and slopes away, and its own gradient then has 27 equations a channel for each colour:
     1728 at stride 1 and width 64, and 1188 at width 44, which determine the clip; 108 at width 4. At stride 2 positions
     fall into eight classes of 128 that meet 1 to 8 taps: at width 44 half of all have too few of their own, 44 or 88.
+    At stride 4 a kernel of 3 never reads two frames of four, and a quarter of the positions along height and width.
     """
     net = _Video(
         nn.Conv3d(3, width, 3, stride=stride, padding=1),

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from auditor.results.asides import ContextBlock, MaliciousServerBlock, MembershipBlock, ReferencesBlock, VariantBlock
+from auditor.results.asides import (
+    ContextBlock,
+    MaliciousServerBlock,
+    MembershipBlock,
+    MostLikeBlock,
+    ReferencesBlock,
+    VariantBlock,
+)
 from auditor.results.attempts import Skipped
 from auditor.results.declare import Form, Label, Later, LongName, Measured, Name, Scalar, Share, record
 from auditor.results.findings import FeatureMapBlock, FindingBlock
@@ -275,6 +282,7 @@ class AuditDocument:
     privacy: Later[PrivacyClaimBlock | None] = None
     replay: Later[ReplayAgreement | None] = None
     layer_attacks: Later[LayerAttacksBlock | None] = None
+    most_like: Later[MostLikeBlock | None] = None
     context: Later[ContextBlock | None] = None
     unsealed: Later[bool] = False
     integrity: Later[IntegrityBlock | None] = None

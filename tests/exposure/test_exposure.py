@@ -45,7 +45,7 @@ def test_modes_leave_out_of_real_clips_what_they_say(frames, size):
     centred = (clips - 0.5).flatten(1)
     held = centred @ modes.basis.flatten(1).T
     left = float(centred.square().sum() - held.square().sum()) / len(clips)
-    # A separable AR(1) of correlation 0.95 says 2 to 11 dB less here.
+    # A separable AR(1) of correlation 0.95 says 4 to 11 dB less here.
     assert abs(10.0 * math.log10(left / modes.outside)) < 1.5
 
 

@@ -483,6 +483,14 @@ def _part(attack: str, psnr: float, grade: str, lowest: str = "") -> dict[str, A
     return {"attack": attack, "psnr": psnr, "gain": psnr - 14.0, "grade": grade, "steps": 200, "lowest": lowest}
 
 
+def most_like() -> dict[str, Any]:
+    """The net of the catalogue that a sample is most like."""
+    return {
+        "net": "vivit-learned", "family": "tokens", "nets": 6, "parameters": 114442, "clips": 1,
+        "attack": "patch-embedding", "psnr": 112.0, "grade": "EXACT", "date": "2026-11-29",
+    }  # fmt: skip
+
+
 def layer_attacks(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How the layers of a sample were attacked, and the two that are worth keeping back."""
     names = [row["name"] for row in rows[:2]]
@@ -628,6 +636,7 @@ def sample_results(
         },
         "layers": rows,
         "layer_attacks": layer_attacks(rows) if attacked else None,
+        "most_like": most_like() if attacked else None,
         "what_if": what_if(grade) if whatif else [],
         "skipped": [
             skipped(

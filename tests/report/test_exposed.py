@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from auditor.report.exposed import why_below
+from auditor.report.page import render
+from auditor.report.plain import plain
 from auditor.shipped import shipped
+
+from .sample import VARIANTS
 
 CASES = json.loads((shipped("report_templates") / "architectures.json").read_text("utf-8"))["cases"]
 
@@ -46,3 +50,12 @@ def test_the_sentence_names_the_modes_and_their_end():
     assert "in 256 modes" in told
     assert "These modes can show 26.4 dB at most." in told
     assert "at most" not in why_below(results(26.0, 91.5, cap=None))
+
+
+def test_the_page_says_which_net_of_the_catalogue_the_model_is_like():
+    pages = {name: make() for name, make in VARIANTS.items()}
+    placed = next(name for name, made in pages.items() if made.get("most_like"))
+    page = " ".join(render(plain(pages[placed]), printed=False).split())
+    assert "vivit-learned (114,442 parameters) is most like this model" in page
+    assert "the best picture was 112.0 dB by patch-embedding" in page
+    assert "takes no part in this verdict" in page

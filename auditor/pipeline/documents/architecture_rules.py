@@ -13,7 +13,7 @@ KEEP_BACK = "keep back"
 
 def catalogue_evidence(rule: str) -> str:
     """Return one sentence, or nothing where the catalogue has no net on which the strongest attacks met the change."""
-    data = _catalogue()
+    data = catalogue()
     held = data["rules"].get(rule)
     if held is None or not held["compared"]:
         return ""
@@ -24,6 +24,7 @@ def catalogue_evidence(rule: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _catalogue() -> Mapping[str, Any]:
+def catalogue() -> Mapping[str, Any]:
+    """Return the shipped data: `cases`, `structures` of the nets, and `rules`."""
     found: Mapping[str, Any] = json.loads((shipped("report_templates") / "architectures.json").read_text("utf-8"))
     return found

@@ -24,6 +24,7 @@ from auditor.pipeline.documents.findings import feature_map_blocks, finding_bloc
 from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.machine_cuts import machine_cuts, open_by_time
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
+from auditor.pipeline.documents.most_like import most_like
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.enhancement import Enhancement
 from auditor.pipeline.findings import Finding, LabelFinding
@@ -147,6 +148,7 @@ def assemble(g: Gathered) -> Audit:
                     layer_blocks(g.context, g.exposed, block.reason or ""), g.context, gradients, g.single
                 ),
                 layer_attacks=single,
+                most_like=most_like(target, g.context.protocol.clips_each),
                 what_if=variant_blocks(compared),
                 membership=membership_block(g.membership),
                 references=references_block(g.references, g.copied, any(f.reference for f in g.findings)),
