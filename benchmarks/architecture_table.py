@@ -120,7 +120,7 @@ fresh weights unless told, BatchNorm in eval mode with the statistics of shipped
 
 *Work* is in reference seconds. {len(audits)} cases are whole audits of two real clips and a canary (`audit`, preset
 `fast`, with single layers and changes of the protocol). The others are the same attacks on one real clip with at most
-so many steps a search as stand behind the seconds ({median(others) if others else 0:.0f} s in the median); what shows
+as many steps a search as stand behind the seconds ({median(others) if others else 0:.0f} s in the median); what shows
 the clip meets a second one as its null control. No positive controls, single layers or enhancement run there, and there
 is no verdict. **A longer search may find more: what is low here is not protected.**
 
