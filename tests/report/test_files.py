@@ -78,7 +78,7 @@ def test_a_missing_file_is_refused_in_one_line(tmp_path):
         read_results(tmp_path / "none.json")
 
 
-OPTIONAL = {"references", "membership", "layer_attacks"}
+OPTIONAL = {"references", "membership", "layer_attacks", "most_like"}
 
 
 def test_every_missing_top_level_key_is_named():
