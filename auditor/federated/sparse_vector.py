@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from auditor.federated.clipping import positive
+from auditor.federated.sparsification import seen
 from auditor.records import Defence, Effect, written
 
 
@@ -84,7 +85,7 @@ class SparseVector(Defence):
         """Return ours, cut, where an entry was released: the noise is right on average."""
         limit = self.gamma * self.steps
         cut = {name: g.clamp(-limit, limit) for name, g in ours.items()}
-        return cut if sent is None else {name: g * (sent[name] != 0.0) for name, g in cut.items()}
+        return cut if sent is None else seen(cut, sent)
 
     def deviation(self, sent: Mapping[str, Tensor]) -> dict[str, float]:
         """Return that of Laplace noise, scale times sqrt(2)."""

@@ -149,6 +149,8 @@ class LeastSquaresMatching(Attack):
             if isinstance(made, float):
                 if found:
                     break
+                if share.seconds == budget.seconds:
+                    return self._too_slow(made, share)
                 # One search with all the work rather than several parts with too little each.
                 everything = replace(budget, seconds=clock.left)
                 made = _Search(self, view, everything, seed * 1000, random=False, smooth=is_smooth).run()
