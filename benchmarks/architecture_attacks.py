@@ -33,10 +33,13 @@ from auditor.score import Grade
 
 # Reference seconds of exposure's analysis at most, and of each attack on each clip for a step of its searches.
 EXPOSURE, OF_STEP = 1.0, 0.02
+# Seconds of all changes for one of the attacks on the update as it is: attacks have 0.4 of them, and share these by
+# what a step costs, which is four times as much with four clips, and less where only the head is sent.
+_OF_THE_BASELINE = 6.5 / 0.4
 
 
-def attacked(target: Target, options: ScanOptions, preset: Preset, changes: float = 0.0) -> dict[str, Any]:
-    """Attack updates with the preset's steps a search; measure changes of the protocol with `changes` seconds of work.
+def attacked(target: Target, options: ScanOptions, preset: Preset, *, changes: bool = False) -> dict[str, Any]:
+    """Attack updates with the preset's steps a search; with `changes`, those of the protocol at the same effort too.
 
     Returns
     -------
@@ -55,7 +58,8 @@ def attacked(target: Target, options: ScanOptions, preset: Preset, changes: floa
     made: tuple[Variant, ...] = ()
     if changes:
         pace, rivals = seconds_per_step(context, observed[0]), strongest(findings)
-        made = variants(context, probes, blind, variance, changes, pace, Silent(), rivals, preset.steps)
+        seconds = len(rivals) * OF_STEP * preset.steps * _OF_THE_BASELINE
+        made = variants(context, probes, blind, variance, seconds, pace, Silent(), rivals, preset.steps)
     counted = [d.share for d in determined(context) for _ in d.layers]
     told = exposed.all if isinstance(exposed, Exposed) else None
     return {

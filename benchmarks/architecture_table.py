@@ -6,11 +6,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from auditor.pipeline.layerwise.rank_correlation import rank_correlation
+from layers import PREDICTIONS, correlations
+
+from auditor.exposure.layers import OPTIMISER_NOISE
+from auditor.pipeline.layerwise.rank_correlation import LEAST_LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGE, DATA = ROOT / "docs" / "architectures.md", ROOT / "report_templates" / "architectures.json"
 Line = Mapping[str, Any]
+Case = tuple[str, str, int, str]
 # A change that moves the best attack by less is not told from another seed.
 WORTH_DB = 1.0
 # A search that ends further below a prediction fell short of it: as in the calibration of exposure.
@@ -22,17 +26,31 @@ _GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisab
 
 
 def write(
-    lines: Sequence[Line],
+    made: Sequence[Line],
+    layers: Sequence[Line],
     followed: Sequence[Line],
-    cases: Sequence[tuple[str, str, int]],
+    cases: Sequence[Case],
+    statistics: Sequence[Case],
     structures: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Write page and data; what was not run stands as not run.
 
-    `followed` are audits without the layers kept back, `structures` the kinds of layers and the head of every net.
+    Parameters
+    ----------
+    made
+        Cases: of two lines of one case, that of a whole audit stands.
+    layers
+        Single layers under attack.
+    followed
+        Audits without the layers kept back.
+    cases, statistics
+        What is to be run, and that of BatchNorm in train mode.
+    structures
+        The kinds of layers and the head of every net.
     """
-    lines, followed = [_finite(line) for line in lines], [_finite(line) for line in followed]
-    by_case = {(line["net"], line["weights"], line["batch"]): line for line in lines}
+    by_case = {_case(line): _finite(line) for line in sorted(made, key=lambda line: line["audit"])}
+    lines = [line for line in by_case.values() if line["batchnorm"] == "eval"]
+    followed = [_finite(line) for line in followed]
     rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
     rules["keep back"] = kept_back(lines, followed)
     data = {
@@ -40,11 +58,22 @@ def write(
         "date": max(line["date"] for line in lines),
         "nets": len({line["net"] for line in lines}),
         "cases": [_row(line) for line in lines],
+        "statistics": [_row(by_case[case]) for case in statistics if case in by_case],
         "rules": rules,
         "structures": structures,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text("\n".join(_page(lines, followed, cases, by_case, rules, data["date"])), encoding="utf-8")
+    told = [
+        *_page(lines, followed, cases, by_case, rules, data["date"]),
+        *_statistics(statistics, by_case),
+        *_correlations(layers),
+        *_rules(rules),
+    ]
+    PAGE.write_text("\n".join(told), encoding="utf-8")
+
+
+def _case(line: Line) -> Case:
+    return line["net"], line["weights"], line["batch"], line["batchnorm"]
 
 
 def _finite(value: Any) -> Any:
@@ -104,8 +133,8 @@ def _row(line: Line) -> dict[str, Any]:
 def _page(
     lines: Sequence[Line],
     followed: Sequence[Line],
-    cases: Sequence[tuple[str, str, int]],
-    by_case: Mapping[tuple[str, str, int], Line],
+    cases: Sequence[Case],
+    by_case: Mapping[Case, Line],
     rules: Mapping[str, Mapping[str, Any]],
     date: str,
 ) -> Iterator[str]:
@@ -114,9 +143,10 @@ def _page(
     others = [line["work"] for line in lines if not line["audit"]]
     yield f"""# What updates of video networks give away, by architecture
 
-`python benchmarks/architectures.py` measures small nets of every family on clips of 8x16x16, one case a line, and goes
-on where it stopped; `--write` makes this page. Last case of {date}; {done} of {len(cases)} cases were run. One seed,
-fresh weights unless told, BatchNorm in eval mode with the statistics of shipped clips.
+`python benchmarks/architectures.py` measures small nets of every family on clips of 8x16x16, one case a line of
+`benchmarks/architectures.jsonl`, goes on where it stopped, and makes this page of all lines. Last case of {date};
+{done} of {len(cases)} cases were run. One seed, fresh weights unless told, BatchNorm in eval mode with the statistics
+of shipped clips unless told.
 
 *Work* is in reference seconds. {len(audits)} cases are whole audits of two real clips and a canary (`audit`, preset
 `fast`, with single layers and changes of the protocol). The others are the same attacks on one real clip with at most
@@ -134,14 +164,10 @@ many modes as its share of the work holds; *alone* the best dB that any layer's 
         for weights in ("fresh", "trained"):
             yield from _table(cases, by_case, batch, weights)
     yield from _confirmed(lines, followed)
-    yield from _correlations(lines)
-    yield from _rules(rules)
 
 
-def _table(
-    cases: Sequence[tuple[str, str, int]], by_case: Mapping[tuple[str, str, int], Line], batch: int, weights: str
-) -> Iterator[str]:
-    here = [case for case in cases if case[1:] == (weights, batch)]
+def _table(cases: Sequence[Case], by_case: Mapping[Case, Line], batch: int, weights: str) -> Iterator[str]:
+    here = [case for case in cases if case[1:3] == (weights, batch)]
     made = [by_case[case] for case in here if case in by_case]
     yield f"## {batch} clip{'s' * (batch > 1)} an update, {weights} weights\n"
     if not made:
@@ -152,7 +178,7 @@ def _table(
     for family in dict.fromkeys(line["family"] for line in made):
         for line in (one for one in made if one["family"] == family):
             yield _cells(line)
-    missing = [name for name, *_ in here if (name, weights, batch) not in by_case]
+    missing = [name for name, *_ in here if (name, weights, batch, "eval") not in by_case]
     yield f"\nNot run: {', '.join(missing)}.\n" if missing else ""
 
 
@@ -217,42 +243,82 @@ Where an audit named layers to keep back, another audit of all clips followed, w
     yield f"\nNo set was found in the work of these audits for {', '.join(none)}.\n" if none else ""
 
 
-def _correlations(lines: Sequence[Line]) -> Iterator[str]:
-    yield """## How well predictions order the layers
+def _statistics(statistics: Sequence[Case], by_case: Mapping[Case, Line]) -> Iterator[str]:
+    yield """## BatchNorm in train mode, and its statistics in the update
 
-Spearman's rank correlation over the single layers of a net with the dB over a blind guess that each alone gave (at
-most 300 steps a search; a failed attack counts as 0). *Numbers* are those of the layer's input that its equations fix,
-for each pixel value.
+Fresh weights, one clip an update. *Eval* is the case above; in train mode clips are normalised by their own
+statistics, which *sent* adds to the update as running averages (`--bn train --send-buffers`).
 
-| net | layers | shown | determined | numbers | exposed | gradient | why it is low |
-|---|---|---|---|---|---|---|---|"""
-    for line in lines:
-        if line["audit"]:
-            yield _correlation(line)
+| net | eval | train | sent |
+|---|---|---|---|"""
+    for net in dict.fromkeys(case[0] for case in statistics):
+        held = [by_case.get((net, "fresh", 1, how)) for how in ("eval", "train", "sent")]
+        yield f"| {net} | {' | '.join('not run' if one is None else _best(one) for one in held)} |"
     yield ""
 
 
-def _correlation(line: Line) -> str:
-    held = [la for la in line["layers"] if la["alone"]]
-    gains = [max(0.0, la["alone"]["gain"]) for la in held]
-    values = [None if la["determined"] is None or not la["values"] else la["determined"] * la["values"] for la in held]
-    columns = (
-        [la["determined"] for la in held], values, [la["exposed"] for la in held], [la["gradient"] for la in held]
-    )  # fmt: skip
-    found = [rank_correlation(column, gains) for column in columns]
-    told = ["—" if rho is None else f"{rho:.2f}" for rho in found]
-    shown = sum(gain >= WORTH_DB for gain in gains)
-    why = "" if max((rho for rho in found[:3] if rho is not None), default=-1.0) >= 0.8 else _why_low(line, held)
-    name = line["net"] if line["weights"] == "fresh" else f"{line['net']}, {line['weights']}"
-    return f"| {name} | {len(held)} | {shown} | {' | '.join(told)} | {why} |"
+def _best(line: Line) -> str:
+    found = "no attack ran" if line["best"] is None else f"{line['best']:.1f} dB, {line['attack']}"
+    return f"{found}, {_GRADES[line['grade']]}"
 
 
-def _why_low(line: Line, held: Sequence[Mapping[str, Any]]) -> str:
-    """Say what in the line itself keeps a correlation low."""
-    exposed = [la for la in held if la["exposed"] is not None]
-    short = sum(la["alone"]["psnr"] < la["exposed"] - SHORT_DB for la in exposed)
-    told = f"{short} of {len(exposed)} searches ended {SHORT_DB:.0f} dB or more below what their layer exposes"
-    return "; ".join(reason for reason in ((line["ranks"] or {}).get("reason"), told if short else "") if reason)
+def _correlations(layers: Sequence[Line]) -> Iterator[str]:
+    yield f"""## How well predictions order the layers
+
+Every layer was attacked alone. Spearman's rank correlation over the layers of a net (equal values share their ranks)
+with the dB over a blind guess that each gave; a failed attack counts as 0. *Numbers* are those of the layer's input
+that its equations fix, for each pixel value; *tau* is Kendall's tau-b of what is exposed. *Misfit* is how far the
+update of the picture that a search ended with is from what was sent, relative to it: exposure supposes
+{OPTIMISER_NOISE:g}, and what ends above did not use all that the layer says.
+
+| net | layers | steps | shown | determined | numbers | exposed | gradient | tau | what keeps it low |
+|---|---|---|---|---|---|---|---|---|---|"""
+    for held in _by_effort(layers):
+        yield _correlation(held)
+    yield ""
+
+
+def _by_effort(layers: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    groups: dict[tuple[str, int, int], list[Line]] = {}
+    for line in layers:
+        groups.setdefault((line["net"], line["steps"], line["restarts"]), []).append(line)
+    yield from (groups[one] for one in sorted(groups, key=lambda one: ([*groups].index(one), one)))
+
+
+def _correlation(held: Sequence[Line]) -> str:
+    found, tau = correlations(held), correlations(held, "kendall")["exposed"]
+    told = ["—" if rho is None else f"{rho:.2f}" for rho in (*(found[one] for one in PREDICTIONS), tau)]
+    shown = sum((line["gain"] or 0.0) >= WORTH_DB for line in held)
+    ordered = max((found[one] for one in ("determined", "numbers", "exposed") if found[one] is not None), default=-1.0)
+    steps = f"{held[0]['steps']}" if held[0]["restarts"] == 1 else f"{held[0]['steps']}, {held[0]['restarts']} starts"
+    why = "" if ordered >= 0.8 else _why_low(held, shown)
+    return f"| {held[0]['net']} | {len(held)} | {steps} | {shown} | {' | '.join(told)} | {why} |"
+
+
+def _why_low(held: Sequence[Line], shown: int) -> str:
+    """Say what the lines show of why a correlation is low."""
+    reasons = []
+    if shown < LEAST_LAYERS:
+        reasons.append(
+            f"{shown} of {len(held)} layers gave more than {WORTH_DB:.0f} dB over a guess: the rest are ties"
+        )
+    known = [line for line in held if line["exposed"] is not None and line["psnr"] is not None]
+    below = [line for line in known if line["psnr"] < line["exposed"] - SHORT_DB]
+    stuck = sum(line["misfit"] > OPTIMISER_NOISE for line in below)
+    if stuck:
+        reasons.append(
+            f"{stuck} search{'es' * (stuck > 1)} ended {SHORT_DB:.0f} dB or more below what is exposed, with a misfit "
+            f"above {OPTIMISER_NOISE:g}: too short"
+        )
+    if len(below) > stuck:
+        reasons.append(
+            f"{len(below) - stuck} ended {SHORT_DB:.0f} dB or more below what is exposed, with a misfit below it: at "
+            "pictures of nearly the same gradient"
+        )
+    above = sum(line["psnr"] > line["exposed"] + SHORT_DB for line in known)
+    if above:
+        reasons.append(f"{above} gave {SHORT_DB:.0f} dB or more beyond what {held[0]['modes']} modes can show")
+    return "; ".join(reasons)
 
 
 def _rules(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

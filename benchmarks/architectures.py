@@ -1,19 +1,24 @@
-"""What updates of video nets of every family give away: the catalogue of architectures.
+"""What updates of video nets of every family give away: the catalogue of architectures, by one command that resumes.
 
-Usage: python benchmarks/architectures.py [--out DIR] [--nets NAME ...] [--weights fresh trained] [--batches 1 2 4]
-           [--steps N] [--changes SECONDS]
-       python benchmarks/architectures.py --audit [--out DIR] [--nets NAME ...] [--weights fresh trained]
-       python benchmarks/architectures.py --confirm [--out DIR] [--nets NAME ...]
-       python benchmarks/architectures.py --write [--out DIR]
+Usage: python benchmarks/architectures.py [--out FILE] [--stages STAGE ...] [--nets NAME ...] [--weights fresh trained]
+           [--batches 1 2 4]
 
-Each case has counted work and two clips: a net, its weights (fresh, or trained on shipped clips and textures) and the
-clips of an update. What is done is kept in DIR/catalogue.jsonl, one line a case, and is not done again; --write makes
-docs/architectures.md and report_templates/architectures.json of it. A case is attacks on its clips; with one clip and
---changes SECONDS, changes of the protocol too, as a what-if measures them. With --audit it is a whole audit with more
-work, which measures these, attacks every layer alone and left out, and looks for layers to keep back; its line stands
-for that of the attacks.
---confirm follows each set that was found by an audit with --trainable of all other layers, and keeps what it found in
-DIR/confirmed.jsonl.
+Every stage does what is not in FILE yet, one line each, and adds it; the last writes docs/architectures.md and
+report_templates/architectures.json of all lines. All work is counted, none by the clock.
+
+attacks
+    Every net with weights that are fresh, or trained on shipped clips and textures, and 1, 2 and 4 clips an update.
+    Trained nets with one clip meet changes of the protocol too, as a what-if measures them; nets with BatchNorm also
+    train with the statistics of the batch, which they keep or send.
+layers
+    Every layer of some nets alone (benchmarks/layers.py).
+audits
+    Whole audits of nets with one clip and fresh weights, which attack every layer alone and left out, look for layers
+    to keep back and measure changes of the protocol; their lines stand for those of the attacks.
+confirmations
+    Each set of layers that an audit says to keep back is followed by an audit with --trainable of all other layers.
+page
+    Writes page and data.
 """
 
 import argparse
@@ -21,7 +26,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -32,74 +37,56 @@ sys.path[:0] = [str(ROOT)]
 
 import torch  # noqa: E402
 from architecture_attacks import attacked  # noqa: E402
-from architecture_nets import CLASSES, CLIP, NETS  # noqa: E402
+from architecture_cases import BATCHES, WEIGHTS, blind, options_of, target_of  # noqa: E402
+from architecture_nets import CLIP, NETS  # noqa: E402
 from architecture_table import write  # noqa: E402
-from deep_suite import with_statistics  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from layers import EFFORT, FEW, NAMED, lines  # noqa: E402
 
 from auditor import __version__  # noqa: E402
 from auditor.attack import PRESETS, Preset  # noqa: E402
 from auditor.options import ScanOptions  # noqa: E402
 from auditor.pipeline.documents.most_like import structure  # noqa: E402
 from auditor.pipeline.progress import Silent  # noqa: E402
-from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
+from auditor.pipeline.scan import scan  # noqa: E402
 from auditor.pipeline.time_plan import Prepared  # noqa: E402
-from auditor.pipeline.units import uses_reference  # noqa: E402
-from auditor.probe import moving_texture, shipped_probes  # noqa: E402
-from auditor.records import InputSpec, Target  # noqa: E402
+from auditor.records import Target  # noqa: E402
 
-SPEC = InputSpec(frames=CLIP[1], channels=CLIP[0], height=CLIP[2], width=CLIP[3], layout="NCTHW")
-# Reference seconds of an audit, and steps of a search where attacks are all there is.
-SECONDS, STEPS = 60.0, 200
-# Steps of Adam, after which every net tells its training clips apart.
-TRAINING, RATE = 60, 2e-3
-WEIGHTS, BATCHES = ("fresh", "trained"), (1, 2, 4)
+KEPT = Path(__file__).with_suffix(".jsonl")
+STAGES = ("attacks", "layers", "audits", "confirmations", "page")
+# Reference seconds of an audit.
+SECONDS = 60.0
+# Steps of a search where attacks are all there is, by weights and clips: a step of more clips costs as many times more.
+STEPS = {
+    ("fresh", 1): 200, ("fresh", 2): 100, ("fresh", 4): 60,
+    ("trained", 1): 100, ("trained", 2): 60, ("trained", 4): 60,
+}  # fmt: skip
+# Of BatchNorm in train mode: the update alone, and with the running statistics that it changed.
+BATCHNORM: Mapping[str, Mapping[str, Any]] = {
+    "eval": {},
+    "train": {"bn": "train"},
+    "sent": {"bn": "train", "send_buffers": True},
+}
+Case = tuple[str, str, int, str]
 _ENDS = {"inf": 200.0, "-inf": -200.0}
 
 
-def net(name: str, weights: str = "fresh") -> nn.Module:
-    """Return a net of the catalogue in eval mode; `weights` are fresh or trained."""
-    torch.manual_seed(0)
-    made = next(family[name] for family in NETS.values() if name in family)()
-    made.input_shape, made.layout = CLIP, "NCTHW"
-    made = with_statistics(made, SPEC)
-    return trained(made) if weights == "trained" else made
-
-
-def trained(made: nn.Module) -> nn.Module:
-    """Train on shipped clips that no audit attacks and on textures, each a class of its own."""
-    held = {p.name for p in shipped_probes(SPEC, PRESETS["fast"].probes)}
-    others = [p.clip for p in shipped_probes(SPEC) if p.name not in held][: CLASSES // 2]
-    clips = [*others, *(moving_texture(SPEC, 100 + k).clip for k in range(CLASSES - len(others)))]
-    x, y = torch.stack(clips), torch.arange(len(clips))
-    optimiser = torch.optim.Adam(made.parameters(), lr=RATE)
-    made.eval()
-    for _ in range(TRAINING):
-        optimiser.zero_grad()
-        F.cross_entropy(made(x.transpose(1, 2)), y).backward()
-        optimiser.step()
-    return made
-
-
-def case(
-    name: str, weights: str, batch: int, *, whole: bool = False, steps: int = STEPS, changes: float = 0.0
-) -> dict[str, Any]:
-    """Audit (`whole`) or attack one case and return its line; `changes` of the protocol get as many seconds."""
-    source = (("name", name), ("weights", weights))
-    options = ScanOptions(
-        model=f"{Path(__file__)}:net", arg=source, batch=batch, device="cpu", what_if=whole, malicious_server=False,
-        layers=10**6 if whole else 0,
+def case(one: Case, *, whole: bool = False) -> dict[str, Any]:
+    """Audit (`whole`) or attack one case and return its line."""
+    name, weights, batch, batchnorm = one
+    options = options_of(
+        name, weights, batch=batch, what_if=whole, layers=10**6 if whole else 0, **BATCHNORM[batchnorm]
     )  # fmt: skip
-    target = load_target(options, choose_device("cpu"))
+    target = target_of(options)
     begun = time.process_time()
     if whole:
         found = audited(options, target)
     else:
-        found = attacked(target, options, replace(_preset(), steps=steps), changes if batch == 1 else 0.0)
-    family = next(kind for kind, nets in NETS.items() if name in nets)
+        changed = (weights, batch, batchnorm) == ("trained", 1, "eval")
+        found = attacked(target, options, replace(_preset(), steps=STEPS[weights, batch]), changes=changed)
     return {
-        "net": name, "family": family, "weights": weights, "batch": batch,
+        "stage": "audits" if whole else "attacks",
+        "net": name, "family": next(kind for kind, nets in NETS.items() if name in nets), "weights": weights,
+        "batch": batch, "batchnorm": batchnorm,
         "date": datetime.date.today().isoformat(), "version": __version__,
         "parameters": sum(p.numel() for p in target.parameters.values()),
         "audit": whole, **found, "what_if": _what_if(found["what_if"]),
@@ -121,6 +108,7 @@ def audited(options: ScanOptions, target: Target) -> dict[str, Any]:
         "exposed_share": None if exposed is None else exposed["determined"],
         "recursion": _depth(results),
         "layers": _layers(results), "ranks": (results["layer_attacks"] or {}).get("ranks"),
+        "layer_steps": (results["layer_attacks"] or {}).get("steps"),
         "withholding": _withholding(results), "what_if": results["what_if"], "work": results["tool"]["work"],
         "steps": _preset().steps,
     }  # fmt: skip
@@ -130,8 +118,7 @@ _GRADES = ("NOT_SHOWN", "GIST", "RECOGNISABLE", "EXACT")
 
 
 def _preset() -> Preset:
-    fast = PRESETS["fast"]
-    return replace(fast, probes=2, attacks=tuple(a for a in fast.attacks if not uses_reference(a)))
+    return blind(PRESETS["fast"])
 
 
 def _grade(results: Mapping[str, Any]) -> str:
@@ -194,86 +181,128 @@ def _what_if(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _structure(name: str) -> dict[str, Any]:
-    options = ScanOptions(model=f"{Path(__file__)}:net", arg=(("name", name),), device="cpu")
-    return structure(load_target(options, choose_device("cpu")).layers)
+    return structure(target_of(options_of(name, "fresh")).layers)
 
 
 def confirmation(line: Mapping[str, Any]) -> dict[str, Any]:
     """Audit a case again where the layers to keep back are neither trained nor sent; return what was found then."""
     gone = set(line["withholding"]["layers"])
-    source = (("name", line["net"]), ("weights", line["weights"]))
-    options = ScanOptions(
-        model=f"{Path(__file__)}:net", arg=source, device="cpu", what_if=False, malicious_server=False, layers=0
-    )
-    target = load_target(options, choose_device("cpu"))
+    options = options_of(line["net"], line["weights"])
+    target = target_of(options)
     kept = [name for layer in target.layers if layer.name not in gone for name in layer.parameters]
     prepared = Prepared(target=target, preset=_preset(), seconds=SECONDS)
     results = scan(replace(options, trainable=tuple(kept)), Silent(), prepared).results
     best, attack = _best(results)
     return {
-        "net": line["net"], "weights": line["weights"], "layers": sorted(gone), "verdict": results["verdict"]["word"],
-        "best": best, "attack": attack, "grade": _grade(results),
+        "stage": "confirmations", "net": line["net"], "weights": line["weights"], "layers": sorted(gone),
+        "date": datetime.date.today().isoformat(),
+        "verdict": results["verdict"]["word"], "best": best, "attack": attack, "grade": _grade(results),
     }  # fmt: skip
 
 
-def cases(names: Sequence[str], weights: Sequence[str], batches: Sequence[int]) -> Iterator[tuple[str, str, int]]:
-    """Yield every case, the ones that tell most first: fresh with one clip, then trained, then several clips."""
+def cases(names: Sequence[str], weights: Sequence[str], batches: Sequence[int]) -> Iterator[Case]:
+    """Yield every case, the ones that tell most first: one clip, fresh then trained, then several clips."""
     for batch in batches:
         for state in weights:
-            yield from ((name, state, batch) for name in names)
+            yield from ((name, state, batch, "eval") for name in names)
 
 
-def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:
-    return line["net"], line["weights"], line["batch"]
+def statistics(names: Sequence[str]) -> Iterator[Case]:
+    """Yield the cases of nets with BatchNorm in train mode, which keep its statistics or send them."""
+    for name in names:
+        if target_of(options_of(name, "fresh")).fidelity.batchnorm == "kept":
+            yield from ((name, "fresh", 1, batchnorm) for batchnorm in ("train", "sent"))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def _key(line: Mapping[str, Any]) -> Case:
+    return line["net"], line["weights"], line["batch"], line["batchnorm"]
 
 
-def _add(path: Path, made: Mapping[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(made) + "\n")
+class Catalogue:
+    """The lines of the catalogue: what is done, and the file that it is added to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def of(self, *stages: str) -> list[dict[str, Any]]:
+        """Return the lines of some stages."""
+        return [line for line in self._lines if line["stage"] in stages]
+
+    def add(self, made: dict[str, Any], told: str) -> None:
+        """Keep a line and say what it is."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(made, separators=(",", ":")) + "\n")
+        self._lines.append(made)
+        print(f"{made['stage']}: {made['net']}, {told}", flush=True)
+
+
+def attack(kept: Catalogue, given: argparse.Namespace) -> None:
+    """Attack every case that is not attacked yet."""
+    done = {_key(line) for line in kept.of("attacks")}
+    for one in (*cases(given.nets, given.weights, given.batches), *statistics(given.nets)):
+        if one not in done:
+            made = case(one)
+            kept.add(made, f"{one[1:]}: {made['grade']}, {made['best']} dB by {made['attack']}, {made['seconds']} s")
+
+
+def single_layers(kept: Catalogue, given: argparse.Namespace) -> None:
+    """Attack the layers of some nets one by one."""
+    for name in (one for one in NAMED if one in given.nets or one not in _names()):
+        for made in lines(name, FEW.get(name, ()), 1, *EFFORT.get(name, EFFORT[""]), kept.of("layers")):
+            kept.add(made, f"{made['layer']}: {made['psnr']} dB by {made['attack']}, {made['cpu']} s")
+
+
+def audit(kept: Catalogue, given: argparse.Namespace) -> None:
+    """Audit nets with fresh weights and one clip, those whose layers are attacked first."""
+    done = {_key(line) for line in kept.of("audits")}
+    order = sorted(given.nets, key=lambda name: name not in NAMED)
+    for one in ((name, "fresh", 1, "eval") for name in order):
+        if one not in done:
+            made = case(one, whole=True)
+            kept.add(made, f"{made['verdict']}, {made['best']} dB by {made['attack']}, {made['seconds']} s")
+
+
+def confirm(kept: Catalogue, given: argparse.Namespace) -> None:
+    """Follow every set of layers that was found."""
+    known = {(line["net"], line["weights"], tuple(line["layers"])) for line in kept.of("confirmations")}
+    for line in kept.of("audits"):
+        gone = tuple(sorted((line["withholding"] or {}).get("layers") or ()))
+        if gone and line["net"] in given.nets and (line["net"], line["weights"], gone) not in known:
+            made = confirmation(line)
+            kept.add(made, f"without {', '.join(gone)}: {made['grade']}, {made['best']} dB by {made['attack']}")
+
+
+def page(kept: Catalogue, given: argparse.Namespace) -> None:
+    """Write page and data of all that was done."""
+    write(
+        kept.of("attacks", "audits"), kept.of("layers"), kept.of("confirmations"),
+        [*cases(_names(), WEIGHTS, BATCHES)], [*statistics(_names())], {name: _structure(name) for name in _names()},
+    )  # fmt: skip
+
+
+def _names() -> list[str]:
+    return [name for family in NETS.values() for name in family]
+
+
+_DOES: Mapping[str, Callable[[Catalogue, argparse.Namespace], None]] = dict(
+    zip(STAGES, (attack, single_layers, audit, confirm, page), strict=True)
+)
 
 
 def main() -> None:
-    """Run what is not done yet, and write the catalogue where it is asked for."""
-    names = [name for family in NETS.values() for name in family]
+    """Run the stages, each for what is not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("architectures"), metavar="DIR")
-    parser.add_argument("--nets", nargs="+", default=names, choices=names, metavar="NAME")
+    parser.add_argument("--out", type=Path, default=KEPT, metavar="FILE")
+    parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES, metavar="STAGE")
+    parser.add_argument("--nets", nargs="+", default=_names(), choices=_names(), metavar="NAME")
     parser.add_argument("--weights", nargs="+", default=WEIGHTS, choices=WEIGHTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
-    parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
-    parser.add_argument("--changes", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--audit", action="store_true")
-    parser.add_argument("--confirm", action="store_true")
-    parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    kept = given.out / "catalogue.jsonl"
-    confirmed = given.out / "confirmed.jsonl"
-    lines, followed = _read(kept), _read(confirmed)
-    if given.write:
-        stand = {_key(line): line for line in sorted(lines, key=lambda line: line["audit"])}
-        write(
-            [*stand.values()], followed, [*cases(names, WEIGHTS, BATCHES)], {name: _structure(name) for name in names}
-        )
-        return
     torch.set_num_threads(1)
-    if given.confirm:
-        known = {(line["net"], line["weights"]) for line in followed}
-        found = [line for line in lines if line["withholding"] and line["withholding"]["layers"]]
-        for line in (one for one in found if one["net"] in given.nets and (one["net"], one["weights"]) not in known):
-            _add(confirmed, confirmation(line))
-        return
-    done = {_key(line) for line in lines if line["audit"] or not given.audit}
-    for one in cases(given.nets, given.weights, (1,) if given.audit else given.batches):
-        if one in done:
-            continue
-        made = case(*one, whole=given.audit, steps=given.steps, changes=given.changes)
-        _add(kept, made)
-        print(f"{one}: {made['grade']}, best {made['best']} by {made['attack']}, {made['seconds']} s", flush=True)
+    kept = Catalogue(given.out)
+    for stage in (one for one in STAGES if one in given.stages):
+        _DOES[stage](kept, given)
 
 
 if __name__ == "__main__":

@@ -1,101 +1,222 @@
-"""Rank correlation between the exposure of a layer and the best attack on that layer alone.
+"""Rank correlation of what is known of layers without an attack with the best attack on each layer alone.
 
-Usage: python benchmarks/layers.py [--nets NAME ...] [--clips NAME ...] [--steps 600] [--json]
+Usage: python benchmarks/layers.py [--nets NAME ...] [--layers NAME ...] [--clips 1] [--steps N] [--restarts N]
+           [--modes N] [--out FILE]
+       python benchmarks/layers.py --table [--out FILE]
 
-Exposure says what a layer's gradient determines of a clip (a linear attacker with a prior); the attack, least squares
-matching with nothing but that layer's gradient, shows what was recovered. If both are right, they put the layers in the
-same order.
-Smooth nets of `suite.py`, and three more; fresh weights, shipped clips at 8x32x32, batch 1, one seed.
+Determined (equations over unknowns), exposed (a linear attacker with a prior) and the size of the gradient put layers
+in an order; the attacks of a scan that see one layer's gradient alone show what was recovered. Nets of the catalogue on
+8x16x16, and r3d_18 on 8x32x32: fresh weights, shipped clips, batch 1, one seed. What is done is kept in FILE, one layer
+a line, and is not done again; other --steps and --restarts of a search make other lines of the same layer.
 """
 
 import argparse
 import json
 import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
-from peers import CLASSES, LABEL, SPEC, clip_of, view_of
-from scipy.stats import spearmanr
-from suite import SUITE, conv3d
-from torch import nn
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from architecture_cases import blind, options_of, target_of  # noqa: E402
+from architecture_nets import NETS  # noqa: E402
+from deep_suite import DEEP_SUITE  # noqa: E402
+from scipy.stats import kendalltau  # noqa: E402
+
+from auditor.attack import PRESETS, Preset  # noqa: E402
 from auditor.attack.registry import LEAST_SQUARES  # noqa: E402
 from auditor.exposure import Exposed, expose  # noqa: E402
-from auditor.federated import observe  # noqa: E402
-from auditor.records import Budget, Reconstruction, View  # noqa: E402
-from auditor.score import psnr  # noqa: E402
+from auditor.pipeline.context import Context, Observed, observe_probes  # noqa: E402
+from auditor.pipeline.documents.model import determined  # noqa: E402
+from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover  # noqa: E402
+from auditor.pipeline.layerwise.rank_correlation import rank_correlation  # noqa: E402
+from auditor.pipeline.layerwise.single_layers import gradient_size  # noqa: E402
+from auditor.pipeline.progress import Silent  # noqa: E402
+from auditor.pipeline.scan import pixel_variance  # noqa: E402
+from auditor.pipeline.training import loss_of, trained  # noqa: E402
+from auditor.probe import Galleries, probes_of_scenes  # noqa: E402
+from auditor.records import Layer, work_of  # noqa: E402
 
-NETS = {
-    "conv3d-flatten-gelu": SUITE["conv3d-flatten-gelu"],
-    "conv3d-flatten-tanh": lambda: conv3d(nn.Tanh, flatten=True),
-    "conv3d-pooled-gelu": lambda: conv3d(nn.GELU, flatten=False),
-    "conv3d-pooled-silu-batchnorm": lambda: conv3d(nn.SiLU, flatten=False, norm=True),
-    "vivit-fixed-positions": SUITE["vivit-fixed-positions"],
+Line = Mapping[str, Any]
+# The nets on which the order of layers is held against what each alone gave.
+NAMED = (
+    "conv3d-flatten-relu", "conv3d-pooled-relu", "vivit-learned", "vivit-fixed", "frame-resnet", "frames-gru", "r3d_18",
+)  # fmt: skip
+# Of r3d_18, whose steps take a second: the stem, first and last convolutions of stages, a shortcut, a BatchNorm, the
+# head; those that say most of the order come first.
+FEW: Mapping[str, Sequence[str]] = {
+    "r3d_18": (
+        "stem.0", "fc", "layer2.0.conv1.0", "layer4.1.conv2.0", "layer1.0.conv1.0", "layer3.0.conv1.0",
+        "layer1.1.conv2.0", "layer2.1.conv2.0", "layer3.1.conv2.0", "layer4.0.conv1.0", "stem.1",
+        "layer2.0.downsample.0",
+    ),
+}  # fmt: skip
+# Steps and restarts of a search, and modes of exposure, in the catalogue: 300 steps, as in a scan, are too few for the
+# order of layers. 120 are the least that prove anything.
+EFFORT: Mapping[str, tuple[int, int, int]] = {
+    "": (1500, 1, 1024),
+    "frame-resnet": (600, 1, 512),
+    "r3d_18": (120, 1, 128),
 }
-# Mean square deviation of a pixel of the shipped clips about mid grey.
-_VARIANCE = 0.06
-# A quarter as many would bound every prediction at 27 dB.
-_MODES = 1024
+# Reference seconds of an attack at most: steps end it before.
+_SECONDS = 600.0
+PREDICTIONS = ("determined", "numbers", "exposed", "gradient")
 
 
-def only(view: View, names: tuple[str, ...], clip: torch.Tensor) -> View:
-    """Return the view of an attacker to whom only these parameters' gradients are sent."""
-    client = view.client.under(replace(view.client.protocol, sent=names))
-    return replace(view, client=client, update=observe(client, clip[None], torch.tensor([LABEL])))
-
-
-def case(net: str, clip_name: str, steps: int) -> list[dict[str, object]]:
-    """Return exposure and attack for every layer, and for all of them."""
-    clip = clip_of(clip_name, SPEC)
-    view = view_of(NETS[net]().eval(), clip, SPEC)
-    labels = view.client.targets((LABEL,))
-    exposed = expose(view.client, clip[None], labels, view.target.layers, _VARIANCE, 600.0, counts=(_MODES,))
-    if not isinstance(exposed, Exposed):
-        sys.exit(exposed.reason)
-    rows = []
-    sets = [(layer.name, layer.parameters, exposed.layers.get(layer.index)) for layer in view.target.layers]
-    for name, parameters, exposure in (*sets, ("all", tuple(view.update.gradients), exposed.all)):
-        seen = only(view, tuple(parameters), clip)
-        if exposure is None or LEAST_SQUARES.obstacle(seen) is not None:
+def lines(
+    name: str, wanted: Sequence[str], clips: int, steps: int, restarts: int, modes: int, done: Sequence[Line]
+) -> Iterator[dict[str, Any]]:
+    """Attack the layers of a net that are wanted (all, if none) and are not in `done`, and yield a line for each."""
+    options = options_of(name, "fresh")
+    target = target_of(options)
+    context = trained(target, options, loss_of(options.loss, target))
+    probes = probes_of_scenes(target.input, max(2, clips))
+    galleries = Galleries(target.input, probes)
+    shares = {layer: d.share for d in determined(context) for layer in d.layers}
+    effort = EqualEffort(preset=preset(restarts), seconds=_SECONDS, steps=steps)
+    for probe in probes[:clips]:
+        asked = [
+            layer
+            for layer in target.layers
+            if set(layer.parameters) & set(context.protocol.sent) and (not wanted or layer.name in wanted)
+        ]
+        known = {key(line) for line in done}
+        due = [la for la in asked if (name, probe.name, la.name, steps, restarts) not in known]
+        due.sort(key=lambda la: wanted.index(la.name) if wanted else la.index)
+        if not due:
             continue
-        made = LEAST_SQUARES.invert(seen, Budget(seconds=600.0, steps=steps), 0)
-        if isinstance(made, Reconstruction):
-            reached = float(psnr(clip, made.clips[0]))
-            rows.append({
-                "net": net, "clip": clip_name, "layer": name, "exposed": exposure.psnr, "attacked": reached
-            })  # fmt: skip
-    return rows
+        observed = observe_probes(context, (probe,))[0]
+        same = [line for line in done if (line["net"], line["clip"], line["modes"]) == (name, probe.name, modes)]
+        told = {line["layer"]: line["exposed"] for line in same}
+        if not {layer.name for layer in due} <= set(told):
+            told = _exposed(name, context, observed, modes, pixel_variance(galleries[probe.name]))
+        for layer in due:
+            begun = time.process_time()
+            own = [n for n in context.protocol.sent if n in layer.parameters]
+            subject = Subject(context=context, probe=probe, gallery=galleries[probe.name])
+            made: list[Any] = []
+            title = f"{layer.name} alone"
+            work = work_of(lambda: made.append(recover(subject, own, effort, Silent(), title)))  # noqa: B023
+            yield {
+                "stage": "layers", "net": name, "weights": "fresh", "clip": probe.name, "layer": layer.name,
+                "kind": layer.kind, "elements": layer.elements, "steps": steps, "restarts": restarts,
+                "determined": shares.get(layer.name), "numbers": _numbers(layer, shares.get(layer.name), context),
+                "modes": modes, "exposed": told.get(layer.name),
+                "gradient": gradient_size(layer, observed.update.gradients), **_made(made[0]),
+                "work": round(work, 1), "cpu": round(time.process_time() - begun, 1),
+            }  # fmt: skip
+
+
+def preset(restarts: int) -> Preset:
+    """Return the attacks of a fast scan, with so many restarts of least squares matching."""
+    fast = blind(PRESETS["fast"])
+    attacks = tuple(
+        replace(LEAST_SQUARES, restarts=restarts) if a.name == LEAST_SQUARES.name else a for a in fast.attacks
+    )
+    return replace(fast, attacks=attacks)
+
+
+def key(line: Line) -> tuple[str, str, str, int, int]:
+    """Return what makes a line one of its own."""
+    return line["net"], line["clip"], line["layer"], line["steps"], line["restarts"]
+
+
+def _exposed(name: str, context: Context, observed: Observed, modes: int, variance: float) -> dict[str, float]:
+    """Return the dB that each layer exposes, and print it."""
+    layers = {layer.index: layer.name for layer in context.target.layers}
+    labels = context.client.targets(observed.labels)
+    made = expose(
+        context.client_of(observed.probe), observed.clips, labels, context.target.layers, variance, 1e5, counts=(modes,)
+    )
+    if not isinstance(made, Exposed):
+        sys.exit(made.reason)
+    told = {layers[index]: round(one.psnr, 4) for index, one in made.layers.items()}
+    print(f"{name}, {observed.probe.name}: {made.modes} modes in {made.seconds:.0f} s of work: {told}", flush=True)
+    return told
+
+
+def _numbers(layer: Layer, share: float | None, context: Context) -> float | None:
+    """Return the numbers of a layer's input that equations fix, for each pixel value."""
+    if share is None or not layer.input_shape:
+        return None
+    return share * prod(layer.input_shape) / prod(context.input.clip_shape)
+
+
+def _made(found: Any) -> dict[str, Any]:
+    if not isinstance(found, PartRecovered):
+        return {"psnr": None, "gain": None, "grade": None, "attack": None, "misfit": None, "why": found.reason}
+    score = found.score
+    return {
+        "psnr": round(min(score.psnr, 200.0), 4), "gain": round(min(score.gain, 200.0), 4), "grade": found.grade.name,
+        "attack": found.attack, "misfit": float(f"{found.misfit:.4g}"), "why": "",
+    }  # fmt: skip
+
+
+def correlations(held: Sequence[Line], kind: str = "spearman") -> dict[str, float | None]:
+    """Return the rank correlation of each prediction with the dB over a guess, over the lines of one net."""
+    gains = [max(0.0, line["gain"] or 0.0) for line in held]
+    columns = {one: [line[one] for line in held] for one in PREDICTIONS}
+    if kind == "spearman":
+        return {one: rank_correlation(column, gains) for one, column in columns.items()}
+    return {one: _kendall(column, gains) for one, column in columns.items()}
+
+
+def _kendall(predicted: Sequence[float | None], gains: Sequence[float]) -> float | None:
+    """Return Kendall's tau-b, which counts pairs that are not tied."""
+    if rank_correlation(predicted, gains) is None:
+        return None
+    known = [(p, g) for p, g in zip(predicted, gains, strict=True) if p is not None]
+    return float(kendalltau([p for p, _ in known], [g for _, g in known]).statistic)
+
+
+def table(made: Sequence[Line]) -> Iterator[str]:
+    """Yield one row for each net, clip and effort."""
+    groups: dict[tuple[Any, ...], list[Line]] = {}
+    for line in made:
+        groups.setdefault((line["net"], line["clip"], line["steps"], line["restarts"]), []).append(line)
+    for (net, clip, steps, restarts), held in groups.items():
+        for kind in ("spearman", "kendall"):
+            found = correlations(held, kind)
+            told = ", ".join(f"{one} {'none' if rho is None else format(rho, '.2f')}" for one, rho in found.items())
+            yield f"{net}, {clip}, {steps} steps, {restarts} restarts, {len(held)} layers, {kind}: {told}"
 
 
 def main() -> None:
-    """Run the nets and print a table with rank correlations."""
+    """Attack what is not attacked yet, and print correlations."""
+    every = [*(n for family in NETS.values() for n in family), *DEEP_SUITE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS), metavar="NAME")
-    parser.add_argument("--clips", nargs="+", default=["park_walker", "hand_box"], metavar="NAME")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--nets", nargs="+", default=list(NAMED), choices=every, metavar="NAME")
+    parser.add_argument("--layers", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--clips", type=int, default=1)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--restarts", type=int)
+    parser.add_argument("--modes", type=int)
+    parser.add_argument("--out", type=Path, default=Path("layers.jsonl"), metavar="FILE")
+    parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    assert CLASSES > LABEL
-    rows: list[dict[str, object]] = []
-    table = sys.stderr if given.json else sys.stdout
-    for net in given.nets:
-        for clip in given.clips:
-            made = case(net, clip, given.steps)
-            rows += made
-            said = ", ".join(f"{r['layer']} {r['exposed']:.1f}/{r['attacked']:.1f}" for r in made)
-            print(f"{net}, {clip}: rank correlation {_ranks(made):.2f} ({said})", file=table, flush=True)
-    print(f"all {len(rows)} sets: rank correlation {_ranks(rows):.2f}", file=table)
-    if given.json:
-        print(json.dumps({"sets": rows, "rank_correlation": _ranks(rows)}))
-
-
-def _ranks(rows: list[dict[str, object]]) -> float:
-    return float(spearmanr([r["exposed"] for r in rows], [r["attacked"] for r in rows]).statistic)
+    done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    for net in () if given.table else given.nets:
+        wanted = given.layers or FEW.get(net, ())
+        steps, restarts, modes = EFFORT.get(net, EFFORT[""])
+        effort = (given.steps or steps, given.restarts or restarts, given.modes or modes)
+        for line in lines(net, wanted, given.clips, *effort, done):
+            with given.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            done.append(line)
+            print(
+                f"{net} {line['layer']}: exposed {line['exposed']}, {line['psnr']} dB by {line['attack']}, "
+                f"misfit {line['misfit']}, {line['cpu']} s",
+                flush=True,
+            )
+    print("\n".join(table([line for line in done if line["net"] in given.nets])))
 
 
 if __name__ == "__main__":

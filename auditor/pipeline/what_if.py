@@ -49,6 +49,8 @@ MOST_STEPS = 300
 _STEPS_TO_PREPARE = 20.0
 # Shares of the work: exposure, the audit's strongest attacks, and descents of equal length.
 _EXPOSURE, _RIVALS, _DESCENTS = 0.25, 0.4, 0.3
+# What a search computes besides its steps.
+_MARGIN = 1.25
 
 
 @record
@@ -109,14 +111,15 @@ def variants(
     prepared = [(p, _prepare(context, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
-    steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(sum(paces) * 1.25, 1e-9)))
-    each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
+    steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(_MARGIN * sum(paces), 1e-9)))
+    budgets = iter(_equal_steps(_RIVALS * seconds / max(1, len(rivals)), paces, most))
+    each = {plan.name: next(budgets) for plan, start in prepared if not isinstance(start, Skipped)}
     tasks: list[Task] = []
     share, limit = _EXPOSURE * seconds / max(1, len(runnable)), seconds / len(plans)
     work = seconds / max(1, len(runnable) * (len(rivals) + 2))
     for plan, start in prepared:
         if not isinstance(start, Skipped):
-            met_by = [partial(_rival, plan, *start, attack, each, display) for attack in rivals]
+            met_by = [partial(_rival, plan, *start, attack, each[plan.name], display) for attack in rivals]
             exposing = partial(_exposed, plan, *start, pixel_variance, share, display)
             tasks += [Task(run=run, seconds=work) for run in met_by]
             tasks.append(Task(run=exposing, seconds=share))
@@ -132,13 +135,19 @@ def variants(
                 Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, skipped=ready)
             )
             continue
-        met = {attack.name: _rival(plan, *ready, attack, each, display) for attack in rivals}
+        met = {attack.name: _rival(plan, *ready, attack, each[plan.name], display) for attack in rivals}
         made = {name: one for name, one in met.items() if isinstance(one, Reconstruction)}
         if plan.baseline:
             base = made
         variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, limit, made.values(), display)
         results.append(replace(variant, not_compared="" if plan.baseline else _not_compared(rivals, met, base)))
     return tuple(results)
+
+
+def _equal_steps(seconds: float, paces: Sequence[float], most: int) -> list[Budget]:
+    """Divide the work of one attack so that every variant holds as many steps: one of four clips takes four times."""
+    steps = max(1, min(most, int(seconds / max(_MARGIN * sum(paces), 1e-9))))
+    return [Budget(seconds=seconds * pace / sum(paces), steps=steps) for pace in paces]
 
 
 def strongest(findings: Sequence[Finding]) -> tuple[Attack, ...]:

@@ -9,6 +9,7 @@ class PartialRecovery:
     """What the strongest attack recovered from a part of an update: dB, and dB over the best blind guess.
 
     `lowest` is the lowest weight whose input a recursion read off, empty for none; `steps` those of the attack.
+    `misfit` is how far the picture's update is from what was sent of the part, relative to that: 0 is the same.
     """
 
     attack: Name
@@ -17,6 +18,7 @@ class PartialRecovery:
     grade: Grade
     steps: int
     lowest: Name = ""
+    misfit: Later[Measured | None] = None
 
 
 @record

@@ -5,14 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench_nets import SPEC, flat, seeded, target_of
 from short_scans import results_of, short
 
 from auditor.attack import BY_NAME, Attack
 from auditor.options import ScanOptions
-from auditor.pipeline import what_if
+from auditor.pipeline import Silent, what_if
+from auditor.pipeline.context import observe_probes, set_up
 from auditor.pipeline.documents import wording
+from auditor.pipeline.units import seconds_per_step
 from auditor.pipeline.what_if import Variant, strongest
-from auditor.records import Outcome, Reconstruction, Skipped
+from auditor.probe import Galleries, shipped_probes
+from auditor.records import FederatedProtocol, Outcome, Reconstruction, Skipped
 from auditor.score import Grade
 
 CLOSED, SEARCH = BY_NAME["linear-input"], BY_NAME["least-squares-matching"]
@@ -66,6 +70,32 @@ def test_a_search_that_was_cut_shorter_than_on_the_audited_protocol_compares_wit
     assert "as many steps" in compared((SEARCH,), (cut,), (ran(100),))
     assert compared((SEARCH,), (cut,), (ran(40, Outcome.OUT_OF_BUDGET),)) == ""
     assert compared((SEARCH,), (ran(40),), (ran(100),)) == ""
+
+
+def test_work_is_shared_so_that_every_variant_holds_as_many_steps():
+    paces = [0.01, 0.04, 0.005]
+    made = what_if._equal_steps(5.5, paces, 300)
+    assert sum(one.seconds for one in made) == pytest.approx(5.5)
+    assert {one.steps for one in made} == {80}  # 5.5 / (1.25 * 0.055)
+    assert [one.seconds / pace for one, pace in zip(made, paces, strict=True)] == pytest.approx([100.0] * 3)
+    assert what_if._equal_steps(1e6, paces, 300)[1].steps == 300
+    assert what_if._equal_steps(5.5, [], 300) == []
+
+
+def test_four_clips_an_update_are_compared_with_one_under_a_search_that_the_work_cuts_short(monkeypatch):
+    left_out = Skipped(stage="expose", what="mode exposure", because="out-of-budget", reason="not wanted")
+    monkeypatch.setattr(what_if, "too_large_to_expose", lambda *_: left_out)
+    monkeypatch.setattr(what_if, "MOST_STEPS", 20)
+    context = set_up(target_of(seeded(flat)), FederatedProtocol(), torch.device("cpu"), 0)
+    probes = shipped_probes(SPEC, 2)
+    pace = seconds_per_step(context, observe_probes(context, probes[:1])[0])
+    gallery = Galleries(SPEC, probes)[probes[0].name]
+    made = what_if.variants(
+        context, probes, gallery, 0.06, 100 * pace * 6.5 / 0.4, pace, Silent(), (SEARCH,), most=1500
+    )
+    rows = {one.name: one for one in made}
+    assert rows["batch 4"].score is not None
+    assert rows["batch 4"].not_compared == ""
 
 
 @pytest.mark.parametrize("why", ["", "layer-recursion did not run on it"])

@@ -14,7 +14,7 @@ from auditor.pipeline.layerwise.partial_update import PartRecovered
 from auditor.pipeline.layerwise.rank_correlation import LEAST_LAYERS, rank_correlation
 from auditor.pipeline.layerwise.single_layers import LayerAttack, gradient_size
 from auditor.pipeline.layerwise.study_layers import LayerStudy
-from auditor.records import Skipped
+from auditor.records import Exposure, Skipped
 from auditor.results.layer_attacks import (
     LayerAttacksBlock,
     LayerRecovery,
@@ -28,6 +28,8 @@ from auditor.score import grade_clip
 
 # Two seeds of one search differ by less than this as a rule: below it no layer gave anything away.
 _SAME_DB = 1.0
+# A search that ends further below a prediction fell short of it: as in the calibration of exposure.
+_SHORT_DB = 3.0
 
 
 def with_recoveries(
@@ -86,6 +88,7 @@ def _part(made: PartRecovered | Skipped | None) -> PartialRecovery | None:
         grade=made.grade,
         steps=made.steps,
         lowest=made.lowest,
+        misfit=made.misfit,
     )
 
 
@@ -101,15 +104,29 @@ def _ranks(study: LayerStudy, exposed: Exposed | None) -> RankCorrelations:
         determined=rank_correlation([shares.get(layer.name) for layer in layers], gains),
         exposed=rank_correlation([None if e is None else e.psnr for e in by_exposure], gains),
         gradient=rank_correlation([study.found.sizes[layer.index] for layer in layers], gains),
-        reason=_why(gains, [shares.get(layer.name) for layer in layers]),
+        reason=_why(
+            gains,
+            [shares.get(layer.name) for layer in layers],
+            sum(_fell_short(alone, e) for (_, alone), e in zip(made, by_exposure, strict=True)),
+        ),
     )
 
 
-def _why(gains: Sequence[float], shares: Sequence[float | None]) -> str:
+def _fell_short(alone: PartRecovered, exposed: Exposure | None) -> bool:
+    """Tell whether a search ended below what its layer exposes without having used what that says."""
+    return exposed is not None and alone.misfit > exposed.sigma and alone.score.psnr < exposed.psnr - _SHORT_DB
+
+
+def _why(gains: Sequence[float], shares: Sequence[float | None], short: int) -> str:
     if len(gains) < LEAST_LAYERS:
         return f"{len(gains)} layers were attacked: an order of fewer than {LEAST_LAYERS} may be luck"
     if max(gains) < _SAME_DB:
         return f"no layer alone gave more than {max(gains):.1f} dB over a blind guess: there is no order to predict"
+    if short:
+        return (
+            f"{short} of {len(gains)} layers gave {_SHORT_DB:.0f} dB or more less than they expose, and their "
+            "pictures' updates do not fit: longer searches may find more"
+        )
     shown = sum(gain >= _SAME_DB for gain in gains)
     if shown < LEAST_LAYERS:
         return f"{shown} of {len(gains)} layers gave more than {_SAME_DB:.0f} dB over a blind guess: the rest are ties"

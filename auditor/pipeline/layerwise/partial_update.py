@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
-from auditor.attack import Attack, Preset
+from auditor.attack import Attack, Preset, residual
 from auditor.journal import Crashed, kept, parameters_digest, rounded
 from auditor.pipeline.context import Context, Observed, observe_probes, unit_seed, view_of
 from auditor.pipeline.deep.planning import DeepAttack, deep_attacks
@@ -45,13 +45,18 @@ class EqualEffort:
 
 @record
 class PartRecovered:
-    """What came nearest to the clip; `lowest` is the lowest weight whose input a recursion read off, or empty."""
+    """What came nearest to the clip.
+
+    `lowest` is the lowest weight whose input a recursion read off, or empty; `misfit` how far its update is from the
+    part that was sent, relative to that: 0 is the same, about 1 an unrelated clip's.
+    """
 
     attack: str
     score: ClipScore
     grade: Grade
     steps: int
     lowest: str
+    misfit: float
 
 
 def recover(
@@ -63,7 +68,7 @@ def recover(
     """
 
     def depends_on() -> tuple[object, ...]:
-        target, client = subject.context.target, _only(subject.context, names).client
+        target, client = subject.context.target, only(subject.context, names).client
         return (
             target.sha256, target.input, target.classes, parameters_digest(target.model), client.configuration,
             tuple(names), subject.probe.name, subject.probe.clip, subject.gallery, subject.context.seed,
@@ -82,7 +87,7 @@ def recover(
 def _recovered(
     subject: Subject, names: Sequence[str], effort: EqualEffort, display: Display, title: str
 ) -> PartRecovered | Skipped:
-    context = _only(subject.context, names)
+    context = only(subject.context, names)
     observed = observe_probes(context, (subject.probe,))[0]
     made: list[Reconstruction] = []
     broken: Skipped | None = None
@@ -99,13 +104,14 @@ def _recovered(
         elif found.because != "not-applicable":
             broken = found
     if made:
-        return _nearest(subject, observed, made)
+        return _nearest(replace(subject, context=context), observed, made)
     return broken or Skipped(
         stage="layers", what=title, because="not-applicable", reason="no attack applies to it", remedy=""
     )
 
 
-def _only(context: Context, names: Sequence[str]) -> Context:
+def only(context: Context, names: Sequence[str]) -> Context:
+    """Return the set-up of clients that train and send these parameters alone."""
     protocol = replace(context.protocol, sent=tuple(names))
     return replace(context, protocol=protocol, client=context.client.under(protocol))
 
@@ -127,12 +133,16 @@ def _nearest(subject: Subject, observed: Observed, made: Sequence[Reconstruction
     scores = [_score(subject, observed, one) for one in made]
     best = max(range(len(made)), key=lambda i: scores[i].gain)
     depths = [d for one in made for d in one.depth if d.how in _SURE]
+    with charged(0.0):  # one gradient
+        view = view_of(subject.context, observed)
+        misfit = residual(view, made[best].clips, made[best].labels)
     return PartRecovered(
         attack=made[best].attack,
         score=scores[best],
         grade=grade_clip(scores[best]),
         steps=made[best].steps,
         lowest=depths[-1].weights[0] if depths else "",
+        misfit=misfit,
     )
 
 

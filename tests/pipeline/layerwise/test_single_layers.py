@@ -1,27 +1,30 @@
 """Single layers: attacked alone and left out, in the order of their promise, and which of them to keep back."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from bench_nets import SPEC, Transformer, flat, seeded, target_of
 from torch import nn
 
-from auditor.attack import PRESETS
+from auditor.attack import PRESETS, Attack
 from auditor.pipeline import Silent
 from auditor.pipeline.context import observe_probes, set_up
+from auditor.pipeline.documents import layer_attacks
 from auditor.pipeline.documents.layer_attacks import layer_attacks_block, with_recoveries
 from auditor.pipeline.documents.model import layer_blocks
 from auditor.pipeline.documents.wording import actions
 from auditor.pipeline.layerwise import withholding
+from auditor.pipeline.layerwise.partial_update import EqualEffort, Subject, recover
 from auditor.pipeline.layerwise.rank_correlation import rank_correlation
 from auditor.pipeline.layerwise.single_layers import by_promise
 from auditor.pipeline.layerwise.study_layers import study_layers
 from auditor.pipeline.layerwise.withholding import Audited, withhold
 from auditor.pipeline.units import seconds_per_step
 from auditor.probe import Galleries, shipped_probes
-from auditor.records import Ceiling, FederatedProtocol, Skipped
+from auditor.records import Ceiling, Exposure, FederatedProtocol, Outcome, Reconstruction, Skipped
 from auditor.score import Grade
 
 
@@ -117,7 +120,59 @@ def test_a_linear_layer_on_pixels_has_to_be_kept_back_for_it_gives_the_clip_alon
     _, _, made = studied(net, attacks=("least-squares-matching",))
     first = next(one for one in made.found.layers if one.layer.index == 0)
     assert (first.alone.attack, first.alone.grade) == ("linear-input", Grade.EXACT)
+    assert first.alone.misfit < 1e-4
     assert made.withholding.confirmed.layers[0] is first.layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Attack):
+    """Always finds the same picture, whatever was sent."""
+
+    name: str = "ramp"
+    title: str = "A ramp"
+    source: str = "this test"
+
+    def obstacle(self, view):
+        return None
+
+    def invert(self, view, budget, seed):
+        clips = torch.linspace(0.1, 0.9, 4 * 3 * 16 * 16).view(1, 4, 3, 16, 16)
+        return Reconstruction(
+            attack=self.name, clips=clips, labels=view.knowledge.labels, outcome=Outcome.CONVERGED, objective=9.0
+        )
+
+
+def test_the_misfit_of_a_layer_is_that_of_its_own_gradient():
+    net = seeded(flat)
+    context = set_up(target_of(net), FederatedProtocol(), torch.device("cpu"), 0)
+    (probe,) = shipped_probes(SPEC, 1)
+    observed = observe_probes(context, (probe,))[0]
+    layer = context.target.layers[1]
+    effort = EqualEffort(preset=replace(PRESETS["fast"], attacks=(Ramp(),)), seconds=9.0, steps=60)
+    subject = Subject(context=context, probe=probe, gallery=Galleries(SPEC, (probe,))[probe.name])
+    made = recover(subject, layer.parameters, effort, Silent(), "alone")
+    clips = torch.linspace(0.1, 0.9, 4 * 3 * 16 * 16).view(1, 4, 3, 16, 16)
+    sent = dict(context.target.model.named_parameters())
+    own, theirs = (
+        torch.autograd.grad(
+            nn.functional.cross_entropy(context.target.model(x), torch.tensor(observed.labels)),
+            [sent[name] for name in layer.parameters],
+        )
+        for x in (clips, observed.clips)
+    )
+    off = sum(float((a - b).square().sum()) for a, b in zip(own, theirs, strict=True))
+    assert made.misfit == pytest.approx((off / sum(float(g.square().sum()) for g in theirs)) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "misfit", "short"), [(20.0, 0.2, True), (20.0, 0.02, False), (23.5, 0.2, False), (20.0, 0.031, True)]
+)
+def test_a_search_fell_short_where_it_left_what_its_layer_says_unused(psnr, misfit, short):
+    exposed = Exposure(psnr=26.0, ceiling=27.0, prior=14.0, sigma=0.03, cap=27.0, determined=0.9)
+    alone = SimpleNamespace(misfit=misfit, score=SimpleNamespace(psnr=psnr))
+    assert layer_attacks._fell_short(alone, exposed) == short
+    assert not layer_attacks._fell_short(alone, None)
+    assert ("longer searches" in layer_attacks._why([5.0] * 4, [0.5] * 4, int(short))) == short
 
 
 @pytest.mark.parametrize(
