@@ -33,9 +33,9 @@ from auditor.score import Grade
 
 # Reference seconds of exposure's analysis at most, and of each attack on each clip for a step of its searches.
 EXPOSURE, OF_STEP = 1.0, 0.02
-# Seconds of all changes for one of the attacks on the update as it is: attacks have 0.4 of them, and share these by
-# what a step costs, which is four times as much with four clips, and less where only the head is sent.
-_OF_THE_BASELINE = 6.5 / 0.4
+# Of all changes, for a step of one of the strongest attacks: these have 0.4 of it, and share it by what a step costs,
+# which is 6.5 times that of the update as it is: four times with four clips, and less where only the head is sent.
+_OF_CHANGES = 0.008 * 6.5 / 0.4
 
 
 def attacked(target: Target, options: ScanOptions, preset: Preset, *, changes: bool = False) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def attacked(target: Target, options: ScanOptions, preset: Preset, *, changes: b
     made: tuple[Variant, ...] = ()
     if changes:
         pace, rivals = seconds_per_step(context, observed[0]), strongest(findings)
-        seconds = len(rivals) * OF_STEP * preset.steps * _OF_THE_BASELINE
+        seconds = len(rivals) * preset.steps * _OF_CHANGES
         made = variants(context, probes, blind, variance, seconds, pace, Silent(), rivals, preset.steps)
     counted = [d.share for d in determined(context) for _ in d.layers]
     told = exposed.all if isinstance(exposed, Exposed) else None

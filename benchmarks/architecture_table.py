@@ -28,6 +28,7 @@ _GRADES = {"NOT_SHOWN": "not shown", "GIST": "gist", "RECOGNISABLE": "recognisab
 def write(
     made: Sequence[Line],
     layers: Sequence[Line],
+    orders: Sequence[Line],
     followed: Sequence[Line],
     cases: Sequence[Case],
     statistics: Sequence[Case],
@@ -41,6 +42,8 @@ def write(
         Cases: of two lines of one case, that of a whole audit stands.
     layers
         Single layers under attack.
+    orders
+        What the order of patches has to do with their pictures.
     followed
         Audits without the layers kept back.
     cases, statistics
@@ -67,6 +70,7 @@ def write(
         *_page(lines, followed, cases, by_case, rules, data["date"]),
         *_statistics(statistics, by_case),
         *_correlations(layers),
+        *_orders(orders),
         *_rules(rules),
     ]
     PAGE.write_text("\n".join(told), encoding="utf-8")
@@ -275,6 +279,23 @@ update of the picture that a search ended with is from what was sent, relative t
 |---|---|---|---|---|---|---|---|---|---|"""
     for held in _by_effort(layers):
         yield _correlation(held)
+    yield ""
+
+
+def _orders(orders: Sequence[Line]) -> Iterator[str]:
+    if not orders:
+        return
+    yield """A layer that sums over tokens tells them apart by their positions alone. *Shuffled* is the misfit of the
+true clip with its patches in another order: where it is small, one start may end at patches that lie in a wrong order.
+*In the best order* needs the truth, and says how much of the error the order is.
+
+| net | layer | shuffled | one start found | its misfit | patches that lie elsewhere | in the best order |
+|---|---|---|---|---|---|---|"""
+    for line in orders:
+        told = (
+            f"{line['shuffled']:.2g} | {line['psnr']:.1f} dB | {line['misfit']:.2g} | {line['moved']} of {line['of']}"
+        )
+        yield f"| {line['net']} | `{line['layer']}` | {told} | {line['ordered']:.1f} dB |"
     yield ""
 
 

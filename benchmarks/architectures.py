@@ -11,7 +11,8 @@ attacks
     Trained nets with one clip meet changes of the protocol too, as a what-if measures them; nets with BatchNorm also
     train with the statistics of the batch, which they keep or send.
 layers
-    Every layer of some nets alone (benchmarks/layers.py).
+    Every layer of some nets alone (benchmarks/layers.py), and of token nets what the order of patches has to do with it
+    (benchmarks/patch_orders.py).
 audits
     Whole audits of nets with one clip and fresh weights, which attack every layer alone and left out, look for layers
     to keep back and measure changes of the protocol; their lines stand for those of the attacks.
@@ -41,6 +42,7 @@ from architecture_cases import BATCHES, WEIGHTS, blind, options_of, target_of  #
 from architecture_nets import CLIP, NETS  # noqa: E402
 from architecture_table import write  # noqa: E402
 from layers import EFFORT, FEW, NAMED, lines  # noqa: E402
+from patch_orders import ORDERED, orders  # noqa: E402
 
 from auditor import __version__  # noqa: E402
 from auditor.attack import PRESETS, Preset  # noqa: E402
@@ -58,7 +60,7 @@ SECONDS = 60.0
 # Steps of a search where attacks are all there is, by weights and clips: a step of more clips costs as many times more.
 STEPS = {
     ("fresh", 1): 200, ("fresh", 2): 100, ("fresh", 4): 60,
-    ("trained", 1): 100, ("trained", 2): 60, ("trained", 4): 60,
+    ("trained", 1): 60, ("trained", 2): 60, ("trained", 4): 60,
 }  # fmt: skip
 # Of BatchNorm in train mode: the update alone, and with the running statistics that it changed.
 BATCHNORM: Mapping[str, Mapping[str, Any]] = {
@@ -251,6 +253,11 @@ def single_layers(kept: Catalogue, given: argparse.Namespace) -> None:
     for name in (one for one in NAMED if one in given.nets or one not in _names()):
         for made in lines(name, FEW.get(name, ()), 1, *EFFORT.get(name, EFFORT[""]), kept.of("layers")):
             kept.add(made, f"{made['layer']}: {made['psnr']} dB by {made['attack']}, {made['cpu']} s")
+    told = {(line["net"], line["layer"]) for line in kept.of("orders")}
+    for name, names in ORDERED.items():
+        due = [layer for layer in names if (name, layer) not in told]
+        for made in orders(name, due) if name in given.nets and due else ():
+            kept.add(made, f"{made['layer']}: {made['psnr']} dB, {made['ordered']} dB in the best order")
 
 
 def audit(kept: Catalogue, given: argparse.Namespace) -> None:
@@ -276,7 +283,7 @@ def confirm(kept: Catalogue, given: argparse.Namespace) -> None:
 def page(kept: Catalogue, given: argparse.Namespace) -> None:
     """Write page and data of all that was done."""
     write(
-        kept.of("attacks", "audits"), kept.of("layers"), kept.of("confirmations"),
+        kept.of("attacks", "audits"), kept.of("layers"), kept.of("orders"), kept.of("confirmations"),
         [*cases(_names(), WEIGHTS, BATCHES)], [*statistics(_names())], {name: _structure(name) for name in _names()},
     )  # fmt: skip
 

@@ -59,9 +59,11 @@ FEW: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 # Steps and restarts of a search, and modes of exposure, in the catalogue: 300 steps, as in a scan, are too few for the
-# order of layers. 120 are the least that prove anything.
+# order of layers. Learned positions that are small leave the order of patches to chance, so that one start is not
+# enough. 120 steps are the least that prove anything.
 EFFORT: Mapping[str, tuple[int, int, int]] = {
     "": (1500, 1, 1024),
+    "vivit-learned": (6000, 4, 1024),
     "frame-resnet": (600, 1, 512),
     "r3d_18": (120, 1, 128),
 }

@@ -111,7 +111,7 @@ def variants(
     prepared = [(p, _prepare(context, p, probes)) for p in plans]
     runnable = [x for _, x in prepared if not isinstance(x, Skipped)]
     paces = [seconds_per_step(b, o) for b, o in runnable]
-    steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(_MARGIN * sum(paces), 1e-9)))
+    steps = min(MOST_STEPS, most, int(_DESCENTS * clock.left / max(_MARGIN * sum(paces), 1e-9)))
     budgets = iter(_equal_steps(_RIVALS * seconds / max(1, len(rivals)), paces, most))
     each = {plan.name: next(budgets) for plan, start in prepared if not isinstance(start, Skipped)}
     tasks: list[Task] = []
