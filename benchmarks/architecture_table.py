@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from layers import PREDICTIONS, correlations
+from layers import PREDICTIONS, SHORT_DB, correlations, strongest
 
 from auditor.exposure.layers import OPTIMISER_NOISE
 from auditor.pipeline.layerwise.rank_correlation import LEAST_LAYERS
@@ -17,8 +17,8 @@ Line = Mapping[str, Any]
 Case = tuple[str, str, int, str]
 # A change that moves the best attack by less is not told from another seed.
 WORTH_DB = 1.0
-# A search that ends further below a prediction fell short of it: as in the calibration of exposure.
-SHORT_DB = 3.0
+# Predictions that lie closer are the same.
+TIED_DB = 0.05
 # Beyond the error of rounding pixels to 8 bits two pictures do not differ.
 MOST_DB = 58.9
 _ENDS = {"inf": MOST_DB, "-inf": -MOST_DB}
@@ -277,8 +277,8 @@ update of the picture that a search ended with is from what was sent, relative t
 
 | net | layers | steps | shown | determined | numbers | exposed | gradient | tau | what keeps it low |
 |---|---|---|---|---|---|---|---|---|---|"""
-    for held in _by_effort(layers):
-        yield _correlation(held)
+    for steps, held in _by_effort(layers):
+        yield _correlation(steps, held)
     yield ""
 
 
@@ -299,19 +299,23 @@ true clip with its patches in another order: where it is small, one start may en
     yield ""
 
 
-def _by_effort(layers: Sequence[Line]) -> Iterator[Sequence[Line]]:
-    groups: dict[tuple[str, int, int], list[Line]] = {}
+def _by_effort(layers: Sequence[Line]) -> Iterator[tuple[str, Sequence[Line]]]:
+    """Yield the lines of every net and effort with its name, and of every layer the strongest where there are more."""
+    nets: dict[str, dict[str, list[Line]]] = {}
     for line in layers:
-        groups.setdefault((line["net"], line["steps"], line["restarts"]), []).append(line)
-    yield from (groups[one] for one in sorted(groups, key=lambda one: ([*groups].index(one), one)))
+        steps = f"{line['steps']:,}" + (f", {line['restarts']} starts" if line["restarts"] > 1 else "")
+        nets.setdefault(line["net"], {}).setdefault(steps, []).append(line)
+    for efforts in nets.values():
+        yield from efforts.items()
+        if len(efforts) > 1:
+            yield "the stronger", strongest([line for held in efforts.values() for line in held])
 
 
-def _correlation(held: Sequence[Line]) -> str:
+def _correlation(steps: str, held: Sequence[Line]) -> str:
     found, tau = correlations(held), correlations(held, "kendall")["exposed"]
     told = ["—" if rho is None else f"{rho:.2f}" for rho in (*(found[one] for one in PREDICTIONS), tau)]
     shown = sum((line["gain"] or 0.0) >= WORTH_DB for line in held)
     ordered = max((found[one] for one in ("determined", "numbers", "exposed") if found[one] is not None), default=-1.0)
-    steps = f"{held[0]['steps']}" if held[0]["restarts"] == 1 else f"{held[0]['steps']}, {held[0]['restarts']} starts"
     why = "" if ordered >= 0.8 else _why_low(held, shown)
     return f"| {held[0]['net']} | {len(held)} | {steps} | {shown} | {' | '.join(told)} | {why} |"
 
@@ -335,6 +339,12 @@ def _why_low(held: Sequence[Line], shown: int) -> str:
         reasons.append(
             f"{len(below) - stuck} ended {SHORT_DB:.0f} dB or more below what is exposed, with a misfit below it: at "
             "pictures of nearly the same gradient"
+        )
+    like = max((line["exposed"] for line in known), default=0.0) - TIED_DB
+    alike = sum(line["exposed"] >= like for line in known)
+    if len(known) >= LEAST_LAYERS and alike >= len(known) - 1:
+        reasons.append(
+            f"{alike} of {len(known)} expose the same within {TIED_DB:g} dB: {held[0]['modes']} modes are too few"
         )
     above = sum(line["psnr"] > line["exposed"] + SHORT_DB for line in known)
     if above:

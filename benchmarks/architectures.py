@@ -41,7 +41,7 @@ from architecture_attacks import attacked  # noqa: E402
 from architecture_cases import BATCHES, WEIGHTS, blind, options_of, target_of  # noqa: E402
 from architecture_nets import CLIP, NETS  # noqa: E402
 from architecture_table import write  # noqa: E402
-from layers import EFFORT, FEW, NAMED, lines  # noqa: E402
+from layers import AGAIN, EFFORT, FEW, NAMED, fell_short, lines  # noqa: E402
 from patch_orders import ORDERED, orders  # noqa: E402
 
 from auditor import __version__  # noqa: E402
@@ -251,13 +251,22 @@ def attack(kept: Catalogue, given: argparse.Namespace) -> None:
 def single_layers(kept: Catalogue, given: argparse.Namespace) -> None:
     """Attack the layers of some nets one by one."""
     for name in (one for one in NAMED if one in given.nets or one not in _names()):
-        for made in lines(name, FEW.get(name, ()), 1, *EFFORT.get(name, EFFORT[""]), kept.of("layers")):
-            kept.add(made, f"{made['layer']}: {made['psnr']} dB by {made['attack']}, {made['cpu']} s")
+        steps, restarts, modes = EFFORT.get(name, EFFORT[""])
+        _alone(kept, name, FEW.get(name, ()), steps, restarts, modes)
+        first = [line for line in kept.of("layers") if line["net"] == name and line["steps"] == steps]
+        short = fell_short(first) if name not in EFFORT else []
+        if short:
+            _alone(kept, name, short, *AGAIN, modes)
     told = {(line["net"], line["layer"]) for line in kept.of("orders")}
     for name, names in ORDERED.items():
         due = [layer for layer in names if (name, layer) not in told]
         for made in orders(name, due) if name in given.nets and due else ():
             kept.add(made, f"{made['layer']}: {made['psnr']} dB, {made['ordered']} dB in the best order")
+
+
+def _alone(kept: Catalogue, name: str, wanted: Sequence[str], steps: int, restarts: int, modes: int) -> None:
+    for made in lines(name, wanted, 1, steps, restarts, modes, kept.of("layers")):
+        kept.add(made, f"{made['layer']}: {made['psnr']} dB by {made['attack']}, {made['cpu']} s")
 
 
 def audit(kept: Catalogue, given: argparse.Namespace) -> None:

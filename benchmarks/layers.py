@@ -59,14 +59,15 @@ FEW: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 # Steps and restarts of a search, and modes of exposure, in the catalogue: 300 steps, as in a scan, are too few for the
-# order of layers. Learned positions that are small leave the order of patches to chance, so that one start is not
-# enough. 120 steps are the least that prove anything.
+# order of layers. 120 steps are the least that prove anything.
 EFFORT: Mapping[str, tuple[int, int, int]] = {
     "": (1500, 1, 1024),
-    "vivit-learned": (6000, 4, 1024),
-    "frame-resnet": (600, 1, 512),
-    "r3d_18": (120, 1, 128),
+    "frame-resnet": (300, 1, 512),
+    "r3d_18": (120, 1, 64),
 }
+# Of a second search where the first ended as far below what is exposed: small learned positions leave the order of
+# patches to chance, so that one start is not enough.
+AGAIN, SHORT_DB = (6000, 4), 3.0
 # Reference seconds of an attack at most: steps end it before.
 _SECONDS = 600.0
 PREDICTIONS = ("determined", "numbers", "exposed", "gradient")
@@ -114,6 +115,22 @@ def lines(
                 "gradient": gradient_size(layer, observed.update.gradients), **_made(made[0]),
                 "work": round(work, 1), "cpu": round(time.process_time() - begun, 1),
             }  # fmt: skip
+
+
+def fell_short(held: Sequence[Line]) -> list[str]:
+    """Return the layers whose search ended well below what they expose."""
+    known = [line for line in held if line["exposed"] is not None and line["psnr"] is not None]
+    return [line["layer"] for line in known if line["psnr"] <= line["exposed"] - SHORT_DB]
+
+
+def strongest(held: Sequence[Line]) -> list[Line]:
+    """Return of every layer the line of the search that gave most."""
+    best: dict[str, Line] = {}
+    for line in held:
+        before = best.get(line["layer"])
+        if before is None or (line["gain"] or 0.0) > (before["gain"] or 0.0):
+            best[line["layer"]] = line
+    return [*best.values()]
 
 
 def preset(restarts: int) -> Preset:

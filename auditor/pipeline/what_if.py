@@ -145,9 +145,14 @@ def variants(
 
 
 def _equal_steps(seconds: float, paces: Sequence[float], most: int) -> list[Budget]:
-    """Divide the work of one attack so that every variant holds as many steps: one of four clips takes four times."""
-    steps = max(1, min(most, int(seconds / max(_MARGIN * sum(paces), 1e-9))))
-    return [Budget(seconds=seconds * pace / sum(paces), steps=steps) for pace in paces]
+    """Divide the work of one attack so that every variant holds as many steps: one of four clips takes four times.
+
+    None has less than the audited protocol, whose pace is the first: what an attack solves before it searches costs as
+    much where a step costs less.
+    """
+    parts = [max(pace, *paces[:1]) for pace in paces]
+    steps = max(1, min(most, int(seconds / max(_MARGIN * sum(parts), 1e-9))))
+    return [Budget(seconds=seconds * part / sum(parts), steps=steps) for part in parts]
 
 
 def strongest(findings: Sequence[Finding]) -> tuple[Attack, ...]:

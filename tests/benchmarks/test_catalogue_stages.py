@@ -59,7 +59,7 @@ def test_batchnorm_meets_the_statistics_of_the_batch_only_where_a_net_has_it(ben
 def layer(exposed, psnr, misfit=0.001, blind=16.0):
     gain = None if psnr is None else psnr - blind
     told = {"determined": 1.0, "numbers": 1.0, "exposed": exposed, "gradient": 1.0, "psnr": psnr, "gain": gain}
-    return {"net": "a", "steps": 300, "restarts": 1, "modes": 256, "misfit": misfit, **told}
+    return {"net": "a", "layer": f"{exposed}", "steps": 300, "restarts": 1, "modes": 256, "misfit": misfit, **told}
 
 
 def test_orders_are_compared_by_ranks_and_by_pairs(benchmarks):
@@ -77,15 +77,28 @@ def test_orders_are_compared_by_ranks_and_by_pairs(benchmarks):
 def test_the_page_says_what_keeps_a_correlation_low(benchmarks):
     table = benchmarks("architecture_table")
     stuck = [layer(30.0, 17.0, 0.2), layer(20.0, 18.0), layer(18.0, 19.0), layer(17.0, 20.0)]
-    (row,) = [table._correlation(held) for held in table._by_effort(stuck)]
+    (row,) = [table._correlation(*held) for held in table._by_effort(stuck)]
     assert row.startswith("| a | 4 | 300 | 4 | — | — | -1.00 | — | -1.00 |")
     assert "1 searches ended" not in row
     assert "1 search ended" in row
     assert "misfit above 0.03" in row
     other = [layer(30.0, 17.0), *stuck[1:]]
-    assert "misfit below it" in table._correlation(other)
+    assert "misfit below it" in table._correlation("300", other)
     good = [layer(20.0, 18.0), layer(22.0, 19.0), layer(24.0, 20.0), layer(26.0, 22.0)]
-    assert table._correlation(good).endswith("| 1.00 | — | 1.00 |  |")
+    assert table._correlation("300", good).endswith("| 1.00 | — | 1.00 |  |")
+    tied = [layer(20.0, 18.0), layer(20.01, 17.0), layer(20.02, 16.5), layer(20.03, 16.2)]
+    assert "4 of 4 expose the same within 0.05 dB" in table._correlation("300", tied)
+
+
+def test_of_several_searches_on_a_layer_the_one_that_gave_most_stands(benchmarks):
+    layers, table = benchmarks("layers"), benchmarks("architecture_table")
+    once = [layer(30.0, 17.0), layer(20.0, 18.0), layer(19.0, 17.5), layer(17.0, 16.5)]
+    again = [{**once[0], "steps": 6000, "restarts": 4, "psnr": 29.0, "gain": 13.0}]
+    assert layers.fell_short([*once, layer(21.0, None)]) == ["30.0"]
+    groups = dict(table._by_effort([*once, *again]))
+    assert [*groups] == ["300", "6,000, 4 starts", "the stronger"]
+    assert [line["psnr"] for line in groups["the stronger"]] == [29.0, 18.0, 17.5, 16.5]
+    assert layers.correlations(groups["the stronger"])["exposed"] == pytest.approx(1.0)
 
 
 def test_patches_are_put_where_they_lie_nearest(benchmarks):
