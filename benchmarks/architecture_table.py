@@ -30,6 +30,7 @@ def write(
     layers: Sequence[Line],
     orders: Sequence[Line],
     followed: Sequence[Line],
+    before: Sequence[Line],
     cases: Sequence[Case],
     statistics: Sequence[Case],
     structures: Mapping[str, Mapping[str, Any]],
@@ -46,6 +47,8 @@ def write(
         What the order of patches has to do with their pictures.
     followed
         Audits without the layers kept back.
+    before
+        Rules as an earlier page counted them, whose lines are lost: they stand where they rest on more nets.
     cases, statistics
         What is to be run, and that of BatchNorm in train mode.
     structures
@@ -55,6 +58,9 @@ def write(
     lines = [line for line in by_case.values() if line["batchnorm"] == "eval"]
     followed = [_finite(line) for line in followed]
     rules = {name: rule(lines, name) for name in ("batch 4", "head only", "BatchNorm train")}
+    for old in before:
+        if old["compared"] > rules[old["name"]]["compared"]:
+            rules[old["name"]] = {one: old[one] for one in rules[old["name"]]}
     rules["keep back"] = kept_back(lines, followed)
     data = {
         "schema": "fl-audit/architectures/1",
@@ -145,12 +151,14 @@ def _page(
     done = sum(case in by_case for case in cases)
     audits = [line for line in lines if line["audit"]]
     others = [line["work"] for line in lines if not line["audit"]]
+    taken = sum(line.get("from_page", False) for line in lines)
     yield f"""# What updates of video networks give away, by architecture
 
 `python benchmarks/architectures.py` measures small nets of every family on clips of 8x16x16, one case a line of
 `benchmarks/architectures.jsonl`, goes on where it stopped, and makes this page of all lines. Last case of {date};
 {done} of {len(cases)} cases were run. One seed, fresh weights unless told, BatchNorm in eval mode with the statistics
-of shipped clips unless told.
+of shipped clips unless told. {taken} cases are taken over from an earlier page of that day, without their single
+layers and changes of the protocol.
 
 *Work* is in reference seconds. {len(audits)} cases are whole audits of two real clips and a canary (`audit`, preset
 `fast`, with single layers and changes of the protocol). The others are the same attacks on one real clip with at most
@@ -271,7 +279,9 @@ def _correlations(layers: Sequence[Line]) -> Iterator[str]:
 
 Every layer was attacked alone. Spearman's rank correlation over the layers of a net (equal values share their ranks)
 with the dB over a blind guess that each gave; a failed attack counts as 0. *Numbers* are those of the layer's input
-that its equations fix, for each pixel value; *tau* is Kendall's tau-b of what is exposed. *Misfit* is how far the
+that its equations fix, for each pixel value; these and *determined* are over the layers that have equations, which
+tables of positions, norms and recurrent layers lack. *The stronger* takes of every layer the search that gave most;
+*tau* is Kendall's tau-b of what is exposed. *Misfit* is how far the
 update of the picture that a search ended with is from what was sent, relative to it: exposure supposes
 {OPTIMISER_NOISE:g}, and what ends above did not use all that the layer says.
 
@@ -316,7 +326,7 @@ def _correlation(steps: str, held: Sequence[Line]) -> str:
     told = ["—" if rho is None else f"{rho:.2f}" for rho in (*(found[one] for one in PREDICTIONS), tau)]
     shown = sum((line["gain"] or 0.0) >= WORTH_DB for line in held)
     ordered = max((found[one] for one in ("determined", "numbers", "exposed") if found[one] is not None), default=-1.0)
-    why = "" if ordered >= 0.8 else _why_low(held, shown)
+    why = "" if round(ordered, 2) >= 0.8 else _why_low(held, shown)
     return f"| {held[0]['net']} | {len(held)} | {steps} | {shown} | {' | '.join(told)} | {why} |"
 
 

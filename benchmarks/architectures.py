@@ -292,7 +292,7 @@ def confirm(kept: Catalogue, given: argparse.Namespace) -> None:
 def page(kept: Catalogue, given: argparse.Namespace) -> None:
     """Write page and data of all that was done."""
     write(
-        kept.of("attacks", "audits"), kept.of("layers"), kept.of("orders"), kept.of("confirmations"),
+        kept.of("attacks", "audits"), kept.of("layers"), kept.of("orders"), kept.of("confirmations"), kept.of("rules"),
         [*cases(_names(), WEIGHTS, BATCHES)], [*statistics(_names())], {name: _structure(name) for name in _names()},
     )  # fmt: skip
 

@@ -74,10 +74,10 @@ def test_a_search_that_was_cut_shorter_than_on_the_audited_protocol_compares_wit
 
 def test_work_is_shared_so_that_every_variant_holds_as_many_steps():
     paces = [0.01, 0.04, 0.005]
-    made = what_if._equal_steps(6.0, paces, 300)
+    made = what_if._equal_steps(6.03, paces, 300)
     # One that costs half a step has as much as the audited protocol, which is the first.
-    assert [one.seconds for one in made] == pytest.approx([1.0, 4.0, 1.0])
-    assert {one.steps for one in made} == {80}  # 6 / (1.25 * 0.06)
+    assert [one.seconds for one in made] == pytest.approx([1.005, 4.02, 1.005])
+    assert {one.steps for one in made} == {80}  # 6.03 / (1.25 * 0.06)
     assert all(one.steps * pace <= one.seconds for one, pace in zip(made, paces, strict=True))
     assert what_if._equal_steps(1e6, paces, 300)[1].steps == 300
     assert what_if._equal_steps(5.5, [], 300) == []
