@@ -102,11 +102,17 @@ def rule(lines: Sequence[Line], name: str) -> dict[str, Any]:
     changes = [
         variant["delta_gain"]
         for line in lines
-        for variant in line["what_if"]
+        for variant in (line["what_if"] if _gave(line) else ())
         if variant["name"] == name and not variant["not_compared"] and variant["delta_gain"] is not None
     ]
     tried = sum(any(v["name"] == name and not v["skipped"] for v in line["what_if"]) for line in lines)
     return _evidence(tried, changes)
+
+
+def _gave(line: Line) -> bool:
+    """Tell whether the update as it is gave anything that a change could lower."""
+    base = next((variant for variant in line["what_if"] if variant["name"] == "as audited"), None)
+    return base is None or base["gain"] is None or base["gain"] >= WORTH_DB
 
 
 def kept_back(lines: Sequence[Line], followed: Sequence[Line]) -> dict[str, Any]:
@@ -365,9 +371,9 @@ def _why_low(held: Sequence[Line], shown: int) -> str:
 def _rules(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield f"""## Rules, and on how many nets they held
 
-*Compared* counts the nets on which the audit's strongest attacks met the change as they met the audited protocol; only
-there a difference says something. *Lower* and *higher* are by {WORTH_DB:.0f} dB or more. Reports cite this table beside
-what they recommend.
+*Compared* counts the nets on which attacks gave {WORTH_DB:.0f} dB or more over a guess, and the strongest of them met
+the change as they met the audited protocol; only there a difference says something. *Lower* and *higher* are by
+{WORTH_DB:.0f} dB or more. Reports cite this table beside what they recommend, and nothing where none is compared.
 
 | change | tried | compared | lower | higher | median |
 |---|---|---|---|---|---|"""

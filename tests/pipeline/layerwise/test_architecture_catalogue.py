@@ -40,6 +40,12 @@ def test_a_rule_counts_only_where_the_strongest_attacks_met_the_change(benchmark
         line("e", ("batch 4", None, "")),
     ]
     assert rule(lines, "batch 4") == {"tried": 4, "compared": 3, "lower": 1, "higher": 1, "median": -0.5}
+    # What gave nothing as it is cannot be lowered.
+    dull = {"name": "as audited", "gain": 0.4, "delta_gain": None, "not_compared": "", "skipped": False}
+    lines[0]["what_if"].append(dull)
+    assert rule(lines, "batch 4") == {"tried": 4, "compared": 2, "lower": 0, "higher": 1, "median": 1.2}
+    dull["gain"] = 1.1
+    assert rule(lines, "batch 4")["lower"] == 1
     assert rule(lines, "head only")["median"] is None
 
 
