@@ -184,7 +184,7 @@ def _bracketed(operator: Sensitivity, start: Tensor, most: int, told: Callable[[
     for found in lanczos(repeated(operator), start):
         told(1)
         low, high = found.bracket(1.0)
-        if len(found.diagonal) == most or 10.0 * math.log10(high / low) <= CLOSED_DB:
+        if len(found.diagonal) == most or high <= low * 10.0 ** (CLOSED_DB / 10.0):
             break
     told(most - len(found.diagonal))
     return found
