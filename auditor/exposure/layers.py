@@ -17,8 +17,9 @@ from auditor.solvers.lanczos import Tridiagonal, lanczos
 OPTIMISER_NOISE = 3e-2
 # float32 keeps 24 bits; sums inside a gradient lose a few.
 ROUNDING = 1e-6
-# Products with the Jacobian and its transpose: the brackets of eight small nets were 0.02 to 5.4 dB wide after 64, and
-# 64 are the work of the 128 modes of before. With fewer than 4 the lower side is little above no update at all.
+# Products with the Jacobian and its transpose: after 64 the brackets of four small nets were 0.0 to 5.3 dB wide at
+# 8x16x16, and of two at 8x32x32 about 5 and 10 dB. One is the work of two modes of before, which measured up to 256.
+# With fewer than 4 the lower side is little above no update at all.
 MOST_PRODUCTS, LEAST_PRODUCTS = 64, 4
 # Layers share four times as many among them: a product of one took 0.23 to 0.26 of the work of one of all (convolutions
 # with a flattened head, and a transformer of 17 layers, both at 8x32x32).
