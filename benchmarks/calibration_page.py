@@ -33,7 +33,8 @@ def why(line: Line) -> str:
         return ""
     if line["predicted"] < line["reached"] <= line["at_most"] + NEAR_DB:
         return f"{line['products']} products tell it from {line['predicted']:.1f} to {line['at_most']:.1f} dB"
-    if abs(line["of_this_clip"] - line["reached"]) <= NEAR_DB:
+    # In leading modes it may end below what was reached, and then says nothing.
+    if 0.0 <= line["of_this_clip"] - line["reached"] <= NEAR_DB:
         return f"this clip is not like the mean of clips: {line['of_this_clip']:.1f} dB by the same analysis of it"
     if line["net"] in _WITHOUT_ORDER:
         return "its tokens fit in any order, which slopes at the clip do not show"
