@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auditor.errors import AuditError
 from auditor.exposure.jacobian import JacobianProducts, Seen
-from auditor.exposure.sensitivity import Prior, Sensitivity
+from auditor.exposure.sensitivity import ModePrior, Sensitivity
 from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, counting, repeated, work_of
 from auditor.solvers.lanczos import Tridiagonal, lanczos
 
@@ -96,7 +96,7 @@ def expose(
     """
     clock = Clock(seconds)
     try:
-        jacobian, prior = JacobianProducts(client, clips, labels, seen), Prior(clips, pixel_variance)
+        jacobian, prior = JacobianProducts(client, clips, labels, seen), ModePrior(clips, pixel_variance)
         start = prior.signs()
         groups = {layer.index: [n for n in layer.parameters if n in jacobian.norms] for layer in layers}
         noise = {
@@ -209,7 +209,7 @@ def _rounding(weights: Sequence[Tensor]) -> float:
     return torch.finfo(torch.float32).eps ** 2 / 12.0 * square / max(1, entries)
 
 
-def _exposure(found: Tridiagonal, noise: Sequence[Noise], sigma: float, prior: Prior) -> Exposure:
+def _exposure(found: Tridiagonal, noise: Sequence[Noise], sigma: float, prior: ModePrior) -> Exposure:
     pixels = prior.pixels * prior.shape[0]
     least, most = found.bracket(1.0)
     # At rounding every entry is known better, and by no less than the entry that gains least.

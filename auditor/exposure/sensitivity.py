@@ -13,7 +13,7 @@ from auditor.prior.spectrum import Spectrum
 from auditor.records import Clips
 
 
-class Prior:
+class ModePrior:
     """The `Spectrum` of natural clips in all space-time cosine modes, with `pixel_variance` a pixel on average."""
 
     def __init__(self, clips: Clips, pixel_variance: float) -> None:
@@ -49,7 +49,7 @@ class Sensitivity:
     parameter.
     """
 
-    def __init__(self, products: JacobianProducts, prior: Prior, weights: Mapping[str, float]) -> None:
+    def __init__(self, products: JacobianProducts, prior: ModePrior, weights: Mapping[str, float]) -> None:
         self._products = products
         self._prior = prior
         self._weights = weights

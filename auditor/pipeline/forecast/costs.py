@@ -11,7 +11,7 @@ from auditor.attack import Attack
 from auditor.enhance import DatLight
 from auditor.exposure import JacobianProducts
 from auditor.exposure.layers import SHARE_OF_A_LAYER, products_for
-from auditor.exposure.sensitivity import Prior, Sensitivity
+from auditor.exposure.sensitivity import ModePrior, Sensitivity
 from auditor.pipeline.context import Context, Observed
 from auditor.records import Budget, Clip, work_of
 
@@ -54,7 +54,7 @@ def exposure(context: Context, observed: Observed, share: float) -> float:
     labels = context.client.targets(observed.labels)
     made: list[JacobianProducts] = []
     setting_up = work_of(lambda: made.append(JacobianProducts(context.client, observed.clips, labels)))
-    prior = Prior(observed.clips, 1.0)
+    prior = ModePrior(observed.clips, 1.0)
     whole = Sensitivity(made[0], prior, dict.fromkeys(made[0].names, 1.0))
     product = work_of(lambda: whole(prior.signs()))
     layers = sum(bool(frozenset(layer.parameters) & frozenset(made[0].names)) for layer in context.target.layers)
