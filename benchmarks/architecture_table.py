@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from architecture_nets import CLIP
 from layers import PREDICTIONS, SHORT_DB, correlations, strongest
 
 from auditor.exposure.layers import OPTIMISER_NOISE
@@ -172,8 +174,8 @@ as many steps a search as stand behind the seconds ({median(others) if others el
 the clip meets a second one as its null control. No positive controls, single layers or enhancement run there, and there
 is no verdict. **A longer search may find more: what is low here is not protected.**
 
-*Determined* counts layers whose input their equations fix; *exposed* is the dB that linear analysis predicts, in as
-many modes as its share of the work holds; *alone* the best dB that any layer's gradient gave by itself, and which;
+*Determined* counts layers whose input their equations fix; *exposed* is the dB that linear analysis predicts at
+least; *alone* the best dB that any layer's gradient gave by itself, and which;
 *depth* counts inner values that a recursion read off exactly; *best* is the best picture of the whole update, of which
 *blind* is what the best guess without it gives.
 """
@@ -295,7 +297,9 @@ update of the picture that a search ended with is from what was sent, relative t
 |---|---|---|---|---|---|---|---|---|---|"""
     for steps, held in _by_effort(layers):
         yield _correlation(steps, held)
-    yield ""
+    few = sorted({line["modes"] for line in layers if line["modes"] < prod(CLIP)})
+    told = " and ".join(f"{modes:,}" for modes in few)
+    yield f"\nExposure was measured in the {told} leading modes of a clip here, not in all.\n" if few else ""
 
 
 def _orders(orders: Sequence[Line]) -> Iterator[str]:
@@ -359,12 +363,10 @@ def _why_low(held: Sequence[Line], shown: int) -> str:
     like = max((line["exposed"] for line in known), default=0.0) - TIED_DB
     alike = sum(line["exposed"] >= like for line in known)
     if len(known) >= LEAST_LAYERS and alike >= len(known) - 1:
-        reasons.append(
-            f"{alike} of {len(known)} expose the same within {TIED_DB:g} dB: {held[0]['modes']} modes are too few"
-        )
+        reasons.append(f"{alike} of {len(known)} expose the same within {TIED_DB:g} dB")
     above = sum(line["psnr"] > line["exposed"] + SHORT_DB for line in known)
     if above:
-        reasons.append(f"{above} gave {SHORT_DB:.0f} dB or more beyond what {held[0]['modes']} modes can show")
+        reasons.append(f"{above} gave {SHORT_DB:.0f} dB or more above what is exposed")
     return "; ".join(reasons)
 
 

@@ -251,12 +251,12 @@ def attack(kept: Catalogue, given: argparse.Namespace) -> None:
 def single_layers(kept: Catalogue, given: argparse.Namespace) -> None:
     """Attack the layers of some nets one by one."""
     for name in (one for one in NAMED if one in given.nets or one not in _names()):
-        steps, restarts, modes = EFFORT.get(name, EFFORT[""])
-        _alone(kept, name, FEW.get(name, ()), steps, restarts, modes)
+        steps, restarts = EFFORT.get(name, EFFORT[""])
+        _alone(kept, name, FEW.get(name, ()), steps, restarts)
         first = [line for line in kept.of("layers") if line["net"] == name and line["steps"] == steps]
         short = fell_short(first) if name not in EFFORT else []
         if short:
-            _alone(kept, name, short, *AGAIN, modes)
+            _alone(kept, name, short, *AGAIN)
     told = {(line["net"], line["layer"]) for line in kept.of("orders")}
     for name, names in ORDERED.items():
         due = [layer for layer in names if (name, layer) not in told]
@@ -264,8 +264,8 @@ def single_layers(kept: Catalogue, given: argparse.Namespace) -> None:
             kept.add(made, f"{made['layer']}: {made['psnr']} dB, {made['ordered']} dB in the best order")
 
 
-def _alone(kept: Catalogue, name: str, wanted: Sequence[str], steps: int, restarts: int, modes: int) -> None:
-    for made in lines(name, wanted, 1, steps, restarts, modes, kept.of("layers")):
+def _alone(kept: Catalogue, name: str, wanted: Sequence[str], steps: int, restarts: int) -> None:
+    for made in lines(name, wanted, 1, steps, restarts, kept.of("layers")):
         kept.add(made, f"{made['layer']}: {made['psnr']} dB by {made['attack']}, {made['cpu']} s")
 
 

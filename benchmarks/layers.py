@@ -1,7 +1,7 @@
 """Rank correlation of what is known of layers without an attack with the best attack on each layer alone.
 
 Usage: python benchmarks/layers.py [--nets NAME ...] [--layers NAME ...] [--clips 1] [--steps N] [--restarts N]
-           [--modes N] [--out FILE]
+           [--out FILE]
        python benchmarks/layers.py --table [--out FILE]
 
 Determined (equations over unknowns), exposed (a linear attacker with a prior) and the size of the gradient put layers
@@ -58,13 +58,9 @@ FEW: Mapping[str, Sequence[str]] = {
         "layer2.0.downsample.0",
     ),
 }  # fmt: skip
-# Steps and restarts of a search, and modes of exposure, in the catalogue: 300 steps, as in a scan, are too few for the
+# Steps and restarts of a search in the catalogue: 300 steps, as in a scan, are too few for the
 # order of layers. 120 steps are the least that prove anything.
-EFFORT: Mapping[str, tuple[int, int, int]] = {
-    "": (1500, 1, 1024),
-    "frame-resnet": (300, 1, 512),
-    "r3d_18": (120, 1, 64),
-}
+EFFORT: Mapping[str, tuple[int, int]] = {"": (1500, 1), "frame-resnet": (300, 1), "r3d_18": (120, 1)}
 # Of a second search where the first ended as far below what is exposed: small learned positions leave the order of
 # patches to chance, so that one start is not enough.
 AGAIN, SHORT_DB = (6000, 4), 3.0
@@ -74,7 +70,7 @@ PREDICTIONS = ("determined", "numbers", "exposed", "gradient")
 
 
 def lines(
-    name: str, wanted: Sequence[str], clips: int, steps: int, restarts: int, modes: int, done: Sequence[Line]
+    name: str, wanted: Sequence[str], clips: int, steps: int, restarts: int, done: Sequence[Line]
 ) -> Iterator[dict[str, Any]]:
     """Attack the layers of a net that are wanted (all, if none) and are not in `done`, and yield a line for each."""
     options = options_of(name, "fresh")
@@ -96,10 +92,7 @@ def lines(
         if not due:
             continue
         observed = observe_probes(context, (probe,))[0]
-        same = [line for line in done if (line["net"], line["clip"], line["modes"]) == (name, probe.name, modes)]
-        told = {line["layer"]: line["exposed"] for line in same}
-        if not {layer.name for layer in due} <= set(told):
-            told = _exposed(name, context, observed, modes, pixel_variance(galleries[probe.name]))
+        told, modes = _exposed(name, context, observed, pixel_variance(galleries[probe.name]))
         for layer in due:
             begun = time.process_time()
             own = [n for n in context.protocol.sent if n in layer.parameters]
@@ -147,18 +140,16 @@ def key(line: Line) -> tuple[str, str, str, int, int]:
     return line["net"], line["clip"], line["layer"], line["steps"], line["restarts"]
 
 
-def _exposed(name: str, context: Context, observed: Observed, modes: int, variance: float) -> dict[str, float]:
-    """Return the dB that each layer exposes, and print it."""
+def _exposed(name: str, context: Context, observed: Observed, variance: float) -> tuple[dict[str, float], int]:
+    """Return the dB that each layer exposes, which is printed, and the modes that were measured."""
     layers = {layer.index: layer.name for layer in context.target.layers}
     labels = context.client.targets(observed.labels)
-    made = expose(
-        context.client_of(observed.probe), observed.clips, labels, context.target.layers, variance, 1e5, counts=(modes,)
-    )
+    made = expose(context.client_of(observed.probe), observed.clips, labels, context.target.layers, variance, _SECONDS)
     if not isinstance(made, Exposed):
         sys.exit(made.reason)
     told = {layers[index]: round(one.psnr, 4) for index, one in made.layers.items()}
-    print(f"{name}, {observed.probe.name}: {made.modes} modes in {made.seconds:.0f} s of work: {told}", flush=True)
-    return told
+    print(f"{name}, {observed.probe.name}: {made.products} products, {made.seconds:.0f} s of work: {told}", flush=True)
+    return told, made.modes
 
 
 def _numbers(layer: Layer, share: float | None, context: Context) -> float | None:
@@ -216,7 +207,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--restarts", type=int)
-    parser.add_argument("--modes", type=int)
     parser.add_argument("--out", type=Path, default=Path("layers.jsonl"), metavar="FILE")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
@@ -224,8 +214,8 @@ def main() -> None:
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     for net in () if given.table else given.nets:
         wanted = given.layers or FEW.get(net, ())
-        steps, restarts, modes = EFFORT.get(net, EFFORT[""])
-        effort = (given.steps or steps, given.restarts or restarts, given.modes or modes)
+        steps, restarts = EFFORT.get(net, EFFORT[""])
+        effort = (given.steps or steps, given.restarts or restarts)
         for line in lines(net, wanted, given.clips, *effort, done):
             with given.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
