@@ -35,7 +35,7 @@ from auditor.pipeline.findings import (
     seconds_to_score,
 )
 from auditor.pipeline.identity import recognised
-from auditor.pipeline.layerwise.study_layers import LayerStudy, study_layers
+from auditor.pipeline.layerwise.study_layers import LayerStudy, single_layers_skipped, study_layers
 from auditor.pipeline.malicious import malicious_ahead, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.planted.manipulation import MaliciousServer
@@ -229,7 +229,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
                 *([smaller] if isinstance(smaller, Skipped) else []),
-                *([single] if isinstance(single, Skipped) else []),
+                *single_layers_skipped(single),
                 *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,

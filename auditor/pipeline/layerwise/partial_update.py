@@ -29,13 +29,15 @@ class Subject:
 class EqualEffort:
     """What every part is attacked with, so that parts compare; `seconds` of work and `steps` are those of a search.
 
-    `own` are the seconds of attacks by name that have others.
+    `own` are the seconds of attacks by name that have others. The searches that apply to a part share out `together`
+    seconds where that is more: fewer of them apply to a part than to the whole update, and each then has longer.
     """
 
     preset: Preset
     seconds: float
     steps: int
     own: Mapping[str, float] = field(default_factory=dict)
+    together: float = 0.0
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -68,7 +70,7 @@ def recover(
             target.sha256, target.input, target.classes, parameters_digest(target.model), client.configuration,
             tuple(names), subject.probe.name, subject.probe.clip, subject.gallery, subject.context.seed,
             effort.attacks, rounded(effort.seconds), effort.steps, {n: rounded(s) for n, s in effort.own.items()},
-            title,
+            rounded(effort.together), title,
         )  # fmt: skip
 
     try:
@@ -117,10 +119,18 @@ def _battery(context: Context, observed: Observed, effort: EqualEffort) -> list[
     idle = {one.what for one in planned if isinstance(one, Skipped)}
     view = view_of(context, observed)
     applying = [a for a in effort.attacks if a.name not in idle and obstacle(a, view) is None]
-    fitting = [a for a in applying if a.name not in deep or deep[a.name].first <= effort.seconds]
-    return sorted(
-        ((a, effort.own.get(a.name, effort.seconds)) for a in fitting), key=lambda one: not one[0].closed_form
-    )
+    fitting = [
+        a
+        for a in applying
+        if a.name not in deep or deep[a.name].first <= max(effort.seconds, effort.own.get(a.name, 0.0))
+    ]
+    searches = sum(not a.closed_form and a.name not in deep for a in fitting)
+
+    def seconds(attack: Attack) -> float:
+        own = effort.own.get(attack.name, effort.seconds)
+        return own if attack.closed_form or attack.name in deep else max(own, effort.together / searches)
+
+    return sorted(((a, seconds(a)) for a in fitting), key=lambda one: not one[0].closed_form)
 
 
 def _nearest(subject: Subject, observed: Observed, made: Sequence[Reconstruction]) -> PartRecovered:

@@ -54,12 +54,10 @@ def study_layers(
     real = [o for o in observed if o.probe.kind != "canary"][:_CLIPS] or observed[:1]
     subject, *others = (Subject(context=context, probe=o.probe, gallery=galleries[o.probe.name]) for o in real)
     found = attack_layers(subject, preset, exposed, real[0].update.gradients, wanted, seconds, pace, display, ceiling)
-    if isinstance(found, Skipped):
-        return found
-    return LayerStudy(
-        found=found,
-        withholding=withhold(found, audited(findings, real[0], tuple(others)), preset, clock.left, display, ceiling),
-    )
+    tried = audited(findings, real[0], tuple(others))
+    if not found.layers and isinstance(found.whole, Skipped) and not tried.shown:
+        return found.whole
+    return LayerStudy(found=found, withholding=withhold(found, tried, preset, clock.left, display, ceiling))
 
 
 def audited(findings: Sequence[Finding], observed: Observed, others: tuple[Subject, ...]) -> Audited:
@@ -75,8 +73,18 @@ def audited(findings: Sequence[Finding], observed: Observed, others: tuple[Subje
     for finding, result in runs:
         used = result.reconstruction.seconds
         seconds[finding.attack.name] = max(seconds.get(finding.attack.name, 0.0), used)
-    shown = any(
-        finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
+    by = frozenset(
+        finding.attack.name
         for finding, result in runs
+        if finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
     )
-    return Audited(seconds=seconds, shown=shown, others=others)
+    spent = sum(result.reconstruction.seconds for _, result in runs)
+    return Audited(seconds=seconds, shown=bool(by), others=others, by=by, spent=spent)
+
+
+def single_layers_skipped(study: LayerStudy | Skipped | None) -> tuple[Skipped, ...]:
+    """Return why no layer was attacked, where none was."""
+    if isinstance(study, LayerStudy):
+        whole = study.found.whole
+        return (whole,) if isinstance(whole, Skipped) and not study.found.layers else ()
+    return () if study is None else (study,)
