@@ -1,11 +1,14 @@
 """Whether the layers that an audit says to keep back end pictures in another audit, which follows the advice.
 
-Usage: python benchmarks/withholding.py [--out DIR] [--nets NAME ...] [--work SECONDS] [--steps N] [--table]
+Usage: python benchmarks/withholding.py [--out DIR] [--nets NAME ...] [--work SECONDS] [--steps N]
+           [--layers N] [--table]
 
 For each net a first audit attacks its layers and looks for a set to keep back. A second audit follows with
 `--trainable` of what is left: another seed, one clip more, and the same work, which fewer attacks now share. Both have
 the attacks of the preset `fast` that hold no frames of the scene. Work is counted, so the clock of the machine decides
-nothing. What is done is kept in DIR/withholding.jsonl, one line a net, and is not done again; --table prints it.
+nothing. The first audit attacks the layers that promise most alone, as many as --layers says; those that it does not
+attack alone may be in a set all the same. What is done is kept in DIR/withholding.jsonl, one line a net, and is not
+done again, and finished attacks of a net that was interrupted are kept in DIR/parts; --table prints what came out.
 """
 
 import argparse
@@ -13,7 +16,8 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ from torch import nn  # noqa: E402
 from torchvision.models.video import r3d_18  # noqa: E402
 
 from auditor.attack import PRESETS, Preset  # noqa: E402
+from auditor.content_key import program_key  # noqa: E402
+from auditor.journal import journaling  # noqa: E402
 from auditor.options import ScanOptions  # noqa: E402
 from auditor.pipeline.progress import Silent  # noqa: E402
 from auditor.pipeline.scan import choose_device, load_target, scan  # noqa: E402
@@ -47,7 +53,7 @@ CHOSEN = (
     "conv3d-pooled-relu", "conv3d-pooled-batchnorm", "conv3d-flatten-relu", "frames-gru", "r3d_18",
 )  # fmt: skip
 # Reference seconds of an audit, most steps of a search, and clips of the first audit and of the one that follows.
-WORK, STEPS, CLIPS = 120.0, 600, (2, 3)
+WORK, STEPS, CLIPS, LAYERS = 40.0, 300, (2, 3), 3
 _BASE_SEED, _OTHER_SEED = 0, 1
 _PICTURES = ("RECOGNISABLE", "EXACT")
 
@@ -63,6 +69,21 @@ def net(name: str) -> nn.Module:
     return with_statistics(made, spec)
 
 
+class _Shown(Silent):
+    """Says on stderr which attack runs, and the processor's seconds so far."""
+
+    def stage(self, title: str) -> None:
+        """Name a part of an audit."""
+        print(f"{time.process_time():7.1f} s {title}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def unit(self, title: str, seconds: float) -> Iterator[Callable[[float], None]]:
+        """Name an attack."""
+        self.stage(f"  {title} ({seconds:.1f} s)")
+        with super().unit(title, seconds) as progress:
+            yield progress
+
+
 def audit(name: str, clips: int, work: float, steps: int, **options: Any) -> Mapping[str, Any]:
     """Return the results of one audit."""
     given = ScanOptions(
@@ -70,7 +91,7 @@ def audit(name: str, clips: int, work: float, steps: int, **options: Any) -> Map
         **options,
     )  # fmt: skip
     prepared = Prepared(target=load_target(given, choose_device("cpu")), preset=_preset(clips, steps), seconds=work)
-    return scan(given, Silent(), prepared).results
+    return scan(given, _Shown(), prepared).results
 
 
 def _preset(clips: int, steps: int) -> Preset:
@@ -79,10 +100,10 @@ def _preset(clips: int, steps: int) -> Preset:
     return replace(fast, probes=clips, steps=steps, attacks=attacks)
 
 
-def case(name: str, work: float, steps: int) -> dict[str, Any]:
+def case(name: str, work: float, steps: int, layers: int) -> dict[str, Any]:
     """Find what to keep back of one net, and follow it."""
     begun = time.process_time()
-    first = audit(name, CLIPS[0], work, steps, seed=_BASE_SEED, layers=10**6)
+    first = audit(name, CLIPS[0], work, steps, seed=_BASE_SEED, layers=layers)
     held = (first["layer_attacks"] or {}).get("withholding")
     line = {
         "net": name, "date": datetime.date.today().isoformat(), "work": work, "steps": steps, "first": _told(first),
@@ -136,6 +157,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=CHOSEN, metavar="NAME")
     parser.add_argument("--work", type=float, default=WORK, metavar="SECONDS")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
+    parser.add_argument("--layers", type=int, default=LAYERS, metavar="N")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -149,7 +171,8 @@ def main() -> None:
     for name in given.nets:
         if (name, given.work, given.steps) in done:
             continue
-        made = case(name, given.work, given.steps)
+        with journaling(given.out / "parts", program_key()):
+            made = case(name, given.work, given.steps, given.layers)
         with kept.open("a") as file:
             file.write(json.dumps(made) + "\n")
         print(f"{name}: {made['first']} {(made['withholding'] or {}).get('sentence')} {made['followed']}", flush=True)

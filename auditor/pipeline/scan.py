@@ -186,7 +186,18 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         with threads_for(target):
             share, measured = times.seconds_for_layers(clock.left), exposed if isinstance(exposed, Exposed) else None
             single = study_layers(
-                context, observed, findings, galleries, preset, measured, options.layers, share, pace, display, ceiling
+                context,
+                observed,
+                findings,
+                galleries,
+                preset,
+                measured,
+                options.layers,
+                share,
+                pace,
+                display,
+                ceiling,
+                on_top=bool(options.layers) and options.max_time is None,
             )
     manipulated: MaliciousServer | None = None
     if times.malicious:

@@ -30,7 +30,8 @@ class EqualEffort:
     """What every part is attacked with, so that parts compare; `seconds` of work and `steps` are those of a search.
 
     `own` are the seconds of attacks by name that have others. The searches that apply to a part share out `together`
-    seconds where that is more: fewer of them apply to a part than to the whole update, and each then has longer.
+    seconds where that is more: fewer of them apply to a part than to the whole update, and each then has longer. With
+    `enough`, a recognisable picture ends the attacks on a part: another attack may have had a better one.
     """
 
     preset: Preset
@@ -38,6 +39,7 @@ class EqualEffort:
     steps: int
     own: Mapping[str, float] = field(default_factory=dict)
     together: float = 0.0
+    enough: bool = False
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -70,7 +72,7 @@ def recover(
             target.sha256, target.input, target.classes, parameters_digest(target.model), client.configuration,
             tuple(names), subject.probe.name, subject.probe.clip, subject.gallery, subject.context.seed,
             effort.attacks, rounded(effort.seconds), effort.steps, {n: rounded(s) for n, s in effort.own.items()},
-            rounded(effort.together), title,
+            rounded(effort.together), effort.enough, title,
         )  # fmt: skip
 
     try:
@@ -90,6 +92,8 @@ def _recovered(
     broken: Skipped | None = None
     for attack, seconds in _battery(context, observed, effort):
         if any(one.outcome is Outcome.SOLVED for one in made):
+            break
+        if effort.enough and made and _nearest(subject, observed, made).grade >= Grade.RECOGNISABLE:
             break
         seed = unit_seed(context.seed, "layers", title, attack.name)
         budget = Budget(seconds=seconds, steps=1 if attack.closed_form else effort.steps)

@@ -16,8 +16,7 @@ def ends(context: Context) -> tuple[tuple[Layer, ...], ...]:
     The head, from which recursions begin; what reads the clip, from which closed forms read patches; the table of
     positions beside it; and the two ends together.
     """
-    groups = cuts(context)
-    positions = tuple(layer for layer in _sent(context) if layer.kind == _POSITIONS)
+    groups, positions = cuts(context), _positions(context)
     if not groups:
         return (positions,) if positions else ()
     head, entry = groups[0], groups[-1]
@@ -36,6 +35,17 @@ def cuts(context: Context) -> tuple[tuple[Layer, ...], ...]:
         if layer.kind in _PRODUCTS:
             groups.setdefault(("at", layer.index) if layer.reads is None else ("reads", layer.reads), []).append(layer)
     return tuple(tuple(group) for group in reversed(groups.values()))
+
+
+def chains(context: Context) -> tuple[tuple[tuple[Layer, ...], ...], ...]:
+    """Return two chains of sets that grow by a cut each: from the head down, and from the clip up with positions.
+
+    Each leaves something that is sent.
+    """
+    groups, first, all_sent = cuts(context), _positions(context), len(_sent(context))
+    down = [unique(sum(groups[:k], ())) for k in range(1, len(groups) + 1)]
+    up = [unique((*first, *sum(groups[k:], ()))) for k in range(len(groups) - 1, -1, -1)]
+    return tuple(one for one in down if len(one) < all_sent), tuple(one for one in up if len(one) < all_sent)
 
 
 def granted(context: Context, kept_back: Sequence[Layer]) -> tuple[str, ...]:
@@ -62,6 +72,10 @@ def unique(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 def size(layers: Sequence[Layer]) -> int:
     """Return how many numbers they hold."""
     return sum(layer.elements for layer in layers)
+
+
+def _positions(context: Context) -> tuple[Layer, ...]:
+    return tuple(layer for layer in _sent(context) if layer.kind == _POSITIONS)
 
 
 def _sent(context: Context) -> list[Layer]:

@@ -7,7 +7,7 @@ from functools import partial
 from auditor.attack import Preset
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
 from auditor.pipeline.layerwise.single_layers import SEARCHES, LayerAttacks
-from auditor.pipeline.layerwise.structural_sets import cuts, ends, granted, size, unique
+from auditor.pipeline.layerwise.structural_sets import chains, cuts, ends, granted, size, unique
 from auditor.pipeline.progress import Display
 from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, record
@@ -134,15 +134,16 @@ class _Search:
         self._context, self._display, self._ceiling = found.subject.context, display, ceiling
         self._clock, self._most = Clock(seconds), _MOST * seconds
         longest = max(found.effort.seconds, *audited.seconds.values(), 0.0)
-        self._own = EqualEffort(preset=preset, seconds=longest, steps=preset.steps, own=audited.seconds)
+        self._own = EqualEffort(preset=preset, seconds=longest, steps=preset.steps, own=audited.seconds, enough=True)
         self._strict = EqualEffort(
             preset=preset,
             seconds=longest,
             steps=round(_LONGER * preset.steps),
             own={name: _LONGER * own for name, own in audited.seconds.items()},
             together=_LONGER * audited.spent,
+            enough=True,
         )
-        self._trial = found.effort if _shown(found.whole) else self._of_those_that_showed(audited)
+        self._trial = replace(found.effort, enough=True) if _shown(found.whole) else self._of_those_that_showed(audited)
         # A set on one clip meets them all in the worst case.
         self._to_confirm = _LONGER * audited.spent * (1 + len(audited.others))
         self._must = tuple(one.layer for one in found.layers if _shown(one.alone))
@@ -181,8 +182,8 @@ class _Search:
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self._dark(sets[middle]) else (low, middle)
-        # The one below the last that passed may pass by luck alone, and those above it may be smaller.
-        return self._any_of(sorted((one for one in sets[:low] if self._passed(one)), key=size))
+        # Those nearer the head leave less, and are tried where one that passed does not hold.
+        return self._any_of(sorted(sets[:low], key=size))
 
     @property
     def _recursion_showed(self) -> bool:
@@ -190,30 +191,21 @@ class _Search:
         return any(isinstance(one, PartRecovered) and one.lowest and _shown(one) for one in made)
 
     def _by_growing(self) -> bool:
-        """Keep back as many layers as it takes, those without which least is left first."""
-        order = [*self._must, *self._in_need()]
-        low, high, best = len(self._must) + 1, len(order), None
-        while low < high:
-            middle = (low + high) // 2
-            if self._holds(unique(order[:middle])):
-                high, best = middle, self.held
-            else:
-                low = middle + 1
+        """Keep back all from the head down, or all from the clip up, as far as it takes; take what is smaller."""
+        best: Withheld | None = None
+        for chain in chains(self._context):
+            sets = [unique((*self._must, *one)) for one in chain]
+            low, high = 0, len(sets)
+            while low < high:
+                middle = (low + high) // 2
+                if self._holds(sets[middle]):
+                    assert self.held is not None
+                    high = middle
+                    best = self.held if best is None or size(self.held.layers) < size(best.layers) else best
+                else:
+                    low = middle + 1
         self.held = best
         return best is not None
-
-    def _in_need(self) -> list[Layer]:
-        """Return the layers besides those that any set holds, the ones without which least was left first."""
-        known = {one.layer.index: one for one in self._found.layers}
-        sent = frozenset(self._context.protocol.sent)
-        must = {layer.index for layer in self._must}
-        others = [la for la in self._context.target.layers if sent.intersection(la.parameters) and la.index not in must]
-
-        def need(layer: Layer) -> tuple[bool, float, int]:
-            one = known.get(layer.index)
-            return one is None, 0.0 if one is None else _left(one.without), -layer.elements
-
-        return sorted(others, key=need)
 
     def _shrink(self) -> None:
         """Take layers out again, the largest first, while the set holds without them."""
@@ -232,25 +224,24 @@ class _Search:
         if confirmed is not None and not _shown(confirmed.left):
             self.held = confirmed
             return True
-        if self._trial is not self._own:
-            self._trial = self._own
+        if self._trial is not self._strict:
+            self._trial = self._strict
             self._made = {key: made for key, made in self._made.items() if made is None or _shown(made.left)}
         self._made[_key(layers)] = confirmed
         return False
 
-    def _passed(self, layers: tuple[Layer, ...]) -> bool:
-        made = self._made.get(_key(layers))
-        return made is not None and not _shown(made.left)
-
     def _dark(self, layers: tuple[Layer, ...]) -> bool:
-        """Tell whether a trial finds no picture without a set, or without a part of it that was tried before."""
+        """Tell whether a trial finds no picture without a set."""
         if _key(layers) not in self._made:
             self._begin(_planned(self._trial))
             made = self._attack(self._found.subject, layers, self._trial)
             self._made[_key(layers)] = made
-            if made is not None:
+            if made is not None and self._trial is not self._strict:
                 self.steps.append(made)
-        return self._passed(layers)
+            elif made is not None and _shown(made.left):
+                self.steps.append(replace(made, strict=True))
+        made = self._made[_key(layers)]
+        return made is not None and not _shown(made.left)
 
     def _confirm(self, layers: tuple[Layer, ...]) -> Withheld | None:
         """Return what the full battery made of the clip that came back best; None where it could not be run."""
@@ -259,7 +250,8 @@ class _Search:
         self._begin(self._to_confirm)
         worst: Withheld | None = None
         for subject in (self._found.subject, *self._others):
-            one = self._attack(subject, layers, self._strict)
+            tried = subject is self._found.subject and self._trial is self._strict
+            one = self._made[_key(layers)] if tried else self._attack(subject, layers, self._strict)
             if one is None or not isinstance(one.left, PartRecovered):
                 worst = None
                 break
