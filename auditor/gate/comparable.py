@@ -13,7 +13,7 @@ _NOT_TRIED = frozenset(
 )
 # What decides how numbers are rounded; the same work on another machine ends within rounding, or where a search
 # amplified it, within what seeds differ by, which `spread` covers.
-_ROUNDING = ("device", "threads", "cpu_capability", "blas", "cuda", "cudnn", "tf32", "torch")
+_ROUNDING = ("device", "threads", "cpu_capability", "blas", "denormals", "cuda", "cudnn", "tf32", "torch")
 _PROTOCOL = ("algorithm", "batch", "loss", "labels", "bn", "trainable", "dropout", "local", "output")
 
 

@@ -1,4 +1,4 @@
-"""GPUs compute with all digits of float32 and the same way every time, and results say so."""
+"""Processors compute with all digits of float32, the same way every time, without denormals, and results say so."""
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ def _flags_as_they_were():
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
     yield
     matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    torch.set_flush_denormal(True)
 
 
 def test_choosing_a_device_switches_short_factors_off():
@@ -32,3 +33,14 @@ def test_results_tell_how_numbers_were_rounded():
     assert arithmetic_block(torch.device("cuda"))["tf32"] == "off"
     torch.backends.cudnn.allow_tf32 = True
     assert arithmetic_block(torch.device("cuda"))["tf32"] == "on"
+
+
+def test_choosing_a_device_takes_denormal_numbers_for_zero():
+    torch.set_flush_denormal(False)
+    denormal = torch.full((64,), 2.0**-130)
+    assert arithmetic_block(torch.device("cpu"))["denormals"] == "kept"
+    assert float((denormal * 2.0).max()) > 0.0
+    choose_device("cpu")
+    assert arithmetic_block(torch.device("cpu"))["denormals"] == "flushed"
+    assert float((denormal * 2.0).max()) == 0.0
+    assert float(torch.full((64,), 2.0**-120).mul(2.0).max()) > 0.0
