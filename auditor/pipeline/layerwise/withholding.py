@@ -130,7 +130,8 @@ class _Search:
         display: Display,
         ceiling: Ceiling,
     ) -> None:
-        self._found, self._others = found, audited.others
+        # The one of which a picture was found last comes first: it most likely gives the next one too.
+        self._found, self._subjects = found, [found.subject, *audited.others]
         self._context, self._display, self._ceiling = found.subject.context, display, ceiling
         self._clock, self._most = Clock(seconds), _MOST * seconds
         longest = max(found.effort.seconds, *audited.seconds.values(), 0.0)
@@ -224,9 +225,8 @@ class _Search:
         if confirmed is not None and not _shown(confirmed.left):
             self.held = confirmed
             return True
-        if self._trial is not self._strict:
-            self._trial = self._strict
-            self._made = {key: made for key, made in self._made.items() if made is None or _shown(made.left)}
+        self._trial = self._strict
+        self._made = {key: made for key, made in self._made.items() if made is None or _shown(made.left)}
         self._made[_key(layers)] = confirmed
         return False
 
@@ -234,7 +234,7 @@ class _Search:
         """Tell whether a trial finds no picture without a set."""
         if _key(layers) not in self._made:
             self._begin(_planned(self._trial))
-            made = self._attack(self._found.subject, layers, self._trial)
+            made = self._attack(self._subjects[0], layers, self._trial)
             self._made[_key(layers)] = made
             if made is not None and self._trial is not self._strict:
                 self.steps.append(made)
@@ -249,14 +249,15 @@ class _Search:
             return self._confirmed[_key(layers)]
         self._begin(self._to_confirm)
         worst: Withheld | None = None
-        for subject in (self._found.subject, *self._others):
-            tried = subject is self._found.subject and self._trial is self._strict
+        for subject in tuple(self._subjects):
+            tried = subject is self._subjects[0] and self._trial is self._strict
             one = self._made[_key(layers)] if tried else self._attack(subject, layers, self._strict)
             if one is None or not isinstance(one.left, PartRecovered):
                 worst = None
                 break
             worst = one if worst is None or _worse(one) > _worse(worst) else worst
             if _shown(one.left):
+                self._subjects.sort(key=lambda other: other is not subject)
                 break
         worst = None if worst is None else replace(worst, strict=True)
         self._confirmed[_key(layers)] = worst
@@ -274,7 +275,7 @@ class _Search:
 
     def _ahead(self, sets: Sequence[tuple[Layer, ...]]) -> None:
         """Let trials be made side by side where somebody can."""
-        tasks = [partial(self._attack, self._found.subject, one, self._trial) for one in sets]
+        tasks = [partial(self._attack, self._subjects[0], one, self._trial) for one in sets]
         make_ahead([Task(run=run, seconds=self._trial.seconds) for run in tasks], self._display, self._ceiling)
 
     def _attack(self, subject: Subject, layers: tuple[Layer, ...], effort: EqualEffort) -> Withheld | None:
