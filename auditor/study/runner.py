@@ -19,6 +19,7 @@ from auditor.errors import AuditError
 from auditor.journal.folder import Journal
 from auditor.pipeline.workers import die_with_parent
 from auditor.records import Ceiling, record
+from auditor.records.arithmetic import compute_exactly
 from auditor.study.cells import StudyUnit, Training, Work
 from auditor.study.contexts import Contexts, program_of, train
 from auditor.study.plan import Effort, Study
@@ -190,6 +191,7 @@ def _begin(parent: int, folder: str, device: str, clips: tuple[str, ...], traini
     warnings.simplefilter("ignore")
     # One thread each: then nothing that comes out depends on how many units run at once.
     torch.set_num_threads(1)
+    compute_exactly()  # of what the parent set, a new process has nothing
     journal = Journal(Path(folder))
     _worker = (Contexts(torch.device(device), journal, clips), journal, training, effort, torch.device(device))
 

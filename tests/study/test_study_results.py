@@ -1,8 +1,11 @@
 """What a study counts, and what it does when its folder is damaged."""
 
+import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 
 from auditor.errors import AuditError, UsageError
 from auditor.journal import Journal
+from auditor.records.arithmetic import arithmetic_block
 from auditor.study import runner
 from auditor.study.measures import BY_NAME
 from auditor.study.pictures import _frame
@@ -99,3 +103,11 @@ def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
     with runner._interrupts_are_ours():
         assert shielded() == "True"
     assert shielded() == "False"
+
+
+def test_processes_of_a_study_compute_as_a_scan_does(tmp_path):
+    setup = (os.getpid(), str(tmp_path), "cpu", (), None, None)
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning, initializer=runner._begin, initargs=setup) as pool:
+        found = pool.submit(arithmetic_block, torch.device("cpu")).result()
+    assert found["denormals"] == "flushed"
