@@ -49,8 +49,7 @@ _OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int, int]]] = 
     "r3d_18": (lambda: r3d_18(num_classes=10), _DEEP),
 }
 CHOSEN = (
-    "residual-3d", "residual-3d-wide", "vivit-learned", "vivit-learned-two-blocks", "vivit-fixed", "tokens",
-    "conv3d-pooled-relu", "conv3d-pooled-batchnorm", "conv3d-flatten-relu", "frames-gru", "r3d_18",
+    "residual-3d", "vivit-learned", "tokens", "vivit-fixed", "conv3d-pooled-relu", "conv3d-pooled-wide",
 )  # fmt: skip
 # Reference seconds of an audit, most steps of a search, and clips of the first audit and of the one that follows.
 WORK, STEPS, CLIPS, LAYERS = 40.0, 300, (2, 3), 3
