@@ -106,7 +106,7 @@ def withhold(
     """
     if not _shown(found.whole) and not audited.shown:
         return Withholding(reason="no attack recovered a recognisable picture from the whole update")
-    search = _Search(found, audited, preset, seconds, display, ceiling)
+    search = _SetSearch(found, audited, preset, seconds, display, ceiling)
     reason = ""
     try:
         search.run()
@@ -118,7 +118,7 @@ def withhold(
     return Withholding(steps=tuple(search.steps), confirmed=search.held, probes=clips, smallest=not reason)
 
 
-class _Search:
+class _SetSearch:
     """The state of one search: what it may still spend, what was tried, and the best set so far."""
 
     def __init__(
