@@ -124,8 +124,8 @@ as many steps a search as stand behind the seconds ({median(others) if others el
 the clip meets a second one as its null control. No positive controls, single layers or enhancement run there, and there
 is no verdict. **A longer search may find more: what is low here is not protected.**
 
-*Determined* counts layers whose input their equations fix; *exposed* is the dB that linear analysis predicts, in as
-many modes as its share of the work holds; *alone* the best dB that any layer's gradient gave by itself, and which;
+*Determined* counts layers whose input their equations fix; *exposed* is the dB that linear analysis predicts at
+least; *alone* the best dB that any layer's gradient gave by itself, and which;
 *depth* counts inner values that a recursion read off exactly; *best* is the best picture of the whole update, of which
 *blind* is what the best guess without it gives.
 """

@@ -1,14 +1,15 @@
 """Is what linear analysis predicts reached? Exposure against a search, under noise that is known exactly.
 
 Usage: python benchmarks/calibration.py [--out DIR] [--nets NAME ...] [--clips NAME ...] [--levels 0.03 0.1 0.3]
-       python benchmarks/calibration.py --write [--out DIR]
+       python benchmarks/calibration.py --predict | --write [--out DIR]
 
 An update is sent with normal noise (`--defence gaussian:SIGMA`, SIGMA a share of the root mean square of its entries).
-Predicted is the PSNR of exposure at that noise and at rounding, `ceiling` of a report; reached is that of least squares
+Predicted is the PSNR of exposure at that noise and at rounding, at least and at most; reached is that of least squares
 with a prior, from grey and given enough steps. Where the two differ by more than 3 dB, what the same linear analysis
-says of this very clip tells whether the prior or the search is off. Small nets of the catalogue on clips of 8x16x16,
-most of them smooth, fresh weights, one clip an update, one seed. What is done is kept in DIR/calibration.jsonl;
---write makes docs/calibration.md and docs/calibration.svg of it.
+says of this very clip in its leading modes tells whether the prior or the search is off. Small nets of the catalogue on
+clips of 8x16x16, most of them smooth, fresh weights, one clip an update, one seed. What is done is kept in
+DIR/calibration.jsonl; --predict predicts again what is kept there and leaves what was reached; --write makes
+docs/calibration.md and docs/calibration.svg of it.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from auditor.attack.registry import LEAST_SQUARES  # noqa: E402
 from auditor.exposure import Exposed, JacobianProducts, expose, grams, leading_modes  # noqa: E402
+from auditor.exposure.layers import ROUNDING  # noqa: E402
 from auditor.federated import observe  # noqa: E402
 from auditor.pipeline.scan import pixel_variance  # noqa: E402
 from auditor.probe import shipped_probes  # noqa: E402
@@ -57,36 +59,57 @@ SMOOTH: dict[str, Callable[[], nn.Module]] = {
 # With kinks, where a slope holds for a shorter way.
 KINKED = {name: _CATALOGUE[name] for name in ("conv3d-flatten-relu", "conv3d-pooled-relu", "residual-3d")}
 CLIPS, LEVELS = ("park_walker",), (0.03, 0.1, 0.3)
-MODES, STEPS = 512, 500
+MODES, PRODUCTS, STEPS = 512, 128, 500
+
+
+def prepared(name: str, clip_name: str, level: float) -> tuple[View, View, Clip, float, Mapping[str, float]]:
+    """Return the view, the view under noise, the clip, the prior's variance of a pixel and the noise by parameter."""
+    torch.manual_seed(0)
+    made = {**SMOOTH, **KINKED}[name]()
+    made.input_shape, made.layout = CLIP, "NCTHW"
+    clip = clip_of(clip_name, SPEC)
+    view = view_of(with_statistics(made, SPEC).eval(), clip, SPEC)
+    entries = torch.cat([g.flatten() for g in view.update.gradients.values()])
+    seen = noisy(view, clip, level * float(entries.square().mean().sqrt()))
+    variance = pixel_variance(torch.stack([p.clip for p in shipped_probes(SPEC)]))
+    return view, seen, clip, variance, deviation_of(seen.client.defences, seen.update.gradients)
+
+
+def predicted(view: View, clip: Clip, variance: float, deviation: Mapping[str, float]) -> Exposed:
+    """Return what exposure predicts at this noise and at rounding."""
+    exposed = expose(
+        view.client, clip[None], view.client.targets((LABEL,)), view.target.layers, variance, 600.0,
+        deviation=deviation, sigma=ROUNDING, products=PRODUCTS,
+    )  # fmt: skip
+    assert isinstance(exposed, Exposed)
+    return exposed
 
 
 def case(name: str, clip_name: str, level: float) -> dict[str, Any]:
     """Return what is predicted and what is reached of one clip at one level of noise."""
-    torch.manual_seed(0)
-    made = {**SMOOTH, **KINKED}[name]()
-    made.input_shape, made.layout = CLIP, "NCTHW"
-    view, clip = view_of(with_statistics(made, SPEC).eval(), clip_of(clip_name, SPEC), SPEC), clip_of(clip_name, SPEC)
-    entries = torch.cat([g.flatten() for g in view.update.gradients.values()])
-    seen = noisy(view, clip, level * float(entries.square().mean().sqrt()))
-    deviation = deviation_of(seen.client.defences, seen.update.gradients)
-    labels, variance = (
-        view.client.targets((LABEL,)),
-        pixel_variance(torch.stack([p.clip for p in shipped_probes(SPEC)])),
-    )
     begun = time.process_time()
-    exposed = expose(
-        view.client, clip[None], labels, view.target.layers, variance, 600.0, deviation=deviation, counts=(MODES,)
-    )  # fmt: skip
-    assert isinstance(exposed, Exposed)
+    view, seen, clip, variance, deviation = prepared(name, clip_name, level)
+    exposed = predicted(view, clip, variance, deviation)
     found = LEAST_SQUARES.invert(seen, Budget(seconds=600.0, steps=STEPS), 0)
     assert isinstance(found, Reconstruction)
     reached = float(psnr(clip, found.clips[0]))
-    far = abs(exposed.all.ceiling - reached) > NEAR_DB
+    far = abs(exposed.all.psnr - reached) > NEAR_DB
     return {
-        "net": name, "smooth": name in SMOOTH, "clip": clip_name, "level": level, "modes": exposed.modes,
-        "predicted": exposed.all.ceiling, "at_optimiser_noise": exposed.all.psnr, "cap": exposed.all.cap,
+        "net": name, "smooth": name in SMOOTH, "clip": clip_name, "level": level, "products": exposed.products,
+        "predicted": exposed.all.psnr, "at_most": exposed.all.at_most,
         "reached": reached, "of_this_clip": of_this_clip(view, clip, variance, deviation) if far else None,
         "outcome": found.outcome.name, "steps": found.steps, "seconds": round(time.process_time() - begun, 1),
+    }  # fmt: skip
+
+
+def again(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line that was kept with what is predicted now."""
+    view, _, clip, variance, deviation = prepared(line["net"], line["clip"], line["level"])
+    exposed = predicted(view, clip, variance, deviation)
+    far = abs(exposed.all.psnr - line["reached"]) > NEAR_DB
+    return {
+        **line, "products": exposed.products, "predicted": exposed.all.psnr, "at_most": exposed.all.at_most,
+        "of_this_clip": of_this_clip(view, clip, variance, deviation) if far else None,
     }  # fmt: skip
 
 
@@ -100,8 +123,8 @@ def noisy(view: View, clip: Clip, sigma: float) -> View:
 def of_this_clip(view: View, clip: Clip, variance: float, deviation: Mapping[str, float]) -> float:
     """Return the PSNR that a linear attacker with the same prior reaches on this clip in the mean over the noise.
 
-    With P = (D^-1 + G)^-1 the posterior of the modes' coefficients c, the error is ||P D^-1 c||^2 + tr(P G P) and what
-    of the clip lies outside of the modes: exposure's formula with this clip in place of the prior's mean over clips.
+    With P = (D^-1 + G)^-1 the posterior of the leading modes' coefficients c, the error is ||P D^-1 c||^2 + tr(P G P)
+    and what of the clip lies outside of the modes, with this clip in place of the prior's mean over clips.
     """
     modes = leading_modes((clip.shape[0], clip.shape[1], clip.shape[2], clip.shape[3]), MODES, variance)
     products = JacobianProducts(view.client, clip[None], view.client.targets((LABEL,)))
@@ -135,6 +158,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=nets, choices=nets, metavar="NAME")
     parser.add_argument("--clips", nargs="+", default=CLIPS, metavar="NAME")
     parser.add_argument("--levels", nargs="+", type=float, default=LEVELS)
+    parser.add_argument("--predict", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -144,6 +168,11 @@ def main() -> None:
         write(lines, LEVELS)
         return
     torch.set_num_threads(1)
+    if given.predict:
+        made = [again(line) for line in lines if line["net"] in given.nets]
+        left = [line for line in lines if line["net"] not in given.nets]
+        kept.write_text("".join(json.dumps(line) + "\n" for line in (*made, *left)))
+        return
     done = {(line["net"], line["clip"], line["level"]) for line in lines}
     wanted = [(net, clip, level) for level in given.levels for clip in given.clips for net in given.nets]
     for one in (w for w in wanted if w not in done):

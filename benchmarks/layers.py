@@ -38,8 +38,6 @@ NETS = {
 }
 # Mean square deviation of a pixel of the shipped clips about mid grey.
 _VARIANCE = 0.06
-# A quarter as many would bound every prediction at 27 dB.
-_MODES = 1024
 
 
 def only(view: View, names: tuple[str, ...], clip: torch.Tensor) -> View:
@@ -53,7 +51,7 @@ def case(net: str, clip_name: str, steps: int) -> list[dict[str, object]]:
     clip = clip_of(clip_name, SPEC)
     view = view_of(NETS[net]().eval(), clip, SPEC)
     labels = view.client.targets((LABEL,))
-    exposed = expose(view.client, clip[None], labels, view.target.layers, _VARIANCE, 600.0, counts=(_MODES,))
+    exposed = expose(view.client, clip[None], labels, view.target.layers, _VARIANCE, 600.0)
     if not isinstance(exposed, Exposed):
         sys.exit(exposed.reason)
     rows = []

@@ -118,7 +118,7 @@ FAULTS = (
     Fault("solvers", "steps uphill are accepted", "solvers/line_search.py", "if loss > previous + _ENOUGH *",
           "if loss > 9e9 + _ENOUGH *", ("test_step_rules.py", "test_rules.py")),
     Fault("exposure", "noise counts for the root of what it is", "exposure/layers.py",
-          "sigma**2 * noise[group].signal", "sigma * noise[group].signal", ("test_exposure.py",)),
+          "sigma**2 * self.signal", "sigma * self.signal", ("test_exposure.py",)),
     Fault("score", "psnr takes the error by its root", "score/psnr.py", "return -10 * (error", "return -5 * (error",
           ("test_score_fidelity.py",)),
     Fault("score", "SSIM loses the covariance's factor", "score/ssim.py", "structure = (2 * covariance",

@@ -1,12 +1,12 @@
-"""Products of the gradient's Jacobian with modes, for all layers at once, sketched where a layer is large."""
+"""Products of the gradient's Jacobian from either side, and the Gram matrices of some directions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditor.records import Client, Clips, repeated, work_of
+from auditor.records import Client, Clips, repeated
 
 # What of a gradient is seen, differentiable in it.
 Seen = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -16,10 +16,10 @@ _BUCKETS = 4096
 
 
 class JacobianProducts:
-    """J v for every parameter, where J = d g / d x at the given clips.
+    """J v and J^T w for every parameter, where J = d g / d x at the given clips.
 
     With u a zero vector of the gradient's shape, J^T u is linear in u, so its derivative in u along v is J v: one
-    double backward in all, and one product per mode. Exact, whatever u is. `seen` is what of g is seen: all of it.
+    double backward in all, and one product per v. Exact, whatever u is. `seen` is what of g is seen: all of it.
     """
 
     def __init__(self, client: Client, clips: Clips, labels: Tensor, seen: Seen = dict) -> None:
@@ -30,20 +30,41 @@ class JacobianProducts:
         self.sizes = {n: g.numel() for n, g in gradient.items()}
         live = [n for n in self.names if gradient[n].requires_grad]
         self._live = tuple(live)
+        self._gradient = [gradient[n] for n in live]
         self._u = [torch.zeros_like(gradient[n]).requires_grad_(True) for n in live]
         self._jtu: Tensor | None = None
         if live:
             (self._jtu,) = torch.autograd.grad(
                 [gradient[n] for n in live], self._x, self._u, create_graph=True, allow_unused=True
             )
-        self._sketch = {n: _Sketch(self.sizes[n], seed, clips.device) for seed, n in enumerate(self.names)}
+        self._sketches: dict[str, _Sketch] = {}
 
     def __call__(self, direction: Clips) -> dict[str, Float[Tensor, " bucket"]]:
         """Return J v (sketched) by parameter; parameters that do not depend on the clips are left out."""
-        if self._jtu is None or not self._jtu.requires_grad:
+        return {n: self._sketch(n)(p) for n, p in self.along(direction, self.names).items()}
+
+    def along(self, direction: Clips, names: Collection[str]) -> dict[str, Tensor]:
+        """Return J v of these parameters; those that do not depend on the clips are left out."""
+        wanted = [i for i, n in enumerate(self._live) if n in names]
+        if self._jtu is None or not self._jtu.requires_grad or not wanted:
             return {}
-        products = torch.autograd.grad(self._jtu, self._u, direction, retain_graph=True, allow_unused=True)
-        return {n: self._sketch[n](p) for n, p in zip(self._live, products, strict=True) if p is not None}
+        of = [self._u[i] for i in wanted]
+        products = torch.autograd.grad(self._jtu, of, direction, retain_graph=True, allow_unused=True)
+        return {self._live[i]: p.detach() for i, p in zip(wanted, products, strict=True) if p is not None}
+
+    def across(self, weights: Mapping[str, Tensor]) -> Clips:
+        """Return J^T w, w by parameter and zero for those that are left out."""
+        wanted = [i for i, n in enumerate(self._live) if n in weights]
+        if not wanted:
+            return torch.zeros_like(self._x)
+        of, by = [self._gradient[i] for i in wanted], [weights[self._live[i]] for i in wanted]
+        (made,) = torch.autograd.grad(of, self._x, by, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(self._x) if made is None else made.detach()
+
+    def _sketch(self, name: str) -> "_Sketch":
+        if name not in self._sketches:
+            self._sketches[name] = _Sketch(self.sizes[name], self.names.index(name), self._x.device)
+        return self._sketches[name]
 
 
 class _Sketch:
@@ -86,8 +107,3 @@ def grams(
                 total += matrix @ matrix.T
         result[group] = total
     return result
-
-
-def seconds_per_product(products: JacobianProducts, direction: Clips) -> float:
-    """Count the work of one product, in reference seconds."""
-    return work_of(lambda: products(direction))

@@ -8,27 +8,42 @@ import torch
 from torch import Tensor
 
 from auditor.errors import AuditError
-from auditor.exposure.jacobian import JacobianProducts, Seen, grams, seconds_per_product
-from auditor.exposure.modes import LeadingModes, leading_modes
-from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, counting
+from auditor.exposure.jacobian import JacobianProducts, Seen
+from auditor.exposure.sensitivity import ModePrior, Sensitivity
+from auditor.records import Client, Clips, Clock, Exposure, Layer, Skipped, counting, repeated, work_of
+from auditor.solvers.lanczos import Tridiagonal, lanczos
 
 # Optimisers reach a relative error of 1e-1 to 1e-2 of the gradient's root mean square; 3e-2 lies between.
 OPTIMISER_NOISE = 3e-2
 # float32 keeps 24 bits; sums inside a gradient lose a few.
 ROUNDING = 1e-6
+# Products with the Jacobian and its transpose: after 64 the brackets of four small nets were 0.0 to 5.3 dB wide at
+# 8x16x16, and of two at 8x32x32 about 5 and 10 dB. One is the work of two modes of before, which measured up to 256.
+# With fewer than 4 the lower side is little above no update at all.
+MOST_PRODUCTS, LEAST_PRODUCTS = 64, 4
+# Layers share four times as many among them: a product of one took 0.23 to 0.26 of the work of one of all (convolutions
+# with a flattened head, and a transformer of 17 layers, both at 8x32x32).
+_LAYERS, _MOST_OF_A_LAYER = 4, 48
+SHARE_OF_A_LAYER = 0.3
+# The bracket is closed where its sides are told apart by less than what other random signs change.
+CLOSED_DB = 0.3
 _NOTHING: Mapping[str, float] = {}
-COUNTS = (256, 128, 64, 32, 16)
 
 
 @dataclass(frozen=True)
 class Exposed:
-    """Exposure of all that is sent and of each layer, by layer index; `modes` and `coverage` say how fine."""
+    """Exposure of all that is sent and of each layer, by layer index.
+
+    `modes` of a clip were measured, which hold `coverage` of its prior variance: all of them, since `products` with
+    the Jacobian and its transpose stand in place of one for every mode.
+    """
 
     all: Exposure
     layers: Mapping[int, Exposure]
     modes: int
     coverage: float
     seconds: float
+    products: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,10 @@ class Noise:
 
     signal: float
     floor: float
+
+    def variance(self, sigma: float) -> float:
+        """Return the variance of an entry's noise; infinite where the gradient is zero."""
+        return sigma**2 * self.signal + self.floor if self.signal > 0.0 else math.inf
 
 
 @counting()
@@ -51,76 +70,125 @@ def expose(
     weights: Mapping[str, Tensor] | None = None,
     seen: Seen = dict,
     deviation: Mapping[str, float] = _NOTHING,
-    counts: Sequence[int] = COUNTS,
+    sigma: float = OPTIMISER_NOISE,
+    products: int | None = None,
 ) -> Exposed | Skipped:
-    """Predict what the update determines of the clips, in as many modes as `seconds` of work allow.
+    """Predict what the update determines of the clips, by as many products as `seconds` of work allow.
 
-    With V the leading prior modes, D their variances and J_l the Jacobian of layer l's gradient, the posterior of a
+    With D the prior variances of all modes and J_l the Jacobian of layer l's gradient, the posterior of a
     linear-Gaussian attacker who sees g_l with noise sigma_l per entry has
 
-        MSE = outside variance + tr((D^-1 + V^T J_l^T J_l V / sigma_l^2)^-1)   per clip,
+        MSE = tr((D^-1 + sum_l J_l^T J_l / sigma_l^2)^-1)   per clip
 
-    (Bayesian linear inversion; derived for this project). Everything is local to these clips: an upper side, not a
-    promise about others. All clips of a batch are unknown at once.
+    (Bayesian linear inversion). The trace is that of one vector of random signs, and a Lanczos process brackets it:
+    `psnr` is the lower side, which a linear estimator reaches that sees as many numbers as there were products, and
+    `at_most` the upper one. Both approach the exact value as products grow in number. Everything is local to these
+    clips: no promise about others. All clips of a batch are unknown at once.
 
     With `weights`, the public ones by name, the update is taken for a difference of weights in float32 (FedAvg): each
     local step rounds them, and that noise is added. It may be much of a small update.
 
     `seen` is what defences leave of a gradient, as an attacker simulates it, and `deviation` that of the noise which
-    they add to an entry, by parameter and in the gradient's units.
+    they add to an entry, by parameter and in the gradient's units; `sigma` is the noise relative to a layer's gradient.
 
-    `counts` are the numbers of modes to choose from, the largest first. What lies outside the modes caps the
-    prediction (`cap`), so that layers which determine all of them cannot be told apart.
+    `products` asks for exactly so many for the whole update, or fewer that close the bracket, and for no layer by
+    itself: so that two analyses compare.
     """
     clock = Clock(seconds)
-    batch, shape = len(clips), tuple(clips.shape[1:])
     try:
-        products = JacobianProducts(client, clips, labels, seen)
-        trial = leading_modes((shape[0], shape[1], shape[2], shape[3]), 1, pixel_variance)
-        pace = seconds_per_product(products, _lift(trial.basis[0], 0, clips))
+        jacobian, prior = JacobianProducts(client, clips, labels, seen), ModePrior(clips, pixel_variance)
+        start = prior.signs()
+        groups = {layer.index: [n for n in layer.parameters if n in jacobian.norms] for layer in layers}
+        noise = {
+            index: Noise(
+                signal=_mean_square(jacobian, names),
+                floor=_added(jacobian, names, deviation)
+                + (0.0 if weights is None else client.protocol.steps * _rounding([weights[n] for n in names])),
+            )
+            for index, names in groups.items()
+            if names
+        }
+        of_all = {n: 1.0 / noise[index].variance(sigma) for index in noise for n in groups[index]}
+        whole = Sensitivity(jacobian, prior, of_all)
+        pace = work_of(lambda: whole(start))
     except torch.OutOfMemoryError as error:
         raise AuditError(
             "out of memory while measuring exposure", "use a smaller --input-shape or --device cpu"
         ) from error
-    fitting = [k for k in counts if k * batch * pace <= seconds - clock.used]
-    if not fitting:
-        return Skipped(
-            stage="expose",
-            what="mode exposure",
-            because="out-of-budget",
-            reason=f"one Jacobian product takes {pace:.2g} s "
-            f"and even {counts[-1]} modes exceed the {max(0.0, seconds):.0f} s share",
-            remedy="give more --max-time",
-        )
-    modes = leading_modes((shape[0], shape[1], shape[2], shape[3]), fitting[0], pixel_variance)
-    directions = [_lift(mode, b, clips) for b in range(batch) for mode in modes.basis]
-    groups = {str(layer.index): [n for n in layer.parameters if n in products.norms] for layer in layers}
-    gram = grams(products, directions, groups, progress)
-    per_layer = {}
-    noise = {
-        g: Noise(
-            signal=_mean_square(products, names),
-            floor=_added(products, names, deviation)
-            + (0.0 if weights is None else client.protocol.steps * _rounding([weights[n] for n in names])),
-        )
-        for g, names in groups.items()
-        if names
-    }
-    for group in noise:
-        per_layer[int(group)] = _exposure({group: gram[group]}, noise, modes, batch, shape)
+    fitting, least = clock.left / pace, products or LEAST_PRODUCTS
+    if fitting < least:
+        return _too_long(pace, least, seconds)
+    most, each = products_for(len(noise), fitting) if products is None else (products, 0)
+    told = _Progress(progress, most + (each * len(noise) if len(noise) > 1 else 0))
+    found = _bracketed(whole, start, most, told)
+    everything = _exposure(found, list(noise.values()), sigma, prior)
+    alone: dict[int, Exposure] = {}
+    if len(noise) == 1 and products is None:
+        alone = dict.fromkeys(noise, everything)
+    elif each:
+        for index in noise:
+            own = Sensitivity(jacobian, prior, {n: of_all[n] for n in groups[index]})
+            alone[index] = _exposure(_bracketed(own, start, each, told), [noise[index]], sigma, prior)
     return Exposed(
-        all=_exposure({g: gram[g] for g in noise}, noise, modes, batch, shape),
-        layers=per_layer,
-        modes=len(modes.basis),
-        coverage=modes.coverage,
+        all=everything,
+        layers=alone,
+        modes=prior.pixels,
+        coverage=1.0,
         seconds=clock.used,
+        products=len(found.diagonal),
     )
 
 
-def _lift(mode: Tensor, index: int, clips: Clips) -> Clips:
-    direction = torch.zeros_like(clips)
-    direction[index] = mode.to(clips)
-    return direction
+class _Progress:
+    """Tells the fraction that is done, of so many products at most."""
+
+    def __init__(self, progress: Callable[[float], None], of: int) -> None:
+        self._progress = progress
+        self._of = max(1, of)
+        self._done = 0
+
+    def __call__(self, products: int = 1) -> None:
+        self._done += products
+        self._progress(min(1.0, self._done / self._of))
+
+
+def products_for(layers: int, fitting: float) -> tuple[int, int]:
+    """Return how many products the whole update and each layer get where so many of the whole fit.
+
+    The whole comes first: with half of them, and with all where the rest would not do for the layers. 0 where fewer
+    than `LEAST_PRODUCTS` fit.
+    """
+    alone = min(MOST_PRODUCTS, int(fitting)) if fitting >= LEAST_PRODUCTS else 0
+    if layers < 2 or not alone:
+        return alone, 0
+    whole = min(MOST_PRODUCTS, max(LEAST_PRODUCTS, int(fitting / 2)))
+    fair = max(LEAST_PRODUCTS, min(_MOST_OF_A_LAYER, _LAYERS * MOST_PRODUCTS // layers))
+    each = min(fair, int((fitting - whole) / (layers * SHARE_OF_A_LAYER)))
+    return (whole, each) if each >= LEAST_PRODUCTS else (alone, 0)
+
+
+def _too_long(pace: float, least: int, seconds: float) -> Skipped:
+    return Skipped(
+        stage="expose",
+        what="mode exposure",
+        because="out-of-budget",
+        reason=f"one product with the Jacobian and its transpose takes {pace:.2g} s "
+        f"and {least} of them exceed the {max(0.0, seconds):.0f} s share",
+        remedy="give more --max-time",
+    )
+
+
+def _bracketed(operator: Sensitivity, start: Tensor, most: int, told: Callable[[int], None]) -> Tridiagonal:
+    """Return what at most so many products say; fewer where both sides of the bracket agree."""
+    square = float(start.double().square().sum())
+    found = Tridiagonal((), (), square, start.numel())
+    for found in lanczos(repeated(operator), start):
+        told(1)
+        low, high = found.bracket(1.0)
+        if len(found.diagonal) == most or high <= low * 10.0 ** (CLOSED_DB / 10.0):
+            break
+    told(most - len(found.diagonal))
+    return found
 
 
 def _mean_square(products: JacobianProducts, names: list[str]) -> float:
@@ -141,36 +209,21 @@ def _rounding(weights: Sequence[Tensor]) -> float:
     return torch.finfo(torch.float32).eps ** 2 / 12.0 * square / max(1, entries)
 
 
-def _exposure(
-    gram: Mapping[str, Tensor], noise: Mapping[str, Noise], modes: LeadingModes, batch: int, shape: tuple[int, ...]
-) -> Exposure:
-    pixels = math.prod(shape)
-    variance = modes.variance.double().repeat(batch)
-    held = float(variance.sum())
-    prior = (held / batch + modes.outside) / pixels
-    left = _posterior(gram, noise, variance, OPTIMISER_NOISE)
+def _exposure(found: Tridiagonal, noise: Sequence[Noise], sigma: float, prior: ModePrior) -> Exposure:
+    pixels = prior.pixels * prior.shape[0]
+    least, most = found.bracket(1.0)
+    # At rounding every entry is known better, and by no less than the entry that gains least.
+    gains = [n.variance(sigma) / n.variance(ROUNDING) for n in noise if n.signal > 0.0]
+    finest = min(gains, default=1.0)
     return Exposure(
-        psnr=_psnr(left / batch, modes.outside, pixels),
-        ceiling=_psnr(_posterior(gram, noise, variance, ROUNDING) / batch, modes.outside, pixels),
-        prior=-10.0 * math.log10(prior),
-        sigma=OPTIMISER_NOISE,
-        cap=_psnr(0.0, modes.outside, pixels),
-        determined=1.0 - min(1.0, left / held),
+        psnr=_psnr(most, pixels),
+        ceiling=_psnr(min(most, found.bracket(finest)[1]), pixels),
+        prior=_psnr(found.square, pixels),
+        sigma=sigma,
+        determined=1.0 - min(1.0, most / found.square),
+        at_most=_psnr(least, pixels),
     )
 
 
-def _posterior(gram: Mapping[str, Tensor], noise: Mapping[str, Noise], variance: Tensor, sigma: float) -> float:
-    """tr((D^-1 + sum_l G_l / sigma_l^2)^-1), through the symmetric form D^1/2 (I + D^1/2 G D^1/2)^-1 D^1/2."""
-    root = variance.sqrt()
-    information = torch.zeros(len(variance), len(variance), dtype=torch.float64)
-    for group, matrix in gram.items():
-        if noise[group].signal > 0.0:
-            information += matrix / (sigma**2 * noise[group].signal + noise[group].floor)
-    scaled = root[:, None] * information * root[None]
-    values, vectors = torch.linalg.eigh(0.5 * (scaled + scaled.T))
-    shrink = 1.0 / (1.0 + values.clamp(min=0.0))
-    return float(((vectors * root[:, None]).square() * shrink[None]).sum())
-
-
-def _psnr(inside: float, outside: float, pixels: int) -> float:
-    return -10.0 * math.log10(max((inside + outside) / pixels, 1e-12))
+def _psnr(left: float, pixels: int) -> float:
+    return -10.0 * math.log10(max(left / pixels, 1e-12))

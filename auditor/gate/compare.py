@@ -122,10 +122,16 @@ def _exposed(old: Standing, new: Standing, spread: Spread) -> Change | None:
     assert new.exposure is not None
     change = new.exposure - old.exposure
     told = f"{change:+.1f} dB of exposure"
-    if abs(change) <= spread.exposure:
+    same = f"{told}, within {spread.exposure:.0f} dB" if abs(change) <= spread.exposure else ""
+    if (old.at_most is None) != (new.at_most is None):
+        same = "exposure was measured in leading modes in one of the audits, and in all in the other: taken as it was"
+    elif old.at_most is not None and new.at_most is not None and not same and change * (new.at_most - old.at_most) <= 0:
+        # More work raises what is told at least and lowers what is told at most: a change of the model moves both.
+        same = f"{told} at least, and no change of what is told at most: measured with other work"
+    if same:
         if new.rule == "layer-exposure":
             return None  # every layer of a network is exposed somewhat: those that stay say nothing
-        return Change(new, new.key, "same", f"{told}, within {spread.exposure:.0f} dB", False)
+        return Change(new, new.key, "same", same, False)
     if change > 0:
         return Change(new, new.key, "worse" if old.present else "new", told, True)
     return Change(new, new.key, "better" if new.present else "fixed", told, True)
@@ -148,6 +154,8 @@ def _gone(old: Standing, after: Mapping[Any, Standing], new: Results) -> Change:
         return Change(old, old.key, "same", "its attacks gave way to others, which show as much", False)
     if old.exposure is not None and new["exposure"]["all"] is None:
         return Change(old, old.key, "same", "exposure was not measured this time: taken as it was", False)
+    if old.rule == "layer-exposure" and all(layer["exposure"] is None for layer in new["layers"]):
+        return Change(old, old.key, "same", "layers' exposure was not measured this time: taken as it was", False)
     return Change(old, old.key, "fixed", "nothing of the kind applies any more", True)
 
 

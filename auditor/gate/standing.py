@@ -41,8 +41,8 @@ class Standing:
         By clip and repetition.
     intervals
         Proportions with their intervals, by what was counted.
-    exposure
-        Predicted PSNR in dB; None where there is none.
+    exposure, at_most
+        Predicted PSNR in dB, at least and at most; None where there is none. Earlier versions told no `at_most`.
     certain
         Whether it rests on a proof, which no repeat can change.
     attacks
@@ -61,6 +61,7 @@ class Standing:
     runs: Mapping[tuple[str, int], BestRun] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     exposure: float | None = None
+    at_most: float | None = None
     certain: bool = False
     attacks: frozenset[str] = frozenset()
 
@@ -220,6 +221,7 @@ def _exposure(
         present=psnr >= prior + _EXPOSED_DB if share is None else share >= EXPOSED_SHARE,
         message=f"{what} exposes a clip to {psnr:.1f} dB by linear analysis{told}; {prior:.1f} dB takes no update.",
         exposure=psnr,
+        at_most=None if exposure.get("at_most") is None else _decibel(exposure["at_most"]),
     )
 
 

@@ -179,7 +179,10 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         with threads_for(target):
             share = times.seconds_for_what_if(clock.left)
             rivals = strongest(findings)
-            changes = variants(context, probes, blind, variance, share, pace, display, rivals, preset.steps, ceiling)
+            measured = exposed if isinstance(exposed, Exposed) else None
+            changes = variants(
+                context, probes, blind, variance, share, pace, display, rivals, preset.steps, ceiling, measured
+            )
     single: LayerStudy | Skipped | None = None
     if times.layers:
         display.stage("single layers")

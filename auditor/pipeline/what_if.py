@@ -47,7 +47,7 @@ from auditor.score import ClipScore, Grade, grade_clip, pair, score_clip
 MOST_STEPS = 300
 # Steps of the audited protocol that preparing all variants costs; one of them has four clips.
 _STEPS_TO_PREPARE = 20.0
-# Shares of the work: exposure, the audit's strongest attacks, and descents of equal length.
+# Shares of the work: exposure of the changed protocols, the audit's strongest attacks, and descents of equal length.
 _EXPOSURE, _RIVALS, _DESCENTS = 0.25, 0.4, 0.3
 
 
@@ -95,12 +95,14 @@ def variants(
     rivals: Sequence[Attack] = (),
     most: int = MOST_STEPS,
     ceiling: Ceiling | None = None,
+    own: Exposed | None = None,
 ) -> tuple[Variant, ...]:
     """Measure exposure and attacks on the first probe for the audited protocol and each change of it.
 
     Every variant meets the closed forms, the `rivals` with at most `most` steps each, and a descent of common length;
-    what came nearest counts. Nothing is returned when `seconds` of work do not even hold the preparation, at `pace` a
-    step. What would end after the `ceiling` is left out.
+    what came nearest counts. The exposure of the audited protocol is the audit's `own`, and the others are measured by
+    as many products, so that differences mean something; without it none is. Nothing is returned when `seconds` of work
+    do not even hold the preparation, at `pace` a step. What would end after the `ceiling` is left out.
     """
     clock, ceiling = Clock(seconds), ceiling or Ceiling()
     if _STEPS_TO_PREPARE * pace > seconds:
@@ -112,14 +114,15 @@ def variants(
     steps = min(MOST_STEPS, int(_DESCENTS * clock.left / max(sum(paces) * 1.25, 1e-9)))
     each = Budget(seconds=_RIVALS * seconds / max(1, len(runnable) * len(rivals)), steps=most)
     tasks: list[Task] = []
-    share, limit = _EXPOSURE * seconds / max(1, len(runnable)), seconds / len(plans)
+    share, limit = _EXPOSURE * seconds / max(1, len(runnable) - 1), seconds / len(plans)
     work = seconds / max(1, len(runnable) * (len(rivals) + 2))
     for plan, start in prepared:
         if not isinstance(start, Skipped):
             met_by = [partial(_rival, plan, *start, attack, each, display) for attack in rivals]
-            exposing = partial(_exposed, plan, *start, pixel_variance, share, display)
+            exposing = partial(_exposed, plan, *start, pixel_variance, share, own, display)
             tasks += [Task(run=run, seconds=work) for run in met_by]
-            tasks.append(Task(run=exposing, seconds=share))
+            if own is not None and not plan.baseline:
+                tasks.append(Task(run=exposing, seconds=share))
             tasks.append(Task(run=partial(_common, plan, *start, steps, limit, display), seconds=work))
     make_ahead(tasks, display, ceiling)
     results: list[Variant] = []
@@ -136,7 +139,7 @@ def variants(
         made = {name: one for name, one in met.items() if isinstance(one, Reconstruction)}
         if plan.baseline:
             base = made
-        variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, limit, made.values(), display)
+        variant = _measure(plan, *ready, gallery, pixel_variance, steps, share, own, limit, made.values(), display)
         results.append(replace(variant, not_compared="" if plan.baseline else _not_compared(rivals, met, base)))
     return tuple(results)
 
@@ -308,12 +311,12 @@ def _measure(
     pixel_variance: float,
     steps: int,
     seconds: float,
+    own: Exposed | None,
     limit: float,
     met: Iterable[Reconstruction],
     display: Display,
 ) -> Variant:
-    found = _exposed(plan, context, observed, pixel_variance, seconds, display)
-    exposed = None if isinstance(found, Skipped) else found
+    exposed = _exposed(plan, context, observed, pixel_variance, seconds, own, display)
     variant = Variant(name=plan.name, change=plan.change, action=plan.action, baseline=plan.baseline, exposed=exposed)
     common = _common(plan, context, observed, steps, limit, display)
     made = [*met, *([common] if isinstance(common, Reconstruction) else [])]
@@ -326,12 +329,20 @@ def _measure(
 
 
 def _exposed(
-    plan: _Plan, context: Context, observed: Observed, pixel_variance: float, seconds: float, display: Display
-) -> Exposed | Skipped:
+    plan: _Plan,
+    context: Context,
+    observed: Observed,
+    pixel_variance: float,
+    seconds: float,
+    own: Exposed | None,
+    display: Display,
+) -> Exposed | None:
+    """Return the exposure by as many products as the audit's own; None where these do not fit."""
+    if plan.baseline or own is None or too_large_to_expose(context, available_bytes(context.device)) is not None:
+        return own if plan.baseline else None
     with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
-        return too_large_to_expose(context, available_bytes(context.device)) or expose_update(
-            context, observed, pixel_variance, seconds, progress
-        )
+        found = expose_update(context, observed, pixel_variance, seconds, progress, own.products)
+    return found if isinstance(found, Exposed) else None
 
 
 def _score(observed: Observed, made: Reconstruction, gallery: Clip) -> ClipScore:

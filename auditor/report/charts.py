@@ -93,6 +93,7 @@ def levels(results: Mapping[str, Any], score: Mapping[str, Any] | None) -> list[
         Mark(name=say("demonstrated by the best attack"), value=strongest, kind="shown"),
         Mark(name=say("exposed by the whole update"), value=exposed.get("psnr"), kind="exposed"),
         Mark(name=say("the most that the modes can show"), value=exposed.get("cap"), kind="ceiling"),
+        Mark(name=say("exposed at most"), value=exposed.get("at_most"), kind="ceiling"),
         Mark(name=say("ceiling at float32 rounding"), value=exposed.get("ceiling"), kind="ceiling"),
     )
     return [mark for mark in marks if real(mark.value) is not None]

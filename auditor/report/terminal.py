@@ -177,7 +177,8 @@ def _exposed(results: Mapping[str, Any]) -> str:
     most = max(measured, key=lambda layer: figures.real(layer["exposure"]["psnr"]) or 0.0, default=None)
     where = f", most in {printable(most['name'], 24)}" if most else ""
     without = figures.decibels(exposed["prior"])
-    at_most = "" if exposed.get("cap") is None else f" of at most {figures.decibels(exposed['cap'])}"
+    most = exposed.get("at_most", exposed.get("cap"))
+    at_most = "" if most is None else f" of at most {figures.decibels(most)}"
     beyond = " (solved, not predicted)" if why_below(results) else ""
     return f"{figures.decibels(exposed['psnr'])}{at_most}{where}; demonstrated {shown}{beyond}; no update {without}"
 

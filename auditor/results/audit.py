@@ -175,7 +175,11 @@ class LabelsBlock:
 
 @record
 class ExposureBlock:
-    """Exposure of everything that is sent, by linear analysis; `reason` says why it was not measured."""
+    """Exposure of everything that is sent, by linear analysis; `reason` says why it was not measured.
+
+    `products` with the Jacobian and its transpose were made for the whole update; none are told where only leading
+    modes were measured, as in documents of earlier versions.
+    """
 
     all: Exposure | None
     modes: int | None
@@ -184,6 +188,7 @@ class ExposureBlock:
     reason: str | None
     rank_correlation: Measured | None
     probe: Name | None
+    products: Later[int | None] = None
 
 
 @record

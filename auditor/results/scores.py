@@ -216,9 +216,12 @@ class Exposure:
     """Mode exposure of a set of layers: what a linear attacker with a natural-clip prior could know.
 
     `psnr` is the predicted PSNR (dB) at noise `sigma` (relative to the root-mean-square of the layer's gradient),
-    `ceiling` the same at float32 rounding, `prior` with no update at all. Of a clip only its leading modes are
-    measured: `cap` is the PSNR that is predicted when all of them are determined, and `determined` the share of their
-    prior variance that the update determines at `sigma`. None in documents of versions that did not tell.
+    `ceiling` the same at float32 rounding, `prior` with no update at all. All modes of a clip are measured, by a
+    limited number of products with the Jacobian: at `sigma` the exact value lies between `psnr` and `at_most`, and
+    `determined` is the share of the prior variance that the update determines at least.
+
+    Documents of earlier versions have no `at_most`. In them only leading modes of a clip were measured, `cap` is the
+    PSNR that is predicted when all of these are determined, and `determined` is told of these.
     """
 
     psnr: Decibel
@@ -227,3 +230,4 @@ class Exposure:
     sigma: Measured
     cap: Later[Decibel | None] = None
     determined: Later[Share | None] = None
+    at_most: Later[Decibel | None] = None

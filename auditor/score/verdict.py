@@ -13,8 +13,8 @@ SENTENCES = {
     "PASS": "PASS: no leakage demonstrated under the tested conditions",
     "INCONCLUSIVE": "INCONCLUSIVE: this audit cannot tell",
 }
-# A prediction that could not gain half the squared error even if the update determined every mode that was measured
-# would call every net unexposed.
+# Of documents of earlier versions: a prediction that could not gain half the squared error even if the update
+# determined every mode that was measured would call every net unexposed.
 LEAST_ROOM_DB = 3.0
 # One clip may be dull, or unlike all others; and the null control of a clip is another one.
 LEAST_CLIPS = 2
@@ -79,14 +79,17 @@ class Course:
 def exposed(exposure: Exposure | None) -> bool | None:
     """Tell whether the update determines clearly more of a clip than a blind guess, by linear analysis.
 
-    None where the analysis could not tell: it was not made, or the modes that were measured hold too little of what a
-    clip varies in to show it. What few modes do show counts.
+    None where the analysis could not tell: it was not made, or it says of that share less at least and more at most. In
+    documents of earlier versions: the modes that were measured hold too little of what a clip varies in to show it.
     """
-    if exposure is None or exposure.determined is None or exposure.cap is None:
+    if exposure is None or exposure.determined is None:
         return None
     if exposure.determined >= EXPOSED_SHARE:
         return True
-    return False if exposure.cap >= exposure.prior + LEAST_ROOM_DB else None
+    if exposure.at_most is not None:
+        most = 1.0 - 10.0 ** ((exposure.prior - exposure.at_most) / 10.0)
+        return False if most < EXPOSED_SHARE else None
+    return False if exposure.cap is not None and exposure.cap >= exposure.prior + LEAST_ROOM_DB else None
 
 
 def decide(course: Course) -> Verdict:
@@ -147,11 +150,15 @@ def _of_exposure(exposure: Exposure | None) -> str:
     if found is False:
         return ""
     untold = "linear analysis could not tell whether the update exposes a clip"
-    if exposure is None or exposure.cap is None or exposure.determined is None:
+    most = None if exposure is None else exposure.at_most if exposure.at_most is not None else exposure.cap
+    if exposure is None or most is None or exposure.determined is None:
         return untold
+    if found is None and exposure.at_most is not None:
+        between = f"{exposure.psnr:.1f} and {most:.1f} dB"
+        return f"{untold}: its prediction lies between {between}, and {exposure.prior:.1f} dB takes no update"
     if found is None:
-        return f"{untold}: its modes end at {exposure.cap:.1f} dB, and {exposure.prior:.1f} dB takes no update"
-    share, reached = f"{exposure.determined:.0%}", f"{exposure.psnr:.1f} dB of at most {exposure.cap:.1f} dB"
+        return f"{untold}: its modes end at {most:.1f} dB, and {exposure.prior:.1f} dB takes no update"
+    share, reached = f"{exposure.determined:.0%}", f"{exposure.psnr:.1f} dB of at most {most:.1f} dB"
     return (
         f"linear analysis says that the update exposes a clip ({share} of its modes' variance: predicted {reached}, "
         f"against {exposure.prior:.1f} dB blind), but no attack recovered a recognisable one"

@@ -170,6 +170,35 @@ def test_exposure_counts_from_three_decibels_and_by_layer():
         assert states(compared(old, new)).get(("layer-exposure", name)) == state
 
 
+def between(audit_of, low: float, high: float | None):
+    made = copy.deepcopy(audit_of)
+    for layer in made["layers"]:
+        if layer["exposure"] is not None:
+            layer["exposure"] |= {"psnr": low} if high is None else {"psnr": low, "at_most": high}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state"),
+    [(24.0, 35.0, "worse"), (24.0, 30.0, None), (16.0, 29.0, "better"), (16.0, 31.0, None), (22.9, 40.0, None)],
+)
+def test_work_moves_both_sides_of_exposure_towards_each_other_and_leaks_move_them_together(low, high, state):
+    old = between(audit("pooled"), 20.0, 30.0)
+    name = old["layers"][1]["name"]
+    assert states(compared(old, between(old, low, high))).get(("layer-exposure", name)) == state
+
+
+def test_exposure_in_leading_modes_does_not_compare_with_that_in_all():
+    old = audit("pooled")
+    new = copy.deepcopy(old)
+    new["exposure"]["all"] |= {"psnr": old["exposure"]["all"]["psnr"] + 9.0, "at_most": 60.0}
+    assert states(compared(old, new))["update-exposure", "update"] == "same"
+    gone = copy.deepcopy(old)
+    for layer in gone["layers"]:
+        layer["exposure"] = None
+    assert not [k for k, state in states(compared(old, gone)).items() if k[0] == "layer-exposure" and state != "same"]
+
+
 def test_a_layer_that_was_put_in_is_no_regression_while_the_whole_exposes_as_much():
     old = audit("fixed_positions")
     new = copy.deepcopy(old)

@@ -8,11 +8,13 @@ import torch
 from short_scans import results_of, short
 
 from auditor.attack import BY_NAME, Attack
+from auditor.exposure import Exposed
 from auditor.options import ScanOptions
 from auditor.pipeline import what_if
 from auditor.pipeline.documents import wording
+from auditor.pipeline.progress import Silent
 from auditor.pipeline.what_if import Variant, strongest
-from auditor.records import Outcome, Reconstruction, Skipped
+from auditor.records import Exposure, FederatedProtocol, Outcome, Reconstruction, Skipped
 from auditor.score import Grade
 
 CLOSED, SEARCH = BY_NAME["linear-input"], BY_NAME["least-squares-matching"]
@@ -82,6 +84,31 @@ def test_nothing_is_advised_whose_effect_nobody_measured():
     assert wording.actions(context, (base,), ()) == []
     (measure,) = wording.actions(context, (), ())
     assert "--what-if" in measure["text"]
+
+
+def test_exposure_of_variants_is_by_as_many_products_as_the_audits_own(monkeypatch):
+    told = Exposure(psnr=24.0, ceiling=24.0, prior=14.0, sigma=0.03, determined=0.9, at_most=28.0)
+    own, other = (
+        Exposed(all=told, layers={}, modes=1, coverage=1.0, seconds=1.0, products=products) for products in (7, 5)
+    )
+    asked: list[int] = []
+    monkeypatch.setattr(what_if, "too_large_to_expose", lambda *_: None)
+    monkeypatch.setattr(what_if, "expose_update", lambda *given: asked.append(given[-1]) or other)
+    context = SimpleNamespace(device=torch.device("cpu"))
+    base = what_if._Plan(name="as audited", change="c", protocol=FederatedProtocol(), baseline=True)
+    changed = replace(base, name="batch 4", baseline=False)
+
+    def exposed(plan, audits_own):
+        return what_if._exposed(plan, context, None, 0.05, 1.0, audits_own, Silent())
+
+    assert exposed(base, own) is own
+    assert not asked
+    assert exposed(changed, own) is other
+    assert asked == [7]
+    # Rows without the audited one to compare with say nothing.
+    assert exposed(base, None) is None
+    assert exposed(changed, None) is None
+    assert asked == [7]
 
 
 @pytest.mark.slow

@@ -630,15 +630,24 @@ def sample_results(
         "findings": [finding(i, g, frames, size, clip, infinite) for i, g in enumerate(grades[:findings])],
         "labels": {"rule": "iDLG", **_labels_read(value > 0.0), "reason": None},
         "exposure": {
-            "all": {"psnr": 38.1, "ceiling": 51.0, "prior": 14.2, "sigma": 0.05, "cap": 40.2, "determined": 0.99}
+            "all": {
+                "psnr": 38.1,
+                "ceiling": 51.0,
+                "prior": 14.2,
+                "sigma": 0.05,
+                "cap": None,
+                "determined": 0.99,
+                "at_most": 40.2,
+            }
             if exposed
             else None,
-            "modes": 256 if exposed else None,
-            "coverage": 0.97 if exposed else None,
+            "modes": 24576 if exposed else None,
+            "coverage": 1.0 if exposed else None,
             "sigma": 0.05 if exposed else None,
             "reason": None if exposed else "the model has an operator without a second derivative",
             "rank_correlation": 0.66 if exposed else None,
             "probe": "park_walker" if exposed else None,
+            "products": 64 if exposed else None,
         },
         "layers": rows,
         "layer_attacks": layer_attacks(rows) if attacked else None,

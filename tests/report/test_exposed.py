@@ -52,6 +52,17 @@ def test_the_sentence_names_the_modes_and_their_end():
     assert "at most" not in why_below(results(26.0, 91.5, cap=None))
 
 
+@pytest.mark.parametrize(
+    ("best", "said"), [(30.0, ""), (35.0, "between 31.0 dB and 38.0 dB"), (39.0, "follows the curvature of the model")]
+)
+def test_between_its_sides_exposure_contradicts_nothing(best, said):
+    made = results(31.0, best, cap=None)
+    made["exposure"]["all"]["at_most"] = 38.0
+    told = why_below(made)
+    assert told.endswith(f"{said}.") if said else not told
+    assert "modes" not in told
+
+
 def test_the_page_says_which_net_of_the_catalogue_the_model_is_like():
     pages = {name: make() for name, make in VARIANTS.items()}
     placed = next(name for name, made in pages.items() if made.get("most_like"))

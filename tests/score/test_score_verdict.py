@@ -35,6 +35,10 @@ TIGHT = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, cap=30.0, dete
 # Few modes of a large clip: determined all but whole, 2.1 dB over a blind guess; and hardly at all.
 LEAKY_BELOW_ITS_CAP = Exposure(psnr=15.3, ceiling=15.6, prior=13.2, sigma=0.03, cap=15.6, determined=0.9)
 CAPPED = Exposure(psnr=14.1, ceiling=14.9, prior=14.0, sigma=0.03, cap=14.9, determined=0.1)
+# As today: between two sides. The last one says neither.
+BETWEEN = Exposure(psnr=18.0, ceiling=19.0, prior=14.0, sigma=0.03, determined=0.6, at_most=40.0)
+BELOW = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, determined=0.1, at_most=16.9)
+OPEN = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03, determined=0.1, at_most=17.1)
 UNTOLD = Exposure(psnr=14.5, ceiling=15.0, prior=14.0, sigma=0.03)
 QUIET = Course(grade=Grade.NOT_SHOWN, exposure=TIGHT, clips=3, tested_clips=3)
 FAITHFUL = Fidelity(parity_max_error=1e-6, gradient_check=1e-6, double_backward=True, batchnorm="none", batch="dynamic")
@@ -108,6 +112,9 @@ def test_one_lucky_hit_of_three_is_not_above_chance():
         ({"exposure": None}, "INCONCLUSIVE", "INCONCLUSIVE", "could not tell"),
         ({"exposure": UNTOLD}, "INCONCLUSIVE", "INCONCLUSIVE", "could not tell"),
         ({"exposure": CAPPED}, "INCONCLUSIVE", "INCONCLUSIVE", "its modes end at 14.9 dB"),
+        ({"exposure": OPEN}, "INCONCLUSIVE", "INCONCLUSIVE", "its prediction lies between 14.5 and 17.1 dB"),
+        ({"exposure": BETWEEN}, "INCONCLUSIVE", "INCONCLUSIVE", "predicted 18.0 dB of at most 40.0 dB"),
+        ({"exposure": BELOW}, "PASS", "WARN", ""),
         ({"exposure": LEAKY}, "INCONCLUSIVE", "INCONCLUSIVE", "exposes a clip"),
         ({"exposure": LEAKY_BELOW_ITS_CAP}, "INCONCLUSIVE", "INCONCLUSIVE", "of at most 15.6 dB"),
         ({"clips": 0, "tested_clips": 0}, "INCONCLUSIVE", "INCONCLUSIVE", "no attack on a clip"),
@@ -142,6 +149,12 @@ def test_few_modes_can_say_exposed_but_not_unexposed():
     assert exposed(TIGHT) is False
     assert exposed(UNTOLD) is None
     assert exposed(None) is None
+
+
+def test_both_sides_have_to_lie_below_half_to_say_unexposed():
+    assert exposed(BETWEEN) is True
+    assert exposed(BELOW) is False
+    assert exposed(OPEN) is None
 
 
 @pytest.mark.parametrize(

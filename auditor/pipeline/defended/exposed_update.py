@@ -17,8 +17,9 @@ def expose_update(
     pixel_variance: float,
     seconds: float,
     progress: Callable[[float], None] = lambda fraction: None,
+    products: int | None = None,
 ) -> Exposed | Skipped:
-    """Predict what an update determines of its clips; see `expose`.
+    """Predict what an update determines of its clips; see `expose`, and there what `products` ask for.
 
     An attacker who knows the defences sees entries that were not sent as nothing, and a size that was cut as unknown.
     Noise and rounding count as errors of the entries, so that exposure falls as they grow.
@@ -33,12 +34,12 @@ def expose_update(
 
     def depends_on() -> tuple[object, ...]:
         told = context.target.sha256, parameters_digest(context.target.model), client.configuration
-        return *told, observed.clips, labels, observed.update, pixel_variance, rounded(seconds), deviation
+        return *told, observed.clips, labels, observed.update, pixel_variance, rounded(seconds), deviation, products
 
     def analyse() -> Exposed | Skipped:
         return expose(
             client, observed.clips, labels, context.target.layers, pixel_variance, seconds, progress,
-            public_weights(context), seen, deviation,
+            public_weights(context), seen, deviation, products=products,
         )  # fmt: skip
 
     try:

@@ -295,4 +295,5 @@ def _exposure(g: Gathered, ranks: float | None) -> ExposureBlock:
         reason="",
         rank_correlation=ranks,
         probe=g.observed[0].probe.name,
+        products=g.exposed.products,
     )

@@ -109,7 +109,12 @@ def _family(search: FamilySearch) -> FamilyBlock:
         epsilon=None if costs is None else round_epsilon(costs.judged.context.protocol),
         exposed=None
         if exposed is None
-        else ExposedBlock(psnr=exposed.all.psnr, cap=exposed.all.cap, determined=exposed.all.determined),
+        else ExposedBlock(
+            psnr=exposed.all.psnr,
+            cap=exposed.all.cap,
+            determined=exposed.all.determined,
+            at_most=exposed.all.at_most,
+        ),
     )
 
 

@@ -10,8 +10,8 @@ import torch
 from auditor.attack import Attack
 from auditor.enhance import DatLight
 from auditor.exposure import JacobianProducts
-from auditor.exposure.jacobian import seconds_per_product
-from auditor.exposure.layers import COUNTS
+from auditor.exposure.layers import SHARE_OF_A_LAYER, products_for
+from auditor.exposure.sensitivity import ModePrior, Sensitivity
 from auditor.pipeline.context import Context, Observed
 from auditor.records import Budget, Clip, work_of
 
@@ -50,14 +50,16 @@ def search(attack: Attack, budget: Budget, pace: float) -> float:
 
 
 def exposure(context: Context, observed: Observed, share: float) -> float:
-    """Return the work of the exposure analysis: setting up, and as many products as its share holds."""
+    """Return the work of the exposure analysis at most: setting up, and as many products as its share holds."""
     labels = context.client.targets(observed.labels)
     made: list[JacobianProducts] = []
     setting_up = work_of(lambda: made.append(JacobianProducts(context.client, observed.clips, labels)))
-    product = seconds_per_product(made[0], torch.ones_like(observed.clips))
-    batch = len(observed.clips)
-    fitting = [k * batch * product for k in COUNTS if k * batch * product <= share - setting_up]
-    return setting_up + product + (fitting[0] if fitting else 0.0)
+    prior = ModePrior(observed.clips, 1.0)
+    whole = Sensitivity(made[0], prior, dict.fromkeys(made[0].names, 1.0))
+    product = work_of(lambda: whole(prior.signs()))
+    layers = sum(bool(frozenset(layer.parameters) & frozenset(made[0].names)) for layer in context.target.layers)
+    all_of_it, each = products_for(layers, (share - setting_up) / product)
+    return setting_up + product * (all_of_it + SHARE_OF_A_LAYER * each * layers)
 
 
 def seconds_of_step(context: Context, observed: Observed) -> float:

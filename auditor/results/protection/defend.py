@@ -3,7 +3,18 @@
 from typing import Literal
 
 from auditor.results.attack import AttackProtocol
-from auditor.results.declare import Decibel, LongName, Measured, Name, Paragraph, Seconds, Sentence, Share, record
+from auditor.results.declare import (
+    Decibel,
+    Later,
+    LongName,
+    Measured,
+    Name,
+    Paragraph,
+    Seconds,
+    Sentence,
+    Share,
+    record,
+)
 from auditor.results.model import AttackedModel, Environment
 from auditor.results.scores import Grade
 
@@ -64,11 +75,15 @@ class SettingBlock:
 
 @record
 class ExposedBlock:
-    """What linear analysis predicts of a setting: dB, dB at most, and the share of the modes' variance."""
+    """What linear analysis predicts of a setting: dB, dB at most, and the share of the modes' variance.
+
+    `cap` is that of an analysis of leading modes alone, as documents of earlier versions tell it.
+    """
 
     psnr: Decibel
     cap: Decibel | None
     determined: Share | None
+    at_most: Later[Decibel | None] = None
 
 
 @record
