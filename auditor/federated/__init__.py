@@ -11,7 +11,7 @@ from auditor.federated.labels import assign_labels, batch_labels
 from auditor.federated.loss import LOSSES, Loss, guess_loss, make_loss, output_remarks
 from auditor.federated.noise import GaussianNoise, LaplaceNoise
 from auditor.federated.sparsification import RandomK
-from auditor.federated.trainable import select_parameters
+from auditor.federated.trainable import patterns_of, select_parameters
 
 __all__ = [
     "DEFENCES",
@@ -42,5 +42,6 @@ __all__ = [
     "output_remarks",
     "parse",
     "parse_all",
+    "patterns_of",
     "select_parameters",
 ]

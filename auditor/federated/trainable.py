@@ -1,8 +1,9 @@
 """Which parameters clients train, and therefore send."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from glob import escape
 
 from auditor.errors import UsageError
 from auditor.records import Layer
@@ -33,3 +34,35 @@ def select_parameters(layers: Iterable[Layer], parameters: Sequence[str], patter
             )
         chosen |= hits
     return tuple(name for name in parameters if name in chosen)
+
+
+def patterns_of(layers: Sequence[Layer], parameters: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return few globs that select the chosen parameters and no others: what `select_parameters` undoes.
+
+    A scope is named as a whole where all parameters below it are chosen, a layer by its parameters where not.
+    """
+    wanted = frozenset(chosen)
+
+    def below(names: Sequence[str], depth: int) -> list[str]:
+        made: list[str] = []
+        for head, mine in _scopes(names, depth).items():
+            whole = (f"{escape(head)}.*",)
+            if len(mine) == 1 and mine[0] == head:
+                made += [escape(head)] if head in wanted else []
+            elif wanted.issuperset(mine) and set(select_parameters(layers, parameters, whole)) == set(mine):
+                made += whole
+            else:
+                made += below(mine, depth + 1)
+        return made
+
+    if wanted.issuperset(parameters):
+        return ("*",)
+    return tuple(below([n for n in parameters if n], 1))
+
+
+def _scopes(names: Sequence[str], depth: int) -> Mapping[str, list[str]]:
+    """Group names by their first parts, so many of them; a name with no more parts stands by itself."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(".".join(name.split(".")[:depth]), []).append(name)
+    return found

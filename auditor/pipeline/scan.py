@@ -35,7 +35,7 @@ from auditor.pipeline.findings import (
     seconds_to_score,
 )
 from auditor.pipeline.identity import recognised
-from auditor.pipeline.layerwise.study_layers import LayerStudy, study_layers
+from auditor.pipeline.layerwise.study_layers import LayerStudy, single_layers_skipped, study_layers
 from auditor.pipeline.malicious import malicious_ahead, malicious_server
 from auditor.pipeline.membership import ask_membership
 from auditor.pipeline.planted.manipulation import MaliciousServer
@@ -189,7 +189,18 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         with threads_for(target):
             share, measured = times.seconds_for_layers(clock.left), exposed if isinstance(exposed, Exposed) else None
             single = study_layers(
-                context, observed, findings, galleries, preset, measured, options.layers, share, pace, display, ceiling
+                context,
+                observed,
+                findings,
+                galleries,
+                preset,
+                measured,
+                options.layers,
+                share,
+                pace,
+                display,
+                ceiling,
+                on_top=bool(options.layers) and options.max_time is None,
             )
     manipulated: MaliciousServer | None = None
     if times.malicious:
@@ -232,7 +243,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
                 *not_enhanced,
                 *([exposed] if isinstance(exposed, Skipped) else []),
                 *([smaller] if isinstance(smaller, Skipped) else []),
-                *([single] if isinstance(single, Skipped) else []),
+                *single_layers_skipped(single),
                 *([_NO_WHAT_IF] if times.what_if and not changes else []),
             ),
             device=device,

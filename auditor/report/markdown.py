@@ -9,7 +9,7 @@ from auditor.report import figures, wording
 from auditor.report.ci.changes import counted
 from auditor.report.fidelity import RECIPE, UPPER_BOUND, fidelity_rows, not_seen
 from auditor.report.headline import headlines
-from auditor.report.layers.attacked import kept_back
+from auditor.report.layers.keep_back import following, kept_back
 from auditor.report.membership import membership_sentence
 from auditor.report.plain import results_digest
 from auditor.report.references import reference_rows
@@ -112,8 +112,9 @@ def _told(fidelity: Mapping[str, Any]) -> list[str]:
 
 def _layers(results: Mapping[str, Any]) -> list[str]:
     """What came of looking for layers to keep back."""
-    told = kept_back(results)
-    return [f"**Layers:** {_inert(told, 600)}", ""] if told else []
+    told, command = kept_back(results), following(results)
+    again = f" To confirm: `{_inert(command, 800)}`" if command else ""
+    return [f"**Layers:** {_inert(told, 600)}{again}", ""] if told else []
 
 
 def _defences(results: Mapping[str, Any]) -> list[str]:

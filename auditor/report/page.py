@@ -18,7 +18,8 @@ from auditor.report.headline import Best, best, canaries, demonstrated, headline
 from auditor.report.language import say, speaking, spoken
 from auditor.report.language.messages import ENGLISH
 from auditor.report.language.templates import TEMPLATES, Words, environment, stylesheet
-from auditor.report.layers.attacked import attacked_layers, kept_back, why_layers_below
+from auditor.report.layers.attacked import attacked_layers, why_layers_below
+from auditor.report.layers.keep_back import following, kept_back, tried_sets
 from auditor.report.layers.remarks import remarks
 from auditor.report.machine import machine_line
 from auditor.report.membership import membership_rows, unmeasured
@@ -155,6 +156,8 @@ def _context(results: Mapping[str, Any], printed: bool, frames: int = MOST_FRAME
         "attacked_layers": attacked_layers(results["layers"]),
         "layers_below": why_layers_below(results),
         "kept_back": kept_back(results),
+        "following": following(results),
+        "tried_sets": tried_sets(results),
         "frameworks": _frameworks(),
         "charts": charts,
         "visible_content": VISIBLE_CONTENT,

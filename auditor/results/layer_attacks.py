@@ -1,6 +1,6 @@
 """What attacks recovered from single layers, from the update without them, and which layers are worth keeping back."""
 
-from auditor.results.declare import Decibel, Later, LongName, Measured, Name, Share, record
+from auditor.results.declare import Decibel, Later, LongName, Measured, Name, Sentence, Share, record
 from auditor.results.scores import Grade
 
 
@@ -49,19 +49,36 @@ class RankCorrelations:
 
 @record
 class WithholdingStep:
-    """One set of layers that was kept back on the way, and what was recovered from the rest; None where nothing was."""
+    """One set of layers that was tried, and what was recovered from the rest; None where nothing was.
+
+    `share` is that of the numbers which are sent. `strict` says that the full battery met the rest, with twice the work
+    of the audit, on all `probes`; else it was a trial, on one clip.
+    """
 
     layers: tuple[Name, ...]
     left: PartialRecovery | None
+    share: Later[Share | None] = None
+    strict: Later[bool] = False
 
 
 @record
 class WithholdingBlock:
-    """The smallest set that a greedy search found without which no attack recovered a recognisable picture.
+    """The smallest set that a search found without which no attack recovered a recognisable picture.
 
-    `layers` is empty where there is none, and `sentence` then says why. `share` is that of the numbers which are sent.
-    `before` is the strongest attack on the whole update, `after` the strongest of the full battery on the rest, both
-    over the clips `probes`.
+    Attributes
+    ----------
+    layers
+        Empty where there is none; `sentence` then says why.
+    elements, share
+        How many numbers they hold, of those that are sent.
+    before, after
+        The strongest attack on the whole update, and that of the full battery on the rest, over the clips `probes`.
+    steps
+        Every set that was tried, in the order of trial.
+    trainable
+        Globs that name what is left: `--trainable` with each of them follows the advice.
+    smallest
+        Whether the set gives a picture away as soon as any of its layers is sent after all.
     """
 
     layers: tuple[Name, ...]
@@ -70,8 +87,10 @@ class WithholdingBlock:
     before: PartialRecovery | None
     after: PartialRecovery | None
     steps: tuple[WithholdingStep, ...]
-    sentence: LongName
+    sentence: Sentence
     probes: Later[tuple[Name, ...]] = ()
+    trainable: Later[tuple[LongName, ...]] = ()
+    smallest: Later[bool] = False
 
 
 @record

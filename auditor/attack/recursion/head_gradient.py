@@ -30,6 +30,9 @@ def gradient_at_head(view: View, graph: CallGraph) -> tuple[int, Tensor] | None:
                 continue
             told = gradients_of_clips(view, graph, call)
             return None if told is None else (place, told)
+        told = _by_bias(view, graph, call, layer)
+        if told is not None:
+            return place, told
         averaged = _behind_average(view, graph, place, layer)
         if averaged is not None:
             return place, averaged
@@ -55,6 +58,18 @@ def _at_one_position(view: View, graph: CallGraph, call: Call, layer: Layer) -> 
         return None
     bias = bias_gradient(view, layer, sent.double())
     return None if bias is None or len(bias) != shape[1] else bias.reshape(shape)
+
+
+def _by_bias(view: View, graph: CallGraph, call: Call, layer: Layer) -> Tensor | None:
+    """Return the gradient at the logits of a clip where the head's weight was not sent: that of its bias is the same.
+
+    Its features stay unknown, but behind an average the weights below tell their masks all the same.
+    """
+    shape = graph.shapes[call.outputs[0]]
+    if call.outputs[0] != graph.logits or call.weight in view.update.gradients or torch.Size(shape[:-1]).numel() != 1:
+        return None
+    bias = bias_gradient(view, layer, view.target.parameters[call.weight or ""])
+    return None if bias is None or len(bias) != shape[-1] else bias.reshape(shape)
 
 
 def _behind_average(view: View, graph: CallGraph, place: int, layer: Layer) -> Tensor | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from auditor.exposure import Exposed
+from auditor.federated import patterns_of
 from auditor.pipeline.context import Context
 from auditor.pipeline.documents.model import determined
 from auditor.pipeline.documents.wording import named
@@ -14,7 +15,7 @@ from auditor.pipeline.layerwise.partial_update import PartRecovered
 from auditor.pipeline.layerwise.rank_correlation import LEAST_LAYERS, rank_correlation
 from auditor.pipeline.layerwise.single_layers import LayerAttack, gradient_size
 from auditor.pipeline.layerwise.study_layers import LayerStudy
-from auditor.records import Exposure, Skipped
+from auditor.records import Exposure, Layer, Skipped
 from auditor.results.layer_attacks import (
     LayerAttacksBlock,
     LayerRecovery,
@@ -138,31 +139,44 @@ def _why(gains: Sequence[float], shares: Sequence[float | None], short: int) -> 
 def withholding_block(study: LayerStudy, findings: Sequence[Finding]) -> WithholdingBlock:
     """Return what came of looking for a set, as a sentence that may be quoted, with its numbers."""
     search, found = study.withholding, study.found
+    context = found.subject.context
     before = _own(findings, search.probes or (found.subject.probe.name,)) or _part(found.whole)
     steps = tuple(
-        WithholdingStep(layers=tuple(layer.name for layer in step.layers), left=_part(step.left))
+        WithholdingStep(
+            layers=tuple(layer.name for layer in step.layers),
+            left=_part(step.left),
+            share=_share(context, step.layers),
+            strict=step.strict,
+        )
         for step in search.steps
     )
     if search.confirmed is None:
-        return WithholdingBlock(
-            layers=(), elements=0, share=0.0, before=before, after=None, steps=steps, sentence=_none(search.reason)
-        )
+        told = _none(search.reason, steps)
+        return WithholdingBlock(layers=(), elements=0, share=0.0, before=before, after=None, steps=steps, sentence=told)
     layers, after = search.confirmed.layers, _part(search.confirmed.left)
-    elements = sum(layer.elements for layer in layers)
-    sent = frozenset(found.subject.context.protocol.sent)
-    all_sent = sum(p.numel() for name, p in found.subject.context.target.parameters.items() if name in sent)
-    share = elements / max(1, all_sent)
+    share = _share(context, layers)
     names = tuple(layer.name for layer in layers)
+    gone = {name for layer in layers for name in layer.parameters}
+    rest = [name for name in context.protocol.sent if name not in gone]
     return WithholdingBlock(
         layers=names,
-        elements=elements,
+        elements=sum(layer.elements for layer in layers),
         share=share,
         before=before,
         after=after,
         steps=steps,
         sentence=sentence(names, share, before, after),
         probes=search.probes,
+        trainable=patterns_of(context.target.layers, list(context.target.parameters), rest),
+        smallest=search.smallest,
     )
+
+
+def _share(context: Context, layers: Sequence[Layer]) -> float:
+    """Return the share of layers in the numbers that are sent."""
+    sent = frozenset(context.protocol.sent)
+    everything = sum(p.numel() for name, p in context.target.parameters.items() if name in sent)
+    return sum(layer.elements for layer in layers) / max(1, everything)
 
 
 def sentence(names: Sequence[str], share: float, before: PartialRecovery | None, after: PartialRecovery | None) -> str:
@@ -170,15 +184,25 @@ def sentence(names: Sequence[str], share: float, before: PartialRecovery | None,
     told = f"Keep back {named(names)} ({share:.1%} of the numbers that are sent)"
     if before is None or after is None:
         return f"{told}: no attack then recovers a recognisable picture."
-    told += f": the best picture falls from {before.psnr:.1f} to {after.psnr:.1f} dB"
+    fell = f"{before.psnr:.1f} to {after.psnr:.1f} dB, from {_grade(before)} to {_grade(after)}"
+    told += f": the best picture falls from {fell}"
     if before.lowest and before.lowest != after.lowest:
         ends = f"ends at {_layer(after.lowest)}" if after.lowest else "does not begin"
         told += f", and the recursion, which came down to {_layer(before.lowest)}, {ends}"
     return f"{told}."
 
 
-def _none(reason: str) -> str:
-    return f"No set of layers to keep back was found: {reason}."
+def _grade(made: PartialRecovery) -> str:
+    return made.grade.name.lower().replace("_", " ")
+
+
+def _none(reason: str, steps: Sequence[WithholdingStep]) -> str:
+    tried = {step.layers: step.share or 0.0 for step in steps}
+    told = f"No set of layers to keep back was found: {reason}"
+    if not tried:
+        return f"{told}."
+    sets = "1 set was" if len(tried) == 1 else f"{len(tried)} sets were"
+    return f"{told}; {sets} tried, of up to {max(tried.values()):.1%} of the numbers that are sent."
 
 
 def _layer(weight: str) -> str:

@@ -23,6 +23,7 @@ from auditor.pipeline.forecast import costs
 from auditor.pipeline.forecast.trials import Trial, begin
 from auditor.pipeline.layerwise.single_layers import MOST_STEPS as LAYER_STEPS
 from auditor.pipeline.layerwise.single_layers import SEARCHES
+from auditor.pipeline.layerwise.study_layers import SETS
 from auditor.pipeline.planted.own_net_control import not_tried
 from auditor.pipeline.progress import Silent
 from auditor.pipeline.references import References, references_from
@@ -268,6 +269,8 @@ class _Course:
             left -= self._variants(times.seconds_for_what_if(left))
         if times.layers and left > 0.0:
             left -= self._layers(times.seconds_for_layers(left))
+            if options.layers and options.max_time is None:
+                self._add("layers", "layers to keep back", 1, SETS * used)
         if times.malicious and left > 0.0:
             each = self._pace * MOST_STEPS * _MALICIOUS / self._context.protocol.batch
             self._add("what-if", "malicious server", 3, min(0.6 * left, each), side_by_side=True)

@@ -29,13 +29,17 @@ class Subject:
 class EqualEffort:
     """What every part is attacked with, so that parts compare; `seconds` of work and `steps` are those of a search.
 
-    `own` are the seconds of attacks by name that have others.
+    `own` are the seconds of attacks by name that have others. The searches that apply to a part share out `together`
+    seconds where that is more: fewer of them apply to a part than to the whole update, and each then has longer. With
+    `enough`, a recognisable picture ends the attacks on a part: another attack may have had a better one.
     """
 
     preset: Preset
     seconds: float
     steps: int
     own: Mapping[str, float] = field(default_factory=dict)
+    together: float = 0.0
+    enough: bool = False
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -73,7 +77,7 @@ def recover(
             target.sha256, target.input, target.classes, parameters_digest(target.model), client.configuration,
             tuple(names), subject.probe.name, subject.probe.clip, subject.gallery, subject.context.seed,
             effort.attacks, rounded(effort.seconds), effort.steps, {n: rounded(s) for n, s in effort.own.items()},
-            title,
+            rounded(effort.together), effort.enough, title,
         )  # fmt: skip
 
     try:
@@ -93,6 +97,8 @@ def _recovered(
     broken: Skipped | None = None
     for attack, seconds in _battery(context, observed, effort):
         if any(one.outcome is Outcome.SOLVED for one in made):
+            break
+        if effort.enough and made and _nearest(subject, observed, made).grade >= Grade.RECOGNISABLE:
             break
         seed = unit_seed(context.seed, "layers", title, attack.name)
         budget = Budget(seconds=seconds, steps=1 if attack.closed_form else effort.steps)
@@ -123,10 +129,18 @@ def _battery(context: Context, observed: Observed, effort: EqualEffort) -> list[
     idle = {one.what for one in planned if isinstance(one, Skipped)}
     view = view_of(context, observed)
     applying = [a for a in effort.attacks if a.name not in idle and obstacle(a, view) is None]
-    fitting = [a for a in applying if a.name not in deep or deep[a.name].first <= effort.seconds]
-    return sorted(
-        ((a, effort.own.get(a.name, effort.seconds)) for a in fitting), key=lambda one: not one[0].closed_form
-    )
+    fitting = [
+        a
+        for a in applying
+        if a.name not in deep or deep[a.name].first <= max(effort.seconds, effort.own.get(a.name, 0.0))
+    ]
+    searches = sum(not a.closed_form and a.name not in deep for a in fitting)
+
+    def seconds(attack: Attack) -> float:
+        own = effort.own.get(attack.name, effort.seconds)
+        return own if attack.closed_form or attack.name in deep else max(own, effort.together / searches)
+
+    return sorted(((a, seconds(a)) for a in fitting), key=lambda one: not one[0].closed_form)
 
 
 def _nearest(subject: Subject, observed: Observed, made: Sequence[Reconstruction]) -> PartRecovered:

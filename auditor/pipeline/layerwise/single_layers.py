@@ -38,7 +38,8 @@ class LayerAttack:
 class LayerAttacks:
     """The layers that were attacked, most promising first, with the whole update at the same effort.
 
-    `sizes` are norms of gradients by layer index; `left_out` says why other layers were not attacked.
+    `sizes` are norms of gradients by layer index; `left_out` says why other layers were not attacked. Where the work
+    holds none of them, `whole` says so.
     """
 
     subject: Subject
@@ -61,7 +62,7 @@ def attack_layers(
     pace: float,
     display: Display,
     ceiling: Ceiling,
-) -> LayerAttacks | Skipped:
+) -> LayerAttacks:
     """Attack single layers, most promising first, with equal work each.
 
     Parameters
@@ -78,11 +79,17 @@ def attack_layers(
     due = layers if wanted is None else layers[:wanted]
     steps = max(LEAST_STEPS, _steps(clock.left, pace, len(due)))
     if _cost(steps, pace, 1) > seconds:
+        due = ()
+    effort = EqualEffort(preset=preset, seconds=_MARGIN * steps * pace, steps=steps)
+    sizes = {layer.index: gradient_size(layer, gradients) for layer in layers}
+    if not due:
         needed = f"a step is {pace:.2g} s of work, and {max(0.0, seconds):.0f} s were left for single layers"
-        return Skipped(
+        none = Skipped(
             stage="layers", what="single layers", because="out-of-budget", reason=needed, remedy="give more --max-time"
         )
-    effort = EqualEffort(preset=preset, seconds=_MARGIN * steps * pace, steps=steps)
+        return LayerAttacks(
+            subject=subject, effort=effort, whole=none, layers=(), sizes=sizes, of=len(layers), left_out=needed
+        )
     everything = subject.context.protocol.sent
     _ahead(subject, due, effort, display, ceiling)
     whole = recover(subject, everything, effort, display, _WHOLE)
@@ -106,7 +113,7 @@ def attack_layers(
         effort=effort,
         whole=whole,
         layers=tuple(made),
-        sizes={layer.index: gradient_size(layer, gradients) for layer in layers},
+        sizes=sizes,
         of=len(layers),
         left_out=why,
     )

@@ -15,6 +15,9 @@ from auditor.probe import Galleries
 from auditor.records import Ceiling, Clock, Skipped, record
 from auditor.score import Grade, grade_clip
 
+# Of the work of the audit's own attacks, what the search for a set may take on top where layers were asked for: to
+# confirm one takes about as much as these did (twice the work on two of three clips), and two or three have to be.
+SETS = 3.0
 # Clips of which none may come back for a set to hold: those that every attack meets first.
 _CLIPS = 2
 
@@ -45,8 +48,13 @@ def study_layers(
     pace: float,
     display: Display,
     ceiling: Ceiling,
+    *,
+    on_top: bool = False,
 ) -> LayerStudy | Skipped:
-    """Attack single layers of the first clip's update, then look for the layers that are worth keeping back."""
+    """Attack single layers of the first clip's update, then look for the layers that are worth keeping back.
+
+    `on_top` lets the search for these go on beyond `seconds`, as long as `SETS` allows.
+    """
     clock = Clock(seconds)
     too_large = too_large_to_match(context, available_bytes(context.device))
     if too_large is not None:
@@ -54,12 +62,17 @@ def study_layers(
     real = [o for o in observed if o.probe.kind != "canary"][:_CLIPS] or observed[:1]
     subject, *others = (Subject(context=context, probe=o.probe, gallery=galleries[o.probe.name]) for o in real)
     found = attack_layers(subject, preset, exposed, real[0].update.gradients, wanted, seconds, pace, display, ceiling)
-    if isinstance(found, Skipped):
-        return found
-    return LayerStudy(
-        found=found,
-        withholding=withhold(found, audited(findings, real[0], tuple(others)), preset, clock.left, display, ceiling),
-    )
+    tried = audited(findings, real[0], tuple(others))
+    if not found.layers and isinstance(found.whole, Skipped) and not tried.shown:
+        return found.whole
+    more = SETS * seconds_of_attacks(findings) if on_top else 0.0
+    sets = withhold(found, tried, preset, max(0.0, clock.left) + more, display, ceiling)
+    return LayerStudy(found=found, withholding=sets)
+
+
+def seconds_of_attacks(findings: Sequence[Finding]) -> float:
+    """Return the reference seconds of all attacks that hold no frames of the scene."""
+    return sum(r.reconstruction.seconds for finding in findings if not finding.reference for r in finding.results)
 
 
 def audited(findings: Sequence[Finding], observed: Observed, others: tuple[Subject, ...]) -> Audited:
@@ -75,8 +88,18 @@ def audited(findings: Sequence[Finding], observed: Observed, others: tuple[Subje
     for finding, result in runs:
         used = result.reconstruction.seconds
         seconds[finding.attack.name] = max(seconds.get(finding.attack.name, 0.0), used)
-    shown = any(
-        finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
+    by = frozenset(
+        finding.attack.name
         for finding, result in runs
+        if finding.counts and min(finding.grade, grade_clip(result.score)) >= Grade.RECOGNISABLE
     )
-    return Audited(seconds=seconds, shown=shown, others=others)
+    spent = sum(result.reconstruction.seconds for _, result in runs)
+    return Audited(seconds=seconds, shown=bool(by), others=others, by=by, spent=spent)
+
+
+def single_layers_skipped(study: LayerStudy | Skipped | None) -> tuple[Skipped, ...]:
+    """Return why no layer was attacked, where none was."""
+    if isinstance(study, LayerStudy):
+        whole = study.found.whole
+        return (whole,) if isinstance(whole, Skipped) and not study.found.layers else ()
+    return () if study is None else (study,)

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditor.report import figures
 from auditor.report.language import say
+from auditor.report.layers.keep_back import kept_back
 from auditor.text import printable
 
 # What a table may be ordered by, in the order of its columns.
@@ -60,35 +61,6 @@ def why_layers_below(results: Mapping[str, Any]) -> str:
         told += " " + say(
             "A search follows the curvature of the model and the prior of clips, in more modes than the analysis "
             "measures."
-        )
-    return told
-
-
-def kept_back(results: Mapping[str, Any]) -> str:
-    """Return what came of looking for layers to keep back, in a sentence; empty where nobody looked."""
-    held = (results.get("layer_attacks") or {}).get("withholding")
-    if not held:
-        return ""
-    before, after = held["before"], held["after"]
-    if not held["layers"] or before is None or after is None:
-        return say("No set of layers to keep back was found.")
-    names = ", ".join(printable(name, 40) for name in held["layers"][:_NAMES])
-    more = len(held["layers"]) - _NAMES
-    told = say(
-        "Keep back %(names)s (%(share)s of the numbers that are sent): the best picture falls from %(before)s to "
-        "%(after)s.",
-        names=names + (say(" and %(n)s more layers", n=more) if more > 0 else ""),
-        share=figures.percent(held["share"]),
-        before=figures.decibels(before["psnr"]),
-        after=figures.decibels(after["psnr"]),
-    )
-    if before["lowest"] and before["lowest"] != after["lowest"]:
-        ends = after["lowest"].removesuffix(".weight") if after["lowest"] else ""
-        came = before["lowest"].removesuffix(".weight")
-        told += " " + (
-            say("The recursion, which came down to %(came)s, ends at %(ends)s.", came=came, ends=ends)
-            if ends
-            else say("The recursion, which came down to %(came)s, does not begin.", came=came)
         )
     return told
 
