@@ -123,21 +123,23 @@ def only(context: Context, names: Sequence[str]) -> Context:
 
 
 def _battery(context: Context, observed: Observed, effort: EqualEffort) -> list[tuple[Attack, float]]:
-    """Return what applies, cheapest first, each with the seconds that it may take; algebra beyond those is left out."""
+    """Return what applies, cheapest first, each with the seconds that it may take; algebra beyond is left out."""
     planned = deep_attacks(context, (observed,), replace(effort.preset, attacks=effort.attacks, steps=effort.steps))
     deep = {one.attack.name: one for one in planned if isinstance(one, DeepAttack)}
     idle = {one.what for one in planned if isinstance(one, Skipped)}
     view = view_of(context, observed)
     applying = [a for a in effort.attacks if a.name not in idle and obstacle(a, view) is None]
-    fitting = [
-        a
-        for a in applying
-        if a.name not in deep or deep[a.name].first <= max(effort.seconds, effort.own.get(a.name, 0.0))
-    ]
+    longest = {a.name: max(effort.seconds, effort.own.get(a.name, 0.0)) for a in applying}
+    if effort.together > 0.0:
+        # What a following audit may have the work for must not be left out here: it would break a set that held.
+        longest |= {name: max(longest[name], effort.together, 2.0 * deep[name].first) for name in deep}
+    fitting = [a for a in applying if a.name not in deep or deep[a.name].first <= longest[a.name]]
     searches = sum(not a.closed_form and a.name not in deep for a in fitting)
 
     def seconds(attack: Attack) -> float:
         own = effort.own.get(attack.name, effort.seconds)
+        if attack.name in deep and effort.together > 0.0:
+            return longest[attack.name]
         return own if attack.closed_form or attack.name in deep else max(own, effort.together / searches)
 
     return sorted(((a, seconds(a)) for a in fitting), key=lambda one: not one[0].closed_form)

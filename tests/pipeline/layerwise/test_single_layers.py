@@ -253,6 +253,6 @@ def test_a_scan_that_follows_the_advice_finds_no_picture(tmp_path):
     assert held["after"]["grade"] not in ("EXACT", "RECOGNISABLE")
     followed = audit(3, layers=0, seed=1, trainable=tuple(held["trainable"]))
     assert followed["model"]["parameters"]["sent_elements"] < followed["model"]["parameters"]["elements"]
-    grades = {r["grade"] for f in followed["findings"] for r in f["results"]}
-    assert not grades & {"EXACT", "RECOGNISABLE"}
+    runs = [(r["probe"], f["attack"], r["grade"]) for f in followed["findings"] for r in f["results"]]
+    assert not [run for run in runs if run[2] in ("EXACT", "RECOGNISABLE")], held["sentence"]
     assert len({r["probe"] for f in followed["findings"] for r in f["results"] if r["kind"] != "canary"}) == 3
