@@ -20,10 +20,8 @@ def test_it_is_numpys_where_rank_is_missing(shape, device):
 
 
 def test_it_is_the_least_of_many_solutions():
-    # The reason for this module: drivers of GPUs take full rank for granted.
+    # The reason for this module: drivers of GPUs take full rank for granted, and raise or not as rounding has it.
     matrix, right = torch.ones(3, 2, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
     for device in ("cpu", emulated_device.NAME):
         found = least_norm(matrix.to(device), right.to(device))
         assert torch.allclose(found.cpu(), torch.full((2, 1), 0.5, dtype=torch.float64))
-    with pytest.raises(torch.linalg.LinAlgError):
-        torch.linalg.lstsq(matrix.to(emulated_device.NAME), right.to(emulated_device.NAME))

@@ -177,7 +177,8 @@ def test_a_batch_is_solved_clip_by_clip():
 
 @pytest.mark.parametrize(("make", "count"), [(ResidualNet, 1), (FrameNet, 1), (lambda: ResidualNet((32, 64, 96)), 2)])
 def test_determinacy_tells_from_shapes_how_far_equations_alone_go(make, count):
-    view = view_of(seeded(make), torch.stack([moving(n) for n in range(count)]), list(range(count)))
+    # Of the first clip rounding decides on some machines whether the stem's equations are read at all.
+    view = view_of(seeded(make), torch.stack([moving(n + 1) for n in range(count)]), list(range(count)))
     shapes = {n: tuple(p.shape) for n, p in view.target.parameters.items()}
     told = determinacy(view.target.layers, shapes, count)[::-1]
     # From the head down, without the head, as far as every stack has the rank that it needs.
