@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from glob import escape
 
 from auditor.attack import LEAST_STEPS, Attack, GradientMatching
 from auditor.errors import UsageError
@@ -291,12 +292,7 @@ def _head(context: Context) -> tuple[str, ...]:
     if last is None:
         return ()
     start = max((x.index for x in layers if x.kind == "linear" and x.index <= last), default=last)
-    return tuple(_literal(n) for layer in layers if layer.index >= start for n in layer.parameters)
-
-
-def _literal(name: str) -> str:
-    """Quote a name for fnmatch."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+    return tuple(escape(n) for layer in layers if layer.index >= start for n in layer.parameters)
 
 
 def _ends_in_classes(layer: Layer, classes: int) -> bool:
@@ -352,8 +348,10 @@ def _exposed(
     display: Display,
 ) -> Exposed | None:
     """Return the exposure by as many products as the audit's own; None where these do not fit."""
-    if plan.baseline or own is None or too_large_to_expose(context, available_bytes(context.device)) is not None:
-        return own if plan.baseline else None
+    if plan.baseline:
+        return own
+    if own is None or too_large_to_expose(context, available_bytes(context.device)) is not None:
+        return None
     with display.unit(f"what if: {plan.name} · exposure", seconds) as progress:
         found = expose_update(context, observed, pixel_variance, seconds, progress, own.products)
     return found if isinstance(found, Exposed) else None

@@ -10,6 +10,7 @@ from auditor.attack import LEAST_STEPS, Preset
 from auditor.exposure import Exposed
 from auditor.pipeline.documents.model import determined
 from auditor.pipeline.layerwise.partial_update import EqualEffort, PartRecovered, Subject, recover
+from auditor.pipeline.layerwise.structural_sets import sent_layers
 from auditor.pipeline.progress import Display
 from auditor.pipeline.workers import Task, make_ahead
 from auditor.records import Ceiling, Clock, Layer, Skipped, counting, joint_norm, record
@@ -146,7 +147,6 @@ def by_promise(subject: Subject, exposed: Exposed | None, gradients: Mapping[str
     Layers whose inputs equations determine may give more than linear analysis sees; the others go by it.
     """
     context = subject.context
-    sent = frozenset(context.protocol.sent)
     shares = {name: d.share for d in determined(context) for name in d.layers}
 
     def promise(layer: Layer) -> tuple[float, float, float]:
@@ -157,7 +157,7 @@ def by_promise(subject: Subject, exposed: Exposed | None, gradients: Mapping[str
             -gradient_size(layer, gradients),
         )
 
-    return sorted((layer for layer in context.target.layers if sent.intersection(layer.parameters)), key=promise)
+    return sorted(sent_layers(context), key=promise)
 
 
 def gradient_size(layer: Layer, gradients: Mapping[str, Tensor]) -> float:

@@ -31,7 +31,7 @@ def cuts(context: Context) -> tuple[tuple[Layer, ...], ...]:
     first convolution of a residual block and its shortcut.
     """
     groups: dict[tuple[str, int], list[Layer]] = {}
-    for layer in _sent(context):
+    for layer in sent_layers(context):
         if layer.kind in _PRODUCTS:
             groups.setdefault(("at", layer.index) if layer.reads is None else ("reads", layer.reads), []).append(layer)
     return tuple(tuple(group) for group in reversed(groups.values()))
@@ -42,7 +42,7 @@ def chains(context: Context) -> tuple[tuple[tuple[Layer, ...], ...], ...]:
 
     Each leaves something that is sent.
     """
-    groups, first, all_sent = cuts(context), _positions(context), len(_sent(context))
+    groups, first, all_sent = cuts(context), _positions(context), len(sent_layers(context))
     down = [unique(sum(groups[:k], ())) for k in range(1, len(groups) + 1)]
     up = [unique((*first, *sum(groups[k:], ()))) for k in range(len(groups) - 1, -1, -1)]
     return tuple(one for one in down if len(one) < all_sent), tuple(one for one in up if len(one) < all_sent)
@@ -58,7 +58,7 @@ def granted(context: Context, kept_back: Sequence[Layer]) -> tuple[str, ...]:
     if context.protocol.batch > 1:
         return ()
     mine = [name for layer in kept_back for name in layer.parameters if name in context.protocol.sent]
-    last = [name for layer in _sent(context)[-2:] for name in layer.parameters if name in mine]
+    last = [name for layer in sent_layers(context)[-2:] for name in layer.parameters if name in mine]
     values = context.target.parameters
     biases = [n for n in last if values[n].squeeze().dim() == 1 and values[n].numel() == context.target.classes]
     return tuple(biases[-1:])
@@ -75,9 +75,10 @@ def size(layers: Sequence[Layer]) -> int:
 
 
 def _positions(context: Context) -> tuple[Layer, ...]:
-    return tuple(layer for layer in _sent(context) if layer.kind == _POSITIONS)
+    return tuple(layer for layer in sent_layers(context) if layer.kind == _POSITIONS)
 
 
-def _sent(context: Context) -> list[Layer]:
+def sent_layers(context: Context) -> list[Layer]:
+    """Return the layers of which something is sent, in the order of the network."""
     sent = frozenset(context.protocol.sent)
     return [layer for layer in context.target.layers if sent.intersection(layer.parameters)]
