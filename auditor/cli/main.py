@@ -2,9 +2,8 @@
 
 import errno
 import os
-import signal
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,6 +32,7 @@ from auditor.cli.screen import hang_up
 from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
+from auditor.signals import listen_to_interrupts
 from auditor.text import printable
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -95,7 +95,7 @@ for _name, _command in {
 
 def main() -> NoReturn:
     """Run the command line; every way out is one line and a documented code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    listen_to_interrupts()
     # Before torch is imported: its threads would spin while they wait for each other. Beside another process on two
     # cores a gradient of r3d_18 at 8x32x32 then took 3.1 s, and 0.6 s where they wait passively.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -137,10 +137,6 @@ def _unfinished(arguments: list[str]) -> str:
         "report": "files that were not finished are as they were",
     }
     return f"interrupted; {left[command]}" if command in left else "interrupted"
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _explain(error: Exception) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from auditor.signals import raise_dropped
 from auditor.text import printable
 
 
@@ -21,13 +22,15 @@ class Lines:
 
     def stage(self, title: str) -> None:
         """Keep the stage for its first finished unit: a scan that ends at once prints its error and nothing else."""
+        raise_dropped()
         self._pending = title
 
     @contextmanager
     def unit(self, title: str, seconds: float) -> Iterator[Callable[[float], None]]:
         """Print one line when the unit ends."""
+        raise_dropped()
         begun = time.monotonic()
-        yield lambda fraction: None
+        yield lambda fraction: raise_dropped()
         if self._pending:
             self._say(self._pending)
             self._pending = ""
@@ -53,15 +56,18 @@ class Bars:
 
     def stage(self, title: str) -> None:
         """Name the stage on the audit's bar."""
+        raise_dropped()
         self._progress.update(self._whole, description=escape(f"audit: {title}"))
         self._tick()
 
     @contextmanager
     def unit(self, title: str, seconds: float) -> Iterator[Callable[[float], None]]:
         """Show a bar while the unit runs."""
+        raise_dropped()
         task = self._progress.add_task(escape(printable(title, 60)), total=1.0)
 
         def advance(fraction: float) -> None:
+            raise_dropped()
             self._progress.update(task, completed=fraction)
             self._tick()
 

@@ -11,6 +11,7 @@ import typer
 from auditor.cli.signatures import takes_options
 from auditor.errors import ExitCode, UsageError
 from auditor.options import StudyFile, StudyOptions
+from auditor.signals import raise_dropped
 from auditor.text import printable
 from auditor.values import shown
 
@@ -79,6 +80,7 @@ def _telling() -> Iterator[Callable[[Any], None]]:
     if not console.is_terminal:
 
         def line(p: Any) -> None:
+            raise_dropped()
             left = "" if p.left is None else f", about {duration(p.left)} left"
             console.print(
                 f"[{p.done}/{p.total}] {printable(p.title, 160)}{left}", markup=False, highlight=False, soft_wrap=True
@@ -92,6 +94,7 @@ def _telling() -> Iterator[Callable[[Any], None]]:
         task = progress.add_task("study", total=None, left="")
 
         def bar(p: Any) -> None:
+            raise_dropped()
             left = "" if p.left is None else f"about {duration(p.left)} left"
             progress.update(
                 task, total=p.total, completed=p.done, description=escape(printable(p.title, 60)), left=left

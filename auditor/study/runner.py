@@ -3,10 +3,9 @@
 import contextlib
 import multiprocessing
 import os
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
@@ -17,9 +16,9 @@ import torch
 
 from auditor.errors import AuditError
 from auditor.journal.folder import Journal
-from auditor.pipeline.workers import die_with_parent
 from auditor.records import Ceiling, record
 from auditor.records.arithmetic import compute_exactly
+from auditor.signals import interrupts_held, own_signals
 from auditor.study.cells import StudyUnit, Training, Work
 from auditor.study.contexts import Contexts, program_of, train
 from auditor.study.plan import Effort, Study
@@ -134,23 +133,12 @@ def _phase(pool: ProcessPoolExecutor, todo: list[Step], jobs: int, state: _State
             step = _next(todo, running)
             if step is None:
                 break
-            with _interrupts_are_ours():
+            resource_tracker.ensure_running()  # its own start would let interrupts through again
+            with interrupts_held():
                 running[pool.submit(_do, step)] = step
         if running:
             failures += _collect(running, state)
     return failures
-
-
-@contextlib.contextmanager
-def _interrupts_are_ours() -> Iterator[None]:
-    """A process that is started in here never sees Ctrl-C, not even while it imports."""
-    # Its own start would let interrupts through again.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _next(todo: list[Step], running: dict[Future[None], Step]) -> Step | None:
@@ -185,9 +173,7 @@ _worker: tuple[Contexts, Journal, str | None, Effort, torch.device] | None = Non
 def _begin(parent: int, folder: str, device: str, clips: tuple[str, ...], training: str | None, effort: Effort) -> None:
     """Prepare one process; an interrupt is the parent's to handle."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    die_with_parent(parent)  # it would wait for work for ever
+    own_signals(parent)  # without its parent it would wait for work for ever
     warnings.simplefilter("ignore")
     # One thread each: then nothing that comes out depends on how many units run at once.
     torch.set_num_threads(1)

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from error_lines import error_after_progress, the_error
 from onnx import TensorProto, helper
 from short_scans import scanning, short
 
@@ -26,16 +27,6 @@ from auditor.cli import main as cli
 from auditor.errors import UsageError
 
 MODELS = Path(__file__).parents[1] / "models_for_scans.py"
-
-
-def the_error(err: str) -> str:
-    """The one line that an error is."""
-    lines = [x for x in err.splitlines() if x.strip()]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("fl-audit: ")
-    assert "Traceback" not in err
-    assert ";" in lines[0] or "interrupted" in lines[0]
-    return lines[0]
 
 
 def conv_net(path: Path, **change) -> Path:
@@ -248,13 +239,13 @@ def test_interrupting_leaves_one_line_and_no_report(tmp_path):
             time.sleep(0.1)
         job.send_signal(signal.SIGINT)
         assert job.wait(timeout=60) == 130
-    last = [x for x in err.read_text().splitlines() if not x.startswith("[")]
-    assert "interrupted; no report was written" in the_error("\n".join(last))
+    last = error_after_progress(err.read_text())
+    assert "interrupted; no report was written" in last
     assert out.read_text() == ""
     # What was finished is kept, and nothing else.
     kept = sorted(p.name for p in (tmp_path / "report").rglob("*") if p.is_file())
     assert not [name for name in kept if not name.endswith((".json", ".safetensors", "lock")) or "results" in name]
-    assert bool(kept) == ("the same command goes on from there" in last[-1])
+    assert bool(kept) == ("the same command goes on from there" in last)
     if kept:
         done = subprocess.run([sys.executable, "-m", "auditor", "clean", "report"], cwd=tmp_path, check=True)
         assert done.returncode == 0

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conformity import conforms
+from error_lines import error_after_progress
 from PIL import Image
 
 from auditor.attack import ATTACKS, BATTERY, BY_NAME, COMPARISON, PRESETS, GradientMatching
@@ -64,14 +65,6 @@ def run(run, tmp_path):
     """Run `fl-audit attack ARGS` in this process, beside nets.py; return code, stdout, stderr."""
     (tmp_path / "nets.py").write_text(NETS)
     return functools.partial(run, "attack")
-
-
-def the_error(err: str) -> str:
-    lines = [x for x in err.splitlines() if x.strip() and not x.startswith("[")]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("fl-audit: ")
-    assert ";" in lines[0]
-    return lines[0]
 
 
 def clip(path: Path, shape=(6, 20, 12, 3), seed=0) -> Path:
@@ -174,7 +167,7 @@ def test_what_no_attack_wrote_is_never_overwritten(run, tmp_path):
     (tmp_path / "mine" / "truth").mkdir(parents=True)
     code, _, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--out", "mine")
     assert code == 2
-    assert "truth" in the_error(err)
+    assert "truth" in error_after_progress(err)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["truth"]
 
 
@@ -209,7 +202,7 @@ def test_several_references_are_interpolated_and_one_is_too_few_for_them(run, tm
     assert {"reference copy", "newest reference", "reference median"} <= found["score"]["baselines"].keys()
     code, _, err = run(*several, "--reference", "first:1", "--force")
     assert code == 2
-    assert "the attack with one does the same" in the_error(err)
+    assert "the attack with one does the same" in error_after_progress(err)
 
 
 def test_batches_are_scored_clip_by_clip(run):
@@ -285,7 +278,7 @@ def test_a_refusal_is_one_line_and_leaves_nothing(run, tmp_path, arguments, code
     before = sorted(tmp_path.rglob("*"))
     got, out, err = run("nets.py:conv", *SHAPE, *arguments)
     assert (got, out) == (code, ""), err
-    assert says in the_error(err)
+    assert says in error_after_progress(err)
     assert [p for p in sorted(tmp_path.rglob("*")) if "__pycache__" not in p.parts] == before
 
 
@@ -295,7 +288,7 @@ def test_an_attack_that_fails_or_gives_up_is_told_with_its_reason(run, monkeypat
         monkeypatch.setattr(GradientMatching, "invert", lambda *args, _answer=answer: _answer)
         got, _, err = run("nets.py:conv", *SHAPE)
         assert got == code
-        assert "the moon was full" in the_error(err)
+        assert "the moon was full" in error_after_progress(err)
     assert not (tmp_path / "fl-audit-attack").exists()
 
 

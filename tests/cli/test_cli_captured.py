@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conformity import conforms
+from error_lines import error_after_progress
 from safetensors.torch import save_file
 
 import auditor
@@ -73,14 +74,6 @@ class Sent:
         return -10 * math.log10(max(1e-12, float(((made - self.truth.numpy()) ** 2).mean())))
 
 
-def the_error(err: str) -> str:
-    lines = [x for x in err.splitlines() if x.strip() and not x.startswith("[")]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("fl-audit: ")
-    assert ";" in lines[0]
-    return lines[0]
-
-
 def test_a_gradient_gives_the_clip_back_with_certificates_and_without_scores(run, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     sent = Sent("flat", tmp_path)
@@ -102,7 +95,7 @@ def test_a_gradient_gives_the_clip_back_with_certificates_and_without_scores(run
     assert [(m["name"], m["how"]) for m in found["update"]["matched"]] == [("1.weight", "name"), ("1.bias", "name")]
     code, out, err = run("nets.py:flat", *SHAPE, "--attack", "linear-input", "--update", "seen.npz")
     assert code == 2
-    assert "add --force" in the_error(err)
+    assert "add --force" in error_after_progress(err)
     # Python's `attack` is the command.
     same = {"input_shape": "3,4,8,8", "layout": "NCTHW", "device": "cpu", "attack": "linear-input"}
     made = auditor.attack("nets.py:flat", update="seen.npz", **same)
@@ -280,7 +273,7 @@ def test_a_file_that_is_no_update_of_this_model_is_refused_in_one_line(run, tmp_
     hostile(tmp_path / "seen.npz", case, Sent("conv", tmp_path).arrays())
     code, _, err = run("nets.py:conv", *SHAPE, "--update", "seen.npz")
     assert code == 2
-    assert says in the_error(err)
+    assert says in error_after_progress(err)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "fl-audit-attack").exists()
 
@@ -321,7 +314,7 @@ def test_options_that_do_not_fit_a_captured_update_are_refused(run, tmp_path, ar
     torch.save(meta, "steps.pt")
     code, _, err = run("nets.py:conv", *SHAPE, *args)
     assert code == 2
-    assert says in the_error(err)
+    assert says in error_after_progress(err)
 
 
 def test_a_batch_takes_as_many_labels_as_clips_and_shows_each_clip(run, tmp_path):

@@ -1,10 +1,8 @@
 """Parts made in processes of their own, several at a time: one that crashes costs its part and nothing else."""
 
-import ctypes
 import enum
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import warnings
@@ -14,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -24,12 +22,10 @@ from auditor.pipeline.workers.ahead import Task
 from auditor.pipeline.workers.count import processes_for
 from auditor.records import Ceiling, Target, record
 from auditor.records.work import credit
+from auditor.signals import BROKE, end_now, interrupts_held, own_signals, signal_words
 
 # A process that was ended from outside, as the system does when memory is short, may succeed when it is tried again.
 _TRIES = 2
-# What the kernel sends a process whose parent has died (prctl).
-_ON_PARENTS_DEATH = 1
-_BROKE = 1
 
 
 class Processes:
@@ -179,7 +175,7 @@ class Processes:
         import_module("torch._dynamo")  # optimisers ask for it, which takes a second: here, and not in every copy
         pipe, of_copy = self._forking.Pipe()
         process = self._forking.Process(target=self._work, args=(unit, due, pipe, of_copy), daemon=True)
-        with warnings.catch_warnings():
+        with interrupts_held(), warnings.catch_warnings():
             # Where progress is drawn there is a thread; copies of this process never touch what it holds.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
@@ -199,15 +195,13 @@ class Processes:
         if self._kept.done(key) or code >= 0:
             return False  # it may have raised something: the audit meets that itself when it asks for the part
         if last:
-            self._kept.crash(key, f"its process was ended {_TRIES} times, at last by {_signal(-code)}")
+            self._kept.crash(key, f"its process was ended {_TRIES} times, at last by {signal_words(-code)}")
         return not last
 
     def _work(self, unit: "_Due | _Early", due: Sequence["_Due"], pipe: Connection, of_copy: Connection) -> None:
         """Be the copy: make parts as the parent names them, or what an early task asks for, and leave them."""
         pipe.close()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its copies
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent(self._parent)
+        own_signals(self._parent)
         torch.set_num_threads(1)
         self._to_parent = of_copy
         self._kept.be_copy()
@@ -222,7 +216,7 @@ class Processes:
                     return
                 by_key[key].run()
         except Exception:  # noqa: BLE001 - raised again in the parent, which makes the part itself
-            sys.exit(_BROKE)
+            sys.exit(BROKE)
 
     def report(self, *told: Any) -> None:
         """Tell the parent what goes on; a parent that is gone ends its copies."""
@@ -232,7 +226,7 @@ class Processes:
         try:
             self._to_parent.send(told)
         except OSError:
-            _end()
+            end_now()
 
     @property
     def is_copy(self) -> bool:
@@ -353,26 +347,3 @@ class _Shared:
             self._processes.report("note", text)
         else:
             self._display.note(text)
-
-
-def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends, however that ends; elsewhere than on Linux its next report ends it."""
-    if sys.platform != "linux":
-        return
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_ON_PARENTS_DEATH, signal.SIGKILL)
-    if os.getppid() != parent:
-        _end()
-
-
-def _end() -> NoReturn:
-    os._exit(_BROKE)
-
-
-def _signal(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = "unknown"
-    why = " (out of memory?)" if number == signal.SIGKILL else ""
-    return f"signal {number}, {name}{why}"

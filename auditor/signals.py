@@ -1,0 +1,91 @@
+"""Signals: what ends a command, and what processes that it starts make of them."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+# What the kernel sends a process whose parent has died (prctl).
+_ON_PARENTS_DEATH = 1
+BROKE = 1
+_HELD = (signal.SIGINT, signal.SIGTERM)
+
+_came = False
+
+
+def listen_to_interrupts() -> None:
+    """Take up Ctrl-C and SIGTERM as KeyboardInterrupt; a Ctrl-C that whoever started this process ignores stays so."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def raise_dropped() -> None:
+    """Raise an interrupt that was dropped; whatever shows progress calls it.
+
+    What a handler raises inside a weak reference's callback, a finaliser or a callback of `os.fork` is printed or lost,
+    and Python goes on (see `sys.unraisablehook`).
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where one came before.
+    """
+    if _came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Take up interrupts when this ends: none breaks into starting a process, and the new one sees none.
+
+    The new process has them blocked, too, until it calls `own_signals`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def own_signals(parent: int) -> None:
+    """Leave Ctrl-C to the parent, which ends this process, and let SIGTERM end it; end when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    _die_with(parent)
+
+
+def end_now() -> NoReturn:
+    """End this process at once, without tidying up what its parent owns."""
+    os._exit(BROKE)
+
+
+def signal_words(number: int) -> str:
+    """Name a signal that ended a process."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = "unknown"
+    why = " (out of memory?)" if number == signal.SIGKILL else ""
+    return f"signal {number}, {name}{why}"
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent ends, however that ends; elsewhere than on Linux its next report ends it."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_ON_PARENTS_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:
+        end_now()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    global _came
+    _came = True
+    raise KeyboardInterrupt

@@ -1,0 +1,75 @@
+"""An interrupt ends a command even where Python drops what its handler raises."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from error_lines import error_after_progress
+
+from auditor.signals import interrupts_held
+
+MODELS = Path(__file__).parents[1] / "models_for_scans.py"
+
+# What begins a copy also imports: this drops the first signal there, as importlib's own weak references did.
+DROPPED = """
+    import os, signal, sys, weakref
+    from auditor.pipeline.workers import processes
+
+    class Thing: ...
+
+    def dropping(name):
+        thing = Thing()
+        kept = weakref.ref(thing, lambda gone: (os.kill(os.getpid(), signal.{number}), [None for _ in range(1000)]))
+        del thing
+
+    sys.unraisablehook = lambda dropped: print("dropped", dropped.exc_type.__name__)
+    processes.import_module = dropping
+    from auditor.__main__ import main
+    main()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_python_dropped_still_ends_the_scan(tmp_path, number):
+    code = textwrap.dedent(DROPPED.format(number=number))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "scan", f"{MODELS}:flat", "--input-shape", "3,8,32,32", "--preset", "fast",
+         "--jobs", "2", "--out", "report"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert "dropped KeyboardInterrupt" in done.stdout
+    assert done.returncode == 130
+    assert "interrupted; no report was written" in error_after_progress(done.stderr)
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    code = (
+        "import signal; from auditor.signals import listen_to_interrupts; listen_to_interrupts();"
+        "print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    )
+    for action, ignored in ((signal.SIG_IGN, "True"), (signal.SIG_DFL, "False")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            preexec_fn=lambda action=action: signal.signal(signal.SIGINT, action),
+        )  # fmt: skip
+        assert done.stdout.strip() == ignored
+
+
+def test_interrupts_wait_until_a_process_is_started():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    started = []
+
+    def start():
+        with interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            started.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert started
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
