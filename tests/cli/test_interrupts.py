@@ -62,6 +62,7 @@ def test_an_ignored_interrupt_stays_ignored():
 
 def test_interrupts_wait_until_a_process_is_started():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     started = []
 
     def start():
@@ -69,7 +70,22 @@ def test_interrupts_wait_until_a_process_is_started():
             os.kill(os.getpid(), signal.SIGINT)
             started.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert started
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
+    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def shielded() -> str:
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert shielded() == "False"
+    with interrupts_held():
+        assert shielded() == "True"
+    assert shielded() == "False"

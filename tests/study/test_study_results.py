@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
@@ -91,18 +89,6 @@ def test_a_remedy_reaches_the_parent(monkeypatch):
     with pytest.raises(AuditError) as raised:
         runner._do(SimpleNamespace())
     assert str(pickle.loads(pickle.dumps(raised.value))) == "cause; remedy"
-
-
-def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
-    ask = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-
-    def shielded() -> str:
-        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
-
-    assert shielded() == "False"
-    with runner._interrupts_are_ours():
-        assert shielded() == "True"
-    assert shielded() == "False"
 
 
 def test_processes_of_a_study_compute_as_a_scan_does(tmp_path):
