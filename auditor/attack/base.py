@@ -97,6 +97,10 @@ class Attack(abc.ABC):
         """Work of a whole run below which it proves nothing, in steps of gradient matching."""
         return LEAST_STEPS
 
+    def steps_at_most(self, each: int) -> int:
+        """Count the steps of a whole run where the budget allows so many of each descent."""
+        return each
+
     def meets(self, defence: Defence) -> bool:
         """Tell whether the attack reads updates as this defence leaves them; else its result would say nothing."""
         return defence.effect in self.knows

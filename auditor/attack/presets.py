@@ -26,6 +26,11 @@ _WITH_ONE: tuple[Attack, ...] = (RECURSION_R1, FEATURES_R1, LEAST_SQUARES_R1)
 _WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, FEATURES_RK, LEAST_SQUARES_RK)
 
 
+# Reference seconds of a step of three Conv3d layers on clips of 8x32x32, where 900 s for a whole audit leave every
+# search about 200 steps (benchmarks/README.md, "Against the code of 28 November").
+CHEAP_STEP = 0.01
+
+
 def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_ONE) -> tuple[Attack, ...]:
     """Return the decisive and cheap attacks first; `informed` are those that hold frames of the scene."""
     return (
@@ -50,6 +55,9 @@ class Preset:
     seconds
         Budget of work in reference seconds (`auditor.records.work`), for everything between loading and writing the
         report: what two cores finish in that time while another process takes one of them.
+    least_seconds
+        As `seconds` for networks of which one step of gradient matching takes `CHEAP_STEP` reference seconds or less;
+        0 where they have all of it. See `seconds_for`.
     most_seconds
         As `seconds` where attacks that are planned by what they compute (`AttackCost`) need more.
     steps
@@ -73,6 +81,16 @@ class Preset:
     seeds: int
     what_if: bool
     diagnose: bool = False
+    least_seconds: float = 0.0
+
+    def seconds_for(self, pace: float) -> float:
+        """Return the budget for a network by what one step of gradient matching takes, in reference seconds.
+
+        It grows with the step from `least_seconds` to `seconds`: a small network has as many steps with less.
+        """
+        if not self.least_seconds:
+            return self.seconds
+        return min(self.seconds, self.least_seconds * max(1.0, pace / CHEAP_STEP))
 
     def with_several_references(self) -> "Preset":
         """Return the preset with the attacks that hold several frames of the scene, where it has none."""
@@ -95,6 +113,7 @@ PRESETS = {
     "standard": Preset(
         name="standard",
         seconds=1350.0,
+        least_seconds=900.0,
         most_seconds=2700.0,
         attacks=_battery(2, MODE_MATCHING, informed=(*_WITH_ONE, *_WITH_SEVERAL)),
         steps=3000,

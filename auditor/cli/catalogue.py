@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from auditor.attack import BATTERY, COMPARISON, MALICIOUS, PRESETS, Attack
+from auditor.attack import BATTERY, COMPARISON, MALICIOUS, PRESETS, Attack, Preset
 from auditor.pipeline.time_plan import TimePlan
 from auditor.probe.real import manifest
 from auditor.text import printable
@@ -36,9 +36,14 @@ def _probes() -> str:
     return "\n".join(lines)
 
 
+def _minutes(preset: Preset) -> str:
+    most = f"{preset.seconds / 60:.0f}"
+    return f"{preset.least_seconds / 60:.0f} to {most}" if preset.least_seconds else most
+
+
 def _presets() -> str:
     return "\n".join(
-        f"  {p.name:22} about {p.seconds / 60:.0f} min (up to {p.most_seconds / 60:.0f} min for deep nets), "
+        f"  {p.name:22} about {_minutes(p)} min (up to {p.most_seconds / 60:.0f} min for deep nets), "
         f"{p.probes} clips, {p.seeds} seed{'s' if p.seeds > 1 else ''}, "
         f"at most {p.steps} steps a descent\n{'':25}work: {TimePlan.of(p, what_if=None, malicious=None, faces=False)}"
         for p in PRESETS.values()

@@ -24,6 +24,7 @@ from auditor.pipeline.scan import WORK, choose_device, load_target, scan
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import Prepared
 from auditor.pipeline.training import loss_of, observe_all, trained
+from auditor.pipeline.units import seconds_per_step
 from auditor.probe import shipped_probes
 from auditor.records import Ceiling, Target, record
 from auditor.results.comparison import COMPARISON, ComparisonDocument, ComparisonTool
@@ -133,7 +134,8 @@ def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset) -> flo
     with threads_for(target):
         observed = observe_all(context, shipped_probes(target.input, 1))
         deep = deep_attacks(context, observed, preset)
-    return min(preset.seconds + planned_seconds(deep, clips), preset.most_seconds)
+        pace = seconds_per_step(context, observed[0])
+    return min(preset.seconds_for(pace) + planned_seconds(deep, clips), preset.most_seconds)
 
 
 def _audited(

@@ -7,28 +7,26 @@ from auditor.attack import Attack
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.evidence import Tally, tally
 from auditor.pipeline.label_hits import label_interval
-from auditor.pipeline.pairing import own_clip
+from auditor.pipeline.progress import Display, Silent
 from auditor.pipeline.references import References
+from auditor.pipeline.scored.scoring import Scored, Scoring, score_all
 from auditor.pipeline.units import Ran, uses_reference
-from auditor.probe import Galleries, alike
+from auditor.probe import Galleries
 from auditor.records import Clip, LabelGuess, Probe, Reconstruction, record
 from auditor.results.attempts import Point
 from auditor.results.audit import Control
 from auditor.score import (
-    Appearance,
     ClipScore,
     Grade,
     Interval,
     Lpips,
     Retrieval,
     Severity,
-    blind_guesses,
     clearly_above_chance,
     grade_clip,
     grade_finding,
     is_found,
     reach,
-    score_clip,
     severity,
     summarise,
 )
@@ -113,44 +111,20 @@ def make_findings(
     galleries: Galleries,
     references: References | None = None,
     lpips: Lpips | None = None,
+    display: Display | None = None,
 ) -> tuple[Finding, ...]:
-    """Group the units by attack, worst finding first."""
-    references = references or References()
+    """Group the units by attack, worst finding first; attacks are scored side by side where somebody can."""
+    references, display = references or References(), display or Silent()
     scoring = Scoring(galleries, lpips, independent=EFFICIENTNET_LITE0 not in context.target.source)
+    results: dict[str, list[Result]] = {}
+    for one in score_all(observed, ran, references, scoring, display):
+        results.setdefault(one.ran.unit.attack.name, []).append(_result(one, scoring))
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
     found = [
-        _finding(observed, [r for r in ran if r.unit.attack.name == name], attack, scoring, len(attacks), references)
-        for name, attack in attacks.items()
+        _finding(observed, attacks[name], made, len(attacks), independent=scoring.independent)
+        for name, made in results.items()
     ]
-    kept = [f for f in found if f is not None]
-    return tuple(sorted(kept, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
-
-
-class Scoring:
-    """Scores clips against their truths; what it needs of each truth is prepared once."""
-
-    def __init__(self, galleries: Galleries, lpips: Lpips | None = None, *, independent: bool = True) -> None:
-        self._galleries, self._lpips, self.independent = galleries, lpips, independent
-        self._appearances: dict[tuple[str, int], Appearance] = {}
-
-    def __call__(self, truth: Probe, estimate: Clip, reference: Clip | None) -> ClipScore:
-        """Return every number of one reconstruction."""
-        gallery = self._galleries[truth.name]
-        score = score_clip(truth, estimate, gallery, reference, self._galleries.same_scene(truth.name))
-        return self._appearance(truth, reference).added(score, estimate)
-
-    def guesses(self, truth: Probe, reference: Clip | None) -> Mapping[str, Clip]:
-        """Return the blind guesses at a truth."""
-        size = (truth.clip.shape[-2], truth.clip.shape[-1])
-        return blind_guesses(self._galleries[truth.name], size, reference, truth.clip)
-
-    def _appearance(self, truth: Probe, reference: Clip | None) -> Appearance:
-        key = (truth.name, 0 if reference is None else len(reference))
-        if key not in self._appearances:
-            gallery = None if truth.kind in ("canary", "texture") else self._galleries[truth.name]
-            guesses = self.guesses(truth, reference)
-            self._appearances[key] = Appearance(truth.clip, guesses, gallery, self._lpips)
-        return self._appearances[key]
+    return tuple(sorted(found, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
 
 
 def seconds_to_score(probe: Probe, lpips: Lpips | None = None) -> float:
@@ -171,20 +145,12 @@ def _best(finding: Finding) -> float:
 
 
 def _finding(
-    observed: Sequence[Observed],
-    ran: list[Ran],
-    attack: Attack,
-    scoring: Scoring,
-    attacks: int,
-    references: References,
-) -> Finding | None:
+    observed: Sequence[Observed], attack: Attack, results: Sequence[Result], attacks: int, *, independent: bool
+) -> Finding:
     reference = uses_reference(attack)
     # Chance has as many tries as there are clips in a batch, of which the nearest is scored, attacks in the audit, and
     # questions asked of each (Bonferroni); the nulls are asked no more and no less.
     looks = len(observed[0].labels) * attacks * _QUESTIONS
-    results = [_result(observed, r, ran, references, scoring) for r in ran if not r.unit.is_null]
-    if not results:
-        return None
     once = [r for r in results if r.repetition == 0]
     shown = tally([(r.observed.probe, r.score) for r in once], reference=reference)
     nulls = tally([(r.observed.probe, r.null) for r in once if r.null is not None], reference=reference)
@@ -210,7 +176,7 @@ def _finding(
         null_recall=nulls.recall,
         null_bits=nulls.bits,
         results=tuple(results),
-        retrieval=_retrieval(results, reference, scoring.independent),
+        retrieval=_retrieval(results, reference, independent),
     )
 
 
@@ -233,41 +199,19 @@ def _restored(results: Sequence[Result]) -> bool:
     return all(isinstance(r.observed.guess, LabelGuess) and r.observed.guess.certain for r in results)
 
 
-def _result(
-    observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], references: References, scoring: Scoring
-) -> Result:
-    truth = observed[ran.unit.truth]
-    made = ran.result
-    assert isinstance(made, Reconstruction)
-    clip = own_clip(truth, made)
-    frames = references.held(ran.unit.attack, truth.probe)
-    null_clip = _null_clip(observed, ran, siblings, frames is not None)
+def _result(one: Scored, scoring: Scoring) -> Result:
     return Result(
-        observed=truth,
-        reconstruction=made,
-        clip=clip,
-        score=scoring(truth.probe, clip, frames),
-        repetition=ran.unit.repetition,
-        null_clip=null_clip,
-        null=None if null_clip is None else scoring(truth.probe, null_clip, frames),
-        guesses=scoring.guesses(truth.probe, frames),
-        curve=ran.curve,
-        held=frames,
+        observed=one.truth,
+        reconstruction=one.made,
+        clip=one.clip,
+        score=one.score,
+        repetition=one.ran.unit.repetition,
+        null_clip=one.null_clip,
+        null=one.null,
+        guesses=scoring.guesses(one.truth.probe, one.held),
+        curve=one.ran.curve,
+        held=one.held,
     )
-
-
-def _null_clip(observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], reference: bool) -> Clip | None:
-    """The same attack on another clip's update; of a batch, the best match, as the attack itself was given."""
-    same = [s for s in siblings if s.unit.repetition == ran.unit.repetition]
-    if reference:
-        nulls = [s for s in same if s.unit.truth == ran.unit.truth and s.unit.is_null]
-    else:
-        after = sorted(same, key=lambda s: (s.unit.truth <= ran.unit.truth, s.unit.truth))
-        nulls = [s for s in after if not alike(observed[s.unit.truth].probe, observed[ran.unit.truth].probe)]
-    for other in nulls:
-        if isinstance(other.result, Reconstruction):
-            return own_clip(observed[ran.unit.truth], other.result)
-    return None
 
 
 def _at_chance(scores: Sequence[ClipScore], nulls: Tally, reference: bool, looks: int) -> bool:

@@ -118,8 +118,8 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         observed = observe_all(context, probes)
         deep = deep_attacks(context, observed, preset)
         seconds = None if prepared is None else prepared.seconds
-        clock = Clock(seconds or seconds_of_work(options, preset, deep, len(probes) - 1, display))
         pace = seconds_per_step(context, observed[0])
+        clock = Clock(seconds or seconds_of_work(options, preset, pace, deep, len(probes) - 1, display))
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
@@ -151,7 +151,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             context, observed, preset, attacking, pace, scoring, display, references, deep,
             ceiling,
         )  # fmt: skip
-        findings = make_findings(context, observed, ran, galleries, references, lpips)
+        findings = make_findings(context, observed, ran, galleries, references, lpips, display)
         maps = feature_maps(context, observed, ran)
         smaller: ScaledDown | Skipped | None = None
         if any(isinstance(one, DeepAttack) for one in deep) and not broken(findings):
@@ -335,7 +335,12 @@ def _unique(probes: Sequence[Probe]) -> tuple[Probe, ...]:
 
 
 def seconds_of_work(
-    options: ScanOptions, preset: Preset, deep: Sequence[DeepAttack | Skipped], clips: int, display: Display
+    options: ScanOptions,
+    preset: Preset,
+    pace: float,
+    deep: Sequence[DeepAttack | Skipped],
+    clips: int,
+    display: Display,
 ) -> float:
     """Return the budget: of --max-time, else the preset's, with deep attacks on top as far as it allows.
 
@@ -344,7 +349,7 @@ def seconds_of_work(
     if options.max_time is not None:
         return WORK * options.max_time
     extra = planned_seconds(deep, clips)
-    limit = min(preset.seconds + extra, preset.most_seconds)
+    limit = min(preset.seconds_for(pace) + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
     if extra > _WORTH_SAYING * preset.seconds:
         display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes about {limit:.0f} s")

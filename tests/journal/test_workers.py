@@ -16,8 +16,10 @@ from auditor.attack.matching.least_squares_matching import LeastSquaresMatching
 from auditor.cli.scale.shard import put_together, write_origin
 from auditor.journal import journaling
 from auditor.pipeline import ScanOptions, Silent, scan
+from auditor.pipeline.scored import scoring
 from auditor.pipeline.workers import Processes, Shard, ShareMade, working
 from auditor.results.repeatable import without_times
+from auditor.score import score_clip
 
 OPTIONS = ScanOptions(model=f"{Path(__file__).parent.parent / 'models_for_scans.py'}:tiny", input_shape=(3, 4, 16, 16))
 # Least squares needs 20 products of two steps each.
@@ -108,3 +110,18 @@ def test_an_attack_that_ends_its_process_costs_itself_alone(alone, tmp_path, mon
     assert "signal 11, SIGSEGV" in told["reason"]
     others = [f for f in alone["findings"] if f["attack"] != "least-squares-matching"]
     assert [f["attack"] for f in found["findings"]] == [f["attack"] for f in others]
+
+
+def test_a_process_that_ends_while_it_scores_costs_nothing(alone, tmp_path, monkeypatch):
+    here = os.getpid()
+
+    def score(*given):
+        if os.getpid() != here:
+            (tmp_path / f"ended.{os.getpid()}").touch()
+            faulthandler.disable()  # of pytest: what it would print is no news
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return score_clip(*given)
+
+    monkeypatch.setattr(scoring, "score_clip", score)
+    assert results(Silent(), tmp_path / "unfinished") == alone
+    assert list(tmp_path.glob("ended.*"))

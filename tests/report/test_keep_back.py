@@ -66,3 +66,10 @@ def test_where_there_is_none_the_page_says_so_and_what_was_tried(results):
     assert sentence in page
     assert "Sets of layers that were tried" in page
     assert "--trainable" not in page.split("Layer by layer")[1].split("Layers under attack")[0]
+
+
+def test_where_nobody_looked_it_is_said_how_to_ask(results):
+    sentence = "No set of layers to keep back was found: the time was up."
+    none = changed(results, layers=[], after=None, sentence=sentence, trainable=[], steps=[])
+    assert kept_back(none) == "No layers to keep back were looked for: give --layers, or a longer --max-time."
+    assert sentence in " ".join(render(none, printed=False).split())

@@ -80,6 +80,10 @@ class GradientMatching(Attack):
         """How many reference frames its start holds or interpolates."""
         return self.start.count if isinstance(self.start, ReferenceFrame) else 0
 
+    def steps_at_most(self, each: int) -> int:
+        """Count those of all restarts."""
+        return self.restarts * each
+
     def meets(self, defence: Defence) -> bool:
         """Compare updates as they are sent, whatever the defence."""
         return True

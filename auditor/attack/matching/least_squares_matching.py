@@ -139,36 +139,41 @@ class LeastSquaresMatching(Attack):
 
     def invert(self, view: View, budget: Budget, seed: int) -> Reconstruction | Skipped:
         """Search once or several times, keep the clips whose update is nearest, and polish them."""
-        found: list[Reconstruction] = []
         is_smooth, parts = smooth(view), self.rival + self.polish
-        nonsmooth = parts > 0.0 and min(self.rival, self.polish) * budget.steps >= LEAST_STEPS and not is_smooth
-        own, clock = 1.0 - parts if nonsmooth else 1.0, Clock(budget.seconds)
-        for restart in range(self.restarts):
-            share = _portion(budget, own * restart / self.restarts, own / self.restarts)
-            made = _Search(self, view, share, seed * 1000 + restart, random=restart > 0, smooth=is_smooth).run()
+        nonsmooth = not is_smooth and parts * budget.steps >= LEAST_STEPS
+        clock = Clock(budget.seconds)
+        found: list[Reconstruction] = []
+        pace = 0.0
+        # Rather one search than several with too little work each, and rather that alone than beside a descent.
+        for restarts, beside in dict.fromkeys(((self.restarts, nonsmooth), (1, nonsmooth), (1, False))):
+            budget, own = replace(budget, seconds=clock.left), 1.0 - parts if beside else 1.0
+            made = self._searched(view, budget, seed, own, restarts, is_smooth)
             if isinstance(made, float):
-                if found:
-                    break
-                if share.seconds == budget.seconds:
-                    return self._too_slow(made, share)
-                # One search with all the work rather than several parts with too little each.
-                everything = replace(budget, seconds=clock.left)
-                made = _Search(self, view, everything, seed * 1000, random=False, smooth=is_smooth).run()
-                if isinstance(made, float):
-                    return self._too_slow(made, everything)
-                found, nonsmooth = [made], False
+                pace = made
+                continue
+            found += made
+            if not beside:
                 break
+            best = self._beside(_best(found, seed), view, budget, own, seed)
+            if best is not None:
+                return best
+        return _best(found, seed) if found else self._too_slow(pace, budget)
+
+    def _searched(
+        self, view: View, budget: Budget, seed: int, own: float, restarts: int, smooth: bool
+    ) -> Sequence[Reconstruction] | float:
+        """Return what searches found in their `own` share of the work, or what a product takes where it holds none."""
+        found: list[Reconstruction] = []
+        for restart in range(restarts):
+            share = _portion(budget, own * restart / restarts, own / restarts)
+            made = _Search(self, view, share, seed * 1000 + restart, random=restart > 0, smooth=smooth).run()
+            if isinstance(made, float):
+                return found or made
             found.append(made)
-        best = min(found, key=lambda r: r.objective)
-        best = replace(
-            best,
-            restart_objectives=tuple(r.objective for r in found),
-            steps=sum(r.steps for r in found),
-            seconds=sum(r.seconds for r in found),
-            seed=seed,
-        )
-        if not nonsmooth:
-            return best
+        return found
+
+    def _beside(self, best: Reconstruction, view: View, budget: Budget, own: float, seed: int) -> Reconstruction | None:
+        """Descend beside the search, and polish what is nearer; None where the work holds no descent."""
         # Descent with few steps does better where fine modes move little: up to 4 dB in a net with two pathways.
         near = (NearReference(0.1, self.references),) if self.references else ()
         descent = GradientMatching(
@@ -178,14 +183,20 @@ class LeastSquaresMatching(Attack):
             parametrisation=Modes(),
         )
         origin = "descent from the reference" if self.references else "descent from grey"
-        best = _nearer(best, descent, origin, view, _portion(budget, own, self.rival), seed)
+        made = descent.invert(view, _portion(budget, own, self.rival), seed)
+        if isinstance(made, Skipped):
+            # One descent with all that is left rather than two with too little each.
+            made = descent.invert(view, _portion(budget, own, self.rival + self.polish), seed)
+            return None if isinstance(made, Skipped) else _nearer(best, made, origin, view)
+        best = _nearer(best, made, origin, view)
         polish = GradientMatching(
             start=GivenClips(best.clips),
             priors=(TemporalVariation(0.02), SpatialVariation(0.002), *(replace(n, weight=0.02) for n in near)),
             schedule=Schedule(rate=0.03, anneal=0.3),
             parametrisation=Modes(spectrum=self.spectrum),
         )
-        return _nearer(best, polish, "polish", view, _portion(budget, own + self.rival, self.polish), seed)
+        share = _portion(budget, own + self.rival, self.polish)
+        return _nearer(best, polish.invert(view, share, seed), "polish", view)
 
     def _too_slow(self, pace: float, budget: Budget) -> Skipped:
         return Skipped(
@@ -198,11 +209,19 @@ class LeastSquaresMatching(Attack):
         )
 
 
-def _nearer(
-    best: Reconstruction, attack: GradientMatching, what: str, view: View, budget: Budget, seed: int
-) -> Reconstruction:
-    """Return what an attack makes, where its update is nearer, with the cost of both."""
-    made = attack.invert(view, budget, seed)
+def _best(found: Sequence[Reconstruction], seed: int) -> Reconstruction:
+    """Return the nearest of what searches found, with the cost of all."""
+    return replace(
+        min(found, key=lambda r: r.objective),
+        restart_objectives=tuple(r.objective for r in found),
+        steps=sum(r.steps for r in found),
+        seconds=sum(r.seconds for r in found),
+        seed=seed,
+    )
+
+
+def _nearer(best: Reconstruction, made: Reconstruction | Skipped, what: str, view: View) -> Reconstruction:
+    """Return what a descent made, where its update is nearer, with the cost of both."""
     if isinstance(made, Skipped):
         return replace(best, notes=(*best.notes, f"no {what}: {made.reason}"))
     off = residual(view, made.clips, best.labels)

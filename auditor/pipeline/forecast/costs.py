@@ -46,7 +46,8 @@ def controls(attacks: Sequence[Attack], planted: Sequence[str], own_net: bool, p
 def search(attack: Attack, budget: Budget, pace: float) -> float:
     """Return the work of a search: its share, or all its steps where these are less."""
     name = next((name for name in _STEP if attack.name.startswith(name)), "")
-    return min(budget.seconds, budget.steps * (pace * _STEP.get(name, 1.0) + _BESIDE.get(name, 0.0)))
+    steps = attack.steps_at_most(budget.steps)
+    return min(budget.seconds, steps * (pace * _STEP.get(name, 1.0) + _BESIDE.get(name, 0.0)))
 
 
 def exposure(context: Context, observed: Observed, share: float) -> float:

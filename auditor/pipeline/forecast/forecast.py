@@ -199,8 +199,8 @@ class _Course:
             self._observed = observed = observe_all(context, probes)
             self._begun = costs.START_SECONDS + process_time() - started
             self._deep = deep_attacks(context, observed, preset)
-            self._seconds = seconds_of_work(options, preset, self._deep, len(probes) - 1, self._display)
             self._pace = seconds_per_step(context, observed[0])
+            self._seconds = seconds_of_work(options, preset, self._pace, self._deep, len(probes) - 1, self._display)
             step, held = target.step, too_large_to_match(context, self._memory) is None
             if held and (step is None or step.operations <= MOST_TO_TRY):
                 self._step = costs.seconds_of_step(context, observed[0])

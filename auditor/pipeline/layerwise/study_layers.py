@@ -66,7 +66,7 @@ def study_layers(
     if not found.layers and isinstance(found.whole, Skipped) and not tried.shown:
         return found.whole
     more = SETS * seconds_of_attacks(findings) if on_top else 0.0
-    sets = withhold(found, tried, preset, max(0.0, clock.left) + more, display, ceiling)
+    sets = withhold(found, tried, preset, max(0.0, clock.left) + more, display, ceiling, asked=bool(wanted))
     return LayerStudy(found=found, withholding=sets)
 
 

@@ -16,7 +16,7 @@ from auditor.score import Grade
 # A following audit of what is left has its budget for fewer attacks, draws other starts and meets other clips: a set
 # that was confirmed with the audit's own work alone fell to it on two of three nets (benchmarks/README.md).
 _LONGER = 2.0
-# Of the work that the search was given, what confirming one set may take at most.
+# Of the work that the search was given, what confirming one set may take at most where sets were asked for.
 _MOST = 3.0
 
 
@@ -91,7 +91,14 @@ class _Ended(Exception):
 
 @counting()
 def withhold(
-    found: LayerAttacks, audited: Audited, preset: Preset, seconds: float, display: Display, ceiling: Ceiling
+    found: LayerAttacks,
+    audited: Audited,
+    preset: Preset,
+    seconds: float,
+    display: Display,
+    ceiling: Ceiling,
+    *,
+    asked: bool = True,
 ) -> Withholding:
     """Look for a set of layers without which attacks on the rest of the update recover no recognisable picture.
 
@@ -100,13 +107,14 @@ def withhold(
     lowest that hold found by bisection; and at last as many layers as it takes, those without which least was left
     first, by bisection too. What holds in a trial is confirmed: by the full battery, on all clips, with twice the
     steps and the work that the audit spent on a clip. From the set that held, layers are taken out again one by one,
-    the largest first, where it holds without them.
+    the largest first, where it holds without them. Unless sets were `asked` for, nothing is tried that the work does
+    not hold until it is confirmed.
 
     An attacker of the rest is given the gradient of the head's bias (`granted`).
     """
     if not _shown(found.whole) and not audited.shown:
         return Withholding(reason="no attack recovered a recognisable picture from the whole update")
-    search = _SetSearch(found, audited, preset, seconds, display, ceiling)
+    search = _SetSearch(found, audited, preset, seconds, _MOST if asked else 1.0, display, ceiling)
     reason = ""
     try:
         search.run()
@@ -127,13 +135,14 @@ class _SetSearch:
         audited: Audited,
         preset: Preset,
         seconds: float,
+        most: float,
         display: Display,
         ceiling: Ceiling,
     ) -> None:
         # The one of which a picture was found last comes first: it most likely gives the next one too.
         self._found, self._subjects = found, [found.subject, *audited.others]
         self._context, self._display, self._ceiling = found.subject.context, display, ceiling
-        self._clock, self._most = Clock(seconds), _MOST * seconds
+        self._clock, self._most, self._asked = Clock(seconds), most * seconds, most > 1.0
         longest = max(found.effort.seconds, *audited.seconds.values(), 0.0)
         self._own = EqualEffort(preset=preset, seconds=longest, steps=preset.steps, own=audited.seconds, enough=True)
         self._strict = EqualEffort(
@@ -155,6 +164,8 @@ class _SetSearch:
 
     def run(self) -> None:
         """Try sets until one holds, then take layers out of it again."""
+        if not self._asked:
+            self._begin(_planned(self._trial) + self._to_confirm)
         if self._any_of(self._with(ends(self._context))) or self._by_cuts() or self._by_growing():
             self._shrink()
 

@@ -40,6 +40,8 @@ def kept_back(results: Mapping[str, Any]) -> str:
     if not held:
         return ""
     before, after = held["before"], held["after"]
+    if not held["steps"] and before is not None and before["grade"] in ("RECOGNISABLE", "EXACT"):
+        return say("No layers to keep back were looked for: give --layers, or a longer --max-time.")
     if not held["layers"] or before is None or after is None:
         return say("No set of layers to keep back was found.")
     names = ", ".join(printable(name, 40) for name in held["layers"][:_NAMES])

@@ -94,3 +94,11 @@ def test_feature_inversion_descends_towards_the_mean():
         wanted, seen = (net.features(x.transpose(0, 1)[None]).mean(0) for x in (truth, made.clips[0]))
     assert made.objective < 0.2 * made.trace[0].objective
     assert float((seen - wanted).square().sum() / wanted.square().sum()) == pytest.approx(made.objective, rel=1e-2)
+
+
+def test_feature_inversion_ends_where_more_steps_would_not_move_the_clip():
+    _, view, _ = recovered(average, clip(1))
+    attack = FeatureInversion(most_steps=70, restarts=2)
+    made = attack.invert(view, Budget(seconds=60.0, steps=500), 0)
+    assert made.steps == attack.steps_at_most(500) == 140
+    assert attack.invert(view, Budget(seconds=60.0, steps=61), 0).steps == attack.steps_at_most(61) == 122

@@ -91,20 +91,33 @@ def test_under_noise_levels_end_where_the_noise_begins(monkeypatch):
     client = bare.client.under(replace(bare.client.protocol, defence=(f"gaussian:{0.3 * float(size):.6g}",)))
     update = client.update(clip[None], client.targets([3]))
     seen = replace(bare, client=client, update=update, knowledge=replace(bare.knowledge, defences=client.defences))
-    few = Budget(seconds=600.0, steps=100)
-    ends = psnr(LEAST_SQUARES.invert(seen, few, 0).clips[0], clip)
+    few, alone = Budget(seconds=600.0, steps=100), replace(LEAST_SQUARES, rival=0.0, polish=0.0)
+    ends = psnr(alone.invert(seen, few, 0).clips[0], clip)
     monkeypatch.setattr(sys.modules[type(LEAST_SQUARES).__module__], "_OF_NOISE", 0.0)
     # Levels that ask for agreement far below the noise take the steps of those that could still move the clip.
-    assert ends > psnr(LEAST_SQUARES.invert(seen, few, 0).clips[0], clip) + 2.0
+    assert ends > psnr(alone.invert(seen, few, 0).clips[0], clip) + 2.0
 
 
-def test_little_work_is_one_search_rather_than_parts_with_too_little_each():
-    """Four tenths of this budget hold fewer products than prove anything, and all of it holds enough."""
+@pytest.mark.parametrize(
+    ("products", "searches", "beside"),
+    [(40, 1, []), (60, 2, []), (100, 2, ["descent from grey"]), (200, 2, ["descent from grey", "polish"])],
+)
+def test_little_work_is_not_divided_into_parts_with_too_little_each(products, searches, beside):
+    """Forty products of work hold 20 in one part, 100 hold 60 steps of one descent, 200 those of two."""
     seen, attack = view(lambda: flat(nn.ReLU)), replace(LEAST_SQUARES, restarts=2)
-    product = replace(attack, rival=0.0, polish=0.0, restarts=1).invert(seen, replace(BUDGET, steps=60), 0).seconds / 33
-    found = attack.invert(seen, replace(BUDGET, seconds=60 * product), 0)
-    assert isinstance(found, Reconstruction)
-    assert len(found.restart_objectives) == 1
-    assert not any("descent" in note for note in found.notes)
+    alone = replace(attack, rival=0.0, polish=0.0, restarts=1)
+    product = alone.invert(seen, replace(BUDGET, steps=60), 0).seconds / 33
+    budget = Budget(seconds=products * product, steps=3000)
+    found = attack.invert(seen, budget, 0)
+    assert len(found.restart_objectives) == searches
+    assert [note.split(",")[0] for note in found.notes[1:]] == beside
+    assert found.seconds < 1.1 * budget.seconds
     assert psnr(found.clips[0], CLIPS[0]) > psnr(torch.full_like(CLIPS[0], 0.5), CLIPS[0]) + 1.0
-    assert isinstance(attack.invert(seen, replace(BUDGET, seconds=12 * product), 0), Skipped)
+
+
+def test_less_work_than_a_search_needs_is_told():
+    seen = view(lambda: flat(nn.ReLU))
+    product = replace(LEAST_SQUARES, rival=0.0, polish=0.0).invert(seen, replace(BUDGET, steps=60), 0).seconds / 33
+    found = replace(LEAST_SQUARES, restarts=2).invert(seen, replace(BUDGET, seconds=12 * product), 0)
+    assert isinstance(found, Skipped)
+    assert found.because == "out-of-budget"

@@ -84,10 +84,10 @@ class Rule:
         self.asked.append((tuple(names), strict, subject.probe.name))
         return part(subject, shown=self.picture(set(names), strict, subject.probe.name), lowest=self.lowest)
 
-    def search(self, monkeypatch, seconds=1e9, **audited):
+    def search(self, monkeypatch, seconds=1e9, *, asked=True, **audited):
         monkeypatch.setattr(withholding, "recover", self.recover)
         tried = Audited(**{"seconds": {"stub": 1.0}, "shown": True, "others": (self.other,), "spent": 1.0, **audited})
-        return withhold(self.found, tried, self.preset, seconds, Silent(), Ceiling())
+        return withhold(self.found, tried, self.preset, seconds, Silent(), Ceiling(), asked=asked)
 
 
 def names(held):
@@ -199,6 +199,14 @@ def test_a_search_that_the_work_does_not_hold_says_how_much_a_set_takes(monkeypa
     assert not held.holds
     assert held.reason == "the next set takes about 200 s of work, and 10 s were left"
     assert [step.strict for step in held.steps] == [False]
+
+
+def test_unless_it_is_asked_for_nothing_is_tried_that_cannot_be_confirmed(monkeypatch):
+    rule = Rule(residual, lambda sent, strict, clip: "6.weight" in sent)
+    held = rule.search(monkeypatch, seconds=201.0, asked=False, spent=50.0)
+    assert held.reason == "the next set takes about 202 s of work, and 201 s were left"
+    assert rule.asked == []
+    assert rule.search(monkeypatch, seconds=1e9, asked=False, spent=50.0).holds
 
 
 def test_without_a_picture_of_the_whole_update_nothing_is_tried(monkeypatch):

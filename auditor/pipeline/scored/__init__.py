@@ -1,0 +1,1 @@
+"""What reconstructions are worth."""
