@@ -151,6 +151,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             context, observed, preset, attacking, pace, scoring, display, references, deep,
             ceiling,
         )  # fmt: skip
+        display.stage("scoring")
         findings = make_findings(context, observed, ran, galleries, references, lpips, display)
         maps = feature_maps(context, observed, ran)
         smaller: ScaledDown | Skipped | None = None

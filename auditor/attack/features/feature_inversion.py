@@ -46,8 +46,8 @@ class FeatureInversion(GradientMatching):
     Attributes
     ----------
     most_steps
-        Of one descent. With more the features agree better and the clip does not: on seven nets 300 steps came within
-        0.1 dB of the best of 100 to 1,500, and 1,500 were 0.4 dB behind (benchmarks/README.md).
+        Of one descent. With more the features agree better and the clip does not: on seven nets 600 and 1,500 steps
+        were 0.1 dB ahead of 300 at most, and 0.7 dB behind (benchmarks/README.md).
     """
 
     name: str = "feature-inversion"

@@ -347,14 +347,16 @@ class _Course:
     def _layers(self, share: float) -> float:
         """Add single layers and the search for a set of them: what they are allowed, or all steps where these are less.
 
-        A layer is attacked alone and left out, and so is the whole update; the search takes as much again.
+        A layer is attacked alone and left out, and so is the whole update; where layers were asked for, the search
+        takes as much again.
         """
         sent = frozenset(self._context.protocol.sent)
         layers = [x for x in self._context.target.layers if sent.intersection(x.parameters)]
+        searches = 2.0 if self._options.layers else 1.0
         due = len(layers) if self._options.layers is None else min(len(layers), self._options.layers)
         runs = 2 * due + 1
         each = SEARCHES * LAYER_STEPS * self._pace
-        return self._add("layers", "single layers", runs, min(share, 2.0 * runs * each), side_by_side=True)
+        return self._add("layers", "single layers", runs, min(share, searches * runs * each), side_by_side=True)
 
     def _variants(self, share: float) -> float:
         exposed = next((p.work for p in self._parts if p.stage == "expose"), 0.0)
