@@ -12,9 +12,9 @@ from typing import NoReturn
 # What the kernel sends a process whose parent has died (prctl).
 _ON_PARENTS_DEATH = 1
 BROKE = 1
-_HELD = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_came = False
+_came = _held = False
 
 
 def listen_to_interrupts() -> None:
@@ -43,20 +43,30 @@ def raise_dropped() -> None:
 def interrupts_held() -> Iterator[None]:
     """Take up interrupts when this ends: none breaks into starting a process, and the new one sees none.
 
-    The new process has them blocked, too, until it calls `own_signals`.
+    The new process has them blocked, too, until it calls `own_signals`. Where another thread is given the signal,
+    Python calls its handler here all the same, which then waits.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        One came meanwhile.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    global _held
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    _held = True
     try:
         yield
     finally:
+        _held = False
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    raise_dropped()
 
 
 def own_signals(parent: int) -> None:
     """Leave Ctrl-C to the parent, which ends this process, and let SIGTERM end it; end when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _die_with(parent)
 
 
@@ -85,7 +95,8 @@ def _die_with(parent: int) -> None:
         end_now()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     global _came
     _came = True
-    raise KeyboardInterrupt
+    if not _held:
+        raise KeyboardInterrupt

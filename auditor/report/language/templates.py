@@ -99,13 +99,13 @@ def _filled(values: Mapping[str, Any]) -> dict[str, Markup]:
     return {name: escape(_inert(value)) for name, value in values.items()}
 
 
-def _recorded(text: Any, cap: int) -> Any:
-    """A sentence of the results: translated, or marked as English where the catalogue lacks it."""
+def _recorded(text: Any, cap: int, tag: str = "span") -> Any:
+    """A sentence of the results: translated, or marked as English where the catalogue lacks it; SVG has `tspan`."""
     plain = printable(str(text), 8 * cap)
     found = translated(plain)
     if found is not None:
         return printable(found, cap if spoken() == ENGLISH else cap * 3 // 2)
-    return Markup('<span lang="en">{}</span>').format(printable(plain, cap))
+    return Markup('<{0} lang="en">{1}</{0}>').format(tag, printable(plain, cap))
 
 
 def _day(moment: datetime, hour: bool = False) -> str:
