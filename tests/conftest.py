@@ -1,6 +1,7 @@
 """How all tests run: one thread each, whole files a process, the longest files first, every report read again."""
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -75,6 +76,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu") is not None:
                 item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what was imported: layouts make it look at all of that very often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _read_again(render: Callable[..., str]) -> Callable[..., str]:
