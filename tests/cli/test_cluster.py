@@ -78,7 +78,7 @@ def test_two_workers_of_a_real_cluster_come_to_the_same_results_though_one_is_ki
     make_on_cluster(OPTIONS, "ray", 2, tmp_path / "parts", notes.append)
     assert flag.exists()
     assert sorted(notes[1:]) == ["shard 1 of 2 is there", "shard 2 of 2 is there"]
-    with scanning(PRESET, enhanced=0):
+    with scanning(PRESET, enhanced=0, controls_anew=True):
         alone = scan(OPTIONS, Silent()).results
         with journaling(tmp_path / "parts", program_key()) as parts:
             before = parts.units

@@ -53,7 +53,7 @@ def told(results) -> dict[str, object]:
 @pytest.mark.parametrize("kind", SCANS)
 def test_a_scan_gives_the_results_of_the_cpu(kind):
     here, there = (
-        told(results_of(dataclasses.replace(SCANS[kind], device=device), SHORT, 1))
+        told(results_of(dataclasses.replace(SCANS[kind], device=device), SHORT, 1, controls_anew=True))
         for device in ("cpu", emulated_device.NAME)
     )
     assert there.keys() == here.keys()

@@ -35,7 +35,7 @@ class Interrupting(Silent):
 
 
 def results(display: Silent, folder: Path) -> tuple[dict, Kept]:
-    with scanning(PRESET, enhanced=0), journaling(folder, "program") as parts:
+    with scanning(PRESET, enhanced=0, controls_anew=True), journaling(folder, "program") as parts:
         return without_times(scan(OPTIONS, display).results), parts
 
 

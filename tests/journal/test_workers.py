@@ -41,7 +41,7 @@ class Noting(Silent):
 def results(
     display: Silent, folder: Path, shard: tuple[int, int] | None = None, preset: Preset = PRESET, enhanced: int = 0
 ) -> dict:
-    with scanning(preset, enhanced), journaling(folder, "program") as parts:
+    with scanning(preset, enhanced, controls_anew=True), journaling(folder, "program") as parts:
         processes = Processes(parts, jobs=2)
         workers = processes if shard is None else Shard(parts, *shard, processes)
         with processes.active(display) as shared, working(workers):
@@ -50,14 +50,14 @@ def results(
 
 @pytest.fixture(scope="module")
 def alone() -> dict:
-    with scanning(PRESET, enhanced=0):
+    with scanning(PRESET, enhanced=0, controls_anew=True):
         return without_times(scan(OPTIONS, Silent()).results)
 
 
 @pytest.mark.slow
 def test_variants_layers_and_a_manipulating_server_are_the_same_from_two_processes(tmp_path):
     whole = dataclasses.replace(PRESET, what_if=True, diagnose=True, seconds=120.0)
-    with scanning(whole, enhanced=1):
+    with scanning(whole, enhanced=1, controls_anew=True):
         alone = without_times(scan(OPTIONS, Silent()).results)
     assert alone["what_if"]
     assert alone["layer_attacks"]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from short_scans import short
+from short_scans import controls_remembered, short
 
 from auditor.attack import PRESETS
 from auditor.attack.features.feature_inversion import FeatureInversion
@@ -58,7 +58,8 @@ def test_a_broken_search_fails_its_control_alone(monkeypatch, name, how):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(DECISIVE[name], "invert", grey_noise if how == "noise" else broken)
-    made = tuple(controls(short(attacks=tuple(DECISIVE))).values())
+    with controls_remembered():
+        made = tuple(controls(short(attacks=tuple(DECISIVE))).values())
     assert [c.attack for c in made if c.passed is False] == [name]
     assert len(failed(made)) == 1
 

@@ -80,7 +80,7 @@ def scanned(monkeypatch, speed: float, **change):
         # Not even: a clock that stands still for a while and then jumps, as that of a busy machine seems to.
         patch.setattr(time, "monotonic", lambda: speed * (real() + 0.01 * (next(counter) % 7 == 0)))
         options = dataclasses.replace(OPTIONS, **change)
-        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=8.0), 1)
+        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=6.0), 1, controls_anew=True)
 
 
 def test_a_clock_that_runs_ten_times_as_fast_or_slow_changes_nothing_but_times(monkeypatch):
