@@ -18,6 +18,21 @@ def flat() -> nn.Module:
     )
 
 
+def small() -> nn.Module:
+    """`flat` for clips of 4 frames of 16 x 16."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)),
+        nn.ReLU(),
+        nn.Conv3d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv3d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 2 * 4 * 4, 10),
+    )
+
+
 def tiny() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -184,7 +184,7 @@ def scanned(tmp_path_factory):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.MonkeyPatch.context() as patch,
-        scanning(short(30), enhanced=3),
+        scanning(short(30), enhanced=1),
     ):
         patch.setattr(sys, "argv", ["fl-audit", *arguments])
         with pytest.raises(SystemExit) as left:

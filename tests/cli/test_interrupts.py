@@ -37,7 +37,7 @@ DROPPED = """
 def test_an_interrupt_that_python_dropped_still_ends_the_scan(tmp_path, number):
     code = textwrap.dedent(DROPPED.format(number=number))
     done = subprocess.run(
-        [sys.executable, "-c", code, "scan", f"{MODELS}:flat", "--input-shape", "3,8,32,32", "--preset", "fast",
+        [sys.executable, "-c", code, "scan", f"{MODELS}:tiny", "--input-shape", "3,4,16,16", "--preset", "fast",
          "--jobs", "2", "--out", "report"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_scans import results_of, short
 
+from auditor.journal import journaling
 from auditor.options import ScanOptions
 from auditor.pipeline import units
 from auditor.pipeline.deep import feature_maps
@@ -25,9 +26,16 @@ SHORT = short(steps=20, attacks=("residual-recursion", "layer-recursion"))
 
 
 @pytest.fixture(scope="module")
-def results():
+def parts(tmp_path_factory):
+    """Where what attacks made is kept for the scans of this file, which differ in what becomes of it."""
+    return tmp_path_factory.mktemp("parts")
+
+
+@pytest.fixture(scope="module")
+def results(parts):
     """A search too short for a picture, under a descent that is whole."""
-    return results_of(OPTIONS, SHORT, 0)
+    with journaling(parts, "program"):
+        return results_of(OPTIONS, SHORT, 0)
 
 
 def test_depth_is_told_layer_by_layer(results, tmp_path):
@@ -70,7 +78,7 @@ def test_the_verdict_follows_from_it_where_pixels_fall_short(results):
     assert residual_risk(results) == "High: pictures of private clips can be recovered from updates."
 
 
-def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tmp_path):
+def test_a_report_is_written_where_the_verdict_rests_on_it_alone(results, parts, monkeypatch, tmp_path):
     whole = units.run_attack
 
     def grey(*args, **more):
@@ -80,7 +88,9 @@ def test_a_report_is_written_where_the_verdict_rests_on_it_alone(monkeypatch, tm
         return dataclasses.replace(made, clips=torch.full_like(made.clips, 0.5))
 
     monkeypatch.setattr(units, "run_attack", grey)
-    results = results_of(OPTIONS, SHORT, 0)
+    with journaling(parts, "program") as kept:
+        results = results_of(OPTIONS, SHORT, 0)
+    assert kept.taken
     assert {f["grade"] for f in results["findings"]} <= {"NOT_SHOWN", "GIST"}
     assert results["verdict"]["word"] == "FAIL"
     assert "recovered exactly" in results["verdict"]["reasons"][0]

@@ -157,12 +157,17 @@ def test_the_attacker_holds_frames_of_the_scored_scene_and_the_update_of_the_oth
     )
 
 
-def findings_of(context, probes, references, make, name):
-    """Findings of an attack that returns `make(frames, truth, update's clip)` on three clips, with its nulls."""
+@pytest.fixture(scope="module")
+def seen(context, probes):
+    return observe_probes(context, probes), Galleries(SPEC, probes)
+
+
+def findings_of(context, probes, seen, references, make, name):
+    """Findings of an attack that returns `make(frames, truth, update's clip)` on two clips, with its nulls."""
     attack = BY_NAME[name]
-    observed = observe_probes(context, probes)
+    observed, galleries = seen
     ran = []
-    for truth in range(3):
+    for truth in range(2):
         for update in (truth, 3):
             frames = references.held(attack, probes[truth])
             made = make(frames, probes[truth].clip, probes[update].clip)
@@ -170,7 +175,7 @@ def findings_of(context, probes, references, make, name):
                 attack=attack.name, clips=made[None].clamp(0, 1), labels=(0,), outcome=Outcome.CONVERGED, objective=0.0
             )
             ran.append(Ran(unit=Unit(attack=attack, truth=truth, update=update, repetition=0), result=result))
-    return make_findings(context, observed, ran, Galleries(SPEC, probes), references)
+    return make_findings(context, observed, ran, galleries, references)
 
 
 REFERENCES = {
@@ -185,7 +190,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize("kind", REFERENCES)
 @pytest.mark.parametrize("name", ["least-squares-matching-r1", "least-squares-matching-rk"])
-def test_what_ignores_the_update_is_no_finding(context, probes, kind, name):
+def test_what_ignores_the_update_is_no_finding(context, probes, seen, kind, name):
     """The copy itself, its neighbours, and an attack that follows the reference whatever update it gets."""
     references = REFERENCES[kind](probes)
     t = torch.linspace(0, 1, 4)[:, None, None, None]
@@ -197,16 +202,16 @@ def test_what_ignores_the_update_is_no_finding(context, probes, kind, name):
         "oracle": lambda frames, truth, other: truth,
     }
     for what, make in made.items():
-        for finding in findings_of(context, probes, references, make, name):
+        for finding in findings_of(context, probes, seen, references, make, name):
             assert not (finding.counts and finding.grade > Grade.NOT_SHOWN), (what, finding.grade)
             if what != "oracle":
                 assert finding.grade is Grade.NOT_SHOWN, what
 
 
-def test_what_follows_the_update_is_a_finding(context, probes):
+def test_what_follows_the_update_is_a_finding(context, probes, seen):
     """The other way: a clip that comes from the update, and from it alone, counts in spite of a poor reference."""
     references = References(given=torch.full((1, 3, 16, 16), 0.5))
-    (finding,) = findings_of(context, probes, references, lambda frames, truth, other: other, R1.name)
+    (finding,) = findings_of(context, probes, seen, references, lambda frames, truth, other: other, R1.name)
     assert finding.counts
     assert finding.grade is Grade.EXACT
 
