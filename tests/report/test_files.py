@@ -154,7 +154,7 @@ def test_outputs_are_checked_before_the_scan(tmp_path):
 
 def test_write_chooses_by_suffix(tmp_path):
     paths = [tmp_path / f"report{suffix}" for suffix in (".json", ".html", ".md", ".pdf")]
-    assert write(sample_results(findings=1), paths) == ()
+    assert write(VARIANTS["empty"](), paths) == ()
     assert [path.read_bytes()[:5] for path in paths] == [b'{\n "s', b"<!doc", b"## fl", b"%PDF-"]
     with pytest.raises(UsageError, match="cannot tell the kind"):
         write(sample_results(findings=1), [tmp_path / "report"])
@@ -206,7 +206,7 @@ def test_a_score_without_any_one_optional_number_renders():
     optional = ("copy", "motion_correlation", "rank_same_scene", "same_scene", "embedding_rank")
     optional += ("perceptual", "perceptual_blind", "lpips", "lpips_blind")
     for key in optional:
-        results = sample_results(findings=3, frames=2)
+        results = sample_results(findings=2, layers=2, frames=2)
         for r in (r for f in results["findings"] for r in f["results"]):
             r["score"].pop(key, None)
             r["null"].pop(key, None)
