@@ -64,8 +64,15 @@ def state(path):
     return batchnorm_state(read_graph(model), model.producer_name)
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", ["conv3d", "groupnorm", "encoder", "gru", "squeeze-excite"])
+# The exporter of TorchDynamo takes a second each; the others are quick.
+WITHOUT = [
+    pytest.param(n, e, marks=pytest.mark.slow if e.startswith("dynamo") and n not in ("conv3d", "gru") else ())
+    for n in ("conv3d", "groupnorm", "encoder", "gru", "squeeze-excite")
+    for e in EXPORTERS
+]
+
+
+@pytest.mark.parametrize(("name", "exporter"), WITHOUT)
 def test_a_net_without_batchnorm_is_never_called_folded(name, exporter, tmp_path) -> None:
     found = state(export(build(name), tmp_path / "m.onnx", exporter))
     assert found.word == "none"
