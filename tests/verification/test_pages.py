@@ -17,6 +17,7 @@ from auditor.report.pdf import to_pdf
 from auditor.report.plain import to_json
 from auditor.results.protection.seal import sealed
 from auditor.verification.conclusion import verify
+from auditor.verification.pdf_objects import PdfFile
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -33,8 +34,12 @@ def small(audited):
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn_once():
-    """Draw the pages of one audit once: the same results give the same bytes (tests/report/test_pdf.py)."""
-    held = {}
+    """Draw the pages of one audit once: the same results give the same bytes (tests/report/test_pdf.py).
+
+    What was drawn is also read once: that takes as long as all else of a verification.
+    """
+    held, known = {}, {}
+    read = PdfFile.read
 
     def remembered(results):
         key = to_json(results)
@@ -42,9 +47,15 @@ def drawn_once():
             held[key] = to_pdf(results)
         return held[key]
 
+    def read_once(content, name):
+        if content not in known:
+            known[content] = read(content, name)
+        return known[content]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("auditor.verification.pages.to_pdf", remembered)
         patch.setattr("auditor.report.pdf.to_pdf", remembered)
+        patch.setattr(PdfFile, "read", read_once)
         yield
 
 
