@@ -195,7 +195,7 @@ def test_a_degenerate_update_gives_a_value(attack, kind, monkeypatch):
     view = DEGENERATE[kind](case)
     # What breaks, breaks in the first steps.
     monkeypatch.setattr("auditor.attack.matching.gradient_matching.LEAST_STEPS", 5)
-    is_sound(run(attack, view, budget=dataclasses.replace(BUDGET, steps=15)), view)
+    is_sound(run(attack, view, budget=dataclasses.replace(BUDGET, steps=8)), view)
 
 
 @EVERY
