@@ -188,8 +188,15 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("kind", REFERENCES)
-@pytest.mark.parametrize("name", ["least-squares-matching-r1", "least-squares-matching-rk"])
+# Every kind of reference in the default tests, and both attackers with half of the kinds each.
+HELD = [
+    pytest.param(kind, attack.name, marks=pytest.mark.slow if (place + other) % 2 else ())
+    for place, kind in enumerate(REFERENCES)
+    for other, attack in enumerate((R1, RK))
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), HELD)
 def test_what_ignores_the_update_is_no_finding(context, probes, seen, kind, name):
     """The copy itself, its neighbours, and an attack that follows the reference whatever update it gets."""
     references = REFERENCES[kind](probes)

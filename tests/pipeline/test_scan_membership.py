@@ -46,7 +46,7 @@ def audit(shared="gru", batch=1, spec=SPEC, clips=3, change=None, net=None):
     return ask_membership(context, observed, Clock(600.0), 0.001)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4, 8])
+@pytest.mark.parametrize("batch", [1, 2, pytest.param(4, marks=pytest.mark.slow), 8])
 def test_frames_of_the_clip_are_told_from_frames_of_the_same_camera(batch):
     found = audit(batch=batch)
     assert found.claims, found.silent

@@ -204,7 +204,7 @@ def test_a_spectrum_is_found_again_from_modes_drawn_from_it():
 # ----------------------------------------------------------------------------------------------------------- attacks
 
 
-@pytest.mark.parametrize("act", [nn.Tanh, nn.SiLU, lambda: nn.LeakyReLU(0.2)])
+@pytest.mark.parametrize("act", [nn.Tanh, pytest.param(nn.SiLU, marks=pytest.mark.slow), lambda: nn.LeakyReLU(0.2)])
 def test_a_net_whose_layers_are_all_determined_gives_the_clip_away_exactly(act):
     truth = clip(1)
     view = view_of(seeded(lambda: two_layers(act)), truth[None], [3])
