@@ -51,7 +51,7 @@ from auditor.pipeline.workers import Task, begin_early, suit_workers
 from auditor.probe import Galleries, canary, shipped_probes, user_probes
 from auditor.records import Ceiling, Clips, Clock, InputSpec, Probe, Skipped, Target
 from auditor.records.arithmetic import compute_exactly
-from auditor.records.free_memory import return_free_memory
+from auditor.records.free_memory import keep_free_memory, return_free_memory
 from auditor.results.audit import Control
 from auditor.score import FaceRecogniser, Lpips
 
@@ -99,6 +99,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     recogniser = FaceRecogniser() if options.faces else None
     users = user_enhancers(options.sr)
     display.stage("loading the model")
+    keep_free_memory()
     target = load_target(options, device) if prepared is None else prepared.target
     return_free_memory()
     display.stage("making probes")
@@ -188,7 +189,8 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     if times.layers:
         display.stage("single layers")
         with threads_for(target):
-            share, measured = times.seconds_for_layers(clock.left), exposed if isinstance(exposed, Exposed) else None
+            share = times.seconds_for_layers(clock.left, clock.seconds)
+            measured = exposed if isinstance(exposed, Exposed) else None
             single = study_layers(
                 context,
                 observed,

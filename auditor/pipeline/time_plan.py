@@ -7,6 +7,8 @@ from auditor.records import Probe, Target, record
 
 # Looking for faces never takes more than this share of what is left before the attacks.
 _MOST_TO_RECOGNISE = 0.2
+# What single layers take at most, in units of their share: longer searches of every part are there for the asking.
+_MOST_LEFT_OVER = 2.0
 
 
 @record
@@ -80,9 +82,14 @@ class TimePlan:
         """Return the variants' seconds, of those left when they begin; layers and a malicious server take the rest."""
         return left * self.what_if / (self.what_if + self.layers + self.malicious) if self.what_if else 0.0
 
-    def seconds_for_layers(self, left: float) -> float:
-        """Return the seconds of single layers, of those left when they begin; the malicious server takes the rest."""
-        return left * self.layers / (self.layers + self.malicious) if self.layers else 0.0
+    def seconds_for_layers(self, left: float, whole: float) -> float:
+        """Return the seconds of single layers, of those left when they begin; the malicious server takes the rest.
+
+        What earlier parts leave over at most doubles their share of the `whole` budget.
+        """
+        if not self.layers:
+            return 0.0
+        return min(left * self.layers / (self.layers + self.malicious), _MOST_LEFT_OVER * self.layers * whole)
 
     def __str__(self) -> str:
         """Return one line: the share of every part that runs."""

@@ -195,6 +195,7 @@ def test_a_degenerate_update_gives_a_value(attack, kind, monkeypatch):
     view = DEGENERATE[kind](case)
     # What breaks, breaks in the first steps.
     monkeypatch.setattr("auditor.attack.matching.gradient_matching.LEAST_STEPS", 5)
+    monkeypatch.setattr("auditor.attack.matching.least_squares_matching._LEAST", 2)
     is_sound(run(attack, view, budget=dataclasses.replace(BUDGET, steps=8)), view)
 
 

@@ -89,3 +89,24 @@ def test_a_process_never_sees_an_interrupt_that_comes_while_it_starts():
     with interrupts_held():
         assert shielded() == "True"
     assert shielded() == "False"
+
+
+def test_a_handler_that_another_thread_calls_for_waits_too():
+    """Python calls a handler in the main thread whoever was given the signal, and whatever that thread blocks."""
+    code = """
+        import os, signal, threading, time
+        from auditor.signals import interrupts_held, listen_to_interrupts
+
+        listen_to_interrupts()
+        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+        started = []
+        try:
+            with interrupts_held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.2)
+                started.append(True)
+        except KeyboardInterrupt:
+            print("raised", started)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "raised [True]"

@@ -45,7 +45,7 @@ def test_parts_that_use_their_whole_share_use_the_whole_time(faces):
     left -= enhancement + recognise
     what_if = times.seconds_for_what_if(left)
     left -= what_if
-    single = times.seconds_for_layers(left)
+    single = times.seconds_for_layers(left, 1000.0)
     assert (what_if / single, what_if / (left - single)) == pytest.approx((5.0, 2.5))
     assert enhancement / what_if == pytest.approx(0.4)
     if not faces:
@@ -63,3 +63,9 @@ def test_a_time_that_is_up_leaves_nothing_to_enhance():
 def test_a_plan_is_told_in_one_line():
     assert str(plan("fast")) == "exposure 15%, membership 5%; of the rest: attacks 90%, enhancement 10%"
     assert "malicious server 10%" in str(plan())
+
+
+def test_layers_take_twice_their_share_at_most():
+    times = plan(faces=False)
+    assert times.seconds_for_layers(30.0, 1000.0) == pytest.approx(10.0)
+    assert times.seconds_for_layers(900.0, 1000.0) == pytest.approx(2.0 * times.layers * 1000.0)

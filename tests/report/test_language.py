@@ -84,6 +84,7 @@ def own_words(variant: str) -> str:
 def test_german_pages_agree_with_themselves_and_are_german(variant):
     page = german(variant)
     assert '<html lang="de">' in page
+    assert not re.search(r"<text[^>]*>[^<]*<span", page), "HTML ends a drawing where a span begins"
     assert page_contradictions(page) == ()
     seen = own_words(variant)
     english = [seen[m.start() - 60 : m.end() + 60] for m in re.finditer(r" (?:the|and|what|not|with) ", seen)]

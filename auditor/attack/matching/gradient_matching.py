@@ -54,6 +54,8 @@ class GradientMatching(Attack):
         Descend the objective at two points at once (a flat minimum); none unless given.
     selection_objective
         What the best iterate is kept by, and restarts are compared by, whatever is descended.
+    fewest_steps
+        Of a descent that is begun; 0 for what proves something by itself (`LEAST_STEPS`).
     restarts
         Descents from different seeds; the lowest objective wins, which is all that the attacker can see.
     """
@@ -71,6 +73,7 @@ class GradientMatching(Attack):
     regularised: GradientRegularised | None = None
     selection_objective: Objective = SELECTION_OBJECTIVE
     restarts: int = 1
+    fewest_steps: int = 0
     parametrisation: Parametrisation = field(default_factory=Pixels)
     configurations: tuple[SearchConfiguration, ...] = ()
     smooth_configurations: tuple[SearchConfiguration, ...] = ()
@@ -136,16 +139,17 @@ class GradientMatching(Attack):
         """Minimise any objective of the clips with this attack's priors and starts, by the best configuration."""
         device = next(iter(view.update.gradients.values())).device
         played: list[HalvingResult] = []
+        fewest = self.fewest_steps or LEAST_STEPS
         clock = Clock(budget.seconds)
         for restart in range(self.restarts):
             start = self.start(view.knowledge, torch.Generator().manual_seed(seed * 1000 + restart)).to(device)
             share = _share(budget, clock.left, restart, self.restarts)
-            made = run_halving(objective, lambda x: self._penalty(x, view), configurations, start, share, LEAST_STEPS)
+            made = run_halving(objective, lambda x: self._penalty(x, view), configurations, start, share, fewest)
             if isinstance(made, float) and not played and self.restarts > 1:
                 # One descent with all the time rather than several with too little each.
                 everything = _share(budget, clock.left, 0, 1)
                 made = run_halving(
-                    objective, lambda x: self._penalty(x, view), configurations, start, everything, LEAST_STEPS
+                    objective, lambda x: self._penalty(x, view), configurations, start, everything, fewest
                 )
             if isinstance(made, float):
                 if played:

@@ -268,7 +268,7 @@ class _Course:
         if times.what_if and left > 0.0:
             left -= self._variants(times.seconds_for_what_if(left))
         if times.layers and left > 0.0:
-            left -= self._layers(times.seconds_for_layers(left))
+            left -= self._layers(times.seconds_for_layers(left, self._seconds))
             if options.layers and options.max_time is None:
                 self._add("layers", "layers to keep back", 1, SETS * used)
         if times.malicious and left > 0.0:

@@ -100,10 +100,10 @@ def test_under_noise_levels_end_where_the_noise_begins(monkeypatch):
 
 @pytest.mark.parametrize(
     ("products", "searches", "beside"),
-    [(40, 1, []), (60, 2, []), (100, 2, ["descent from grey"]), (200, 2, ["descent from grey", "polish"])],
+    [(40, 1, []), (50, 2, []), (70, 2, ["descent from grey"]), (150, 2, ["descent from grey", "polish"])],
 )
 def test_little_work_is_not_divided_into_parts_with_too_little_each(products, searches, beside):
-    """Forty products of work hold 20 in one part, 100 hold 60 steps of one descent, 200 those of two."""
+    """Forty products of work hold 20 in one part, 70 hold 40 steps of one descent, 150 those of two."""
     seen, attack = view(lambda: flat(nn.ReLU)), replace(LEAST_SQUARES, restarts=2)
     alone = replace(attack, rival=0.0, polish=0.0, restarts=1)
     product = alone.invert(seen, replace(BUDGET, steps=60), 0).seconds / 33
