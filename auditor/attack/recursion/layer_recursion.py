@@ -13,8 +13,10 @@ from auditor.attack.base import ANY_SIZE, Attack, skipped
 from auditor.attack.certificate import residual, solved
 from auditor.attack.closed_form.pixel_map import PixelMap, pixel_map
 from auditor.attack.matching.statistical_linearisation import SmoothRectifiers
-from auditor.attack.recursion.layer_inputs import NO_HEAD, Descent, descend
+from auditor.attack.recursion.layer_inputs import NO_HEAD, Descent
+from auditor.attack.recursion.layer_inputs import descend as descend_anew
 from auditor.attack.recursion.one_gradient import no_single_gradient
+from auditor.attack.recursion.remembered_descent import descend
 from auditor.attack.recursion.search.mode_search import ModeSearch, Pace, search_modes
 from auditor.attack.recursion.subnetwork import run
 from auditor.attack.recursion.weight_system import columns
@@ -159,7 +161,7 @@ class LayerRecursion(Attack):
         searched = self._search(view, found, labels, budget, clock, seed)
         if isinstance(searched, Reconstruction) and "undecided" in found.ended:
             # A clip that is nearly right decides what equations left open.
-            again = descend(view, searched.clips)
+            again = descend_anew(view, searched.clips)
             exact = None if isinstance(again, str) else self._exact(view, again, labels, clock, seed)
             if exact is not None and exact.outcome is Outcome.SOLVED:
                 return replace(exact, steps=searched.steps)

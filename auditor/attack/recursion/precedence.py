@@ -2,7 +2,8 @@
 
 from auditor.attack.recursion.call_graph import CallGraph, trace_client
 from auditor.attack.recursion.head_gradient import gradient_at_head
-from auditor.attack.recursion.layer_inputs import NO_HEAD, descend
+from auditor.attack.recursion.layer_inputs import NO_HEAD
+from auditor.attack.recursion.remembered_descent import descend
 from auditor.records import View
 
 
