@@ -1,5 +1,6 @@
 """Units of work: one attack on one update with one seed; planned by the work of a step, then run."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -207,9 +208,10 @@ def run_units(
     count = affordable(_attacks(searches), clock.left, pace, scoring)
     why = f"a step is {pace:.2g} s of work, and {max(0.0, clock.left):.0f} s were left for {len(searches)} runs"
     due, waiting = searches[:count], searches[count:]
-    scored = 0
+    scored, most = 0, math.inf
     while due:
-        share = (clock.left - scoring * (scored + len(due))) / len(due)
+        # Those that begin later have what the first had: a few would else take all that these left.
+        share = most = min(most, (clock.left - scoring * (scored + len(due))) / len(due))
         if share <= 0.0:
             skipped += [_no_time(unit.attack, "the work was used up by earlier units") for unit in due]
             break
