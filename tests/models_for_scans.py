@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def flat() -> nn.Module:
+def _conv3d(cells: int) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)),
@@ -14,23 +14,18 @@ def flat() -> nn.Module:
         nn.Conv3d(32, 64, 3, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(64 * 4 * 8 * 8, 10),
+        nn.Linear(64 * cells, 10),
     )
+
+
+def flat() -> nn.Module:
+    """For clips of 8 frames of 32 x 32."""
+    return _conv3d(4 * 8 * 8)
 
 
 def small() -> nn.Module:
     """`flat` for clips of 4 frames of 16 x 16."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv3d(3, 16, 3, padding=1, stride=(1, 2, 2)),
-        nn.ReLU(),
-        nn.Conv3d(16, 32, 3, padding=1, stride=2),
-        nn.ReLU(),
-        nn.Conv3d(32, 64, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(64 * 2 * 4 * 4, 10),
-    )
+    return _conv3d(2 * 4 * 4)
 
 
 def tiny() -> nn.Module:

@@ -6,8 +6,9 @@ from auditor.attack import GradientMatching
 from auditor.exposure import Exposed
 from auditor.pipeline.context import Context, Observed
 from auditor.pipeline.credibility import diagnose
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.progress import Display
+from auditor.pipeline.scored.scoring import Result
 from auditor.pipeline.units import Unit, unit_view
 from auditor.records import Budget, record
 from auditor.results.attempts import Diagnosis

@@ -11,8 +11,9 @@ from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhan
 from auditor.errors import AuditError
 from auditor.journal import Crashed, kept
 from auditor.pipeline.enhancement_words import added, sharpness
-from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, Result, best_of
+from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, best_of
 from auditor.pipeline.progress import Display
+from auditor.pipeline.scored.scoring import Result
 from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import Galleries
 from auditor.probe.fit import resize

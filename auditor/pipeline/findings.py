@@ -9,11 +9,10 @@ from auditor.pipeline.evidence import Tally, tally
 from auditor.pipeline.label_hits import label_interval
 from auditor.pipeline.progress import Display, Silent
 from auditor.pipeline.references import References
-from auditor.pipeline.scored.scoring import Scored, Scoring, score_all
+from auditor.pipeline.scored.scoring import Result, Scoring, score_all
 from auditor.pipeline.units import Ran, uses_reference
 from auditor.probe import Galleries
-from auditor.records import Clip, LabelGuess, Probe, Reconstruction, record
-from auditor.results.attempts import Point
+from auditor.records import LabelGuess, Probe, record
 from auditor.results.audit import Control
 from auditor.score import (
     ClipScore,
@@ -30,25 +29,6 @@ from auditor.score import (
     severity,
     summarise,
 )
-
-
-@record
-class Result:
-    """One reconstruction with its score, and the same attack's null for the same truth (None if there was none).
-
-    `curve` is the score along the way, where it was kept; `held` the reference frames of the attacker.
-    """
-
-    observed: Observed
-    reconstruction: Reconstruction
-    clip: Clip
-    score: ClipScore
-    repetition: int
-    null_clip: Clip | None
-    null: ClipScore | None
-    guesses: Mapping[str, Clip]
-    curve: tuple[Point, ...] = ()
-    held: Clip | None = None
 
 
 @record
@@ -116,13 +96,11 @@ def make_findings(
     """Group the units by attack, worst finding first; attacks are scored side by side where somebody can."""
     references, display = references or References(), display or Silent()
     scoring = Scoring(galleries, lpips, independent=EFFICIENTNET_LITE0 not in context.target.source)
-    results: dict[str, list[Result]] = {}
-    for one in score_all(observed, ran, references, scoring, display):
-        results.setdefault(one.ran.unit.attack.name, []).append(_result(one, scoring))
     attacks = {r.unit.attack.name: r.unit.attack for r in ran}
     found = [
         _finding(observed, attacks[name], made, len(attacks), independent=scoring.independent)
-        for name, made in results.items()
+        for name, made in score_all(observed, ran, references, scoring, display).items()
+        if made
     ]
     return tuple(sorted(found, key=lambda f: (-f.counts, -f.grade, -f.severity.score, -_best(f))))
 
@@ -197,21 +175,6 @@ def _retrieval(results: Sequence[Result], reference: bool, independent: bool) ->
 
 def _restored(results: Sequence[Result]) -> bool:
     return all(isinstance(r.observed.guess, LabelGuess) and r.observed.guess.certain for r in results)
-
-
-def _result(one: Scored, scoring: Scoring) -> Result:
-    return Result(
-        observed=one.truth,
-        reconstruction=one.made,
-        clip=one.clip,
-        score=one.score,
-        repetition=one.ran.unit.repetition,
-        null_clip=one.null_clip,
-        null=one.null,
-        guesses=scoring.guesses(one.truth.probe, one.held),
-        curve=one.ran.curve,
-        held=one.held,
-    )
 
 
 def _at_chance(scores: Sequence[ClipScore], nulls: Tally, reference: bool, looks: int) -> bool:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from auditor.pipeline.enhancement import Enhancement, best_result
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.progress import Display
+from auditor.pipeline.scored.scoring import Result
 from auditor.records import Ceiling, Clip, Clock, Skipped, charged, counting, record
 from auditor.score import FaceMatch, FaceRecogniser
 

@@ -85,7 +85,8 @@ def draw_pdf(
 def _little_collecting() -> Iterator[None]:
     """Let the collector of garbage pass over what was there before, and pass less often: 15% of a layout's time."""
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
-    gc.freeze()
+    if not frozen:
+        gc.freeze()
     gc.set_threshold(_OBJECTS, *before[1:])
     try:
         yield

@@ -12,8 +12,8 @@ from auditor.pipeline import enhancement
 from auditor.pipeline.documents.findings import enhancement_block
 from auditor.pipeline.documents.pictures import strips
 from auditor.pipeline.enhancement import enhance_results
-from auditor.pipeline.findings import Result
 from auditor.pipeline.progress import Silent
+from auditor.pipeline.scored.scoring import Result
 from auditor.probe import Galleries, shipped_probes
 from auditor.records import InputSpec, Outcome, Reconstruction
 from auditor.results.encode import document

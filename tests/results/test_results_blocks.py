@@ -18,11 +18,12 @@ from auditor.pipeline.documents.asides import malicious_block, membership_block,
 from auditor.pipeline.documents.findings import finding_blocks
 from auditor.pipeline.documents.model import layer_blocks, model_block, probe_block, protocol_block
 from auditor.pipeline.enhancement import Enhancement
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.identity import Identity
 from auditor.pipeline.membership import Asked, ClipAsked, Membership
 from auditor.pipeline.planted.manipulation import MaliciousServer, Manipulation
 from auditor.pipeline.references import Copied, References
+from auditor.pipeline.scored.scoring import Result
 from auditor.pipeline.training import loss_of, observe_all, trained
 from auditor.pipeline.what_if import Variant
 from auditor.probe import shipped_probes

@@ -154,7 +154,7 @@ class GradientMatching(Attack):
             if isinstance(made, float):
                 if played:
                     break
-                return _too_slow(self.name, made, budget)
+                return _too_slow(self.name, made, budget, fewest)
             played.append(made)
         best = min(played, key=lambda p: p.run.objective)
         return Reconstruction(
@@ -245,22 +245,22 @@ def _share(budget: Budget, left: float, restart: int, restarts: int) -> Budget:
     )
 
 
-def _too_slow(name: str, pace: float, budget: Budget) -> Skipped:
-    if budget.steps < LEAST_STEPS:
+def _too_slow(name: str, pace: float, budget: Budget, fewest: int) -> Skipped:
+    if budget.steps < fewest:
         return Skipped(
             stage="invert",
             what=name,
             because="out-of-budget",
-            reason=f"{budget.steps} steps at most were allowed; fewer than {LEAST_STEPS} would prove nothing",
-            remedy=f"allow {LEAST_STEPS} steps or more",
+            reason=f"{budget.steps} steps at most were allowed; fewer than {fewest} would prove nothing",
+            remedy=f"allow {fewest} steps or more",
         )
-    times = max(2, math.ceil(pace * LEAST_STEPS / max(budget.seconds, 1e-9)))
+    times = max(2, math.ceil(pace * fewest / max(budget.seconds, 1e-9)))
     return Skipped(
         stage="invert",
         what=name,
         because="out-of-budget",
         reason=f"one step takes {pace:.2g} s and this attack's share of the budget is {budget.seconds:.0f} s; "
-        f"fewer than {LEAST_STEPS} steps would prove nothing",
+        f"fewer than {fewest} steps would prove nothing",
         remedy=f"give --max-time at least {times} times as long",
     )
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
+from auditor.pipeline.scored.scoring import Result
 from auditor.pipeline.what_if import Variant
 from auditor.score import Grade, grade_clip
 

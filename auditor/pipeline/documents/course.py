@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from auditor.pipeline.deep.feature_maps import FeatureMap
 from auditor.pipeline.diagnosis import Diagnosed
-from auditor.pipeline.findings import Finding, LabelFinding, Result
+from auditor.pipeline.findings import Finding, LabelFinding
 from auditor.pipeline.membership import Membership
+from auditor.pipeline.scored.scoring import Result
 from auditor.records import Exposure, Outcome, Skipped
 from auditor.results.attempts import Conclusion
 from auditor.score import Course, Grade

@@ -9,8 +9,9 @@ from auditor.pipeline.diagnosis import Diagnosed
 from auditor.pipeline.documents.pictures import pictured, strips
 from auditor.pipeline.documents.wording import finding_assumes, summary
 from auditor.pipeline.enhancement import Enhancement
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
 from auditor.pipeline.identity import Identity
+from auditor.pipeline.scored.scoring import Result
 from auditor.records import Skipped
 from auditor.results.attempts import Attempt, Diagnosis
 from auditor.results.audit import ScaledDownBlock

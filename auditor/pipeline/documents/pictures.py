@@ -8,7 +8,8 @@ from PIL import Image
 from torch.nn import functional
 
 from auditor.pipeline.enhancement import Enhancement
-from auditor.pipeline.findings import Finding, Result
+from auditor.pipeline.findings import Finding
+from auditor.pipeline.scored.scoring import Result
 from auditor.records import Clip
 from auditor.results.audit import FRAME_SIDE
 from auditor.results.findings import Pictures

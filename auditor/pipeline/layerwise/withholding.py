@@ -114,7 +114,7 @@ def withhold(
     """
     if not _shown(found.whole) and not audited.shown:
         return Withholding(reason="no attack recovered a recognisable picture from the whole update")
-    search = _SetSearch(found, audited, preset, seconds, _MOST if asked else 1.0, display, ceiling)
+    search = _SetSearch(found, audited, preset, seconds, asked, display, ceiling)
     reason = ""
     try:
         search.run()
@@ -135,14 +135,15 @@ class _SetSearch:
         audited: Audited,
         preset: Preset,
         seconds: float,
-        most: float,
+        asked: bool,
         display: Display,
         ceiling: Ceiling,
     ) -> None:
         # The one of which a picture was found last comes first: it most likely gives the next one too.
         self._found, self._subjects = found, [found.subject, *audited.others]
         self._context, self._display, self._ceiling = found.subject.context, display, ceiling
-        self._clock, self._most, self._asked = Clock(seconds), most * seconds, most > 1.0
+        self._asked, self._clock = asked, Clock(seconds)
+        self._most = _MOST * seconds if asked else seconds
         longest = max(found.effort.seconds, *audited.seconds.values(), 0.0)
         self._own = EqualEffort(preset=preset, seconds=longest, steps=preset.steps, own=audited.seconds, enough=True)
         self._strict = EqualEffort(

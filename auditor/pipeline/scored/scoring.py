@@ -12,21 +12,27 @@ from auditor.pipeline.units import Ran
 from auditor.pipeline.workers import Task, make_ahead
 from auditor.probe import Galleries, alike
 from auditor.records import Ceiling, Clip, Probe, Reconstruction, record
+from auditor.results.attempts import Point
 from auditor.score import Appearance, ClipScore, Lpips, blind_guesses, score_clip
 
 
 @record
-class Scored:
-    """A reconstruction with its score, and the same attack's null for the same truth; `held` are the frames it had."""
+class Result:
+    """One reconstruction with its score, and the same attack's null for the same truth (None if there was none).
 
-    ran: Ran
-    truth: Observed
-    made: Reconstruction
-    held: Clip | None
+    `curve` is the score along the way, where it was kept; `held` the reference frames of the attacker.
+    """
+
+    observed: Observed
+    reconstruction: Reconstruction
     clip: Clip
-    null_clip: Clip | None
     score: ClipScore
+    repetition: int
+    null_clip: Clip | None
     null: ClipScore | None
+    guesses: Mapping[str, Clip]
+    curve: tuple[Point, ...] = ()
+    held: Clip | None = None
 
 
 @record
@@ -84,32 +90,34 @@ class Scoring:
 
 def score_all(
     observed: Sequence[Observed], ran: Sequence[Ran], references: References, scoring: Scoring, display: Display
-) -> tuple[Scored, ...]:
-    """Score what attacks made of the clips themselves, each beside its null; the attacks of `ran` side by side."""
-    attacks = {r.unit.attack.name: [s for s in ran if s.unit.attack.name == r.unit.attack.name] for r in ran}
-    groups = [
-        (
-            [r for r in same if not r.unit.is_null],
-            [_pair(observed, r, same, references) for r in same if not r.unit.is_null],
-        )
-        for same in attacks.values()
-    ]
-    tasks = [Task(run=partial(_scores, pairs, scoring)) for _, pairs in groups]
-    make_ahead(tasks, display, Ceiling(), split=False)
-    return tuple(
-        Scored(
-            ran=own,
-            truth=observed[own.unit.truth],
-            made=_reconstruction(own),
-            held=pair.held,
-            clip=pair.clip,
-            null_clip=pair.null_clip,
-            score=score,
-            null=null,
-        )
-        for runs, pairs in groups
-        for own, pair, (score, null) in zip(runs, pairs, _scores(pairs, scoring), strict=True)
+) -> dict[str, tuple[Result, ...]]:
+    """Score what every attack, by name, made of the clips themselves, each beside its null; attacks side by side."""
+    own: dict[str, list[tuple[Ran, _Pair]]] = {}
+    for name in dict.fromkeys(r.unit.attack.name for r in ran):
+        same = [r for r in ran if r.unit.attack.name == name]
+        own[name] = [(r, _pair(observed, r, same, references)) for r in same if not r.unit.is_null]
+    pairs = {name: [pair for _, pair in group] for name, group in own.items()}
+    make_ahead(
+        [Task(run=partial(_scores, group, scoring)) for group in pairs.values()], display, Ceiling(), split=False
     )
+    return {
+        name: tuple(
+            Result(
+                observed=observed[r.unit.truth],
+                reconstruction=_reconstruction(r),
+                clip=pair.clip,
+                score=score,
+                repetition=r.unit.repetition,
+                null_clip=pair.null_clip,
+                null=null,
+                guesses=scoring.guesses(pair.truth, pair.held),
+                curve=r.curve,
+                held=pair.held,
+            )
+            for (r, pair), (score, null) in zip(group, _scores(pairs[name], scoring), strict=True)
+        )
+        for name, group in own.items()
+    }
 
 
 def _pair(observed: Sequence[Observed], ran: Ran, siblings: Sequence[Ran], references: References) -> _Pair:
