@@ -31,7 +31,7 @@ shapes: $(VENV)/.dev
 	FL_AUDIT_CHECK_SHAPES=1 $(BIN)/python -m pytest $(addprefix tests/,probe federated attack enhance exposure score)
 
 device: $(VENV)/.dev
-	FL_AUDIT_EMULATED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+	FL_AUDIT_ATTACKS_ON=emulated OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
 	  $(addprefix tests/attack/,closed_form features fedavg labels malicious matching recursion)
 
 # The Python that is there, with torch and little else: what is missing is told and left out.

@@ -1,6 +1,7 @@
 """What only a GPU can show, in at most ten minutes: tests, steps, memory, utilisation, whole scans, peers.
 
 Usage: python benchmarks/gpu.py [--out gpu.json] [--peer-path DIR] [--only SECTION ...]
+       python benchmarks/gpu.py [--keep DIR] [--limit SECONDS] ...
        python benchmarks/gpu.py --device cpu --small
 
 Needs torch and what fl-audit imports. Every section is a process of its own under a limit: what fails, hangs or is not
@@ -30,6 +31,13 @@ ROOT = Path(__file__).parent.parent
 NETS = ROOT / "benchmarks" / "gpu_nets.py"
 # All of it, whatever sections want: the loan of a machine has an end.
 TOTAL = 590.0
+GPU_TESTS = (
+    "tests/attack/test_contract.py",
+    "tests/emulated_device/test_scans.py",
+    "tests/federated/test_defences_on_devices.py",
+    "tests/records/test_placement.py",
+    "tests/solvers/test_least_norm.py",
+)
 USAGE = 2
 
 
@@ -90,25 +98,16 @@ def machine(section: Section, device: str, small: bool) -> dict[str, Any]:
 def tests(section: Section, device: str, small: bool) -> dict[str, Any]:
     """Run the tests that need a GPU; on the CPU all of them are skipped."""
     # A machine with little but torch lacks what other tests' configuration asks for.
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "addopts=",
-        "-W",
-        "default",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts=", "-W", "default"]
     command += ["-o", "timeout=0"] if importlib.util.find_spec("pytest_timeout") else []
-    done = subprocess.run([*command, "tests/attack/test_contract.py"], cwd=ROOT, capture_output=True, text=True)
-    last = (done.stdout.strip().splitlines() or [""])[-1]
+    command += ["-n", str(min(4, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
+    done = subprocess.run([*command, *GPU_TESTS], cwd=ROOT, capture_output=True, text=True)
+    said = done.stdout.strip().splitlines()
+    last = (said or [""])[-1]
     if done.returncode not in (0, 5):
-        raise RuntimeError("\n".join(done.stdout.strip().splitlines()[-12:]) or done.stderr[-800:])
+        failed = [line for line in said if line.startswith(("FAILED", "ERROR"))]
+        raise RuntimeError("\n".join([*failed, last, done.stderr[-800:]]))
     return {"pytest": last}
 
 
@@ -133,6 +132,8 @@ def steps(section: Section, device: str, small: bool) -> dict[str, Any]:
         torch.autograd.grad(off, start)
 
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in view.target.parameters.values())}
+    if view.target.step is not None:
+        found["matching_planned_gib"] = round(view.target.step.matching_bytes(1) / 2**30, 2)
     for name, step in (("training", training), ("matching", matching)):
         found |= {f"{name}_{what}": value for what, value in _timed(step, place, 2 if small else 10).items()}
     found["matching_over_training"] = round(found["matching_seconds"] / found["training_seconds"], 2)
@@ -156,7 +157,7 @@ def _timed(step: Any, place: Any, times: int) -> dict[str, float]:
     return found | ({"peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)} if on_gpu else {})
 
 
-def scan(section: Section, device: str, small: bool) -> dict[str, Any]:
+def scan(section: Section, device: str, small: bool, keep: str = "") -> dict[str, Any]:
     """Scan a net by the command line, and return verdict, seconds, and the best clip of each attack."""
     net = f"{NETS}:{section.small if small else section.net}"
     with tempfile.TemporaryDirectory() as folder:
@@ -164,10 +165,14 @@ def scan(section: Section, device: str, small: bool) -> dict[str, Any]:
         command = [sys.executable, "-m", "auditor", "scan", net, "--layout", section.layout]
         # A preset's budget is counted work, not time: on a GPU it ends sooner, after the same steps.
         command += ["--device", device, *(["--max-time", "12s"] if small else ["--preset", "standard"])]
-        done = subprocess.run([*command, "--no-resume", "-o", str(results)], cwd=ROOT, capture_output=True, text=True)
+        kept = Path(keep or folder) / section.name.replace(" ", "_")
+        with kept.with_suffix(".log").open("w") as log:
+            done = subprocess.run([*command, "--no-resume", "-o", str(results)], cwd=ROOT, stdout=log, stderr=log)
         if not results.exists():
-            raise RuntimeError((done.stderr.strip() or done.stdout.strip())[-800:])
+            raise RuntimeError(kept.with_suffix(".log").read_text().strip()[-800:])
         found = json.loads(results.read_text())
+        if keep:
+            shutil.copy(results, kept.with_suffix(".json"))
     best: dict[str, float] = {}
     for finding in found["findings"]:
         scores = [r["score"]["psnr"] for r in finding["results"] if r["score"]["psnr"] is not None]
@@ -176,7 +181,8 @@ def scan(section: Section, device: str, small: bool) -> dict[str, Any]:
     cut = sorted({s["what"] for s in found["skipped"] if s["because"] == "out-of-budget"})
     return {
         "verdict": found["verdict"]["word"], "exit": done.returncode, "device": found["environment"]["device"],
-        "seconds_per_step": found["environment"].get("seconds_per_step"), "best_db": best, "failed": failed, "cut": cut,
+        "seconds": round(found["tool"]["seconds"], 1), "work_a_second": found["environment"].get("work_a_second"),
+        "step_work": found["environment"].get("seconds_per_step"), "best_db": best, "failed": failed, "cut": cut,
     }  # fmt: skip
 
 
@@ -228,11 +234,12 @@ def run(section: Section, given: argparse.Namespace, left: float) -> Outcome:
     ]
     if missing:
         return Outcome(section.name, "left out", reason=f"{', '.join(missing)} is not installed")
-    limit = min(left, section.small_limit if given.small else section.limit)
+    limit = min(left, given.limit or (section.small_limit if given.small else section.limit))
     if limit < 5.0:
         return Outcome(section.name, "left out", reason="no time was left")
     command = [sys.executable, __file__, "--section", section.name, "--device", given.device]
     command += [*(["--small"] if given.small else []), *(["--peer-path", given.peer_path] if given.peer_path else [])]
+    command += ["--keep", given.keep] if given.keep else []
     begun = time.monotonic()
     with (
         watched() as seen,
@@ -290,6 +297,8 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="small nets, to see that the script works")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where results go as JSON")
     parser.add_argument("--peer-path", default="", metavar="DIR", help="where breaching was installed, if not here")
+    parser.add_argument("--keep", default="", metavar="DIR", help="where results and progress of scans are kept")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="of a section, in place of its own")
     parser.add_argument("--only", nargs="+", metavar="SECTION", choices=[s.name for s in SECTIONS])
     parser.add_argument("--section", choices=[s.name for s in SECTIONS], help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -319,7 +328,7 @@ def _one(given: argparse.Namespace) -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
     section = next(s for s in SECTIONS if s.name == given.section)
     kind = section.name.split()[0]
-    extra = {"path": given.peer_path} if kind == "peers" else {}
+    extra = {"peers": {"path": given.peer_path}, "scan": {"keep": given.keep}}.get(kind, {})
     try:
         print(json.dumps(RUNS[kind](section, given.device, given.small, **extra)))
     except Exception as error:  # noqa: BLE001 - whatever a machine that nobody has tried brings, the others go on

@@ -21,13 +21,14 @@ if os.environ.get("FL_AUDIT_CHECK_SHAPES"):
     stages = ("probe", "federated", "attack", "enhance", "exposure", "score")
     install_import_hook([f"auditor.{stage}" for stage in stages], "beartype.beartype")
 
-# `make device` runs every attack of the attacks' tests on the emulated device; it takes minutes.
-EMULATED = bool(os.environ.get("FL_AUDIT_EMULATED"))
-DEVICE = emulated_device.device(threads=EMULATED)
-if EMULATED:
+# `make device` runs every attack of the attacks' tests on the emulated device, in minutes; `cuda` is any GPU.
+ATTACKS_ON = os.environ.get("FL_AUDIT_ATTACKS_ON", "")
+if emulated_device.AVAILABLE:
+    emulated_device.device(threads=ATTACKS_ON == emulated_device.NAME)
+if ATTACKS_ON:
     from emulated_device.moving import run_attacks_on
 
-    run_attacks_on(DEVICE)
+    run_attacks_on(torch.device(ATTACKS_ON))
 
 # Processes that tests start read it. Small nets gain nothing from a second thread, and lose much on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"

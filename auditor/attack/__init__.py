@@ -10,7 +10,7 @@ from auditor.attack.features.recovered_features import recover_features
 from auditor.attack.labels.restoration import restore_labels
 from auditor.attack.malicious import MALICIOUS
 from auditor.attack.matching.gradient_matching import GradientMatching
-from auditor.attack.presets import PRESETS, Preset
+from auditor.attack.presets import PRESETS, Preset, work_a_second
 from auditor.attack.registry import ATTACKS, BATTERY, BY_NAME, CLOSED_FORMS, COMPARISON
 from auditor.attack.start import GivenClips, ReferenceFrame
 
@@ -39,4 +39,5 @@ __all__ = [
     "recover_features",
     "residual",
     "restore_labels",
+    "work_a_second",
 ]

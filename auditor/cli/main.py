@@ -32,6 +32,7 @@ from auditor.cli.screen import hang_up
 from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode
+from auditor.records.free_memory import is_out_of_memory
 from auditor.signals import listen_to_interrupts
 from auditor.text import printable
 
@@ -162,7 +163,7 @@ def _explain(error: Exception) -> int:
         )
     if isinstance(error, OSError) and error.errno in NO_ROOM:  # a write tells no name
         return _tell(f"cannot write ({error.strerror}); make room, or choose another place", ExitCode.USAGE)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return _tell("out of memory; use a smaller --input-shape or --batch, or --device cpu", ExitCode.INTERNAL)
     first = (str(error).strip().splitlines() or [""])[0]
     return _tell(

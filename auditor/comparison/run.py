@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from auditor import __version__
-from auditor.attack import PRESETS, Preset
+from auditor.attack import PRESETS, Preset, work_a_second
 from auditor.comparison.candidates import Candidate, candidates_of
 from auditor.comparison.measured import Measured
 from auditor.comparison.options import ComparedModels
@@ -65,7 +65,7 @@ def compare(options: ScanOptions, models: ComparedModels, display: Display, keep
     _check_enough(loaded)
     display.stage("planning")
     preset = PRESETS[options.preset]
-    budget = _budget(options, preset, loaded)
+    budget = _budget(options, preset, loaded, device)
     display.note(f"{len(candidates)} models, {len(seeds)} seeds: every audit may work {budget:.0f} s")
     measured = [_audited(one, preset, budget, seeds, device, display, keep) for one in loaded]
     blocks = ordered_blocks(measured)
@@ -119,14 +119,17 @@ def _check_enough(loaded: Sequence[Measured]) -> None:
         raise NotAuditable(f"no variant can be compared; {first.candidate.name}: {first.skipped}")
 
 
-def _budget(options: ScanOptions, preset: Preset, loaded: Sequence[Measured]) -> float:
-    """Return the reference seconds of every audit."""
-    if options.max_time is not None:
+def _budget(options: ScanOptions, preset: Preset, loaded: Sequence[Measured], device: torch.device) -> float:
+    """Return the reference seconds of every audit; those of --max-time where the least is done in it on a GPU."""
+    if options.max_time is not None and device.type == "cpu":
         return WORK * options.max_time
-    return max(_seconds_wanted(one.target, one.candidate.options, preset) for one in loaded if one.target is not None)
+    wanted = [
+        _seconds_wanted(one.target, one.candidate.options, preset, device) for one in loaded if one.target is not None
+    ]
+    return max(wanted) if options.max_time is None else min(wanted)
 
 
-def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset) -> float:
+def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset, device: torch.device) -> float:
     """Return the reference seconds that an audit of the model by itself would plan: the preset's, and deep attacks."""
     parse_all(options.defence)
     context = trained(target, options, loss_of(options.loss, target))
@@ -135,6 +138,10 @@ def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset) -> flo
         observed = observe_all(context, shipped_probes(target.input, 1))
         deep = deep_attacks(context, observed, preset)
         pace = seconds_per_step(context, observed[0])
+    fast = work_a_second(device, pace)
+    if options.max_time is not None:
+        return WORK * fast * options.max_time
+    preset = preset.times(fast)
     return min(preset.seconds_for(pace) + planned_seconds(deep, clips), preset.most_seconds)
 
 

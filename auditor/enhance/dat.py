@@ -17,6 +17,8 @@ from auditor.records import Clip, charged, work_of
 _WEIGHTS = Path(__file__).parent / "weights"
 # Pixels enlarged at once (4 frames of 32 x 32): larger batches leave the cache and take twice as long a pixel on a CPU.
 _BATCH_PIXELS = 4 * 32 * 32
+# On a GPU small batches leave it idle: as many frames of 128 x 128, in about 1 GB.
+_BATCH_PIXELS_ON_GPU = 16 * _BATCH_PIXELS
 # Longest side that is tried for an estimate (1.7 s a frame on two cores); beyond it, work is linear in pixels.
 _LONGEST_TRIED = 128
 # Windows of 8 x 32 pixels: the network pads frames to a multiple of 32.
@@ -66,7 +68,8 @@ class DatLight:
         clip = clip.detach().float().clamp(0, 1)
         if self.register_first and len(clip) > 1:
             clip = denoised(clip, register(clip))
-        batches = torch.split(clip, _batch(height, width))
+        pixels = _BATCH_PIXELS if clip.device.type == "cpu" else _BATCH_PIXELS_ON_GPU
+        batches = torch.split(clip, _batch(height, width, pixels))
         with torch.inference_mode():
             parts = [network(batch.expand(-1, 3, -1, -1)) for batch in batches]
         enlarged = torch.cat(parts).clamp(0, 1)
@@ -95,8 +98,8 @@ def _work(scale: int, frames: int, height: int, width: int) -> float:
     return work_of(lambda: enlarge(frame))
 
 
-def _batch(height: int, width: int) -> int:
-    return max(1, _BATCH_PIXELS // (height * width))
+def _batch(height: int, width: int, pixels: int = _BATCH_PIXELS) -> int:
+    return max(1, pixels // (height * width))
 
 
 def _padded(height: int, width: int) -> int:
@@ -136,4 +139,19 @@ def _network(scale: int) -> Any:
     # The constructor rebuilds buffers (attention masks, indices); the file leaves them out.
     if unexpected or not set(missing) <= {name for name, _ in network.named_buffers()}:
         raise AuditError("the DAT-light weights do not fit spandrel's DAT", "install spandrel 0.4")
+    _remember_masks(network)
     return network.eval().requires_grad_(False)
+
+
+def _remember_masks(network: Any) -> None:
+    """Let the network's blocks, whose windows are alike, make the masks of shifted windows once a size of frames."""
+    blocks = [block for block in network.modules() if hasattr(block, "calculate_mask")]
+    masks = functools.lru_cache(maxsize=1)(blocks[0].calculate_mask)
+
+    def remembered(height: int, width: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        with charged(0.0):  # or work would depend on what was enlarged before
+            found: tuple[Tensor, Tensor] = masks(height, width, dtype)
+            return found
+
+    for block in blocks:
+        block.calculate_mask = remembered

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch.nn import functional
 
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
@@ -57,6 +58,9 @@ def user_enhancers(paths: Sequence[Path]) -> tuple[Enhancer, ...]:
     return tuple(enhancer_from(path) for path in paths)
 
 
+_CPU = torch.device("cpu")
+
+
 @counting()
 def enhance_results(
     findings: Sequence[Finding],
@@ -65,6 +69,7 @@ def enhance_results(
     display: Display,
     users: Sequence[Enhancer] = (),
     ceiling: Ceiling | None = None,
+    device: torch.device = _CPU,
 ) -> tuple[dict[int, tuple[Enhancement, ...]], tuple[Skipped, ...]]:
     """Enhance the best clip of every finding while the work lasts, by every method; keyed by `id(result)`.
 
@@ -83,7 +88,10 @@ def enhance_results(
     needed, skipped = _needed(enhancers, first.clip)
     coming = _coming(findings, needed, clock.left)
     ahead = [
-        Task(run=partial(_uncounted, enhancer, result, galleries[result.observed.probe.name]), seconds=needed[enhancer])
+        Task(
+            run=partial(_uncounted, enhancer, result, galleries[result.observed.probe.name], device),
+            seconds=needed[enhancer],
+        )
         for enhancer, result in coming
     ]
     make_ahead(ahead, display, ceiling)
@@ -110,9 +118,9 @@ def enhance_results(
                 continue
             try:
                 with display.unit(title, each * runs), charged(each * runs):
-                    plain, better = _enhanced(result, enhancer, gallery)
+                    plain, better = _enhanced(result, enhancer, gallery, device)
                     made += [better] if enhancer.scale in {e.scale for e in made} else [plain, better]
-            except (AuditError, Crashed) as error:
+            except (AuditError, Crashed, torch.OutOfMemoryError) as error:
                 failed[enhancer] = str(error)
         if made:
             done[id(result)] = tuple(made)
@@ -160,21 +168,22 @@ def _coming(
                 yield enhancer, result
 
 
-def _enhanced(result: Result, enhancer: Enhancer, gallery: Clips) -> tuple[Enhancement, ...]:
+def _enhanced(result: Result, enhancer: Enhancer, gallery: Clips, device: torch.device) -> tuple[Enhancement, ...]:
     """Return bicubic at a method's scale, and the method."""
 
     def depends_on() -> tuple[object, ...]:
         if not isinstance(enhancer, DatLight | Fusion):
             raise TypeError("what a user's network makes of a clip does not follow from its name")
         truth = result.observed.probe
-        return enhancer.name, enhancer.scale, result.clip, result.null_clip, truth.clip, truth.native, gallery
+        made = result.clip, result.null_clip, truth.clip, truth.native
+        return enhancer.name, enhancer.scale, device.type, *made, gallery
 
-    return kept("enhance", depends_on, lambda: _enhance(result, enhancer, gallery))
+    return kept("enhance", depends_on, lambda: _enhance(result, enhancer, gallery, device))
 
 
-def _uncounted(enhancer: Enhancer, result: Result, gallery: Clips) -> None:
+def _uncounted(enhancer: Enhancer, result: Result, gallery: Clips, device: torch.device) -> None:
     with charged(0.0):  # what enlarging a clip is, was counted before
-        _enhanced(result, enhancer, gallery)
+        _enhanced(result, enhancer, gallery, device)
 
 
 def _title(enhancer: Enhancer) -> str:
@@ -185,12 +194,12 @@ def _late(enhancer: Enhancer, reason: str) -> Skipped:
     return Skipped(stage="enhance", what=_title(enhancer), because="out-of-budget", reason=reason, remedy=_MORE_TIME)
 
 
-def _enhance(result: Result, enhancer: Enhancer, gallery: Clips) -> tuple[Enhancement, ...]:
-    """Run bicubic at the scale of a method, and the method, on a clip and its null, and score them."""
+def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, device: torch.device) -> tuple[Enhancement, ...]:
+    """Run bicubic at the scale of a method, and the method, on a clip and its null, and score them on the CPU."""
     plain = Bicubic(enhancer.scale)
-    simple, learned = plain(result.clip), enhancer(result.clip)
+    simple, learned = plain(result.clip), enhancer(result.clip.to(device))
     null_simple = None if result.null_clip is None else plain(result.null_clip)
-    null_learned = None if result.null_clip is None else enhancer(result.null_clip)
+    null_learned = None if result.null_clip is None else enhancer(result.null_clip.to(device))
     truth, small = resize(result.observed.probe.native, *simple.clip.shape[-2:]), result.observed.probe.clip
     true_looks = looks(truth)
 

@@ -7,12 +7,22 @@ from functools import partial
 from auditor.attack import CLOSED_FORMS, Attack
 from auditor.federated import LocalClient
 from auditor.journal import kept, parameters_digest, rounded
+from auditor.pipeline.deep.memory import not_held
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
-from auditor.records.free_memory import return_free_memory
+from auditor.records.free_memory import is_out_of_memory, return_free_memory
 
 # What a defect of one attack may raise; being interrupted is not among them.
-_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
+_DEFECTS = (
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 class _Late(Exception):
@@ -77,6 +87,8 @@ def run_attack(
         return left_out.skipped
     except _DEFECTS as error:
         first = (str(error).strip().splitlines() or [""])[0]
+        if is_out_of_memory(error):
+            return not_held(attack.name, f"it ran out of memory ({first})")
         return Skipped(
             stage="invert",
             what=attack.name,

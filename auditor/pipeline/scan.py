@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from auditor.attack import PRESETS, Preset
+from auditor.attack import PRESETS, Preset, work_a_second
 from auditor.errors import UsageError
 from auditor.exposure import Exposed
 from auditor.federated import parse_all
@@ -120,7 +120,8 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         deep = deep_attacks(context, observed, preset)
         seconds = None if prepared is None else prepared.seconds
         pace = seconds_per_step(context, observed[0])
-        clock = Clock(seconds or seconds_of_work(options, preset, pace, deep, len(probes) - 1, display))
+        preset = preset.times(work_a_second(device, pace))
+        clock = Clock(seconds or seconds_of_work(options, preset, pace, deep, len(probes) - 1, display, device))
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
         variance = pixel_variance(blind)
@@ -173,7 +174,7 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
     display.stage("enhancement")
     share = times.seconds_to_enhance(clock.left, recognising)
     shown = findings if prepared is None else ()
-    enhanced, not_enhanced = enhance_results(shown, galleries, share, display, users, ceiling)
+    enhanced, not_enhanced = enhance_results(shown, galleries, share, display, users, ceiling, device)
     identities = recognised(findings, enhanced, recogniser, clock.left, display, ceiling)
     changes: tuple[Variant, ...] = ()
     if times.what_if and clock.left > 0.0:
@@ -192,19 +193,9 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
             share = times.seconds_for_layers(clock.left, clock.seconds)
             measured = exposed if isinstance(exposed, Exposed) else None
             single = study_layers(
-                context,
-                observed,
-                findings,
-                galleries,
-                preset,
-                measured,
-                options.layers,
-                share,
-                pace,
-                display,
-                ceiling,
-                on_top=bool(options.layers) and options.max_time is None,
-            )
+                context, observed, findings, galleries, preset, measured, options.layers, share, pace, display,
+                ceiling, on_top=bool(options.layers) and options.max_time is None,
+            )  # fmt: skip
     manipulated: MaliciousServer | None = None
     if times.malicious:
         display.stage("what if the server were malicious")
@@ -344,18 +335,22 @@ def seconds_of_work(
     deep: Sequence[DeepAttack | Skipped],
     clips: int,
     display: Display,
+    device: torch.device,
 ) -> float:
     """Return the budget: of --max-time, else the preset's, with deep attacks on top as far as it allows.
 
-    More than usual is told first.
+    The preset is the one for this device. More than usual is told first.
     """
+    fast = work_a_second(device, pace)
     if options.max_time is not None:
-        return WORK * options.max_time
+        return WORK * fast * options.max_time
     extra = planned_seconds(deep, clips)
     limit = min(preset.seconds_for(pace) + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
     if extra > _WORTH_SAYING * preset.seconds:
-        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes about {limit:.0f} s")
+        display.note(
+            f"{names} may take {extra / fast:.0f} s on {clips} clips: this audit takes about {limit / fast:.0f} s"
+        )
     return limit
 
 

@@ -4,6 +4,8 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 
+import torch
+
 # Numbers of glibc's `mallopt`, and the most that it takes for the first.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT, _KEPT = 32 << 20, 512 << 20
@@ -28,7 +30,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def return_free_memory() -> None:
-    """Return freed memory to the system.
+    """Return freed memory to the system, and to others that use the GPU.
 
     glibc keeps what the activations of a pass took, in pieces that the next pass does not fit into: after a ViViT for
     32x112x112 clips was loaded, 3.0 GB stayed with a process that held 1.2.
@@ -36,3 +38,11 @@ def return_free_memory() -> None:
     trim = _trim()
     if trim is not None:
         trim(0)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is short: of the system or of a GPU, by PyTorch or by Python."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said

@@ -220,10 +220,9 @@ QUICK = {
 }  # fmt: skip
 # What another order of sums may cost on a GPU; the emulated device gives the clips of the CPU to the bit.
 WITHIN_DB = 0.1
-DEVICES = (emulated_device.NAME, pytest.param("cuda", marks=pytest.mark.gpu))
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", emulated_device.DEVICES)
 @pytest.mark.parametrize(
     "attack", [pytest.param(a, id=a.name, marks=() if a.name in QUICK else pytest.mark.slow) for a in ATTACKS]
 )
@@ -235,6 +234,14 @@ def test_another_device_gives_the_same_clips(attack, device):
     assert made.labels == expected.labels
     assert difference(made, expected, case) <= WITHIN_DB
     assert made.objective == pytest.approx(expected.objective, rel=1e-2, abs=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_a_gpu_gives_the_same_clips_twice(name):
+    case, _ = solved(BY_NAME[name])
+    first, second = (on_device(BY_NAME[name], case, torch.device("cuda"))[0] for _ in range(2))
+    assert torch.equal(first.clips, second.clips)
 
 
 # How often a step of matching makes the processor wait for the device at most: once for a copy of three numbers, the

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 import gpu  # noqa: E402
 
-GIVEN = argparse.Namespace(device="cpu", small=True, peer_path="")
+GIVEN = argparse.Namespace(device="cpu", small=True, peer_path="", keep="", limit=None)
 MACHINE = gpu.SECTIONS[0]
 
 

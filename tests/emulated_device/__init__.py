@@ -1,5 +1,6 @@
 """A second device that every test run has: it computes on the processor, and is as strict as a GPU or stricter."""
 
+import pytest
 import torch
 from torch.utils import backend_registration
 
@@ -7,7 +8,17 @@ from emulated_device.kernels import NAME, RefusedError, register
 from emulated_device.memory import on_device, on_processor
 from emulated_device.traffic import TRAFFIC, Traffic, counted
 
-__all__ = ["NAME", "TRAFFIC", "RefusedError", "Traffic", "counted", "device"]
+__all__ = ["AVAILABLE", "DEVICES", "NAME", "TRAFFIC", "RefusedError", "Traffic", "counted", "device"]
+
+# A process has one kind of accelerator: beside a backend of Python's, backward passes on CUDA end in an assertion of
+# PyTorch's (2.11, engine.cpp, streams). Where there is a GPU, tests that need the emulated device are skipped.
+AVAILABLE = not torch.cuda.is_available()
+_SKIPPED = "a GPU is here, which takes its place"
+# What every test of other devices runs on: the emulated one, or a GPU where there is one.
+DEVICES = (
+    pytest.param(NAME, marks=pytest.mark.skipif(not AVAILABLE, reason=_SKIPPED)),
+    pytest.param("cuda", marks=pytest.mark.gpu),
+)
 
 
 class _Module(backend_registration._DummyBackendModule):
@@ -50,6 +61,8 @@ def device(threads: bool = False) -> torch.device:
     With `threads` in that call backward passes run in a thread of the device, as on a GPU, where the modes of this one
     do not reach; nothing may have run backwards before, and the process cannot be forked.
     """
+    if not AVAILABLE:
+        pytest.skip(_SKIPPED, allow_module_level=True)
     if not _known:
         _known.extend(_installed(threads))
     return torch.device(NAME)

@@ -1,4 +1,4 @@
-"""Whole scans on the emulated device give the results of the CPU."""
+"""Whole scans on another device give the results of the CPU."""
 
 import dataclasses
 from pathlib import Path
@@ -50,11 +50,12 @@ def told(results) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("device", emulated_device.DEVICES)
 @pytest.mark.parametrize("kind", SCANS)
-def test_a_scan_gives_the_results_of_the_cpu(kind):
+def test_a_scan_gives_the_results_of_the_cpu(kind, device):
     here, there = (
-        told(results_of(dataclasses.replace(SCANS[kind], device=device), SHORT, 1, controls_anew=True))
-        for device in ("cpu", emulated_device.NAME)
+        told(results_of(dataclasses.replace(SCANS[kind], device=each), SHORT, 1, controls_anew=True))
+        for each in ("cpu", device)
     )
     assert there.keys() == here.keys()
     assert not [name for name in here if name.startswith("not run") and here[name] == "failed"]

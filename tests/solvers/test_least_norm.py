@@ -9,7 +9,7 @@ from auditor.solvers.least_norm import least_norm
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9), (6, 6)])
-@pytest.mark.parametrize("device", ["cpu", emulated_device.NAME])
+@pytest.mark.parametrize("device", ["cpu", *emulated_device.DEVICES])
 def test_it_is_numpys_where_rank_is_missing(shape, device):
     generator = torch.Generator().manual_seed(0)
     thin = [torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in shape]
@@ -19,9 +19,9 @@ def test_it_is_numpys_where_rank_is_missing(shape, device):
     np.testing.assert_allclose(found.cpu().numpy(), expected, atol=1e-10)
 
 
-def test_it_is_the_least_of_many_solutions():
+@pytest.mark.parametrize("device", ["cpu", *emulated_device.DEVICES])
+def test_it_is_the_least_of_many_solutions(device):
     # The reason for this module: drivers of GPUs take full rank for granted, and raise or not as rounding has it.
     matrix, right = torch.ones(3, 2, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
-    for device in ("cpu", emulated_device.NAME):
-        found = least_norm(matrix.to(device), right.to(device))
-        assert torch.allclose(found.cpu(), torch.full((2, 1), 0.5, dtype=torch.float64))
+    found = least_norm(matrix.to(device), right.to(device))
+    assert torch.allclose(found.cpu(), torch.full((2, 1), 0.5, dtype=torch.float64))

@@ -14,7 +14,7 @@ _SHARE = 0.75
 # An audit on a CPU never plans with more: it shares the machine, and what keeps more takes minutes a step there. Beside
 # it stand the program, the weights and every clip's update: up to 3 GB for nets of published size, 12 GB in all.
 _MOST_ON_CPU = 8 * 2**30
-# An analysis may take this many times the memory of a training step; below the second number nobody minds.
+# On a CPU an analysis may take this many times the memory of a training step; below the second number nobody minds.
 _MOST_STEPS, _NEVER_MUCH = 4, 3 * 2**30
 _GIB = 2**30
 _REMEDY = "use a machine with more memory, or a smaller --input-shape where the model reads one"
@@ -23,8 +23,10 @@ _REMEDY = "use a machine with more memory, or a smaller --input-shape where the 
 def available_bytes(device: torch.device) -> int:
     """Return the memory that an audit may plan with: of the GPU, or of what the system and its control groups leave."""
     if device.type == "cuda":
-        return int(_SHARE * torch.cuda.mem_get_info(device)[0])
-    return min(_MOST_ON_CPU, int(_SHARE * min(_free(), *_left_in_groups(Path("/sys/fs/cgroup")))))
+        # What PyTorch keeps of freed tensors is not free for others, but for us.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(_SHARE * (torch.cuda.mem_get_info(device)[0] + kept))
+    return min(_MOST_ON_CPU, int(_SHARE * min([_free(), *_left_in_groups(Path("/sys/fs/cgroup"))])))
 
 
 def too_large_to_match(context: Context, limit: int) -> str | None:
@@ -39,14 +41,18 @@ def too_large_to_search(attack: Attack, context: Context, view: View, limit: int
     step, clips = context.target.step, _clips(context)
     if step is None or step.smoothed_bytes(clips) <= min(limit, _NEVER_MUCH):
         return None
-    why = _too_much(attack.memory(view, step, clips), step.gradient_bytes(clips), limit)
+    why = _too_much(attack.memory(view, step, clips), step.gradient_bytes(clips), limit, context.device)
     return None if why is None else f"a step of {attack.name} {why}"
 
 
 def too_large_to_expose(context: Context, limit: int) -> Skipped | None:
     """Say why products with the Jacobian do not fit into `limit` bytes, or take far more than training does."""
     step, clips = context.target.step, _clips(context)
-    why = None if step is None else _too_much(step.jacobian_bytes(clips), step.gradient_bytes(clips), limit)
+    why = (
+        None
+        if step is None
+        else _too_much(step.jacobian_bytes(clips), step.gradient_bytes(clips), limit, context.device)
+    )
     if why is None:
         return None
     return Skipped(
@@ -63,11 +69,11 @@ def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     return Skipped(stage=stage, what=what, because="out-of-memory", reason=why, remedy=_REMEDY)
 
 
-def _too_much(needed: int, training: int, limit: int) -> str | None:
-    if needed <= min(limit, max(_NEVER_MUCH, _MOST_STEPS * training)):
-        return None
+def _too_much(needed: int, training: int, limit: int, device: torch.device) -> str | None:
     if needed > limit:
         return _held(needed, limit)
+    if device.type == "cuda" or needed <= max(_NEVER_MUCH, _MOST_STEPS * training):
+        return None
     return f"would take about {needed / _GIB:.1f} GiB, {needed / training:.0f} times what training takes"
 
 
