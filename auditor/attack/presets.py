@@ -32,9 +32,8 @@ _WITH_SEVERAL: tuple[Attack, ...] = (RECURSION_RK, FEATURES_RK, LEAST_SQUARES_RK
 # search about 190 steps (benchmarks/README.md, "Against the code of 28 November").
 CHEAP_STEP = 0.01
 # What a GPU is taken to do in a second, in reference seconds, and what the kernels of a step take to start, however
-# little they compute. A quarter of what an H200 did on r3d_18 at 16x112x112 (8.1 reference seconds in 0.04 s; toys:
-# 20 ms a step): budgets are the same on all GPUs, and a lesser one should end within a preset's time too.
-_GPU_SPEED, _GPU_STEP = 50.0, 0.02
+# little they compute. Of steps at 16x112x112 an H200 did 85 on r3d_18 and 20 on VideoMAE-base; toys took 20 ms a step.
+_GPU_SPEED, _GPU_STEP = 16.0, 0.02
 
 
 def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_ONE) -> tuple[Attack, ...]:
@@ -53,7 +52,7 @@ def _battery(restarts: int, *more: Attack, informed: tuple[Attack, ...] = _WITH_
 
 
 def work_a_second(device: torch.device, pace: float) -> float:
-    """Return the reference seconds of work that an audit plans for one second, 1 or more; 1 on a CPU.
+    """Return the reference seconds of work that `--max-time` plans for one of its seconds, 1 or more; 1 on a CPU.
 
     By the kind of device and by what one step of gradient matching takes, `pace` reference seconds, and by no clock:
     the same on every machine and in every shard. Small networks gain nothing from a GPU.
@@ -106,15 +105,6 @@ class Preset:
         if not self.least_seconds:
             return self.seconds
         return min(self.seconds, self.least_seconds * max(1.0, pace / CHEAP_STEP))
-
-    def times(self, factor: float) -> "Preset":
-        """Return the preset with so many times the work."""
-        return replace(
-            self,
-            seconds=factor * self.seconds,
-            least_seconds=factor * self.least_seconds,
-            most_seconds=factor * self.most_seconds,
-        )
 
     def with_several_references(self) -> "Preset":
         """Return the preset with the attacks that hold several frames of the scene, where it has none."""

@@ -138,10 +138,8 @@ def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset, device
         observed = observe_all(context, shipped_probes(target.input, 1))
         deep = deep_attacks(context, observed, preset)
         pace = seconds_per_step(context, observed[0])
-    fast = work_a_second(device, pace)
     if options.max_time is not None:
-        return WORK * fast * options.max_time
-    preset = preset.times(fast)
+        return WORK * work_a_second(device, pace) * options.max_time
     return min(preset.seconds_for(pace) + planned_seconds(deep, clips), preset.most_seconds)
 
 

@@ -13,16 +13,7 @@ from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, V
 from auditor.records.free_memory import is_out_of_memory, return_free_memory
 
 # What a defect of one attack may raise; being interrupted is not among them.
-_DEFECTS = (
-    MemoryError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
+_DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
 
 
 class _Late(Exception):

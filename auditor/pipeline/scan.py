@@ -120,7 +120,6 @@ def scan(options: ScanOptions, display: Display, prepared: Prepared | None = Non
         deep = deep_attacks(context, observed, preset)
         seconds = None if prepared is None else prepared.seconds
         pace = seconds_per_step(context, observed[0])
-        preset = preset.times(work_a_second(device, pace))
         clock = Clock(seconds or seconds_of_work(options, preset, pace, deep, len(probes) - 1, display, device))
         galleries = Galleries(target.input, probes)
         blind = galleries[probes[0].name]
@@ -337,20 +336,17 @@ def seconds_of_work(
     display: Display,
     device: torch.device,
 ) -> float:
-    """Return the budget: of --max-time, else the preset's, with deep attacks on top as far as it allows.
+    """Return the budget: of --max-time on this device, else the preset's, which is the same work on all.
 
-    The preset is the one for this device. More than usual is told first.
+    Deep attacks come on top of a preset's as far as it allows; more than usual is told first.
     """
-    fast = work_a_second(device, pace)
     if options.max_time is not None:
-        return WORK * fast * options.max_time
+        return WORK * work_a_second(device, pace) * options.max_time
     extra = planned_seconds(deep, clips)
     limit = min(preset.seconds_for(pace) + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
     if extra > _WORTH_SAYING * preset.seconds:
-        display.note(
-            f"{names} may take {extra / fast:.0f} s on {clips} clips: this audit takes about {limit / fast:.0f} s"
-        )
+        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes about {limit:.0f} s")
     return limit
 
 

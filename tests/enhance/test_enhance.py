@@ -44,6 +44,17 @@ def test_batches_do_not_change_the_frames(truth, monkeypatch):
     assert torch.allclose(together, DatLight(2)(small).clip, atol=1e-4)
 
 
+def test_masks_of_shifted_windows_are_made_once_a_size_and_are_the_same():
+    network = dat._network(2)
+    own = type(network)(upscale=2, split_size=[8, 32], depth=[3], num_heads=[6], embed_dim=60)
+    blocks = [block for block in own.modules() if hasattr(block, "calculate_mask")]
+    whole = [mask for size in ((32, 64), (64, 32)) for mask in blocks[0].calculate_mask(*size)]
+    dat._remember_masks(own)
+    remembered = [mask for size in ((32, 64), (64, 32)) for mask in blocks[-1].calculate_mask(*size)]
+    assert all(torch.equal(a, b) for a, b in zip(whole, remembered, strict=True))
+    assert blocks[0].calculate_mask(64, 32)[0] is blocks[-1].calculate_mask(64, 32)[0]
+
+
 def test_odd_sizes_and_values_out_of_range():
     clip = torch.linspace(-1, 2, 3 * 7 * 5).reshape(1, 3, 7, 5)
     for enlarged in (DatLight(2)(clip).clip, bicubic(clip, 2).clip):

@@ -25,9 +25,13 @@ GIB = 2**30
 ROOT = Path(__file__).parents[2]
 
 
-def context(kept: float, weights: float = 0.0, batch: int = 1, steps: int = 1) -> SimpleNamespace:
+def context(kept: float, weights: float = 0.0, batch: int = 1, steps: int = 1, device: str = "cpu") -> SimpleNamespace:
     step = TrainingStep(operations=1, kept=int(kept * GIB), weights=int(weights * GIB))
-    return SimpleNamespace(target=SimpleNamespace(step=step), protocol=SimpleNamespace(batch=batch, steps=steps))
+    return SimpleNamespace(
+        target=SimpleNamespace(step=step),
+        protocol=SimpleNamespace(batch=batch, steps=steps),
+        device=torch.device(device),
+    )
 
 
 def test_matching_fits_or_says_what_it_needs() -> None:
@@ -71,6 +75,17 @@ def test_least_squares_needs_more_than_a_step_of_matching_where_rectifiers_are_s
     assert too_large_to_search(least_squares, context(0.05), kinked, 64 * GIB) is None
 
 
+def test_on_a_gpu_only_what_is_there_counts() -> None:
+    kinked = view_of(seeded(lambda: flat(nn.ReLU)), clip(0)[None], [3])
+    least_squares = next(a for a in PRESETS["fast"].attacks if a.name == "least-squares-matching")
+    large = context(0.25, device="cuda")  # 7.8 GiB, 31 times what training takes
+    assert too_large_to_expose(context(1.0, 0.1, device="cuda"), 64 * GIB) is None
+    assert too_large_to_search(least_squares, large, kinked, 64 * GIB) is None
+    told = too_large_to_search(least_squares, large, kinked, 4 * GIB)
+    assert told is not None
+    assert "4.0 GiB can be used" in told
+
+
 def test_exposure_never_takes_what_is_not_there() -> None:
     found = too_large_to_expose(context(0.3), 2 * GIB)
     assert found is not None
@@ -101,6 +116,19 @@ def test_a_group_without_limit_leaves_everything(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1\n")
     assert memory._left_in_groups(tmp_path) == []
+
+
+def test_a_machine_without_control_groups_has_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_left_in_groups", lambda root: [])
+    monkeypatch.setattr(memory, "_free", lambda: 4 * GIB)
+    assert available_bytes(torch.device("cpu")) == 3 * GIB
+
+
+def test_what_a_gpu_keeps_of_freed_tensors_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"mem_get_info": (2 * GIB, 8 * GIB), "memory_reserved": 3 * GIB, "memory_allocated": GIB}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    assert available_bytes(torch.device("cuda")) == 3 * GIB
 
 
 def test_what_can_be_used_is_less_than_what_there_is() -> None:

@@ -95,3 +95,17 @@ def test_the_first_closed_form_that_reproduces_the_update_is_taken(monkeypatch):
 def test_a_closed_form_that_breaks_is_told(monkeypatch):
     monkeypatch.setattr(module, "CLOSED_FORMS", (Scripted(raises=RuntimeError("broken")), Scripted()))
     assert solve(VIEW, 1.0, 0).reason == "RuntimeError: broken"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_what_memory_does_not_hold_is_no_defect(error):
+    told = run_attack(Scripted(raises=error), VIEW, BUDGET, 0)
+    assert told.because == "out-of-memory"
+    assert "more memory" in told.remedy
+    assert str(error) in told.reason

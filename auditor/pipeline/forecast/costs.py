@@ -87,7 +87,7 @@ def enlarging(clip: Clip) -> float:
     """Return the seconds that a reference second of super-resolution takes here, from one frame of a clip."""
     enlarge, frame = DatLight(2), clip[:1]
     work = enlarge.seconds_estimate(tuple(frame.shape))  # loads the network, too
-    clock = _clock()
+    clock = suitable_clock()
     begun = clock()
     enlarge(frame)
     return (clock() - begun) / work
@@ -95,7 +95,7 @@ def enlarging(clip: Clip) -> float:
 
 def seconds_of(step: Callable[[], object]) -> float:
     """Return the least seconds of a few calls: of the processor for one thread, by the clock for several."""
-    clock = _clock()
+    clock = suitable_clock()
     least, spent = float("inf"), 0.0
     for _ in range(20):
         begun = clock()
@@ -107,8 +107,17 @@ def seconds_of(step: Callable[[], object]) -> float:
     return least
 
 
-def _clock() -> Callable[[], float]:
+def suitable_clock() -> Callable[[], float]:
+    """Return the clock that times calls here: of the processor for one thread, else of the wall."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return _when_done
     return process_time if torch.get_num_threads() == 1 else perf_counter
+
+
+def _when_done() -> float:
+    """Return the time at which a GPU has done what it was told: calls only tell it."""
+    torch.cuda.synchronize()
+    return perf_counter()
 
 
 def resident_bytes(otherwise: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from auditor.attack import LEAST_STEPS, PRESETS, Attack, GradientMatching, work_a_second
+from auditor.attack import LEAST_STEPS, PRESETS, Attack, GradientMatching
 from auditor.enhance import DatLight, Fusion
 from auditor.federated import parse_all
 from auditor.options import ScanOptions
@@ -200,7 +200,6 @@ class _Course:
             self._begun = costs.START_SECONDS + process_time() - started
             self._deep = deep_attacks(context, observed, preset)
             self._pace = seconds_per_step(context, observed[0])
-            self._preset = preset = preset.times(work_a_second(device, self._pace))
             self._seconds = seconds_of_work(
                 options, preset, self._pace, self._deep, len(probes) - 1, self._display, device
             )

@@ -1,11 +1,9 @@
 """Attacks that are begun while a scan is planned: whether they give up, and how long their work takes here."""
 
 from contextlib import suppress
-from time import perf_counter, process_time
-
-import torch
 
 from auditor.attack import Attack
+from auditor.pipeline.forecast.costs import suitable_clock
 from auditor.pipeline.run_attack import run_attack
 from auditor.records import Budget, Reconstruction, Skipped, View, record, work_of
 from auditor.records.work import TooMuchWork, at_most
@@ -35,7 +33,7 @@ class Trial:
 
 def begin(attack: Attack, view: View, budget: Budget, seed: int, most: float) -> Trial:
     """Run an attack for `most` reference seconds; what it would do then is not known. A defect ends it as in a scan."""
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    clock = suitable_clock()
     ended: list[Reconstruction | Skipped] = []
 
     def run() -> None:
