@@ -62,3 +62,9 @@ class Inconclusive(AuditError):
     """The time budget ended before a single attack step."""
 
     exit_code = ExitCode.INCONCLUSIVE
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is short: of the system or of a GPU, by PyTorch or by Python."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said

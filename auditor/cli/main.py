@@ -31,8 +31,7 @@ from auditor.cli.schema import schema
 from auditor.cli.screen import hang_up
 from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
-from auditor.errors import AuditError, ExitCode
-from auditor.records.free_memory import is_out_of_memory
+from auditor.errors import AuditError, ExitCode, is_out_of_memory
 from auditor.signals import listen_to_interrupts
 from auditor.text import printable
 

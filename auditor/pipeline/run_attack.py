@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import partial
 
 from auditor.attack import CLOSED_FORMS, Attack
+from auditor.errors import is_out_of_memory
 from auditor.federated import LocalClient
 from auditor.journal import kept, parameters_digest, rounded
 from auditor.pipeline.deep.memory import not_held
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
-from auditor.records.free_memory import is_out_of_memory, return_free_memory
+from auditor.records.free_memory import return_free_memory
 
 # What a defect of one attack may raise; being interrupted is not among them.
 _DEFECTS = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)

@@ -40,9 +40,3 @@ def return_free_memory() -> None:
         trim(0)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory is short: of the system or of a GPU, by PyTorch or by Python."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said

@@ -65,7 +65,6 @@ READS_A_CLOCK = {
     "auditor/cli/progress.py": "what is shown while one waits",
     "auditor/pipeline/forecast/costs.py": "seconds of the steps that a plan times",
     "auditor/pipeline/forecast/forecast.py": "seconds of the gradient that a plan times",
-    "auditor/pipeline/forecast/trials.py": "seconds of each attack's first steps, which a plan times",
     "auditor/pipeline/workers/processes.py": "how slow processes side by side are, for the ceiling",
     "auditor/report/page.py": "the type of the audit's date",
     "auditor/report/pdf.py": "the type of the audit's date",
