@@ -54,13 +54,13 @@ class Section:
 
 
 SECTIONS = (
-    Section("machine", 30.0),
-    Section("tests", 75.0, needs=("pytest",)),
-    Section("steps r3d_18", 45.0, "r3d_18", needs=("torchvision",), small="r3d_small"),
-    Section("steps VideoMAE-base", 45.0, "videomae_base", "NTCHW", ("transformers",), "videomae_small"),
-    Section("scan r3d_18", 160.0, "r3d_18", needs=("torchvision",), small="r3d_small"),
-    Section("scan VideoMAE-base", 160.0, "videomae_base", "NTCHW", ("transformers",), "videomae_small"),
-    Section("peers", 75.0, needs=("breaching",)),
+    Section("machine", 20.0),
+    Section("tests", 80.0, needs=("pytest",)),
+    Section("steps r3d_18", 30.0, "r3d_18", needs=("torchvision",), small="r3d_small"),
+    Section("steps VideoMAE-base", 40.0, "videomae_base", "NTCHW", ("transformers",), "videomae_small"),
+    Section("scan r3d_18", 190.0, "r3d_18", needs=("torchvision",), small="r3d_small"),
+    Section("scan VideoMAE-base", 170.0, "videomae_base", "NTCHW", ("transformers",), "videomae_small"),
+    Section("peers", 60.0, needs=("breaching",)),
 )
 
 
@@ -100,7 +100,7 @@ def tests(section: Section, device: str, small: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     command += ["-o", "addopts=", "-W", "default"]
     command += ["-o", "timeout=0"] if importlib.util.find_spec("pytest_timeout") else []
-    command += ["-n", str(min(4, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
+    command += ["-n", str(min(8, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
     done = subprocess.run([*command, *GPU_TESTS], cwd=ROOT, capture_output=True, text=True)
     said = done.stdout.strip().splitlines()
     last = (said or [""])[-1]

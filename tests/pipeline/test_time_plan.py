@@ -65,7 +65,7 @@ def test_a_plan_is_told_in_one_line():
     assert "malicious server 10%" in str(plan())
 
 
-def test_layers_take_twice_their_share_at_most():
+def test_layers_take_one_and_a_half_times_their_share_at_most():
     times = plan(faces=False)
     assert times.seconds_for_layers(30.0, 1000.0) == pytest.approx(10.0)
-    assert times.seconds_for_layers(900.0, 1000.0) == pytest.approx(2.0 * times.layers * 1000.0)
+    assert times.seconds_for_layers(900.0, 1000.0) == pytest.approx(1.5 * times.layers * 1000.0)
