@@ -83,10 +83,12 @@ def seconds_of_gradient(context: Context, observed: Observed) -> float:
     return seconds_of(lambda: context.client(observed.clips, labels))
 
 
-def enlarging(clip: Clip) -> float:
-    """Return the seconds that a reference second of super-resolution takes here, from one frame of a clip."""
-    enlarge, frame = DatLight(2), clip[:1]
+def enlarging(clip: Clip, device: torch.device) -> float:
+    """Return the seconds that a reference second of super-resolution takes on a device, from one frame of a clip."""
+    enlarge, frame = DatLight(2), clip[:1].to(device)
     work = enlarge.seconds_estimate(tuple(frame.shape))  # loads the network, too
+    if device.type != "cpu":
+        enlarge(frame)  # the first call moves the network there
     clock = suitable_clock()
     begun = clock()
     enlarge(frame)

@@ -339,7 +339,7 @@ class _Course:
             for name, work in each.items():
                 if work <= left:
                     left, runs[name] = left - work, runs[name] + 1
-        speed = costs.enlarging(self._observed[0].probe.clip) if any(runs.values()) else 0.0
+        speed = costs.enlarging(self._observed[0].probe.clip, self._context.device) if any(runs.values()) else 0.0
         for name, count in runs.items():
             if count:
                 work = count * each[name]
