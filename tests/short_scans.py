@@ -11,6 +11,7 @@ import pytest
 
 from auditor.attack import PRESETS, Preset
 from auditor.enhance import DatLight, Fusion
+from auditor.exposure import layers
 from auditor.journal import digest_of
 from auditor.pipeline import ScanOptions, Silent, controls, enhancement, scan
 from auditor.records.work import spare, work_so_far
@@ -60,8 +61,8 @@ def controls_remembered() -> Iterator[None]:
 def scanning(preset: Preset, enhanced: int = 1, controls_anew: bool = False) -> Iterator[None]:
     """Let `fast` be another preset, and leave out what most of a short scan would be.
 
-    The worst `enhanced` findings alone are enhanced, twofold. Positive controls that an earlier scan of this process
-    ran in just that way are not run again, unless `controls_anew`.
+    The worst `enhanced` findings alone are enhanced, twofold, and exposure is bracketed by few products. Positive
+    controls that an earlier scan of this process ran in just that way are not run again, unless `controls_anew`.
     """
     # The package shows the function of that name, not the module.
     importlib.import_module("auditor.pipeline.scan")
@@ -75,6 +76,8 @@ def scanning(preset: Preset, enhanced: int = 1, controls_anew: bool = False) -> 
         patch.setitem(PRESETS, "fast", preset)
         patch.setattr(module, "enhance_results", lambda findings, *rest: whole(findings[:enhanced], *rest))
         patch.setattr(enhancement, "_needed", twofold)
+        patch.setattr(layers, "MOST_PRODUCTS", 12)
+        patch.setattr(layers, "_MOST_OF_A_LAYER", 6)
         with contextlib.nullcontext() if controls_anew else controls_remembered():
             yield
 
