@@ -39,9 +39,14 @@ class Noting(Silent):
 
 
 def results(
-    display: Silent, folder: Path, shard: tuple[int, int] | None = None, preset: Preset = PRESET, enhanced: int = 0
+    display: Silent,
+    folder: Path,
+    shard: tuple[int, int] | None = None,
+    preset: Preset = PRESET,
+    enhanced: int = 0,
+    controls_anew: bool = False,
 ) -> dict:
-    with scanning(preset, enhanced, controls_anew=True), journaling(folder, "program") as parts:
+    with scanning(preset, enhanced, controls_anew), journaling(folder, "program") as parts:
         processes = Processes(parts, jobs=2)
         workers = processes if shard is None else Shard(parts, *shard, processes)
         with processes.active(display) as shared, working(workers):
@@ -50,7 +55,7 @@ def results(
 
 @pytest.fixture(scope="module")
 def alone() -> dict:
-    with scanning(PRESET, enhanced=0, controls_anew=True):
+    with scanning(PRESET, enhanced=0):
         return without_times(scan(OPTIONS, Silent()).results)
 
 
@@ -62,7 +67,7 @@ def test_variants_layers_and_a_manipulating_server_are_the_same_from_two_process
     assert alone["what_if"]
     assert alone["layer_attacks"]
     assert alone["malicious_server"]
-    assert results(Silent(), tmp_path / "unfinished", preset=whole, enhanced=1) == alone
+    assert results(Silent(), tmp_path / "unfinished", preset=whole, enhanced=1, controls_anew=True) == alone
 
 
 class InCopies:
@@ -87,7 +92,7 @@ def test_shards_of_two_processes_come_to_the_same_results_though_one_is_killed(a
     folders = [tmp_path / "first", tmp_path / "second"]
     for place, folder in enumerate(folders, 1):
         with pytest.raises(ShareMade) as made:
-            results(Silent(), folder, (place, 2))
+            results(Silent(), folder, (place, 2), controls_anew=True)
         assert 0 < made.value.here < made.value.all
         write_origin(folder, OPTIONS)
     assert len(list(tmp_path.glob("ended.*"))) == 1
@@ -96,7 +101,7 @@ def test_shards_of_two_processes_come_to_the_same_results_though_one_is_killed(a
     assert apart[1] - apart[0]
     assert put_together(folders, tmp_path / "unfinished").input_shape == OPTIONS.input_shape
     display = Noting()
-    assert results(display, tmp_path / "unfinished") == alone
+    assert results(display, tmp_path / "unfinished", controls_anew=True) == alone
     assert {f["attack"] for f in alone["findings"]} == {"least-squares-matching", "least-squares-matching-r1"}
     assert not display.begun
 
