@@ -12,7 +12,7 @@ import pytest
 
 from auditor.report import PdfUnavailableError, write
 from auditor.report.pdf import layout, to_pdf
-from auditor.report.plain import plain, to_json
+from auditor.report.plain import plain
 
 from .sample import VARIANTS, sample_results
 
@@ -107,30 +107,6 @@ def test_headings_are_bookmarks():
     tree = laid_out("fail").make_bookmark_tree()
     assert tree
     assert "Limitations" in str(tree)
-
-
-@pytest.fixture(scope="module")
-def small():
-    """Results of few pages, and their PDF."""
-    results = plain(sample_results("WARN", findings=1, frames=2, layers=2))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOURCE_DATE_EPOCH", "1763825645")
-        return results, to_pdf(results)[0]
-
-
-def test_same_results_give_the_same_bytes(small, monkeypatch):
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763825645")
-    results, content = small
-    assert to_pdf(results)[0] == content
-
-
-def test_results_are_attached_as_they_are_written(small):
-    pypdf = pytest.importorskip("pypdf")
-    import io
-
-    results, content = small
-    reader = pypdf.PdfReader(io.BytesIO(content))
-    assert reader.attachments["results.json"] == [to_json(results).encode("ascii")]
 
 
 def test_without_pango_the_other_files_are_written_and_one_line_says_what_to_install(monkeypatch, tmp_path):

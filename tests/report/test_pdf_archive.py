@@ -8,7 +8,7 @@ import pytest
 
 from auditor.report.page import render
 from auditor.report.pdf import to_pdf
-from auditor.report.plain import plain
+from auditor.report.plain import plain, to_json
 
 from .sample import sample_results
 
@@ -21,7 +21,9 @@ _FORBIDDEN = ("/JavaScript", "/JS", "/AA", "/XFA", "/Launch", "/Movie", "/Sound"
 
 @pytest.fixture(scope="module")
 def content():
-    return to_pdf(plain(SAMPLE))[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+        return to_pdf(plain(SAMPLE))[0]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,15 @@ def elements(root):
             if isinstance(held, dict) and "/S" in held:
                 left.append(held)
     return found
+
+
+def test_same_results_give_the_same_bytes(content, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1763825645")
+    assert to_pdf(plain(SAMPLE))[0] == content
+
+
+def test_results_are_attached_as_they_are_written(reader):
+    assert reader.attachments["results.json"] == [to_json(plain(SAMPLE)).encode("ascii")]
 
 
 def test_it_says_what_it_is_and_for_whom(root, reader):

@@ -34,7 +34,7 @@ def small(audited):
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn_once():
-    """Draw the pages of one audit once: the same results give the same bytes (tests/report/test_pdf.py).
+    """Draw the pages of one audit once: the same results give the same bytes (tests/report/test_pdf_archive.py).
 
     What was drawn is also read once: that takes as long as all else of a verification.
     """
@@ -161,7 +161,9 @@ def test_an_attachment_of_another_audit_is_told_by_the_pages(pdf, small, tmp_pat
     assert "page 1" in found.checks[-1].told
 
 
-def test_an_attachment_that_was_edited_is_told(pdf, small, tmp_path):
+def test_an_attachment_that_was_edited_is_told(pdf, small, tmp_path, monkeypatch):
+    """By its own seal: the pages that would be drawn of it are taken for those that are there."""
+    monkeypatch.setattr("auditor.verification.pages.to_pdf", lambda results: (pdf, ()))
     edits.PLAIN["hash of the model"](edited := {**small, "model": dict(small["model"])})
     assert verify(saved(tmp_path / "r.pdf", changed(pdf, attach(to_json(edited))))).word == "EDITED"
 
