@@ -1,5 +1,6 @@
 """German says all that English says: no message is missing, left over, or filled in otherwise."""
 
+import functools
 import html
 import re
 
@@ -26,6 +27,7 @@ CONTEXT = dict.fromkeys(
 ) | {"language": "de", "annexes": ["dpia"]}
 
 
+@functools.cache
 def german(variant: str) -> str:
     return render(plain(VARIANTS[variant]() | {"context": CONTEXT}), printed=False)
 
@@ -70,6 +72,7 @@ def texts(value) -> list[str]:
     return sorted((text for item in items for text in texts(item)), key=len, reverse=True)
 
 
+@functools.cache
 def own_words(variant: str) -> str:
     """What a German page says without what the results say: sentences that are made up here have no translation."""
     seen = re.sub(r'<style>.*?</style>|<span lang="en">.*?</span>|<[^>]*>', " ", german(variant), flags=re.S)
