@@ -7,6 +7,7 @@ import pytest
 from conformity import conforms
 
 import auditor
+from auditor.attack import LEAST_STEPS
 
 NETS = """
 import torch
@@ -30,6 +31,12 @@ def run(run, tmp_path):
     """Run `fl-audit defend ARGS` in this process, beside nets.py; return code, stdout, stderr."""
     (tmp_path / "nets.py").write_text(NETS)
     return functools.partial(run, "defend")
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """As many steps a search as the least that counts: what is looked at comes of what they found."""
+    monkeypatch.setattr("auditor.pipeline.protection.search.MOST_STEPS", LEAST_STEPS)
 
 
 @pytest.mark.slow
@@ -82,6 +89,7 @@ def _by_hand(tmp_path) -> float:
     return last
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_net_that_leaks_nothing_gets_no_advice(run, tmp_path):
     code, out, _ = run("nets.py:pooled", *SHAPE, "--out", "d")
     assert code == 0
@@ -94,6 +102,7 @@ def test_a_net_that_leaks_nothing_gets_no_advice(run, tmp_path):
     assert "there is no finding to hide" in (tmp_path / "d" / "defend.html").read_text()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_ones_own_utility_is_measured_and_an_interrupted_search_goes_on(run, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("def bytes_sent(defence):\n    return 7.0 - len(defence.specs)\n")
     command = ("nets.py:leaking", *SHAPE, "--defence", "gaussian:1000", "--utility", "mine.py:bytes_sent", "--json")

@@ -166,7 +166,7 @@ def test_a_batch_is_solved_clip_by_clip():
     seen = values_at(found.graph, clips, found.values)
     for n, value in found.values.items():
         assert float((value - seen[n]).norm() / seen[n].norm()) < 1e-3
-    budget = Budget(seconds=60.0, steps=300)
+    budget = Budget(seconds=60.0, steps=150)
     made = ResidualRecursion().invert(view, budget, 0)
     assert isinstance(made, Reconstruction)
     grey = [psnr(torch.full_like(c, 0.5), c) for c in clips]
