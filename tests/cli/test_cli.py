@@ -222,7 +222,7 @@ def test_the_same_seed_gives_the_same_numbers(scanned, run, tmp_path):
     assert a["verdict"] == b["verdict"]
 
 
-def test_interrupting_leaves_one_line_and_no_report(tmp_path):
+def test_interrupting_leaves_one_line_and_no_report(run, tmp_path):
     conv_net(tmp_path / "net.onnx")
     out, err = tmp_path / "out.txt", tmp_path / "err.txt"
     with out.open("w") as to_out, err.open("w") as to_err:
@@ -247,8 +247,7 @@ def test_interrupting_leaves_one_line_and_no_report(tmp_path):
     assert not [name for name in kept if not name.endswith((".json", ".safetensors", "lock")) or "results" in name]
     assert bool(kept) == ("the same command goes on from there" in last)
     if kept:
-        done = subprocess.run([sys.executable, "-m", "auditor", "clean", "report"], cwd=tmp_path, check=True)
-        assert done.returncode == 0
+        assert run("clean", "report")[0] == 0
         assert list((tmp_path / "report").iterdir()) == []
 
 
