@@ -78,7 +78,11 @@ def test_ties_count_against_the_attacker(truths, candidates):
 
 @pytest.mark.parametrize(
     "kind",
-    ["noise", "nearly mean", "texture", *(pytest.param(k, marks=pytest.mark.slow) for k in ("blurred", "nearly grey"))],
+    [
+        "nearly mean",
+        "texture",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("noise", "blurred", "nearly grey")),
+    ],
 )
 def test_a_reconstruction_that_knows_nothing_is_right_no_more_often_than_chance(truths, candidates, kind):
     ranks = []
@@ -110,7 +114,7 @@ def test_bland_candidates_win_by_mse_but_not_by_pattern(truths, candidates):
     crowd = torch.cat([candidates[:40], bland[40:]])
     by_mse = [rank(truth, noise(1), crowd, "mse") for truth in truths]
     assert min(by_mse) > 40, "by square error every bland clip is closer to noise than any real truth"
-    ranks = torch.tensor([rank(truth, noise(s), crowd) for s in range(20) for truth in truths]).double()
+    ranks = torch.tensor([rank(truth, noise(s), crowd) for s in range(10) for truth in truths]).double()
     assert 32 < ranks.mean() < 54
 
 
@@ -190,7 +194,7 @@ def test_z_is_the_similarity_over_what_random_signs_of_its_modes_make(truths, ca
         patterns.append(torch.from_numpy(dctn((flat / flat.norm()).reshape(SHAPE).numpy(), norm="ortho")).flatten())
     own, other = patterns
     assert float(own @ other) == pytest.approx(float(similarities(truths[1], estimate, candidates)[0]), abs=1e-9)
-    signs = torch.randint(2, (4000, own.numel()), generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    signs = torch.randint(2, (1500, own.numel()), generator=torch.Generator().manual_seed(0)).double() * 2 - 1
     chance = signs @ (own * other)
     z = z_score(truths[1], estimate, candidates)
     assert z == pytest.approx(float(own @ other) / float((own * other).norm()))

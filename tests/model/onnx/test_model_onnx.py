@@ -10,10 +10,13 @@ from zoo import NETS
 
 from auditor.model import OnnxModule, VideoModel, load
 
-# Exports by dynamo take seconds each, so the default run has one net of every kind; the rest is marked slow.
-BY_DYNAMO = ("conv3d", "pooled", "groupnorm", "vivit-cls", "encoder", "gru", "squeeze-excite")
+# Exports by dynamo take seconds each, so the default run has one net of every kind, most of them by one way to call it.
+BY_DYNAMO = {
+    "dynamo": ("conv3d", "pooled", "encoder", "gru"),
+    "dynamo-plain": ("pooled", "groupnorm", "vivit-cls", "gru", "squeeze-excite"),
+}
 MATRIX = [
-    pytest.param(name, exporter, marks=[] if exporter.startswith("legacy") or name in BY_DYNAMO else [pytest.mark.slow])
+    pytest.param(name, exporter, marks=[] if name in BY_DYNAMO.get(exporter, NETS) else [pytest.mark.slow])
     for name in NETS
     for exporter in ("legacy", "legacy-training", "dynamo", "dynamo-plain")
 ]
