@@ -29,7 +29,7 @@ from auditor.results.repeatable import without_times
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "models_for_scans.py"
-OPTIONS = ScanOptions(model=f"{MODELS}:tiny", input_shape=(3, 4, 16, 16), preset="fast")
+OPTIONS = ScanOptions(model=f"{MODELS}:pooled", input_shape=(3, 4, 16, 16), preset="fast")
 SEARCHES = ("least-squares-matching", "feature-inversion")
 
 # A module that reads a clock, and what it may do with it: tell. `Ceiling` alone decides by one, and only what begins.
@@ -79,7 +79,7 @@ def scanned(monkeypatch, speed: float, **change):
         # Not even: a clock that stands still for a while and then jumps, as that of a busy machine seems to.
         patch.setattr(time, "monotonic", lambda: speed * (real() + 0.01 * (next(counter) % 7 == 0)))
         options = dataclasses.replace(OPTIONS, **change)
-        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=5.0), 1, controls_anew=True)
+        return results_of(options, dataclasses.replace(short(200, SEARCHES), seconds=6.0), 1, controls_anew=True)
 
 
 def test_a_clock_that_runs_ten_times_as_fast_or_slow_changes_nothing_but_times(monkeypatch):
