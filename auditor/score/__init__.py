@@ -15,6 +15,7 @@ from auditor.score.grade import (
     clearly_identified,
     grade_clip,
     grade_finding,
+    may_be_recognised,
     merged,
     reach,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "grade_finding",
     "is_found",
     "matched",
+    "may_be_recognised",
     "merged",
     "most_recall",
     "motion_psnr",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from auditor.results.scores import EXACT_DB, VISIBLE_CONTENT, ClipScore, Grade, Interval
+from auditor.results.scores import EXACT_DB, NO_CONTENT, VISIBLE_CONTENT, ClipScore, Grade, Interval
 from auditor.score.intervals import significant
 from auditor.score.retrieval import tail_bound
 
@@ -30,6 +30,14 @@ def grade_clip(score: ClipScore, *, with_reference: bool = False) -> Grade:
     if score.psnr >= EXACT_DB:
         return Grade.EXACT
     return Grade.RECOGNISABLE if score.content is not None and score.content >= VISIBLE_CONTENT else Grade.NOT_SHOWN
+
+
+def may_be_recognised(score: ClipScore) -> bool:
+    """Tell whether a reconstruction is RECOGNISABLE, or only the eye could tell: `content` is `NO_CONTENT` or more."""
+    if grade_clip(score) >= Grade.RECOGNISABLE:
+        return True
+    points_to_the_scene = _rank_of_scene(score) == 1 and score.gain >= GAIN_DB
+    return points_to_the_scene and score.content is not None and score.content >= NO_CONTENT
 
 
 def _rank_of_scene(score: ClipScore) -> int:

@@ -247,7 +247,8 @@ def test_a_scan_that_follows_the_advice_finds_no_picture(tmp_path):
         prepared = Prepared(target=load_target(given, torch.device("cpu")), preset=preset, seconds=20.0)
         return scan(given, Silent(), prepared).results
 
-    held = audit(2, layers=10**6)["layer_attacks"]["withholding"]
+    # With two clips the embedding alone seemed enough, and gave the third away.
+    held = audit(3, layers=10**6)["layer_attacks"]["withholding"]
     assert held["before"]["grade"] == "EXACT"
     assert held["layers"]
     assert held["after"]["grade"] not in ("EXACT", "RECOGNISABLE")

@@ -173,6 +173,23 @@ def test_a_set_that_another_clip_breaks_is_not_the_answer(monkeypatch):
     assert set(names(held)) == {"0", "6"}
 
 
+def test_a_set_that_leaves_what_the_eye_would_have_to_judge_is_not_the_answer(monkeypatch):
+    rule = Rule(residual, lambda sent, strict, clip: "6.weight" in sent)
+    certain = rule.recover
+
+    def recover(subject, names, effort, display, title):
+        made = certain(subject, names, effort, display, title)
+        nearly = replace(made.score, psnr=20.0, gain=4.0, rank=1, rank_scenes=1, content=0.7)
+        # Without the head something is left of the clip, below the line of RECOGNISABLE, while the first layer is sent.
+        assert grade_clip(nearly) is Grade.NOT_SHOWN
+        return replace(made, score=nearly) if made.grade is Grade.NOT_SHOWN and "0.weight" in names else made
+
+    monkeypatch.setattr(rule, "recover", recover)
+    held = rule.search(monkeypatch)
+    assert held.holds
+    assert set(names(held)) == {"0", "6"}
+
+
 def test_where_structure_names_no_set_as_many_layers_as_it_takes_are_kept_back(monkeypatch):
     # Any weight but those of norms gives the picture; ends and cuts hold two of them at most.
     rule = Rule(residual, lambda sent, strict, clip: any("second" in n or "first" in n for n in sent))
