@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from auditor import __version__
-from auditor.attack import PRESETS, Preset, work_a_second
+from auditor.attack import PRESETS, Preset
 from auditor.comparison.candidates import Candidate, candidates_of
 from auditor.comparison.measured import Measured
 from auditor.comparison.options import ComparedModels
@@ -17,10 +17,10 @@ from auditor.declaring import plain_values
 from auditor.errors import AuditError, NotAuditable, UsageError
 from auditor.federated import parse_all
 from auditor.options import ScanOptions
-from auditor.pipeline.deep.planning import deep_attacks, planned_seconds
+from auditor.pipeline.deep.planning import deep_attacks
 from auditor.pipeline.documents.environment import environment_block
-from auditor.pipeline.progress import Display
-from auditor.pipeline.scan import WORK, choose_device, load_target, scan
+from auditor.pipeline.progress import Display, Silent
+from auditor.pipeline.scan import WORK, choose_device, load_target, scan, seconds_of_work
 from auditor.pipeline.threads import threads_for
 from auditor.pipeline.time_plan import Prepared
 from auditor.pipeline.training import loss_of, observe_all, trained
@@ -138,9 +138,7 @@ def _seconds_wanted(target: Target, options: ScanOptions, preset: Preset, device
         observed = observe_all(context, shipped_probes(target.input, 1))
         deep = deep_attacks(context, observed, preset)
         pace = seconds_per_step(context, observed[0])
-    if options.max_time is not None:
-        return WORK * work_a_second(device, pace) * options.max_time
-    return min(preset.seconds_for(pace) + planned_seconds(deep, clips), preset.most_seconds)
+    return seconds_of_work(options, preset, pace, deep, clips, Silent(), device)
 
 
 def _audited(

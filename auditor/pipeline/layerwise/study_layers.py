@@ -16,8 +16,8 @@ from auditor.records import Ceiling, Clock, Skipped, record
 from auditor.score import Grade, grade_clip
 
 # Of the work of the audit's own attacks, what the search for a set may take on top where layers were asked for: to
-# confirm one takes about as much as these did (twice the work on three clips of up to five, each met by two seeds), and
-# two or three have to be.
+# confirm one takes 1.2 to 2 times what these did (twice the work on three clips, of five or of three), and two have to
+# be.
 SETS = 3.0
 # Clips of which none may come back for a set to hold: those that every attack meets first. With two, the set that was
 # confirmed for a small transformer gave a third clip away (benchmarks/README.md).
