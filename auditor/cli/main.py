@@ -32,7 +32,7 @@ from auditor.cli.screen import hang_up
 from auditor.cli.study import study
 from auditor.cli.unfinished import unfinished_words
 from auditor.errors import AuditError, ExitCode, is_out_of_memory
-from auditor.signals import listen_to_interrupts
+from auditor.signals import end_with, listen_to_interrupts
 from auditor.text import printable
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -118,7 +118,7 @@ def main() -> NoReturn:
     # Typer turns an interrupt inside a command into a bare exit with this code.
     if code == ExitCode.INTERRUPTED:
         _tell(_unfinished(sys.argv[1:]), ExitCode.INTERRUPTED)
-    sys.exit(int(code or 0))
+    end_with(int(code or 0))
 
 
 def _unfinished(arguments: list[str]) -> str:

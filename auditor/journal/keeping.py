@@ -28,6 +28,8 @@ ORIGIN = "origin"
 # What a journal writes, whole or aside; anything else in a folder of that name is somebody's own.
 _FILE = rf"(?:[0-9a-f]{{64}}\.(?:json|safetensors)|{_LOCK}|{ORIGIN}|{WRITABLE})"
 _WRITTEN = re.compile(rf"{_FILE}|\.{_FILE}\..*\.part")
+# What a process that was killed had begun to write of a unit.
+_BEGUN = re.compile(r"\.[0-9a-f]{64}\.(?:json|safetensors)\..*\.part")
 
 
 class Crashed(RuntimeError):
@@ -242,16 +244,22 @@ def clear(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        if _WRITTEN.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    _sweep(folder, _WRITTEN)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _sweep(folder: Path, names: re.Pattern[str]) -> None:
+    for path in folder.iterdir():
+        if names.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process, however it ends.
+
+    What processes of ours that were killed had begun to write there is removed, before and after.
 
     Raises
     ------
@@ -270,6 +278,11 @@ def alone(folder: Path) -> Iterator[None]:
             raise UsageError(
                 f"another audit is at work in {printable(str(folder.parent))}", "wait for it, or name another --out"
             )
-        yield
+        _sweep(folder, _BEGUN)
+        try:
+            yield
+        finally:
+            if folder.is_dir():
+                _sweep(folder, _BEGUN)
     finally:
         os.close(lock)

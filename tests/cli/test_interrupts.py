@@ -110,3 +110,27 @@ def test_a_handler_that_another_thread_calls_for_waits_too():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "raised [True]"
+
+
+@pytest.mark.parametrize("code", [0, 130])
+def test_an_interrupt_changes_nothing_once_all_is_told(code):
+    """Python waits for its threads when it ends: an interrupt there was a traceback behind the command's last line."""
+    script = f"""
+        import os, signal, threading, time
+        from auditor.signals import end_with, listen_to_interrupts
+
+        def late():
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+        listen_to_interrupts()
+        threading.Thread(target=late).start()
+        print("told")
+        end_with({code})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, "told\n", "")

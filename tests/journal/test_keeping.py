@@ -208,6 +208,22 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path):
         pass
 
 
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
+    folder = tmp_path / "u"
+
+    def half() -> None:
+        (folder / f".{'0' * 64}.json.abc.part").write_text("half")
+
+    with journaling(folder, "p"):
+        kept("s", lambda: (1,), made)
+        half()
+    (part,) = folder.glob("*.json")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(("lock", part.name, f"{part.stem}.safetensors"))
+    half()
+    with journaling(folder, "p"):
+        assert not list(folder.glob(".*"))
+
+
 def test_clearing_leaves_what_is_not_the_journals(tmp_path):
     folder = tmp_path / "u"
     with journaling(folder, "p"):
