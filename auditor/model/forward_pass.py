@@ -264,7 +264,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if (name in PRODUCTS and not weights) or (name in ELEMENTWISE and any(v in self.scores for v in alive)):
                     self.scores.add(value)
         elif weights:
-            names = tuple(name for _, found in weights for name in found)
+            # Once each: what is scattered into itself over and over would double them at every step.
+            names = tuple(dict.fromkeys(name for _, found in weights for name in found))
             for value in outputs:
                 if value not in self.made:
                     self.made.add(value, names)

@@ -186,3 +186,20 @@ def test_a_bias_on_attention_scores_is_no_position_embedding(exporter, tmp_path,
             torch.testing.assert_close(ours[names.index(name)], expected, rtol=1e-3, atol=1e-5)
     assert layers["table"].kind == "other"
     assert layers["qkv"].rows == 8
+
+
+def test_a_weight_that_is_joined_with_itself_over_and_over_is_named_once() -> None:
+    """Swin's windows scatter a table into itself 72 times at export: names that doubled each time never ended."""
+
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Parameter(torch.rand(4)), nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            table = self.table
+            for _ in range(60):
+                table = torch.cat([table, table])[:4]
+            return self.head(x.mean((1, 2, 3, 4))[:, None] * table)
+
+    assert [layer.name for layer in layers_of(Folded())] == ["table", "head"]

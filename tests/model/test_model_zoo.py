@@ -69,13 +69,14 @@ def check(net: nn.Module, target: Target, path: Path, name: str, exporter: str) 
                 target.model.batchnorm("train")
                 twin = witness.with_batch_statistics(net)
                 assert witness.relative(target.model(clips), twin(x)) < 1e-4
-                compare_gradients(twin, target, x, exporter, exact=True, tolerance=1e-2)
+                # Batch statistics of three clips multiply what rounding leaves: 2% of a weight's gradient for s3d.
+                target.model.double()
+                compare_gradients(twin.double(), target, x.double(), exporter, exact=True)
+                target.model.float()
                 target.model.batchnorm("eval")
 
 
-def compare_gradients(
-    net: nn.Module, target: Target, x: torch.Tensor, exporter: str, exact: bool, tolerance: float = 1e-3
-) -> None:
+def compare_gradients(net: nn.Module, target: Target, x: torch.Tensor, exporter: str, exact: bool) -> None:
     theirs = witness.gradients(net, x)
     largest = max(float(value.abs().max()) for value in theirs.values())
     ours = witness.gradients(target.model, x.transpose(1, 2).contiguous())
@@ -83,7 +84,7 @@ def compare_gradients(
     for parameter, (names, function) in found.items() if exact else ():
         expected = function(*(theirs[name] for name in names)).reshape(ours[parameter].shape)
         error = float((ours[parameter] - expected).abs().max()) / max(float(expected.abs().max()), 1e-3 * largest)
-        assert error < tolerance, f"{parameter} is {names}"
+        assert error < 1e-3, f"{parameter} is {names}"
     kept = {name for names, _ in found.values() for name in names}
     if exporter in FAITHFUL:
         assert kept == theirs.keys()

@@ -1,5 +1,7 @@
 """Parameters in unusual places are found, and what cannot be told is said."""
 
+import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -117,3 +119,21 @@ def test_derivatives_of_a_network_s_own_are_audited_and_told(tmp_path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     fidelity = load(f"{tmp_path / 'nets.py'}:Rounding").fidelity
     assert any("derivatives of its own" in text for text in fidelity.missing)
+
+
+def test_a_constant_without_elements_is_no_parameter(tmp_path) -> None:
+    """PyTorch writes them where a window of Swin slices nothing off."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6144, 5)).eval()
+    path = export(net, tmp_path / "m.onnx", "legacy")
+    model = onnx.load(path)
+    (weight,) = (node for node in model.graph.node if node.op_type == "Gemm")
+    joined = onnx.helper.make_node("Concat", [weight.input[1], "nothing"], ["joined"], axis=1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((5, 0), np.float32), "nothing"))
+    weight.input[1] = "joined"
+    model.graph.node.insert(0, joined)
+    onnx.save(model, path)
+    target = load(str(path))
+    assert sorted(value.numel() for value in target.parameters.values()) == [5, 5 * 6144]
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(target.model(x.transpose(1, 2).contiguous()), net(x), rtol=1e-4, atol=1e-6)

@@ -101,7 +101,7 @@ def is_sinusoidal(value: Tensor) -> bool:
     >>> is_sinusoidal(torch.cat([angles.sin(), angles.cos()], -1)), is_sinusoidal(torch.randn(6, 4))
     (True, False)
     """
-    if value.dim() < 2 or value.shape[-1] % 2:
+    if value.dim() < 2 or value.shape[-1] % 2 or not value.numel():
         return False
     rows = value.reshape(-1, value.shape[-1])
     rows = rows[rows.abs().sum(1) > 0]

@@ -179,7 +179,8 @@ class _ConstantSearch:
             if name in self.constants:
                 value = self.constants[name]
                 number = computed and value.numel() == 1 and not self.may_be_trained(name)
-                if value.is_floating_point() and not number and not self._fixed(name, value):
+                floats = value.is_floating_point() and value.numel() > 0
+                if floats and not number and not self._fixed(name, value):
                     yield name
                 continue
             if name in self.carried:
