@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from auditor.enhance import Bicubic, DatLight, Enhanced, Enhancer, Fusion, enhancer_from
-from auditor.errors import AuditError
+from auditor.errors import AuditError, is_out_of_memory
 from auditor.journal import Crashed, kept
+from auditor.pipeline.deep.memory import ran_out
 from auditor.pipeline.enhancement_words import added, sharpness
 from auditor.pipeline.findings import SECONDS_TO_SCORE, Finding, best_of
 from auditor.pipeline.progress import Display
@@ -95,7 +96,7 @@ def enhance_results(
         for enhancer, result in coming
     ]
     make_ahead(ahead, display, ceiling)
-    failed: dict[Enhancer, str] = {}
+    failed: dict[Enhancer, Skipped] = {}
     late_for: dict[Enhancer, list[str]] = {}
     reasons: dict[Enhancer, str] = {}
     for finding in findings:
@@ -120,11 +121,15 @@ def enhance_results(
                 with display.unit(title, each * runs), charged(each * runs):
                     plain, better = _enhanced(result, enhancer, gallery, device)
                     made += [better] if enhancer.scale in {e.scale for e in made} else [plain, better]
-            except (AuditError, Crashed, torch.OutOfMemoryError) as error:
-                failed[enhancer] = str(error)
+            except (AuditError, Crashed) as error:
+                failed[enhancer] = _failed(enhancer, str(error))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed[enhancer] = ran_out(_title(enhancer), error, "enhance")
         if made:
             done[id(result)] = tuple(made)
-    skipped += [Skipped(stage="enhance", what=_title(e), because="failed", reason=why) for e, why in failed.items()]
+    skipped += failed.values()
     skipped += [_late(e, f"{reasons[e]}; not run on {', '.join(titles)}") for e, titles in late_for.items()]
     return done, tuple(skipped)
 
@@ -143,15 +148,7 @@ def _needed(enhancers: Sequence[Enhancer], clip: Clip) -> tuple[dict[Enhancer, f
         try:
             needed[enhancer] = enhancer.seconds_estimate(tuple(clip.shape)) + scoring
         except AuditError as error:
-            skipped.append(
-                Skipped(
-                    stage="enhance",
-                    what=_title(enhancer),
-                    because="failed",
-                    reason=error.cause,
-                    remedy=error.remedy,
-                )
-            )
+            skipped.append(_failed(enhancer, error.cause, error.remedy))
     return needed, skipped
 
 
@@ -192,6 +189,10 @@ def _of(result: Result) -> tuple[object, ...]:
 def _uncounted(enhancer: Enhancer, result: Result, gallery: Clips, device: torch.device) -> None:
     with charged(0.0):  # what enlarging a clip is, was counted before
         _enhanced(result, enhancer, gallery, device)
+
+
+def _failed(enhancer: Enhancer, reason: str, remedy: str = "") -> Skipped:
+    return Skipped(stage="enhance", what=_title(enhancer), because="failed", reason=reason, remedy=remedy)
 
 
 def _title(enhancer: Enhancer) -> str:

@@ -8,7 +8,7 @@ from auditor.attack import CLOSED_FORMS, Attack
 from auditor.errors import is_out_of_memory
 from auditor.federated import LocalClient
 from auditor.journal import kept, parameters_digest, rounded
-from auditor.pipeline.deep.memory import not_held
+from auditor.pipeline.deep.memory import ran_out
 from auditor.pipeline.progress import Display, Silent
 from auditor.records import Budget, Defence, Outcome, Reconstruction, Skipped, View
 from auditor.records.free_memory import return_free_memory
@@ -78,9 +78,9 @@ def run_attack(
     except _Late as left_out:
         return left_out.skipped
     except _DEFECTS as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         if is_out_of_memory(error):
-            return not_held(attack.name, f"it ran out of memory ({first})")
+            return ran_out(attack.name, error)
+        first = (str(error).strip().splitlines() or [""])[0]
         return Skipped(
             stage="invert",
             what=attack.name,

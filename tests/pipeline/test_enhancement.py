@@ -31,8 +31,11 @@ class Toy:
     seconds: float = 0.0
     contrast: float = 1.0
     broken: bool = False
+    raises: Exception | None = None
 
     def __call__(self, clip):
+        if self.raises is not None:
+            raise self.raises
         if self.broken:
             raise AuditError("the toy is broken", "mend it")
         larger = bicubic(clip, self.scale).clip
@@ -140,6 +143,28 @@ def test_a_network_that_fails_is_told_and_the_others_run(only):
     assert (failed.what, failed.because) == ("broken x2", "failed")
     assert "the toy is broken" in failed.reason
     assert "dat 2" in made
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_network_that_memory_does_not_hold_is_told_so_and_the_others_run(only, error):
+    made, skipped = only(Toy(name="large", raises=error))
+    (short,) = skipped
+    assert (short.stage, short.what, short.because) == ("enhance", "large x2", "out-of-memory")
+    assert "it ran out of memory (" in short.reason
+    assert "more memory" in short.remedy
+    assert "dat 2" in made
+
+
+def test_a_defect_of_a_network_is_no_lack_of_memory(only):
+    with pytest.raises(RuntimeError, match="shapes"):
+        only(Toy(name="wrong", raises=RuntimeError("shapes do not fit")))
 
 
 def test_no_finding_no_enhancement(galleries):

@@ -69,6 +69,12 @@ def not_held(what: str, why: str, stage: str = "invert") -> Skipped:
     return Skipped(stage=stage, what=what, because="out-of-memory", reason=why, remedy=_REMEDY)
 
 
+def ran_out(what: str, error: BaseException, stage: str = "invert") -> Skipped:
+    """Return the record of what was begun and found no memory (see `is_out_of_memory`)."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return not_held(what, f"it ran out of memory ({first})", stage)
+
+
 def _too_much(needed: int, training: int, limit: int, device: torch.device) -> str | None:
     if needed > limit:
         return _held(needed, limit)

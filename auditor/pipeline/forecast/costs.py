@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -74,13 +75,13 @@ def seconds_of_step(context: Context, observed: Observed) -> float:
         if total.requires_grad:
             torch.autograd.grad(total, x, allow_unused=True)
 
-    return seconds_of(step)
+    return seconds_of(step, context.device)
 
 
 def seconds_of_gradient(context: Context, observed: Observed) -> float:
     """Return the seconds of one gradient here."""
     labels = context.client.targets(observed.labels)
-    return seconds_of(lambda: context.client(observed.clips, labels))
+    return seconds_of(lambda: context.client(observed.clips, labels), context.device)
 
 
 def enlarging(clip: Clip, device: torch.device) -> float:
@@ -89,15 +90,15 @@ def enlarging(clip: Clip, device: torch.device) -> float:
     work = enlarge.seconds_estimate(tuple(frame.shape))  # loads the network, too
     if device.type != "cpu":
         enlarge(frame)  # the first call moves the network there
-    clock = suitable_clock()
+    clock = suitable_clock(device)
     begun = clock()
     enlarge(frame)
     return (clock() - begun) / work
 
 
-def seconds_of(step: Callable[[], object]) -> float:
-    """Return the least seconds of a few calls: of the processor for one thread, by the clock for several."""
-    clock = suitable_clock()
+def seconds_of(step: Callable[[], object], device: torch.device) -> float:
+    """Return the least seconds of a few calls on a device: of the processor for one thread, else by the clock."""
+    clock = suitable_clock(device)
     least, spent = float("inf"), 0.0
     for _ in range(20):
         begun = clock()
@@ -109,16 +110,16 @@ def seconds_of(step: Callable[[], object]) -> float:
     return least
 
 
-def suitable_clock() -> Callable[[], float]:
-    """Return the clock that times calls here: of the processor for one thread, else of the wall."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return _when_done
+def suitable_clock(device: torch.device) -> Callable[[], float]:
+    """Return the clock that times calls on a device: of the processor for one thread of a CPU, else of the wall."""
+    if device.type == "cuda":
+        return partial(_when_done, device)
     return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
-def _when_done() -> float:
+def _when_done(device: torch.device) -> float:
     """Return the time at which a GPU has done what it was told: calls only tell it."""
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     return perf_counter()
 
 

@@ -33,7 +33,7 @@ class Trial:
 
 def begin(attack: Attack, view: View, budget: Budget, seed: int, most: float) -> Trial:
     """Run an attack for `most` reference seconds; what it would do then is not known. A defect ends it as in a scan."""
-    clock = suitable_clock()
+    clock = suitable_clock(view.update.device)
     ended: list[Reconstruction | Skipped] = []
 
     def run() -> None:
