@@ -346,7 +346,7 @@ def seconds_of_work(
     limit = min(preset.seconds_for(pace) + extra, preset.most_seconds)
     names = ", ".join(one.attack.name for one in deep if isinstance(one, DeepAttack))
     if extra > _WORTH_SAYING * preset.seconds:
-        display.note(f"{names} may take {extra:.0f} s on {clips} clips: this audit takes about {limit:.0f} s")
+        display.note(f"{names}: up to {extra:.0f} s of work on {clips} clips; this audit has {limit:.0f} s of work")
     return limit
 
 
