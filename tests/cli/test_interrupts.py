@@ -32,7 +32,7 @@ DROPPED = """
 """
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_an_interrupt_that_python_dropped_still_ends_the_scan(tmp_path, number):
     code = textwrap.dedent(DROPPED.format(number=number))
     done = subprocess.run(

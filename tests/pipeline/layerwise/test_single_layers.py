@@ -53,7 +53,7 @@ def studied(net, wanted=None, seconds=9.0, attacks=("least-squares-matching",)):
 
 @pytest.fixture(scope="module")
 def tokens():
-    return studied(seeded(Transformer))
+    return studied(seeded(Transformer), seconds=6.0)
 
 
 def test_a_table_of_positions_gives_nothing_alone_and_everything_beside_its_embedding(tokens):
