@@ -1,7 +1,8 @@
 """Re-identification: at which rank does a reconstruction point to the true clip among real candidates?"""
 
 import math
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -86,7 +87,8 @@ def z_score(truth: Clip, estimate: Clip, gallery: Clips) -> float:
     shape = (*truth.shape[:2], side[0], side[1])
     shown = [functional.interpolate(clip, side, mode="area").double() for clip in (truth, estimate)]
     transform = CosineTransform.of(shape, shown[0])
-    own, other = (transform.modes(p.reshape(1, *shape)).flatten() for p in _own_patterns(shown, gallery))
+    common = _Common.of(gallery)
+    own, other = (transform.modes(common.own_pattern(clip).reshape(1, *shape)).flatten() for clip in shown)
     terms = own * other
     spread = float(terms.norm())
     return float(terms.sum()) / spread if spread > 0.0 else 0.0
@@ -108,24 +110,60 @@ def tail_bound(z: float) -> float:
 
 def _pattern(truth: Clip, estimate: Clip, gallery: Clips) -> Float[Tensor, " candidate"]:
     """Return the partial correlation with the truth, then with each candidate, given the gallery's mean clip."""
-    own = _own_patterns([estimate, truth, *gallery], gallery)
-    pattern = next(own)
-    return torch.stack([pattern @ other for other in own])
+    common = _Common.of(gallery)
+    pattern = common.own_pattern(estimate)
+    # A pattern has no mean, and no part along the mean clip: its product sees what is a candidate's own alone.
+    others = [(pattern @ clip.double().flatten()) * scale for clip, scale in zip(gallery, common.scales, strict=True)]
+    return torch.stack([pattern @ common.own_pattern(truth), *others])
 
 
-def _own_patterns(clips: Sequence[Clip], gallery: Clips) -> Iterator[Float[Tensor, " value"]]:
-    """Yield of each clip, flat and of length 1, what is its own: without the part along the gallery's mean clip."""
-    common = torch.zeros_like(clips[0])
-    for clip in gallery:
-        common += _centred(clip.double()) / len(gallery)
-    direction = common.flatten()
-    if float(direction.norm()) > 0:
-        direction = direction / direction.norm()
-    for clip in clips:
+class _Common:
+    """What the clips of a gallery have in common; of the last galleries it is remembered.
+
+    Attributes
+    ----------
+    scales
+        Of each clip, 1 over the length of what is its own; 0 where that is nothing.
+    """
+
+    def __init__(self, gallery: Clips) -> None:
+        self._gallery, self._version = weakref.ref(gallery), gallery._version
+        common = gallery.new_zeros(gallery.shape[1:], dtype=torch.float64)
+        for clip in gallery:
+            common += _centred(clip.double()) / len(gallery)
+        direction = common.flatten()
+        self._direction = direction / direction.norm() if float(direction.norm()) > 0 else direction
+        lengths = [self._own(clip).norm() for clip in gallery]
+        self.scales = [1.0 / float(length) if _is_pattern(length, direction.numel()) else 0.0 for length in lengths]
+
+    @classmethod
+    def of(cls, gallery: Clips) -> "_Common":
+        """Return those of a gallery, computed once for it as long as it is one of the last and unchanged."""
+        for known in _REMEMBERED:
+            if known._gallery() is gallery and known._version == gallery._version:
+                return known
+        made = cls(gallery)
+        _REMEMBERED[:] = [made, *(k for k in _REMEMBERED if k._gallery() is not None)][:_MOST_REMEMBERED]
+        return made
+
+    def own_pattern(self, clip: Clip) -> Float[Tensor, " value"]:
+        """Return what is a clip's own, flat and of length 1: without the part along the gallery's mean clip."""
+        own = self._own(clip)
+        length = own.norm()
+        return own / length if _is_pattern(length, own.numel()) else own * 0
+
+    def _own(self, clip: Clip) -> Float[Tensor, " value"]:
         flat = _centred(clip.double()).flatten()
-        flat = flat - (flat @ direction) * direction
-        weight = flat.norm()
-        yield flat / weight if float(weight) > _BLANK * flat.numel() ** 0.5 else flat * 0
+        return flat - (flat @ self._direction) * self._direction
+
+
+# Each holds one clip in float64; a user's clips have a gallery each.
+_MOST_REMEMBERED = 8
+_REMEMBERED: list[_Common] = []
+
+
+def _is_pattern(length: Tensor, values: int) -> bool:
+    return float(length) > _BLANK * values**0.5
 
 
 def _centred(clip: Clip) -> Clip:

@@ -182,6 +182,23 @@ def test_a_rank_among_a_few_candidates(truths, candidates):
     assert rank_among(similar, []) == 1
 
 
+def test_candidates_are_compared_by_their_own_patterns_also_after_the_gallery_changed(truths, candidates):
+    """Partial correlations one by one, of a gallery that is remembered until it is written to."""
+    crowd, estimate = candidates.clone(), (0.5 * truths[0] + 0.5 * noise(3)).clamp(0, 1)
+
+    def expected():
+        centred = [(c - c.mean((0, 2, 3), keepdim=True)).double().flatten() for c in (estimate, truths[0], *crowd)]
+        common = torch.stack(centred[2:]).mean(0)
+        own = [c - (c @ common) / (common @ common) * common for c in centred]
+        return [float(own[0] @ o / (own[0].norm() * o.norm())) for o in own[1:]]
+
+    assert similarities(truths[0], estimate, crowd).tolist() == pytest.approx(expected(), abs=1e-6)
+    before = similarities(truths[0], estimate, crowd)
+    crowd[:5] = torch.stack([noise(s) for s in range(5)])
+    assert similarities(truths[0], estimate, crowd).tolist() == pytest.approx(expected(), abs=1e-6)
+    assert not torch.equal(similarities(truths[0], estimate, crowd), before)
+
+
 def test_z_is_the_similarity_over_what_random_signs_of_its_modes_make(truths, candidates):
     """Against SciPy's cosine transform, and the deviation of signs drawn at random."""
     estimate = (truths[1] + noise(1)).clamp(0, 1)
