@@ -20,6 +20,7 @@ from auditor.pipeline.workers import Processes, begin_early, working
 from auditor.probe import Galleries, canary, shipped_probes
 from auditor.records import FederatedProtocol
 from auditor.report import read_results, write
+from auditor.report.front.plain_words import plainly
 from auditor.report.markdown import to_markdown
 from auditor.report.page import render
 from auditor.results.encode import document
@@ -106,6 +107,13 @@ def test_nulls_are_at_chance_and_changes_are_detectable(name, request):
         assert "detectable" in m["answer"]
     assert server["audited"]
     assert all(c["passed"] is not False for c in server["audited"])
+
+
+def test_what_was_tried_is_not_said_to_be_untested(vivit):
+    untested = vivit["protocol"]["threat_model"]["out_of_scope"]
+    assert untested[0] == "a server that manipulates models in other ways than those tried beside the verdict"
+    assert "in other ways than this report shows" in plainly(untested[0])
+    assert vivit["malicious_server"]
 
 
 def test_what_was_attacked_early_is_what_the_server_asks_for(tmp_path, monkeypatch):

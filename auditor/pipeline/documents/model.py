@@ -52,10 +52,13 @@ def protocol_block(
     observed: Observed,
     pool: TemporalPool | None,
     left_out: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    *,
+    manipulated: bool = False,
 ) -> ProtocolBlock:
     """Return what clients train on and send.
 
-    `pool` is how the user asked to pool frames; `left_out` names attacks by the defence that they do not know.
+    `pool` is how the user asked to pool frames; `left_out` names attacks by the defence that they do not know;
+    `manipulated` tells that attacks of a malicious server were tried, too.
     """
     p, output = context.protocol, context.target.output
     return ProtocolBlock(
@@ -71,7 +74,10 @@ def protocol_block(
         output=OutputBlock(name=output.name, frames=output.frames, activation=output.activation, pool=pool),
         update=UpdateBlock(gradients=len(p.sent), buffers=tuple(observed.update.buffers)),
         threat_model=ThreatModelBlock(
-            id="C", title=THREAT_TITLE, assumes=tuple(assumptions(context)), out_of_scope=tuple(out_of_scope(p))
+            id="C",
+            title=THREAT_TITLE,
+            assumes=tuple(assumptions(context)),
+            out_of_scope=tuple(out_of_scope(p, manipulated=manipulated)),
         ),
         clients=p.clients,
         defences=tuple(

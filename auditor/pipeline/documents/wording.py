@@ -14,6 +14,7 @@ from auditor.text import printable
 
 THREAT_TITLE = "Whoever sees one update: an honest-but-curious server, or an eavesdropper"
 _ACTIVE = "a server that sends manipulated models (active attacks)"
+_OTHER_ACTIVE = "a server that manipulates models in other ways than those tried beside the verdict"
 _OTHER_TRAINING = {
     "FedSGD": "several local steps before sending (FedAvg), momentum, and several rounds of the same clips",
     "FedAvg": "several rounds of the same clips, and local training by other rules than SGD with momentum",
@@ -27,10 +28,10 @@ _WORTH_DB = 1.0
 _NAMED = 3
 
 
-def out_of_scope(protocol: FederatedProtocol) -> list[str]:
-    """What no attack of the audit tried."""
+def out_of_scope(protocol: FederatedProtocol, *, manipulated: bool = False) -> list[str]:
+    """What no attack of the audit tried; `manipulated` where attacks of a malicious server were."""
     defences = _OTHER_DEFENCES if protocol.defence else _DEFENCES
-    return [_ACTIVE, _OTHER_TRAINING[protocol.algorithm], defences, _GENERATIVE]
+    return [_OTHER_ACTIVE if manipulated else _ACTIVE, _OTHER_TRAINING[protocol.algorithm], defences, _GENERATIVE]
 
 
 def assumptions(context: Context) -> list[str]:

@@ -44,6 +44,8 @@ def _plain() -> tuple[tuple[str, str], ...]:
         (r"an attack broke: ", _raw("an attack ended in an error of the tool")),
         (r"a server that sends manipulated models",
          _raw("a server that tampers with the model before it sends it out")),
+        (r"a server that manipulates models in other ways",
+         _raw("a server that tampers with the model in other ways than this report shows")),
         (r"several local steps before sending",
          _raw("clients that train for several steps before they send, and several rounds with the same clips")),
         (r"several rounds of the same clips, and local training",
