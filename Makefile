@@ -20,9 +20,10 @@ demo: $(VENV)/.demo
 	echo "fl-audit exited with code $$code (0 gate satisfied, 1 leakage found, 4 inconclusive)"; \
 	case $$code in 0|1|4) ls -l fl-audit-report/results.json fl-audit-report/report.html fl-audit-report/report.pdf;; *) exit $$code;; esac
 
-# Two processes of one thread each; a file stays with one of them, so that what its tests share is made once.
+# Two processes of one thread each; a file stays with one of them, so that what its tests share is made once. A hundred
+# processes are started, which need not compile the same modules again.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from auditor.cli.screen import busy, stderr
+from auditor.cli.screen import starting, stderr
 from auditor.cli.signatures import takes_options
 from auditor.options import AttackOptions
 from auditor.output_options import AttackFiles
@@ -39,7 +39,7 @@ def attack(options: AttackOptions, captured: CapturedUpdate, files: AttackFiles)
 
 def _run(options: AttackOptions, files: AttackFiles) -> dict[str, Any]:
     """Check what can be checked at once, attack, and write the folder."""
-    with busy("starting"):
+    with starting():
         from auditor.cli.progress import progress_display
         from auditor.pipeline.documents.attack import attack_document
         from auditor.pipeline.single_attack.files import check_folder, write_folder
@@ -59,7 +59,7 @@ def _run(options: AttackOptions, files: AttackFiles) -> dict[str, Any]:
 
 def _run_captured(options: AttackOptions, captured: CapturedUpdate, files: AttackFiles) -> dict[str, Any]:
     """Check what can be checked at once, attack what the files hold, and write the folder."""
-    with busy("starting"):
+    with starting():
         from auditor.cli.progress import progress_display
         from auditor.pipeline.captured.attack import attack_captured, check_words
         from auditor.pipeline.documents.captured import captured_document

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from auditor.cli.scale.side_by_side import side_by_side
-from auditor.cli.screen import busy, stderr, unheard
+from auditor.cli.screen import starting, stderr, unheard
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import check_targets, no_empty_folders
 from auditor.cli.unfinished import finished, resuming, unfinished_folder
@@ -44,7 +44,7 @@ def compare(options: ScanOptions, models: ComparedModels, work: JobsOption, file
     targets = _targets(files.output, folder)
     unfinished = unfinished_folder(targets, folder) if files.resume else None
     with no_empty_folders([*targets, *([folder / "audits" / "x"] if folder else [])]):
-        with busy("starting"):
+        with starting():
             from auditor.report.comparison import comparison_summary, write_comparison
             from auditor.report.outputs import UnwrittenError, check_outputs
         check_targets((), folder)
@@ -93,7 +93,7 @@ def _run(
     folder: Path | None,
     unfinished: Path | None,
 ) -> dict[str, Any]:
-    with busy("starting"):
+    with starting():
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
         from auditor.comparison.run import compare as run

@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from auditor.cli.screen import busy, stderr, unheard
+from auditor.cli.screen import starting, stderr, unheard
 from auditor.cli.signatures import takes_options
 from auditor.cli.targets import no_empty_folders
 from auditor.cli.unfinished import finished, resuming, unfinished_folder
@@ -26,7 +26,7 @@ def defend(options: DefendOptions, files: DefendFiles) -> None:
 
     Exits 3 when the model cannot be audited.
     """
-    with busy("starting"):
+    with starting():
         from auditor.cli.progress import progress_display
         from auditor.pipeline.documents.defend import defend_document
         from auditor.pipeline.protection.search import check_words

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from auditor.cli.screen import busy
+from auditor.cli.screen import busy, starting
 from auditor.cli.signatures import takes_options
 from auditor.errors import UsageError
 from auditor.options import InspectOptions
@@ -26,7 +26,7 @@ def inspect_model(options: InspectOptions, files: InspectFiles) -> None:
     frame = files.frame
     if frame is not None and (frame.suffix.lower() != ".png" or frame.is_dir()):
         raise UsageError(f"--frame {printable(str(frame))} is not a PNG file", "name it FILE.png")
-    with busy("starting"):
+    with starting():
         from auditor.pipeline import Silent
         from auditor.pipeline.inspection import inspect
 

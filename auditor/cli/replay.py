@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from auditor.cli.screen import busy, stderr
+from auditor.cli.screen import starting, stderr
 from auditor.cli.signatures import takes_options
 from auditor.errors import ExitCode
 from auditor.options import ClientOptions
@@ -22,7 +22,7 @@ def replay(options: ClientOptions, captured: CapturedUpdate, clip: ReplayedClip)
 
     Exits 3 when the model cannot be audited.
     """
-    with busy("starting"):
+    with starting():
         from auditor.cli.progress import progress_display
         from auditor.pipeline.captured.replay import check_words
         from auditor.pipeline.captured.replay import replay as compare

@@ -11,7 +11,7 @@ import typer
 
 from auditor.cli.scale.shard import make_share
 from auditor.cli.scale.side_by_side import side_by_side
-from auditor.cli.screen import busy, stderr, unheard
+from auditor.cli.screen import starting, stderr, unheard
 from auditor.cli.signatures import configuration_file, takes_options
 from auditor.cli.targets import check_targets, no_empty_folders, print_output, split, targets_of, write_all
 from auditor.cli.unfinished import finished, resuming, unfinished_folder
@@ -59,7 +59,7 @@ def audit(
     targets, folder = targets_of(files.out, files.output)
     targets = [target for target in targets if not to_stdout(target)]
     unfinished = unfinished_folder(targets, folder) if files.resume else None
-    with busy("starting"):
+    with starting():
         from auditor.cli.ci.gating import baseline_of, check_key, judged, signed_by, waivers_of
         from auditor.cli.ci.reuse import outdated, reusable
         from auditor.content_key import content_key
@@ -116,7 +116,7 @@ def _show(results: dict[str, Any], printed: Path | None, quiet: bool, written: S
 def _results(
     options: ScanOptions, quiet: bool, key: str, unfinished: Path | None, work: WorkOptions, begun: float
 ) -> dict[str, Any]:
-    with busy("starting"):
+    with starting():
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
         from auditor.pipeline import Silent

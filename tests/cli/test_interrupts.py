@@ -1,5 +1,6 @@
 """An interrupt ends a command even where Python drops what its handler raises."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from error_lines import error_after_progress
 
+from auditor.cli.screen import starting
 from auditor.signals import interrupts_held
 
 MODELS = Path(__file__).parents[1] / "models_for_scans.py"
@@ -134,3 +136,12 @@ def test_an_interrupt_changes_nothing_once_all_is_told(code):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, "told\n", "")
+
+
+def test_garbage_is_collected_again_once_a_command_has_started():
+    with starting():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="broken"), starting():
+        raise ValueError("broken")
+    assert gc.isenabled()

@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from auditor.cli.screen import busy
+from auditor.cli.screen import busy, starting
 from auditor.cli.signatures import takes_options
 from auditor.options import ScanOptions
 from auditor.output_options import PlanOptions
@@ -18,7 +18,7 @@ def plan(options: ScanOptions, how: PlanOptions) -> None:
     The model is loaded, a few of its steps are timed, and every attack is begun on one clip. Exits 0 where the scan can
     run.
     """
-    with busy("starting"):
+    with starting():
         from auditor.cli.scale.plan_text import forecast_view
         from auditor.pipeline.forecast import forecast
 

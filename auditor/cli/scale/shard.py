@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.cli.scale.side_by_side import side_by_side
-from auditor.cli.screen import busy, stderr, unheard
+from auditor.cli.screen import starting, stderr, unheard
 from auditor.cli.unfinished import kept_in, resuming
 from auditor.errors import UsageError
 from auditor.option_rules import options_from
@@ -30,7 +30,7 @@ def make_share(options: ScanOptions, work: WorkOptions, folder: Path | None, qui
     assert work.shard is not None
     if folder is None:
         raise UsageError("--shard leaves parts and nothing else", "leave --no-resume out, and name a folder with --out")
-    with busy("starting"):
+    with starting():
         from auditor.attack import PRESETS
         from auditor.cli.progress import progress_display
         from auditor.pipeline import Silent
