@@ -1,10 +1,11 @@
 """Signals: what ends a command, and what processes that it starts make of them."""
 
+import atexit
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -70,22 +71,30 @@ def own_signals(parent: int) -> None:
     _die_with(parent)
 
 
-def end_with(code: int) -> NoReturn:
-    """End this process with an exit code, whatever interrupts come while Python takes itself down.
+def end_with(code: int, tell: Callable[[], object] = lambda: None) -> NoReturn:
+    """Say the last word and end this process with an exit code, whatever interrupts come meanwhile.
 
-    Its work is done and told by then: an interrupt cuts what is left of it short, and changes nothing of the code.
+    Its work is done by then. An interrupt while output is sent or threads are waited for ends it at once, with that
+    code; once Python takes itself down, which would restore what the system does on a signal, it is ignored.
 
     Raises
     ------
     SystemExit
         Always.
     """
-    with suppress(OSError, ValueError):  # nobody reads any more
-        sys.stdout.flush()
-        sys.stderr.flush()
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(code))
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def on_interrupts(action: Callable[..., object] | signal.Handlers) -> None:
+        for number in heeded:
+            signal.signal(number, action)
+
+    on_interrupts(signal.SIG_IGN)
+    tell()
+    on_interrupts(lambda *_: os._exit(code))
+    atexit.register(on_interrupts, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
     sys.exit(code)
 
 

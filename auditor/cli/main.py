@@ -117,7 +117,7 @@ def main() -> NoReturn:
         code = ExitCode.INTERRUPTED
     # Typer turns an interrupt inside a command into a bare exit with this code.
     if code == ExitCode.INTERRUPTED:
-        _tell(_unfinished(sys.argv[1:]), ExitCode.INTERRUPTED)
+        end_with(int(code), lambda: _tell(_unfinished(sys.argv[1:]), ExitCode.INTERRUPTED))
     end_with(int(code or 0))
 
 

@@ -278,11 +278,12 @@ def alone(folder: Path) -> Iterator[None]:
             raise UsageError(
                 f"another audit is at work in {printable(str(folder.parent))}", "wait for it, or name another --out"
             )
-        _sweep(folder, _BEGUN)
+        with suppress(OSError):  # left-overs, which the next audit meets again
+            _sweep(folder, _BEGUN)
         try:
             yield
         finally:
-            if folder.is_dir():
+            with suppress(OSError):
                 _sweep(folder, _BEGUN)
     finally:
         os.close(lock)

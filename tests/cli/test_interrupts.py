@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,24 @@ def test_an_interrupt_changes_nothing_once_all_is_told(code):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, "told\n", "")
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.3])
+def test_an_interrupt_changes_nothing_while_python_takes_itself_down(late):
+    """Python restores the system's handlers before it unloads torch: the code was that of a signal then."""
+    script = (
+        "import torch, auditor.pipeline.scan\nfrom auditor.signals import end_with, listen_to_interrupts\n"
+        "listen_to_interrupts()\nend_with(4, lambda: print('told', flush=True))"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert job.stdout.readline() == "told\n"
+    time.sleep(late)
+    job.send_signal(signal.SIGINT)
+    assert job.communicate(timeout=50)[1] == ""
+    assert job.returncode == 4
 
 
 def test_garbage_is_collected_again_once_a_command_has_started():

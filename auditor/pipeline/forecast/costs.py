@@ -111,7 +111,7 @@ def seconds_of(step: Callable[[], object], device: torch.device) -> float:
 
 
 def suitable_clock(device: torch.device) -> Callable[[], float]:
-    """Return the clock that times calls on a device: of the processor for one thread of a CPU, else of the wall."""
+    """Return the clock that times calls on a device: of the processor for one thread, else of the wall."""
     if device.type == "cuda":
         return partial(_when_done, device)
     return process_time if torch.get_num_threads() == 1 else perf_counter
