@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -101,10 +102,7 @@ def _read_again(render: Callable[..., str]) -> Callable[..., str]:
 
 def _remember_galleries() -> None:
     """Keep the candidates of several inputs: an audit has one, and tests of a process go to and fro between few."""
-    import auditor.probe
-
-    module = sys.modules["auditor.probe.gallery"]
-    assert auditor.probe
+    module = importlib.import_module("auditor.probe.gallery")  # the package shows its function of that name
     module._shipped_gallery = functools.lru_cache(maxsize=8)(module._shipped_gallery.__wrapped__)
 
 

@@ -4,7 +4,7 @@ import warnings
 
 import typer
 
-from auditor.cli.screen import busy
+from auditor.cli.screen import busy, starting
 from auditor.cli.signatures import takes_options
 from auditor.options import ExportOptions
 
@@ -20,8 +20,9 @@ def export(options: ExportOptions) -> None:
 
     Exits 0 when the file was written and verified, 2 when an option is wrong, 3 when no faithful file could be written.
     """
-    from auditor.cli.exporting import exported_text
-    from auditor.model.onnx.export import export_onnx
+    with starting():
+        from auditor.cli.exporting import exported_text
+        from auditor.model.onnx.export import export_onnx
 
     with warnings.catch_warnings(), busy("exporting, then verifying"):
         warnings.simplefilter("ignore")

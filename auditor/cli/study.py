@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from auditor.cli.screen import starting
 from auditor.cli.signatures import takes_options
 from auditor.errors import ExitCode, UsageError
 from auditor.options import StudyFile, StudyOptions
@@ -30,7 +31,8 @@ def study(file: StudyFile, options: StudyOptions) -> None:
     out = options.out
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(out)} is a file", "name a folder")
-    from auditor.study import lay_out, read_study
+    with starting():
+        from auditor.study import lay_out, read_study
 
     described = read_study(file.file)
     options = replace(options, jobs=options.jobs or len(os.sched_getaffinity(0)))

@@ -26,10 +26,11 @@ _LOCK = "lock"
 # What a shard says of the scan that its parts are of.
 ORIGIN = "origin"
 # What a journal writes, whole or aside; anything else in a folder of that name is somebody's own.
-_FILE = rf"(?:[0-9a-f]{{64}}\.(?:json|safetensors)|{_LOCK}|{ORIGIN}|{WRITABLE})"
+_UNIT = r"[0-9a-f]{64}\.(?:json|safetensors)"
+_FILE = rf"(?:{_UNIT}|{_LOCK}|{ORIGIN}|{WRITABLE})"
 _WRITTEN = re.compile(rf"{_FILE}|\.{_FILE}\..*\.part")
 # What a process that was killed had begun to write of a unit.
-_BEGUN = re.compile(r"\.[0-9a-f]{64}\.(?:json|safetensors)\..*\.part")
+_BEGUN = re.compile(rf"\.{_UNIT}\..*\.part")
 
 
 class Crashed(RuntimeError):

@@ -28,7 +28,7 @@ def audit(name: str, preset: Preset | None = None, enhanced: int = 0, **change):
 
 @pytest.fixture(scope="module")
 def flat():
-    return audit("small", short(attacks=("layer-recursion", LEAST_SQUARES)), input_shape=SMALL)
+    return audit("small", short(attacks=("layer-recursion", LEAST_SQUARES, FROM_ONE)), input_shape=SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ def flows(count, frames=8, channels=2):
     return [Probe(name=f"flow-{k}", kind="user", clip=s, native=n, sha256="", source="") for k, (n, s) in pairs]
 
 
-@pytest.mark.parametrize(("channels", "frames", "clips"), [(2, 8, 1), (2, 8, 5), (17, 4, 3), (10, 1, 2)])
+@pytest.mark.parametrize(("channels", "frames", "clips"), [(2, 8, 1), (2, 8, 5), (17, 8, 3), (10, 1, 2)])
 def test_clips_that_are_no_pictures_hide_among_views_of_the_users_clips(channels, frames, clips):
     shape = spec(frames, channels)
     probes = flows(clips, frames, channels)
